@@ -1,0 +1,144 @@
+"""Images with stable ids, labels optional: what every data reference becomes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import BrokenImage, DataError
+
+
+class Reader(Protocol):
+    """Random access to the images of one source; picklable, so that worker processes can hold it."""
+
+    def read(self, index: int) -> Image.Image:
+        """Image `index`, fully decoded, RGB. Whatever it raises means that this image is broken."""
+        ...
+
+    def where(self, index: int) -> str:
+        """Where image `index` lies, for a message: a path, `archive.tar: member`, `file.parquet: row 3`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """A selection of the images of one source.
+
+    Attributes:
+        reference: the data reference as given, or the name of the data set's class.
+        reader: gives image `positions[i]` for i in 0 … len - 1.
+        ids: a stable and unique id a sample.
+        labels: int64 (N,), positions in `class_names` (or plain class indices); None for unlabelled images.
+        class_names: in timm's order (natural sort), or None where the source names none.
+        num_classes: number of classes of the whole source (not of this selection); None for unlabelled images.
+        positions: where each sample lies in the reader.
+        mirrorable: False where a mirrored image means something else (digits, text).
+    """
+
+    reference: str
+    reader: Reader = field(repr=False)
+    ids: tuple[str, ...] = field(repr=False)
+    labels: NDArray[np.int64] | None = field(repr=False)
+    class_names: tuple[str, ...] | None
+    num_classes: int | None
+    positions: NDArray[np.int64] = field(repr=False)
+    mirrorable: bool = True
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        reference: str,
+        reader: Reader,
+        ids: Sequence[str],
+        labels: Sequence[int] | None,
+        class_names: Sequence[str] | None = None,
+        mirrorable: bool = True,
+    ) -> "Images":
+        """Check what a source found and wrap it.
+
+        Raises:
+            DataError: no images, an id twice, or a label out of range.
+        """
+        if not ids:
+            raise DataError(f"{reference}: no images found")
+        if len(set(ids)) != len(ids):
+            seen: set[str] = set()
+            double = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise DataError(f"{reference}: the sample id {double!r} occurs more than once; ids must be unique")
+        array = None if labels is None else _checked_labels(labels, ids, class_names, reference)
+        num_classes = None
+        if array is not None:
+            num_classes = len(class_names) if class_names is not None else int(array.max()) + 1
+        return cls(
+            reference=reference,
+            reader=reader,
+            ids=tuple(ids),
+            labels=array,
+            class_names=None if class_names is None else tuple(class_names),
+            num_classes=num_classes,
+            positions=np.arange(len(ids), dtype=np.int64),
+            mirrorable=mirrorable,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> Image.Image:
+        """Sample `index`, fully decoded, RGB.
+
+        Raises:
+            BrokenImage: it cannot be decoded; the message names its path.
+        """
+        position = int(self.positions[index])
+        try:
+            image = self.reader.read(position)
+            return image if image.mode == "RGB" else image.convert("RGB")
+        except DataError:
+            raise
+        except Exception as error:
+            raise BrokenImage(self.reader.where(position), str(error) or type(error).__name__) from error
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "Images":
+        """The samples at these indices, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in chosen),
+            labels=None if self.labels is None else self.labels[chosen],
+            positions=self.positions[chosen],
+        )
+
+    def without_labels(self) -> "Images":
+        """The same images, their labels and class names dropped."""
+        return replace(self, labels=None, class_names=None, num_classes=None)
+
+    def relabel(self, labels: NDArray[np.int64], *, class_names: tuple[str, ...] | None, num_classes: int) -> "Images":
+        """The same images under another order of classes."""
+        return replace(self, labels=labels, class_names=class_names, num_classes=num_classes)
+
+    def digest(self) -> str:
+        """Hex digest of ids and labels, in their order (not of the pixels)."""
+        digest = hashlib.blake2b("\n".join(self.ids).encode(), digest_size=16)
+        digest.update(b"unlabelled" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+def _checked_labels(
+    labels: Sequence[int], ids: Sequence[str], class_names: Sequence[str] | None, reference: str
+) -> NDArray[np.int64]:
+    array = np.asarray(labels, dtype=np.int64)
+    limit = None if class_names is None else len(class_names)
+    wrong = (array < 0) if limit is None else (array < 0) | (array >= limit)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        expected = "labels of 0 and above" if limit is None else f"labels from 0 to {limit - 1} ({limit} classes)"
+        raise DataError(
+            f"{reference}: label {int(array[first])} of sample {ids[first]!r} is out of range: expected {expected}; "
+            f"{int(wrong.sum())} such label(s)"
+        )
+    return array

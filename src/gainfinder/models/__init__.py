@@ -1,0 +1,1 @@
+"""Models: a reference becomes a `Classifier`."""

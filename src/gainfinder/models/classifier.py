@@ -1,0 +1,99 @@
+"""A trained image classifier with all it needs to be asked: module, preprocessing and class names."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .preprocessing import Preprocessing
+
+SaveFunction = Callable[["Classifier", Path], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A module with the preprocessing it was trained with.
+
+    Attributes:
+        reference: the reference it was loaded from, as given; for a module that was passed in, its class's name.
+        module: maps float (N, C, H, W) to logits (N, num_classes), or to an object with `.logits`.
+        preprocessing: input size, normalisation, interpolation and crop.
+        num_classes: number of logits that `logits` returns.
+        class_names: names in the order of the logits, or None where the model carries none.
+        class_order: for each logit that `logits` returns, its position among the module's own outputs; None for the
+            module's own order.
+        save: writes weights (and, where the source has one, a configuration) into a folder and returns a reference
+            that loads them again, or None where no reference can.
+    """
+
+    reference: str
+    module: nn.Module
+    preprocessing: Preprocessing
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    save: SaveFunction
+    class_order: tuple[int, ...] | None = None
+
+    def logits(self, x: Tensor, *, module: nn.Module | None = None) -> Tensor:
+        """Logits (N, num_classes) of normalised inputs (N, C, H, W).
+
+        Args:
+            x: float, as `evaluation_transform` or `prepare` gives it.
+            module: called in place of `self.module` (the same weights wrapped for several processes, say).
+        """
+        output: Any = (self.module if module is None else module)(x)
+        logits: Tensor = getattr(output, "logits", output)
+        if self.class_order is None:
+            return logits
+        return logits[:, torch.tensor(self.class_order, device=logits.device)]
+
+    def with_class_order(self, order: tuple[int, ...], names: tuple[str, ...] | None) -> "Classifier":
+        """The same model, its logits reordered: output k is the module's output `order[k]`."""
+        if order == tuple(range(self.num_classes)):
+            return replace(self, class_names=names)
+        return replace(self, class_order=order, num_classes=len(order), class_names=names)
+
+    def weights_digest(self) -> str:
+        """Hex digest of all parameters and buffers: names, dtypes, shapes and bytes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.module.state_dict().items()):
+            if not isinstance(tensor, Tensor):
+                continue
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        return digest.hexdigest()
+
+
+def probe_num_classes(module: nn.Module, preprocessing: Preprocessing, *, reference: str) -> int:
+    """Number of logits of a module, from one forward pass of a blank image in evaluation mode.
+
+    Raises:
+        ModelError: the module refuses its input size, or does not return logits (N, classes).
+    """
+    was_training = module.training
+    module.eval()
+    parameter = next(module.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    blank = torch.zeros(1, *preprocessing.input_size, device=device)
+    try:
+        with torch.inference_mode():
+            output: Any = module(blank)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {reason}; "
+            f"is its input size right? It can be given as ?size="
+        ) from error
+    finally:
+        module.train(was_training)
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 1:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"{reference}: expected logits of shape (1, classes) for one image, got {got}")
+    return int(logits.shape[1])

@@ -1,0 +1,192 @@
+"""What a classifier does to an image before its first layer, in the terms of timm's `pretrained_cfg`.
+
+Two ways lead into a model. Evaluation takes the decoded image through exactly timm's evaluation transform. Training
+takes a *view*: an uint8 image that all models of a transfer share, which each of them resizes and normalises for itself.
+
+Shapes: N images, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+import torchvision.transforms.functional as TF
+from PIL import Image
+from timm.data import create_transform
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data.transforms import str_to_interp_mode
+from torch import Tensor
+
+from ..errors import BadReference, ModelError
+from ..references import Query, check_keys, near
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+CROP_MODES = ("center", "squash", "border")
+OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "classes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Input size and normalisation of a classifier.
+
+    Attributes:
+        input_size: channels (1 or 3), height and width in pixels.
+        mean: per channel, of inputs scaled to [0, 1].
+        std: per channel, of inputs scaled to [0, 1].
+        interpolation: name of the resampling filter, one of `INTERPOLATIONS`.
+        crop_pct: share of the resized image's edge that the crop keeps, in (0, 1] for timm's own models.
+        crop_mode: `center` (resize the shorter edge, crop), `squash` (resize both edges) or `border` (pad).
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, ...] = IMAGENET_DEFAULT_STD
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+
+    def __post_init__(self) -> None:
+        channels, height, width = self.input_size
+        if channels not in (1, 3) or height < 1 or width < 1:
+            raise ModelError(f"input size {self.input_size} cannot be used: expected 1 or 3 channels and positive edges")
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ModelError(
+                f"mean {self.mean} and std {self.std} do not fit {channels} input channel(s): give one value a channel"
+            )
+        if any(not value > 0 for value in self.std):
+            raise ModelError(f"std {self.std} cannot be used: expected positive values")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ModelError(
+                f"interpolation {self.interpolation!r} is unknown{near(self.interpolation, INTERPOLATIONS)}; "
+                f"expected one of {', '.join(INTERPOLATIONS)}"
+            )
+        if self.crop_mode not in CROP_MODES:
+            raise ModelError(f"crop mode {self.crop_mode!r} is unknown: expected one of {', '.join(CROP_MODES)}")
+        if not self.crop_pct > 0:
+            raise ModelError(f"crop_pct {self.crop_pct} cannot be used: expected a positive share, 1 for no crop")
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.input_size[1:]
+
+    @classmethod
+    def from_timm_config(cls, config: Mapping[str, Any]) -> "Preprocessing":
+        """Read a `pretrained_cfg` in timm's form; what it leaves open gets timm's defaults.
+
+        Raises:
+            ModelError: a value cannot be used.
+        """
+        size = tuple(int(edge) for edge in config.get("input_size") or (3, 224, 224))
+        if len(size) != 3:
+            raise ModelError(f"input_size {size} in pretrained_cfg cannot be used: expected (channels, height, width)")
+        return cls(
+            input_size=cast(tuple[int, int, int], size),
+            mean=_per_channel(config.get("mean"), IMAGENET_DEFAULT_MEAN, size[0]),
+            std=_per_channel(config.get("std"), IMAGENET_DEFAULT_STD, size[0]),
+            interpolation=config.get("interpolation") or "bicubic",
+            crop_pct=float(config.get("crop_pct") or 0.875),
+            crop_mode=config.get("crop_mode") or "center",
+        )
+
+    def with_overrides(self, query: Query, *, reference: str) -> "Preprocessing":
+        """These values with the settings of a reference in their place; `classes` is left to the caller.
+
+        Raises:
+            BadReference: a key is unknown or a value cannot be read.
+        """
+        check_keys(query, OVERRIDES, reference=reference)
+        values: dict[str, Any] = {}
+        for key, text in query:
+            try:
+                if key == "size":
+                    edges = [int(edge) for edge in text.split("x")]
+                    height, width = edges * 2 if len(edges) == 1 else edges
+                    values["input_size"] = (self.input_size[0], height, width)
+                elif key in ("mean", "std"):
+                    values[key] = _per_channel([float(value) for value in text.split(",")], (), self.input_size[0])
+                elif key == "crop_pct":
+                    values[key] = float(text)
+                elif key != "classes":
+                    values[key] = text
+            except ValueError:
+                raise BadReference(f"setting {key}={text} in {reference!r} cannot be read: expected {_FORMS[key]}") from None
+        try:
+            return replace(self, **values)
+        except ModelError as error:
+            raise BadReference(f"{error} (in {reference!r})") from None
+
+    def timm_config(self) -> dict[str, Any]:
+        """The same values under timm's names, as `timm.data.create_transform` takes them."""
+        return {
+            "input_size": self.input_size,
+            "mean": self.mean,
+            "std": self.std,
+            "interpolation": self.interpolation,
+            "crop_pct": self.crop_pct,
+            "crop_mode": self.crop_mode,
+        }
+
+    def evaluation_transform(self) -> Callable[[Image.Image], Tensor]:
+        """Exactly timm's evaluation transform: an RGB image to a normalised float32 tensor (C, H, W)."""
+        transform = create_transform(**self.timm_config(), is_training=False)
+        return transform if self.input_size[0] == 3 else _Grey(transform)
+
+
+def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Resize and normalise shared views for one model, on the device they lie on.
+
+    Args:
+        views_N3HW: uint8, RGB.
+        preprocessing: of the model that will see them.
+
+    Returns:
+        float32 (N, C, H, W) at the model's input size. Views that have it already are not resampled; others are
+        resampled with antialiasing by the model's own filter (those that tensors do not offer become bilinear).
+    """
+    x = views_N3HW.to(torch.float32).div_(255)
+    channels, height, width = preprocessing.input_size
+    if x.shape[-2:] != (height, width):
+        mode = preprocessing.interpolation
+        x = torch.nn.functional.interpolate(
+            x, (height, width), mode=mode if mode == "bicubic" else "bilinear", antialias=True
+        ).clamp_(0, 1)
+    if channels == 1:
+        x = TF.rgb_to_grayscale(x)
+    mean = torch.tensor(preprocessing.mean, device=x.device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocessing.std, device=x.device).view(1, -1, 1, 1)
+    return x.sub_(mean).div_(std)
+
+
+def resample_filter(name: str) -> Any:
+    """torchvision's interpolation mode of that name."""
+    return str_to_interp_mode(name)
+
+
+class _Grey:
+    """An evaluation transform for a one-channel model."""
+
+    def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.transform = transform
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return self.transform(image.convert("L"))
+
+
+_FORMS = {
+    "size": "an edge in pixels or HEIGHTxWIDTH",
+    "mean": "one number a channel, separated by commas",
+    "std": "one number a channel, separated by commas",
+    "crop_pct": "a number such as 0.875",
+}
+
+
+def _per_channel(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    chosen = tuple(float(value) for value in (values or default))
+    if len(chosen) == 1:
+        return chosen * channels
+    if channels == 1 and len(chosen) == 3 and not values:
+        return (math.fsum(chosen) / 3,)
+    return chosen

@@ -1,0 +1,75 @@
+"""The grammar that model and data references share: `BASE?key=value&key=value`, and the suggestion of near matches.
+
+A reference is one string, parses to a frozen value and prints back identically. A `?` begins settings only where a
+`key=` follows it, so a path that holds a question mark stays a path.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from .errors import BadReference
+
+_QUERY = re.compile(r"\?(?=[A-Za-z_]+=)(?P<query>[^?]*)$")
+
+Query = tuple[tuple[str, str], ...]
+
+
+def split_query(text: str) -> tuple[str, Query]:
+    """Split `BASE?key=value&key=value` into the base and its settings, in the order given.
+
+    Raises:
+        BadReference: a setting has no value, or one is given twice.
+
+    >>> split_query("resnet18?size=64&mean=0.5,0.5,0.5")
+    ('resnet18', (('size', '64'), ('mean', '0.5,0.5,0.5')))
+    >>> split_query("photos/what?.tar")
+    ('photos/what?.tar', ())
+    """
+    match = _QUERY.search(text)
+    if match is None:
+        return text, ()
+    pairs = []
+    for part in match["query"].split("&"):
+        key, equals, value = part.partition("=")
+        if not equals or not value:
+            raise BadReference(f"setting {part!r} in {text!r} has no value: expected key=value")
+        if any(key == other for other, _ in pairs):
+            raise BadReference(f"setting {key!r} is given twice in {text!r}: give it once")
+        pairs.append((key, value))
+    return text[: match.start()], tuple(pairs)
+
+
+def join_query(base: str, query: Query) -> str:
+    """Print what `split_query` parsed, identically.
+
+    >>> join_query("resnet18", (("size", "64"),))
+    'resnet18?size=64'
+    """
+    return base + ("?" + "&".join(f"{key}={value}" for key, value in query) if query else "")
+
+
+def check_keys(query: Query, allowed: Sequence[str], *, reference: str) -> None:
+    """Refuse settings that are not in `allowed`, naming near matches.
+
+    Raises:
+        BadReference: a key is unknown.
+    """
+    for key, _ in query:
+        if key not in allowed:
+            raise BadReference(
+                f"unknown setting {key!r} in {reference!r}{near(key, allowed)}; "
+                f"known: {', '.join(allowed) if allowed else 'none'}"
+            )
+
+
+def near(word: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """A phrase that suggests the known words nearest to `word`, or an empty string.
+
+    >>> near("resnet81", ["resnet18", "vit_base"])
+    '; near matches: resnet18'
+    >>> near("zzz", ["resnet18"])
+    ''
+    """
+    found = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+    return f"; near matches: {', '.join(found)}" if found else ""
