@@ -1,3 +1,56 @@
-"""Find what other trained models know that yours does not, and move it into yours."""
+"""Find what other trained models know that yours does not, and move it into yours.
+
+    import gainfinder
+
+    gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
+    gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
+
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`. Modules: `flips`, `partition`, `objectives`.
+Names are imported when they are first used, so that `import gainfinder` stays cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import flips, objectives, partition
+    from .data import load_images
+    from .errors import GainfinderError
+    from .models import load_model
+    from .pairs import scan
+    from .predictions import predict
+    from .run import transfer
 
 __version__ = "0.1.0"
+__all__ = [
+    "GainfinderError",
+    "flips",
+    "load_images",
+    "load_model",
+    "objectives",
+    "partition",
+    "predict",
+    "scan",
+    "transfer",
+]
+
+_HOMES = {
+    "GainfinderError": "errors",
+    "load_images": "data",
+    "load_model": "models",
+    "predict": "predictions",
+    "scan": "pairs",
+    "transfer": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -50,7 +50,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         channels, height, width = self.input_size
         if channels not in (1, 3) or height < 1 or width < 1:
-            raise ModelError(f"input size {self.input_size} cannot be used: expected 1 or 3 channels and positive edges")
+            raise ModelError(
+                f"input size {self.input_size} cannot be used: expected 1 or 3 channels and positive edges"
+            )
         if len(self.mean) != channels or len(self.std) != channels:
             raise ModelError(
                 f"mean {self.mean} and std {self.std} do not fit {channels} input channel(s): give one value a channel"
@@ -112,7 +114,9 @@ class Preprocessing:
                 elif key != "classes":
                     values[key] = text
             except ValueError:
-                raise BadReference(f"setting {key}={text} in {reference!r} cannot be read: expected {_FORMS[key]}") from None
+                raise BadReference(
+                    f"setting {key}={text} in {reference!r} cannot be read: expected {_FORMS[key]}"
+                ) from None
         try:
             return replace(self, **values)
         except ModelError as error:

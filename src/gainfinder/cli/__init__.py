@@ -1,0 +1,38 @@
+"""The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
+
+Exit codes: 0 done; 1 an unexpected failure; 2 a mistake in what was asked for; 130 stopped by Ctrl-C.
+"""
+
+import typer
+
+from .demo import demo
+from .predict import predict
+from .scan import scan
+from .transfer import transfer
+
+app = typer.Typer(
+    name="gainfinder",
+    help="Find what other trained classifiers know that yours does not, and move it into yours.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
+    if version:
+        from .. import __version__
+
+        typer.echo(f"gainfinder {__version__}")
+        raise typer.Exit
+
+
+for command in (demo, scan, predict, transfer):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of the `gainfinder` command."""
+    app()

@@ -1,0 +1,54 @@
+"""`gainfinder predict`: a model's predictions as a Parquet file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .guard import guarded
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+
+
+@guarded
+def predict(
+    model: Annotated[str, typer.Option(help=f"The model: {MODEL_HELP}.", show_default=False)],
+    data: Annotated[str, typer.Option(help=f"Images: {DATA_HELP}.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    max_broken: MaxBroken = 0.01,
+    json: Json = False,
+) -> None:
+    """Write a model's predictions: sample ids, logits and, where the images carry them, labels."""
+    from .. import predictions
+    from ..errors import RunFolderError
+    from .progress import make_watcher
+    from .tables import print_json, print_lines
+
+    if out.is_dir() or (out.exists() and not force):
+        raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
+    watcher = make_watcher()
+    try:
+        images = predictions.load_images(data)
+        watcher.stage(model, len(images))
+        found = predictions.predict(
+            model,
+            images,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_broken=max_broken,
+            on_images=watcher.advance,
+        )
+    finally:
+        watcher.close()
+    found.write(out)
+    accuracy = None if found.target is None else found.accuracy
+    if json:
+        document = {"model": model, "samples": len(found), "accuracy": accuracy}
+        print_json({**document, "broken_images": list(found.broken), "out": str(out)})
+    else:
+        known = "" if accuracy is None else f", accuracy {accuracy:.4f}"
+        print_lines(f"{out}: predictions of {model} for {len(found):,} images{known}")

@@ -1,0 +1,46 @@
+"""`gainfinder scan`: complementary knowledge between all models given."""
+
+from typing import Annotated
+
+import typer
+
+from .guard import guarded
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+
+
+@guarded
+def scan(
+    model: Annotated[list[str], typer.Option(help=f"Two or more models, each {MODEL_HELP}.", show_default=False)],
+    data: Annotated[str, typer.Option(help=f"Labelled images: {DATA_HELP}.", show_default=False)],
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    max_broken: MaxBroken = 0.01,
+    json: Json = False,
+) -> None:
+    """Show what each model knows that each other one does not.
+
+    For every ordered pair: positive flips (teacher right, student wrong), negative flips, the difference in accuracy,
+    and the entropy of the positive flips over classes (low: an area of expertise).
+    """
+    from .. import pairs
+    from .progress import make_watcher
+    from .tables import print_json, scan_tables
+
+    watcher = make_watcher()
+    try:
+        found = pairs.scan(
+            model,
+            data,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_broken=max_broken,
+            on_model=lambda name, images: (watcher.stage(name, images), watcher.advance)[1],
+        )
+    finally:
+        watcher.close()
+    if json:
+        print_json(found.to_dict())
+    else:
+        scan_tables(found.to_dict())

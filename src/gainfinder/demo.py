@@ -1,0 +1,237 @@
+"""The main job on scikit-learn's handwritten digits, without network: a small zoo, its complementary knowledge, a
+label-free transfer from a weaker teacher into the strongest student, and plain distillation beside it.
+
+The digits are cut into three disjoint parts by their ids: the zoo is trained on the first, students learn from the
+second without labels, and everything is measured on the third.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models import save_for_hf
+from torch import Tensor, nn
+
+from .data import load_images
+from .errors import RunFolderError
+from .models.preprocessing import Preprocessing, prepare
+from .pairs import Scan, scan
+from .run import TransferResult, Watcher, transfer
+from .views import ViewSpec, evaluation_crop
+
+TRAIN, LEARN, MEASURE = "digits#1/3", "digits#2/3", "digits#3/3"
+METHODS = ("kl-dp-u", "kl")
+EPOCHS = 10
+LR = 1e-2
+"""A rate for tiny models; the default rule is made for pretrained ones."""
+MARKER = "gainfinder-demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A model of the demo's zoo.
+
+    Attributes:
+        name: its name, and the name of its folder or file.
+        architecture: timm's name, or None for the module that the demo writes as Python source.
+        arguments: of the architecture.
+        expertise: digits of which it sees every training image.
+        share: of the other digits it sees this share.
+        epochs: passes over its training images.
+    """
+
+    name: str
+    architecture: str | None
+    arguments: dict[str, Any]
+    expertise: tuple[int, ...]
+    share: float
+    epochs: int
+
+
+SIZE = 16
+ZOO = (
+    Member(
+        name="resnet",
+        architecture="resnet18",
+        arguments={"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 64)},
+        expertise=(0, 1, 2, 3, 4, 5, 6),
+        share=0.25,
+        epochs=25,
+    ),
+    Member(
+        name="convnext",
+        architecture="convnext_atto",
+        arguments={"patch_size": 1, "depths": (1, 1, 1, 1), "dims": (16, 32, 64, 64)},
+        expertise=(1, 3, 5, 7, 9),
+        share=0.15,
+        epochs=25,
+    ),
+    Member(
+        name="vit",
+        architecture="vit_tiny_patch16_224",
+        arguments={"img_size": SIZE, "patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 4},
+        expertise=(5, 6, 7, 8, 9),
+        share=0.15,
+        epochs=40,
+    ),
+    Member(name="mixer", architecture=None, arguments={}, expertise=(0, 2, 4, 6, 8), share=0.15, epochs=30),
+)
+MIXER_SOURCE = '''"""A small MLP-Mixer (Tolstikhin et al., 2021), its blocks from timm: a module of one's own, for `file:` references."""
+
+from timm.models.mlp_mixer import MlpMixer
+
+
+def mixer():
+    model = MlpMixer(img_size=16, patch_size=4, embed_dim=64, num_blocks=3, num_classes=10)
+    model.pretrained_cfg = {
+        "input_size": (3, 16, 16),
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "label_names": tuple("0123456789"),
+    }
+    return model
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """What the demo did.
+
+    Attributes:
+        zoo: references of its models.
+        scan: their accuracies and complementary knowledge.
+        transfers: a result a method, for the same student and teacher.
+    """
+
+    zoo: tuple[str, ...]
+    scan: Scan
+    transfers: dict[str, TransferResult]
+
+
+def run_demo(folder: Path, *, watcher: Watcher | None = None, seed: int = 0) -> Demo:
+    """Train the zoo, scan it, transfer twice; all results go into `folder`.
+
+    Args:
+        folder: must not exist, be empty, or hold an earlier demo, whose files are used again where they are complete.
+        watcher: is told of progress.
+        seed: of everything random.
+
+    Raises:
+        RunFolderError: the folder holds something else.
+    """
+    watcher = watcher or Watcher()
+    _claim(folder)
+    references = train_zoo(folder / "zoo", watcher=watcher, seed=seed)
+
+    def on_model(name: str, images: int) -> Any:
+        watcher.stage(f"scanning {Path(name).name}", images)
+        return watcher.advance
+
+    found = scan(references, MEASURE, device="cpu", workers=0, on_model=on_model)
+    student, teacher = choose_pair(found)
+    transfers = {
+        method: transfer(
+            student,
+            teacher,
+            LEARN,
+            val=MEASURE,
+            out=folder / method,
+            watcher=watcher,
+            method=method,
+            labels="none",
+            epochs=EPOCHS,
+            lr=LR,
+            seed=seed,
+            device="cpu",
+            workers=0,
+        )
+        for method in METHODS
+    }
+    return Demo(zoo=tuple(references), scan=found, transfers=transfers)
+
+
+def choose_pair(found: Scan) -> tuple[str, str]:
+    """The strongest model as the student, and of the others, all weaker, the one that knows most of what it does not."""
+    student = max(found.models, key=lambda model: model.accuracy).model
+    pairs = [pair for pair in found.pairs if pair.student == student]
+    return student, max(pairs, key=lambda pair: pair.positive_flips).teacher
+
+
+def train_zoo(folder: Path, *, watcher: Watcher, seed: int) -> list[str]:
+    """Train the zoo's models that `folder` lacks, and return the references of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = load_images(TRAIN)
+    assert images.labels is not None
+    norm = Preprocessing(
+        input_size=(3, SIZE, SIZE), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", crop_pct=1.0
+    )
+    crop = evaluation_crop(ViewSpec(preprocessing=norm, augment="none"))
+    x = prepare(torch.stack([crop(images.read(i)) for i in range(len(images))]), norm)
+    y = torch.from_numpy(images.labels)
+    references = []
+    for number, member in enumerate(ZOO):
+        reference, done = _place(member, folder)
+        references.append(reference)
+        if done.exists():
+            continue
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(100 * seed + number)
+            keep = torch.isin(y, torch.tensor(member.expertise)) | (torch.rand(len(y)) < member.share)
+            watcher.stage(f"training {member.name}", member.epochs * int(keep.sum()))
+            model = _fit(_build(member, folder, norm), x[keep], y[keep], epochs=member.epochs, watcher=watcher)
+        _save(member, model, folder)
+    return references
+
+
+def _claim(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise RunFolderError(f"{folder}: holds other files; give the demo an empty --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text("Made by `gainfinder demo`; may be deleted.\n", encoding="utf-8")
+
+
+def _place(member: Member, folder: Path) -> tuple[str, Path]:
+    """A model's reference, and the file that exists once it is trained."""
+    if member.architecture is None:
+        weights = folder / f"{member.name}.safetensors"
+        return f"file:{folder / member.name}.py:{member.name}@{weights}", weights
+    return f"local-dir:{folder / member.name}", folder / member.name / "config.json"
+
+
+def _build(member: Member, folder: Path, norm: Preprocessing) -> nn.Module:
+    if member.architecture is None:
+        (folder / f"{member.name}.py").write_text(MIXER_SOURCE, encoding="utf-8")
+        namespace: dict[str, Any] = {}
+        exec(MIXER_SOURCE, namespace)  # noqa: S102 - our own text, above
+        own: nn.Module = namespace[member.name]()
+        return own
+    model = timm.create_model(member.architecture, num_classes=10, **member.arguments)
+    inherited = {key: value for key, value in model.pretrained_cfg.items() if not key.startswith("test_")}
+    names = tuple("0123456789")
+    model.pretrained_cfg = {**inherited, **norm.timm_config(), "num_classes": 10, "label_names": names}
+    return model
+
+
+def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, watcher: Watcher) -> nn.Module:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    model.train()
+    for _ in range(epochs):
+        for batch in torch.tensor_split(torch.randperm(len(y)), -(-len(y) // 32)):
+            loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            watcher.advance(len(batch))
+    return model.eval()
+
+
+def _save(member: Member, model: nn.Module, folder: Path) -> None:
+    if member.architecture is None:
+        save_file(model.state_dict(), folder / f"{member.name}.safetensors")
+    else:
+        save_for_hf(model, str(folder / member.name), safe_serialization=True)

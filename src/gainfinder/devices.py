@@ -1,0 +1,96 @@
+"""Where a run computes: device, precision and processes, through Accelerate."""
+
+import os
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState, PartialState
+from torch import nn
+
+from .errors import SettingsError
+from .references import near
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        SettingsError: the name is unknown, or the machine has no such device.
+    """
+    if name not in DEVICES:
+        raise SettingsError(f"device {name!r} is unknown{near(name, DEVICES)}; expected one of {', '.join(DEVICES)}")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    if not there[name]:
+        raise SettingsError(f"device {name!r} is not available on this machine: use --device auto or cpu")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Accelerate's word for the precision of training; `auto` is bf16 or fp16 on CUDA and fp32 elsewhere.
+
+    Raises:
+        SettingsError: fp16 is asked for on a CPU.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return "no"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if name == "fp16" and device.type == "cpu":
+        raise SettingsError("precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
+    return "no" if name == "fp32" else name
+
+
+def default_workers(device: torch.device) -> int:
+    """Worker processes for decoding: one fewer than the CPU cores of this process, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(8, cores - 1))
+
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """An Accelerator for this device and precision, whatever an earlier one in this process was made for.
+
+    Under `accelerate launch` the launcher's processes and devices are used.
+    """
+    resolved = resolve_device(device)
+    mixed = resolve_precision(precision, resolved)
+    launched = PartialState().num_processes > 1 if _is_launched() else False
+    if not launched:
+        # Accelerate keeps one state a process; a second run may want another device or precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=resolved.type == "cpu",
+        mixed_precision=mixed,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Make batch statistics agree between processes: SyncBatchNorm on GPUs.
+
+    Raises:
+        SettingsError: several CPU processes and a batch-norm layer; SyncBatchNorm has no CPU implementation.
+    """
+    if accelerator.num_processes == 1 or not has_batch_norm(module):
+        return module
+    if accelerator.device.type != "cuda":
+        raise SettingsError(
+            f"the student has batch-norm layers, whose statistics {accelerator.num_processes} CPU processes cannot share: "
+            "run it in one process, or on GPUs"
+        )
+    from timm.layers import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(module)
+    return converted
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer normalises by the statistics of its batch."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+
+def _is_launched() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -1,0 +1,78 @@
+"""Writing results so that a reader never sees half of one: a temporary name beside the target, synced, then renamed."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial-"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file or folder beside `path`, then put it in the place of `path`.
+
+    A file replaces an older one in one step. A folder must not exist yet, or is one that an earlier, interrupted call
+    left; it is moved aside first.
+
+    Args:
+        path: where the result belongs; its parent is created.
+        write: called with the temporary path; creates a file or a folder there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        write(partial)
+        if partial.is_dir():
+            for child in partial.rglob("*"):
+                _sync(child)
+            if path.exists():
+                shutil.rmtree(path)
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON document atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda partial: _write_text(partial, text))
+
+
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as JSON Lines atomically, one object a line."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomically(path, lambda partial: _write_text(partial, text))
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed process left half-written in `folder`."""
+    for leftover in folder.rglob(f"{PARTIAL}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    # A rename may reach the disk before the content does, unless the content is flushed first.
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) if path.is_dir() else os.O_RDONLY
+    try:
+        handle = os.open(path, flags)
+    except PermissionError:  # directories cannot be opened on Windows
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,238 @@
+"""Predictions: what a model leaves after it has met the images once.
+
+Complementary knowledge, who teaches what and what was learned are functions of these alone.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .alignment import align
+from .data import ImageSource, load_images
+from .data.images import Images
+from .data.loading import check_broken, load_batches
+from .devices import default_workers, resolve_device
+from .errors import DataError, ModelError
+from .files import write_atomically
+from .models import ModelSource, load_model
+from .models.classifier import Classifier
+
+ImageCount = Callable[[int], None]
+"""Called with the number of images done since the last call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """A model's logits for some images.
+
+    Attributes:
+        model: the model's reference.
+        ids: sample ids.
+        logits: float32 (N, C).
+        target: int64 (N,), or None where the images carry no labels.
+        class_names: names of the C classes, or None.
+        broken: `where: reason` of each image that could not be decoded; these have no row.
+    """
+
+    model: str
+    ids: tuple[str, ...]
+    logits: Tensor
+    target: Tensor | None
+    class_names: tuple[str, ...] | None = None
+    broken: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def predicted(self) -> Tensor:
+        """Predicted class, int64 (N,); on ties the lowest class index."""
+        return self.logits.argmax(dim=1)
+
+    @property
+    def confidence(self) -> Tensor:
+        """Largest softmax probability, float32 (N,)."""
+        return self.logits.softmax(dim=1).amax(dim=1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of samples predicted right.
+
+        Raises:
+            DataError: the images carry no labels.
+        """
+        if self.target is None:
+            raise DataError(f"accuracy of {self.model}: the images carry no labels")
+        return float((self.predicted == self.target).double().mean())
+
+    def write(self, path: Path) -> None:
+        """Write a Parquet file atomically: `id`, `logits` (list of float32) and, where there are labels, `label`."""
+        columns: dict[str, pa.Array] = {
+            "id": pa.array(self.ids, pa.string()),
+            "logits": pa.FixedSizeListArray.from_arrays(
+                pa.array(self.logits.reshape(-1).numpy(), pa.float32()), self.logits.shape[1]
+            ),
+        }
+        if self.target is not None:
+            columns["label"] = pa.array(self.target.numpy(), pa.int64())
+        about = {"model": self.model, "class_names": self.class_names, "broken": self.broken}
+        table = pa.table(columns).replace_schema_metadata({"gainfinder": json.dumps(about)})
+        write_atomically(path, lambda partial: pq.write_table(table, partial))
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: the file is not such a file.
+        """
+        try:
+            table = pq.read_table(path)
+            about = json.loads((table.schema.metadata or {})[b"gainfinder"])
+            logits = table["logits"].combine_chunks()
+            values = np.array(logits.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{path}: not a file of predictions as gainfinder writes it: {error}") from error
+        names = about["class_names"]
+        return cls(
+            model=about["model"],
+            ids=tuple(table["id"].to_pylist()),
+            logits=torch.from_numpy(values.reshape(len(table), -1)),
+            target=torch.from_numpy(np.array(table["label"].to_numpy())) if "label" in table.column_names else None,
+            class_names=None if names is None else tuple(names),
+            broken=tuple(about["broken"]),
+        )
+
+
+def predict(
+    model: ModelSource,
+    data: ImageSource,
+    *,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    max_broken: float = 0.01,
+    on_images: Callable[[int], None] | None = None,
+) -> Predictions:
+    """A model's logits for some images, each through the model's evaluation transform.
+
+    Args:
+        model: a reference, classifier or module.
+        data: a data reference, `Images`, or a data set that yields images or (image, label).
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: images a forward pass.
+        workers: processes that decode images; by default one fewer than the cores, at most 8.
+        max_broken: largest share of images that may be undecodable.
+        on_images: called with the number of images done since the last call.
+
+    Returns:
+        Predictions in the model's class order; their target, where the images carry labels, in the same order.
+    """
+    (classifier,), images = align([load_model(model)], load_images(data))
+    where = resolve_device(device)
+    return predict_images(
+        classifier,
+        images,
+        device=where,
+        batch_size=batch_size,
+        workers=default_workers(where) if workers is None else workers,
+        max_broken=max_broken,
+        on_images=on_images,
+    )
+
+
+def predict_images(
+    classifier: Classifier,
+    images: Images,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    max_broken: float = 0.01,
+    on_images: ImageCount | None = None,
+) -> Predictions:
+    """Ask a classifier for its logits, each image once, through its evaluation transform, in float32.
+
+    Args:
+        classifier: its module is moved to `device` and put into evaluation mode.
+        images: in their own class order; their labels become the target.
+        device: where the model runs.
+        batch_size: images a forward pass.
+        workers: processes that decode; 0 decodes in this one.
+        shard: (k, n): only every n-th image, from the k-th on.
+        max_broken: the largest share of images that may be undecodable; they are skipped.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        DataError: more images are broken than `max_broken` allows.
+        ModelError: the model gives logits that are not finite.
+    """
+    indices = range(shard[0], len(images), shard[1])
+    transform = _Evaluation(classifier)
+    classifier.module.to(device).eval()
+    logits, positions, broken = [], [], []
+    for batch in load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices):
+        broken.extend(batch.broken)
+        check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
+        if batch.inputs is not None:
+            with torch.inference_mode():
+                logits.append(classifier.logits(batch.inputs.to(device, non_blocking=True)).float().cpu())
+            positions.append(batch.positions)
+        if on_images is not None:
+            on_images(len(batch.positions) + len(batch.broken))
+    kept = torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64)
+    return Predictions(
+        model=classifier.reference,
+        ids=tuple(images.ids[i] for i in kept.tolist()),
+        logits=_finite(torch.cat(logits) if logits else torch.zeros(0, classifier.num_classes), classifier),
+        target=None if images.labels is None else torch.from_numpy(images.labels)[kept],
+        class_names=classifier.class_names,
+        broken=tuple(broken),
+    )
+
+
+def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
+    """Put the shards of one model's predictions back into the order of the images."""
+    shards = list(parts)
+    if len(shards) == 1:
+        return shards[0]
+    place = {sample_id: i for i, sample_id in enumerate(images.ids)}
+    ids = [sample_id for shard in shards for sample_id in shard.ids]
+    order = sorted(range(len(ids)), key=lambda row: place[ids[row]])
+    labels = [shard.target for shard in shards if shard.target is not None]
+    return Predictions(
+        model=shards[0].model,
+        ids=tuple(ids[row] for row in order),
+        logits=torch.cat([shard.logits for shard in shards])[order],
+        target=torch.cat(labels)[order] if labels else None,
+        class_names=shards[0].class_names,
+        broken=tuple(sorted(reason for shard in shards for reason in shard.broken)),
+    )
+
+
+class _Evaluation:
+    """A classifier's evaluation transform in the form that `load_batches` calls; picklable, without the module."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.transform = classifier.preprocessing.evaluation_transform()
+
+    def __call__(self, index: int, image: Image.Image) -> Tensor:
+        return self.transform(image)
+
+
+def _finite(logits: Tensor, classifier: Classifier) -> Tensor:
+    wrong = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if wrong:
+        raise ModelError(
+            f"{classifier.reference}: logits are not finite for {wrong} of {len(logits)} images; are the weights sound?"
+        )
+    return logits

@@ -1,0 +1,182 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from gainfinder.cli import app
+
+RUNNER = CliRunner()
+LAUNCH = [sys.executable, "-m", "gainfinder"]
+
+
+def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
+    return [
+        "transfer", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", "digits#1/4",
+        "--epochs", "2", "--batch-size", "32", "--limit", "200", "--workers", "0", "--device", "cpu",
+        "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def test_transfer_prints_one_json_document_on_stdout(zoo: dict[str, str], run_folder: Path) -> None:
+    result = RUNNER.invoke(app, [*command(zoo, run_folder), "--json"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document == json.loads((run_folder / "result.json").read_text())
+    expected = {
+        "student", "teachers", "method", "accuracy_before", "accuracy_after", "transfer_delta_pp",
+        "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "positive_flips", "negative_flips",
+        "transfer_rate", "teacher_share", "resumed_epochs", "out",
+    }  # fmt: skip
+    assert expected <= document.keys()
+    assert document["student"] == zoo["vit"] and document["out"] == str(run_folder)
+    assert "epoch 2: loss" in result.stderr
+
+
+def test_transfer_shows_a_table(zoo: dict[str, str], run_folder: Path) -> None:
+    result = RUNNER.invoke(app, command(zoo, run_folder))
+    assert result.exit_code == 0
+    assert "transfer delta (95 % interval)" in result.stdout
+    assert f"local-dir:{run_folder}/student" in result.stdout.replace("\n", "")
+
+
+def test_scan_gives_every_ordered_pair_once(zoo: dict[str, str]) -> None:
+    models = [part for name in zoo for part in ("--model", zoo[name])]
+    result = RUNNER.invoke(app, ["scan", *models, "--data", "digits#1/4", "--workers", "0", "--json"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    accuracy = {model["model"]: model["accuracy"] for model in document["models"]}
+    assert list(accuracy) == list(zoo.values())
+    pairs = {(pair["student"], pair["teacher"]): pair for pair in document["pairs"]}
+    assert len(pairs) == len(document["pairs"]) == 6
+    assert all(student != teacher for student, teacher in pairs)
+    for (student, teacher), pair in pairs.items():
+        assert pair["delta_acc_pp"] == pytest.approx(100 * (accuracy[teacher] - accuracy[student]))
+        assert pair["positive_flips"] - pair["negative_flips"] == pytest.approx(pair["delta_acc_pp"] / 100)
+        assert pair["positive_flips"] == pairs[teacher, student]["negative_flips"]
+
+
+def test_predict_writes_ids_logits_and_labels(zoo: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "vit.parquet"
+    arguments = ["predict", "--model", zoo["vit"], "--data", "digits#1/4", "--out", str(out), "--workers", "0"]
+    assert RUNNER.invoke(app, arguments).exit_code == 0
+    table = pq.read_table(out)
+    assert table.column_names == ["id", "logits", "label"] and len(table["logits"][0].as_py()) == 10
+    again = RUNNER.invoke(app, arguments)
+    assert again.exit_code == 2 and "exists already" in again.stderr
+    assert RUNNER.invoke(app, [*arguments, "--force"]).exit_code == 0
+
+
+def test_dry_run_resolves_and_writes_nothing(zoo: dict[str, str], run_folder: Path) -> None:
+    result = RUNNER.invoke(app, [*command(zoo, run_folder), "--dry-run", "--json"])
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["config"]["settings"]["lr"] == 1e-3
+    assert all(document["estimate"][key] > 0 for key in ("time_s", "memory_mb", "disk_mb", "result_mb"))
+    assert not run_folder.exists()
+    assert "time: about" in RUNNER.invoke(app, [*command(zoo, run_folder), "--dry-run"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--student", "resnet81"), "near matches: resnet"),
+        (("--student", "local-dir:/no/such/folder"), "/no/such/folder"),
+        (("--student", "file:/no/such/file.py:make"), "/no/such/file.py"),
+        (("--data", "/no/such/folder"), "/no/such/folder"),
+        (("--data", "wds/imagenet"), "wds/"),
+        (("--method", "kl-pd"), "near matches: kl-dp"),
+        (("--batch-size", "0"), "batch-size is 0: expected 1 or more"),
+        (("--augment", "mixup"), "augment is 'mixup'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(
+    zoo: dict[str, str], run_folder: Path, change: tuple[str, str], message: str
+) -> None:
+    result = RUNNER.invoke(app, [*command(zoo, run_folder), *change])
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1 and result.stdout == ""
+    assert not run_folder.exists()
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys\nfrom gainfinder.cli import app\ntry:\n    app(['transfer', '--help'])\nexcept SystemExit:\n    pass\n"
+    code += "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--teacher" in shown.stdout
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*LAUNCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], limit_s: float = 60) -> None:
+    end = time.monotonic() + limit_s
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[1]
+        time.sleep(0.005)
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "result.json").read_text())
+    return {key: value for key, value in found.items() if key not in {"out", "resumed_epochs", "student_reference"}}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_or_interrupted_and_started_again(zoo: dict[str, str], tmp_path: Path, how: signal.Signals) -> None:
+    more = ("--checkpoint-every", "2", "--epochs", "6", "--augment", "crop-flip")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert RUNNER.invoke(app, command(zoo, whole, *more)).exit_code == 0
+    process = start(command(zoo, broken, *more))
+    wait_for(broken / "checkpoint.pt", process)
+    os.killpg(process.pid, how)
+    error = process.communicate(timeout=60)[1]
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and "Traceback" not in error
+    assert not (broken / "result.json").exists()
+    again = RUNNER.invoke(app, command(zoo, broken, *more))
+    assert again.exit_code == 0, again.stderr
+    assert result_of(whole) == result_of(broken)
+    one, other = (load_file(folder / "student" / "model.safetensors") for folder in (whole, broken))
+    assert all(one[name].equal(other[name]) for name in one)
+    assert not list(broken.rglob(".partial-*"))
+
+
+def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, str], tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert RUNNER.invoke(app, command(zoo, alone)).exit_code == 0
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "gainfinder"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, *command(zoo, together)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one, other = (load_file(folder / "student" / "model.safetensors") for folder in (alone, together))
+    for name in one:
+        assert one[name].allclose(other[name], atol=1e-5), name
+    assert result_of(alone)["teacher_share"] == pytest.approx(result_of(together)["teacher_share"], abs=0.01)
+    assert result_of(alone)["samples"] == result_of(together)["samples"]
+
+
+def test_several_cpu_processes_with_batch_norm_are_refused(zoo: dict[str, str], run_folder: Path) -> None:
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "gainfinder"]  # fmt: skip
+    swapped = {"vit": zoo["resnet"], "resnet": zoo["vit"]}
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, *command(swapped, run_folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "batch-norm layers, whose statistics 2 CPU processes cannot share" in done.stderr

@@ -1,0 +1,289 @@
+"""The main job through the Python API, on tiny models and digits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import gainfinder
+from gainfinder.data.sampling import stratified
+from gainfinder.errors import GainfinderError, RunFolderError, SettingsError
+from gainfinder.predictions import Predictions
+from gainfinder.run import Watcher
+from gainfinder.views import epoch_order
+
+Run = dict[str, Any]
+SHORT: Run = {"epochs": 2, "limit": 200, "batch_size": 32, "workers": 0, "device": "cpu", "val": "digits#1/4"}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "student" / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def account(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "result.json").read_text())
+    for key in ("out", "resumed_epochs", "student_reference"):
+        found.pop(key)
+    return found
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once: nothing catches it."""
+
+
+class KillAfter(Watcher):
+    """Ends the run after so many training images."""
+
+    def __init__(self, images: int) -> None:
+        self.left = images
+        self.training = False
+
+    def stage(self, name: str, images: int) -> None:
+        self.training = name.startswith("training")
+
+    def advance(self, images: int) -> None:
+        if self.training:
+            self.left -= images
+            if self.left <= 0:
+                raise Killed
+
+
+@pytest.mark.parametrize("method", ["kl", "xe-kl", "kl-dp", "kl-dp-u"])
+def test_each_method_changes_the_student_and_accounts_for_it(
+    zoo: dict[str, str], run_folder: Path, method: str
+) -> None:
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method=method, **SHORT)
+    found = result.account
+    assert found["student"] == zoo["vit"] and found["teachers"] == [zoo["resnet"]] and found["method"] == method
+    gain, loss = found["knowledge_gain"], found["knowledge_loss"]
+    assert found["transfer_delta_pp"] == pytest.approx(100 * (gain - loss), abs=1e-9)
+    assert found["transfer_delta_pp"] == pytest.approx(100 * (found["accuracy_after"] - found["accuracy_before"]))
+    low, high = found["transfer_delta_ci_pp"]
+    assert low <= found["transfer_delta_pp"] <= high
+    assert (found["teacher_share"] is None) == (method in {"kl", "xe-kl"})
+    before, after, teacher = (
+        Predictions.load(run_folder / "predictions" / f"{name}.parquet") for name in ("before", "after", "teacher-1")
+    )
+    assert before.accuracy == found["accuracy_before"] and after.accuracy == found["accuracy_after"]
+    flips = (teacher.predicted == teacher.target) & (before.predicted != before.target)
+    assert found["positive_flips"] == int(flips.sum()) / len(before)
+    assert not torch.equal(before.logits, after.logits)
+    assert len(result.epochs) == 2
+    assert [json.loads(line) for line in (run_folder / "epochs.jsonl").read_text().splitlines()] == list(result.epochs)
+    assert result.epochs[-1]["accuracy"] == found["accuracy_after"]
+    assert not (run_folder / "checkpoint.pt").exists()
+
+
+def test_plain_timm_loads_the_student_with_the_same_logits(zoo: dict[str, str], run_folder: Path) -> None:
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    model = timm.create_model(f"local-dir:{run_folder / 'student'}", pretrained=True).eval()
+    x = torch.randn(5, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(model(x), result.student.logits(x))
+    assert result.account["student_reference"] == f"local-dir:{run_folder / 'student'}"
+    again = gainfinder.predict(result.account["student_reference"], "digits#1/4", device="cpu", workers=0, batch_size=32)
+    assert torch.equal(again.logits, Predictions.load(run_folder / "predictions" / "after.parquet").logits)
+
+
+@pytest.mark.parametrize(("killed_after", "every", "resumed"), [(100, None, 0), (250, None, 1), (250, 2, 1), (90, 1, 0)])
+def test_a_killed_run_ends_bit_identical(
+    zoo: dict[str, str], tmp_path: Path, killed_after: int, every: int | None, resumed: int
+) -> None:
+    student, teacher = zoo["resnet"], zoo["vit"]  # batch-norm statistics must survive, too
+    gainfinder.transfer(student, teacher, "digits#2/4", out=tmp_path / "whole", **SHORT)
+    killed = {**SHORT, "out": tmp_path / "killed", "checkpoint_every": every}
+    with pytest.raises(Killed):
+        gainfinder.transfer(student, teacher, "digits#2/4", watcher=KillAfter(killed_after), **killed)
+    assert not (tmp_path / "killed" / "result.json").exists()
+    result = gainfinder.transfer(student, teacher, "digits#2/4", **killed)
+    assert result.account["resumed_epochs"] == resumed
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert account(tmp_path / "whole") == account(tmp_path / "killed")
+    assert (tmp_path / "whole" / "epochs.jsonl").read_text() == (tmp_path / "killed" / "epochs.jsonl").read_text()
+
+
+def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: Path) -> None:
+    asked = {**SHORT, "epochs": 1, "augment": "crop-flip"}
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=out, **{**asked, "workers": workers})
+    assert same(weights(tmp_path / "0"), weights(tmp_path / "2"))
+
+
+def test_a_finished_run_returns_its_result(zoo: dict[str, str], run_folder: Path) -> None:
+    first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
+    second = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    assert second.account == {**first.account, "resumed_epochs": 2}
+    assert second.epochs == first.epochs
+    assert same(first.student.module.state_dict(), second.student.module.state_dict())
+    assert stamps == {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_another_run_is_refused_and_left_alone(zoo: dict[str, str], run_folder: Path) -> None:
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    before = {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match=r"settings\.seed: 0 in the folder, 1 asked for"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, seed=1, **SHORT)
+    with pytest.raises(RunFolderError, match="holds a different run"):
+        gainfinder.transfer(zoo["vit"], zoo["convnext"], "digits#2/4", out=run_folder, **SHORT)
+    assert before == {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_other_files_is_refused(zoo: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunFolderError, match=r"holds files but no run of gainfinder \(thesis.tex\)"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path, **SHORT)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Path) -> None:
+    asked = {**SHORT, "out": run_folder}
+    with pytest.raises(Killed):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=KillAfter(250), **asked)
+    checkpoint = run_folder / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    with pytest.raises(RunFolderError, match="this checkpoint cannot be read"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
+
+
+def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(
+    zoo: dict[str, str], tmp_path: Path
+) -> None:
+    images = gainfinder.load_images("digits#2/4")
+    assert images.labels is not None
+    shuffled = images.relabel(images.labels[::-1].copy(), class_names=images.class_names, num_classes=10)
+    asked = {**SHORT, "val": None, "labels": "none", "limit": 150}
+    for name, data in (("true", images), ("shuffled", shuffled)):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], data, out=tmp_path / name, **asked)
+    true, wrong = account(tmp_path / "true"), account(tmp_path / "shuffled")
+    assert same(weights(tmp_path / "true"), weights(tmp_path / "shuffled"))
+    assert true["method"] == "kl-dp-u" and true["accuracy_before"] > 0.6
+    assert wrong["accuracy_before"] < 0.4
+
+
+def test_unlabelled_data_gives_agreement_in_place_of_accuracy(zoo: dict[str, str], run_folder: Path) -> None:
+    images = gainfinder.load_images("digits#2/4").without_labels()
+    asked = {**SHORT, "val": None}
+    found = gainfinder.transfer(zoo["vit"], zoo["resnet"], images, out=run_folder, **asked).account
+    assert found["method"] == "kl-dp-u"
+    for key in ("accuracy_before", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "transfer_rate"):
+        assert found[key] is None
+    assert 0 < found["agreement"] <= 1 and 0 < found["confidence_after"] <= 1
+    assert 0 < found["teacher_share"] < 1
+
+
+def test_the_held_out_tenth_is_stratified_and_not_trained_on(zoo: dict[str, str], run_folder: Path) -> None:
+    asked = {key: value for key, value in SHORT.items() if key not in {"val", "limit"}}
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **asked)
+    config = json.loads((run_folder / "config.json").read_text())
+    total = len(gainfinder.load_images("digits#2/4"))
+    assert config["val"]["samples"] == round(total / 10) and config["val"]["held_out"]
+    assert config["data"]["samples"] == total - config["val"]["samples"]
+
+
+def test_nothing_passed_in_is_changed(zoo: dict[str, str]) -> None:
+    student = timm.create_model(zoo["resnet"], pretrained=True).train()
+    teacher = timm.create_model(zoo["vit"], pretrained=True).train()
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    result = gainfinder.transfer(student, teacher, "digits#2/4", **SHORT)
+    assert same(before, student.state_dict())
+    assert student.training and teacher.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert not same(before, result.student.module.state_dict())
+    assert result.out is None and result.account["out"] is None
+
+
+def test_any_module_and_any_dataset(zoo: dict[str, str]) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x)
+
+    class Squares(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            image = torch.zeros(3, 12, 12)
+            image[:, index % 10] = 1.0
+            return image, index % 10
+
+    student = gainfinder.load_model(Own(), size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    found = gainfinder.transfer(student, zoo["vit"], Squares(), epochs=1, workers=0, device="cpu").account
+    assert found["student"] == "Own" and found["samples"] == 10
+
+
+def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path) -> None:
+    """One-teacher KL is ten lines of PyTorch: the same weights, step for step."""
+    result = gainfinder.transfer(
+        zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method="kl", temperature=2.0, lr=1e-2, **SHORT
+    )
+
+
+
+    student, teacher = (timm.create_model(zoo[name], pretrained=True).eval() for name in ("vit", "resnet"))
+    images = gainfinder.load_images("digits#2/4")
+    images = images.select(stratified(images, count=200, salt="transfer"))
+    transform = timm.data.create_transform(
+        **timm.data.resolve_data_config(student.pretrained_cfg), is_training=False, normalize=False
+    )
+    pixels = torch.stack([transform(images.read(i)) for i in range(len(images))])
+    x = ((pixels.to(torch.float32) / 255) - 0.5) / 0.5
+    student.train()
+    optimizer = torch.optim.SGD(student.parameters(), lr=1e-2, momentum=0.9, weight_decay=1e-3)
+    for epoch in range(2):
+        order = torch.from_numpy(epoch_order(images.ids, seed=0, epoch=epoch))
+        for batch in torch.tensor_split(order, 7):  # 200 images, at most 32 a batch
+            with torch.no_grad():
+                target = (teacher(x[batch]) / 2).softmax(-1)
+            loss = 4 * nn.functional.kl_div((student(x[batch]) / 2).log_softmax(-1), target, reduction="batchmean")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    for name, tensor in student.state_dict().items():
+        assert torch.allclose(tensor, result.student.module.state_dict()[name], atol=1e-5), name
+
+
+def test_a_student_learning_from_itself_in_evaluation_stays_put(zoo: dict[str, str]) -> None:
+    """Without dropout or batch statistics the retention loss is zero at the start, and so is its gradient."""
+    found = gainfinder.transfer(
+        zoo["vit"], zoo["vit"], "digits#2/4", method="kl-dp-u", weight_decay=0.0, lr=1e-2, **SHORT
+    )
+    assert found.account["agreement"] == 1.0 and found.account["teacher_share"] == 0.0
+    assert max(row["train_loss"] for row in found.epochs) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "kl-pd"}, "method 'kl-pd' is unknown"),
+        ({"device": "gpu"}, "device 'gpu' is unknown"),
+        ({"precision": "fp16"}, "precision fp16 needs a GPU"),
+        ({"epoch": 1}, "unknown setting 'epoch'"),
+    ],
+)
+def test_what_is_refused(zoo: dict[str, str], run_folder: Path, change: Run, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **{**SHORT, **change})
+    assert not run_folder.exists()
+
+
+def test_different_class_counts_are_refused_with_both(zoo: dict[str, str]) -> None:
+    other = timm.create_model("resnet18", num_classes=7, layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
+    with pytest.raises(GainfinderError, match=r"7 classes.*10"):
+        gainfinder.transfer(zoo["vit"], other, "digits#2/4", **SHORT)
