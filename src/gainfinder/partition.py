@@ -1,0 +1,87 @@
+"""Which of M models teaches each sample; model 0 is the initial student.
+
+Source: section 4.2 of "Fantastic Gains and Where to Find Them" (arXiv 2310.17653), for several teachers section 4.3.
+Shapes: N samples, M models, C classes. The two masks of the paper are `choice_N == 0` (retention, m_st) and
+`choice_N > 0` (transfer, m_t); they cannot overlap, and every sample is in one of them.
+"""
+
+import torch
+from torch import Tensor
+
+
+def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
+    """For each sample, the model that is most confident in it (Eq. 4, and section 4.3 for several teachers).
+
+        choice_i = argmax_m p_{m,i},  p_{m,i} = σ_y(z_{m,i}) with the label y, or max_j σ_j(z_{m,i}) without labels
+
+    With M = 2 this is Eq. 4: m_t,i = 1 where the teacher's confidence is greater, m_st = 1 − m_t.
+
+    Args:
+        probs_NMC: probabilities (N, M, C), floating point, M ≥ 1, C ≥ 1; model 0 is the initial student. Give float32:
+            in half precision confident models tie. Not logits: confidences of logits cannot be compared.
+        target_N: labels, int64 (N,), from 0 to C − 1. Where given, supervised; where None, no label is read anywhere.
+
+    Returns:
+        int64 (N,), from 0 to M − 1, without gradient; N = 0 gives an empty tensor.
+
+    Ties go to the lowest index, hence to the initial student before any teacher. A confidence of NaN counts as the
+    lowest, so that a model that fails on a sample does not teach it while another can.
+
+    Raises:
+        ValueError: a wrong shape or dtype.
+
+    The teacher (second) is surer of the first sample, the student of the second:
+
+    >>> probs = torch.tensor([[[0.6, 0.4], [0.1, 0.9]], [[0.8, 0.2], [0.3, 0.7]]])
+    >>> most_confident(probs).tolist()
+    [1, 0]
+
+    but with label 0 the student is the more confident in both:
+
+    >>> most_confident(probs, torch.tensor([0, 0])).tolist()
+    [0, 0]
+    """
+    if probs_NMC.ndim != 3 or not probs_NMC.is_floating_point() or 0 in probs_NMC.shape[1:]:
+        raise ValueError(f"probs_NMC: expected floating point (N, models, classes), got {_got(probs_NMC)}")
+    if target_N is None:
+        confidence_NM = probs_NMC.detach().amax(dim=2)
+    else:
+        if target_N.shape != probs_NMC.shape[:1] or target_N.dtype != torch.int64:
+            raise ValueError(f"target_N: expected torch.int64 ({len(probs_NMC)},), got {_got(target_N)}")
+        index_NM1 = target_N[:, None, None].expand(-1, probs_NMC.shape[1], 1)
+        confidence_NM = probs_NMC.detach().gather(2, index_NM1).squeeze(2)
+    # argmax gives the first of equal values, but would prefer NaN to any number.
+    return confidence_NM.masked_fill(confidence_NM.isnan(), -torch.inf).argmax(dim=1)
+
+
+def sent_to_teacher(choice_N: Tensor, mask_N: Tensor) -> float | None:
+    """Share of the masked samples that a teacher, not the initial student, teaches: a partition's quality.
+
+        |{i : mask_i and choice_i > 0}| / |{i : mask_i}|
+
+    Source: section 5.1, on the variance of the unsupervised selection (72 % of positive, 9 % of negative flips go to
+    the teacher). Samples are counted over the whole set; shares of batches must not be averaged.
+
+    Args:
+        choice_N: int64 (N,), as `most_confident` gives it.
+        mask_N: bool (N,), positive or negative flips of the *initial* student, say.
+
+    Returns:
+        From 0 to 1; None where the mask holds no sample.
+
+    Raises:
+        ValueError: a wrong shape or dtype.
+
+    >>> sent_to_teacher(torch.tensor([1, 0, 2, 1]), torch.tensor([True, True, True, False])) == 2 / 3
+    True
+    """
+    if choice_N.ndim != 1 or choice_N.dtype != torch.int64:
+        raise ValueError(f"choice_N: expected torch.int64 (N,), got {_got(choice_N)}")
+    if mask_N.shape != choice_N.shape or mask_N.dtype != torch.bool:
+        raise ValueError(f"mask_N: expected torch.bool ({len(choice_N)},), got {_got(mask_N)}")
+    masked = int(mask_N.sum())
+    return int((mask_N & (choice_N > 0)).sum()) / masked if masked else None
+
+
+def _got(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"
