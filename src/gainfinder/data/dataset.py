@@ -111,11 +111,9 @@ def to_pil(image: Any, *, where: str) -> Image.Image:
     if pixels.ndim == 2:
         return Image.fromarray(pixels)
     if pixels.ndim != 3 or not {pixels.shape[0], pixels.shape[-1]} & set(_CHANNELS):
-        raise DataError(
-            f"{where}: shape {image.shape} is no image: expected (H, W), (H, W, C) or (C, H, W), C 1, 3 or 4"
-        )
-    channels_first = pixels.shape[0 if is_tensor else -1] in _CHANNELS
-    if channels_first == is_tensor:
+        raise DataError(f"{where}: shape {image.shape} is no image: expected (H, W), (H, W, C) or (C, H, W)")
+    fits_first_choice = pixels.shape[0 if is_tensor else -1] in _CHANNELS
+    if fits_first_choice == is_tensor:
         pixels = pixels.transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
 
@@ -127,8 +125,8 @@ def _as_bytes(image: NDArray[Any], where: str) -> NDArray[np.uint8]:
         raise DataError(f"{where}: pixels of type {image.dtype}: expected uint8, or floats in [0, 1]")
     if image.size and not (image.min() >= 0 and image.max() <= 1):
         raise DataError(
-            f"{where}: pixels from {image.min():.3g} to {image.max():.3g}, expected [0, 1]: it looks normalised; models "
-            "normalise for themselves, so drop Normalize from the dataset's transform"
+            f"{where}: pixels from {image.min():.3g} to {image.max():.3g}, expected [0, 1]: it looks normalised; "
+            "models normalise for themselves, so drop Normalize from the dataset's transform"
         )
     return np.round(image * 255).astype(np.uint8)
 
@@ -167,7 +165,8 @@ def _labels_of_items(dataset: Any, name: str) -> list[int] | None:
             item = dataset[i]
         except Exception as error:
             raise DataError(
-                f"{name}: item {i} cannot be read ({error}), so its label is unknown; give the data set a list `targets`"
+                f"{name}: item {i} cannot be read ({error}), so its label is unknown; give the data set a "
+                "list `targets`"
             ) from error
         if not isinstance(item, tuple | list) or len(item) < 2:
             if labels:

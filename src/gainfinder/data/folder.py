@@ -49,7 +49,7 @@ def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
     """
     try:
         files = list(_files(root, "", frozenset({os.path.realpath(root)})))
-        folders = [entry for entry in os.listdir(root) if not is_hidden(entry) and (root / entry).is_dir()]
+        folders = [entry.name for entry in root.iterdir() if not is_hidden(entry.name) and entry.is_dir()]
     except OSError as error:
         raise DataError(f"{error.filename or root}: the folder cannot be read ({error.strerror})") from error
     names = sorted((name for name in files if is_image_name(name)), key=natural_key)
