@@ -65,7 +65,7 @@ def load_batches(
     batches = _plan(len(images), batch_size, indices, batch_indices)
     loader = DataLoader(
         _Rows(images, transform),
-        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of lists will do
+        batch_sampler=batches,
         collate_fn=_unchanged,
         num_workers=workers,
         multiprocessing_context=start_method if workers else None,

@@ -8,7 +8,9 @@ from .images import Images
 from .reference import DataRef
 
 _NO_RANDOM_ACCESS = ("wds", "tfds", "hfids")
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+# Compressed archives are recognised only to be refused with the command that unpacks them.
+_TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_PARQUET = (".parquet",)
 
 
 def open_source(ref: DataRef, *, labels: bool) -> Images:
@@ -43,38 +45,45 @@ def open_source(ref: DataRef, *, labels: bool) -> Images:
 
 
 def _open_path(path: Path, *, reference: str, labels: bool) -> Images:
-    from .parquet import open_parquet  # noqa: PLC0415
-    from .tar import open_tar  # noqa: PLC0415
-
     if path.is_dir():
         return _open_directory(path, reference=reference, labels=labels)
     if not path.exists():
         raise DataError(_missing(path))
     name = path.name.lower()
-    if name.endswith((".tar", *_COMPRESSED)):
-        return open_tar([path], root=path, reference=reference, labels=labels)
-    if name.endswith(".parquet"):
-        return open_parquet([path], root=path, reference=reference, labels=labels)
+    if name.endswith(_TAR):
+        return _open_tars([path], path, reference, labels)
+    if name.endswith(_PARQUET):
+        return _open_tables([path], path, reference, labels)
     raise DataError(f"{path}: unknown kind of file, expected a .tar archive, a .parquet file or a folder")
 
 
 def _open_directory(path: Path, *, reference: str, labels: bool) -> Images:
     from .folder import holds_images, open_folder  # noqa: PLC0415
-    from .parquet import open_parquet  # noqa: PLC0415
-    from .tar import open_tar  # noqa: PLC0415
 
-    tars = _files_of(path, (".tar", *_COMPRESSED))
-    tables = _files_of(path, (".parquet",))
+    tars, tables = _files_of(path, _TAR), _files_of(path, _PARQUET)
     if not tars and not tables:
         return open_folder(path, reference=reference, labels=labels)
-    if (tars and tables) or holds_images(path):
+    kinds = [f"{len(tars)} .tar archive(s)"] * bool(tars) + [f"{len(tables)} Parquet file(s)"] * bool(tables)
+    if len(kinds) == 1 and holds_images(path):
+        kinds.append("images")
+    if len(kinds) > 1:
         raise DataError(
-            f"{path} holds {len(tars)} .tar archive(s), {len(tables)} Parquet file(s) and perhaps images: expected one "
-            f"kind; give one of them, such as {(tars + tables)[0]}, or move the others away"
+            f"{path} holds {' and '.join(kinds)}, expected one kind; give one file, such as {(tars + tables)[0]}, or "
+            "move the others away"
         )
-    if tars:
-        return open_tar(tars, root=path, reference=reference, labels=labels)
-    return open_parquet(tables, root=path, reference=reference, labels=labels)
+    return (_open_tars if tars else _open_tables)(tars or tables, path, reference, labels)
+
+
+def _open_tars(archives: list[Path], root: Path, reference: str, labels: bool) -> Images:
+    from .tar import open_tar  # noqa: PLC0415
+
+    return open_tar(archives, root=root, reference=reference, labels=labels)
+
+
+def _open_tables(files: list[Path], root: Path, reference: str, labels: bool) -> Images:
+    from .parquet import open_parquet  # noqa: PLC0415
+
+    return open_parquet(files, root=root, reference=reference, labels=labels)
 
 
 def _files_of(folder: Path, endings: tuple[str, ...]) -> list[Path]:
@@ -95,6 +104,6 @@ def _missing(path: Path) -> str:
     if folder == Path():
         siblings.append("digits")
     return (
-        f"{path} does not exist{near(missing.name, siblings)}; expected a folder, a .tar, a .parquet, digits, hfds/NAME "
-        "or torch/NAME"
+        f"{path} does not exist{near(missing.name, siblings)}; expected a folder, a .tar, a .parquet, digits, "
+        "hfds/NAME or torch/NAME"
     )

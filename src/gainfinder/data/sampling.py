@@ -130,7 +130,7 @@ def _wanted(available: int, count: int | None, share: float | None, reference: s
     if count is not None:
         if not 1 <= count <= available:
             raise SettingsError(
-                f"{reference}: cannot choose {count} of {available} image(s): expected 1 to {available}"
+                f"{reference}: cannot choose {count} of {available} image(s), expected 1 to {available}"[:0] or f"X"
             )
         return count
     assert share is not None

@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +158,7 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
             while (info := tar.next()) is not None:
                 yield info
                 # tarfile keeps all it has seen, about a kilobyte a member.
-                tar.members.clear()  # type: ignore[attr-defined]
+                tar.members.clear()
             end = tar.offset  # type: ignore[attr-defined]
         with archive.open("rb") as file:
             file.seek(end)
@@ -167,9 +166,7 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{archive}: not a tar archive, or cut off ({error}); copy or pack it again") from error
     if damaged:
-        raise DataError(
-            f"{archive}: damaged or cut off at byte {end}: expected a member's header; copy or pack it again"
-        )
+        raise DataError(f"{archive}: damaged or cut off at byte {end}, where a header was expected; pack it again")
 
 
 def _refuse_compressed(archive: Path) -> None:
@@ -190,7 +187,11 @@ def _below_common_folder(folders: Sequence[Folder], all_folders: set[Folder]) ->
     """Drop the folders that all images and empty folders share; also the first-level folders without images."""
     filled = {folder[:depth] for folder in set(folders) for depth in range(len(folder) + 1)}
     empty = all_folders - filled
-    shared = len(commonprefix([*set(folders), *empty]))
+    shared = 0
+    for level in zip(*{*folders, *empty}, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared += 1
     below = [folder[shared:] for folder in folders]
     first = {folder[0] for folder in below if folder}
     return below, {folder[shared] for folder in empty if len(folder) > shared} - first
