@@ -129,9 +129,7 @@ def _wanted(available: int, count: int | None, share: float | None, reference: s
         raise SettingsError(f"give either a count or a share of samples, got count={count} and share={share}")
     if count is not None:
         if not 1 <= count <= available:
-            raise SettingsError(
-                f"{reference}: cannot choose {count} of {available} image(s), expected 1 to {available}"[:0] or f"X"
-            )
+            raise SettingsError(f"{reference}: cannot choose {count} of {available} images: expected 1 to {available}")
         return count
     assert share is not None
     if not 0 < share <= 1:

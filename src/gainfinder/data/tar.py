@@ -158,8 +158,8 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
             while (info := tar.next()) is not None:
                 yield info
                 # tarfile keeps all it has seen, about a kilobyte a member.
-                tar.members.clear()
-            end = tar.offset  # type: ignore[attr-defined]
+                tar.members.clear()  # type: ignore[attr-defined]
+            end = tar.offset
         with archive.open("rb") as file:
             file.seek(end)
             damaged = file.read(tarfile.BLOCKSIZE).strip(b"\0")
