@@ -97,21 +97,12 @@ def open_torch(ref: DataRef, *, labels: bool) -> Images:
     """
     reference = str(ref)
     check_keys(ref.query, ("split", "root", "download"), reference=reference)
-    split, root, download = _split(ref), ref.get("root"), ref.get("download") or "0"
-    name = ref.base.partition("/")[2].lower()
-    if name not in _TORCH:
-        raise BadReference(f"{reference!r}: unknown data set {name!r}{near(name, _TORCH)}; known: {', '.join(_TORCH)}")
-    if root is None:
-        raise BadReference(
-            f"{reference!r} needs the folder of the data set: write {ref.base}?split={split}&root=FOLDER"
-        )
-    if download not in ("0", "1"):
-        raise BadReference(f"{reference!r}: download={download} is unknown: expected 0 or 1")
-    _check_torch_split(name, split, root, reference)
+    split = _split(ref)
+    name, root, download = _torch_settings(ref, split)
     try:
-        dataset = create_dataset(f"torch/{name}", root=root, split=split, download=download == "1")
-    except Exception as error:
-        hint = "" if download == "1" else "; check root, or add download=1 to fetch it where torchvision can"
+        dataset = create_dataset(f"torch/{name}", root=root, split=split, download=download)
+    except Exception as error:  # torchvision and the assertions of timm raise many kinds
+        hint = "" if download else "; check root, or add download=1 to fetch it where torchvision can"
         raise DataError(f"{reference}: torchvision cannot open it: {_first_line(error)}{hint}") from error
     found = dataset_labels(dataset, name=reference) if labels else None
     return Images.build(
@@ -164,6 +155,21 @@ def _check_column(key: str, columns: Sequence[str], setting: str, reference: str
             f"{reference}: no column {key!r}{near(key, columns)}; its columns are {', '.join(columns)}; name one with "
             f"{setting}=COLUMN"
         )
+
+
+def _torch_settings(ref: DataRef, split: str) -> tuple[str, str, bool]:
+    """Name, root and whether to download."""
+    reference = str(ref)
+    root, download = ref.get("root"), ref.get("download") or "0"
+    name = ref.base.partition("/")[2].lower()
+    if name not in _TORCH:
+        raise BadReference(f"{reference!r}: unknown data set {name!r}{near(name, _TORCH)}; known: {', '.join(_TORCH)}")
+    if root is None:
+        raise BadReference(f"{reference!r} needs the data set's folder: write {ref.base}?split={split}&root=FOLDER")
+    if download not in ("0", "1"):
+        raise BadReference(f"{reference!r}: download={download} is unknown: expected 0 or 1")
+    _check_torch_split(name, split, root, reference)
+    return name, root, download == "1"
 
 
 def _check_torch_split(name: str, split: str, root: str, reference: str) -> None:
