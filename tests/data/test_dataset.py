@@ -1,13 +1,15 @@
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+
 from gainfinder.data import load_images
 from gainfinder.data.dataset import images_from_dataset, to_pil
 from gainfinder.errors import BrokenImage, DataError
-from PIL import Image
-from torch.utils.data import Dataset, Subset, TensorDataset
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
 
@@ -29,6 +31,14 @@ class Items(Dataset[Any]):
         if isinstance(item, Exception):
             raise item
         return item
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([])
+
+    def __len__(self) -> int:
+        return 3
 
 
 def labelled(of_items: list[Any], /, **attributes: Any) -> Items:
@@ -66,7 +76,10 @@ def test_grey_images_and_ambiguous_shapes() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.full((3, 4, 4), -1.5), r"item 0: pixels from -1\.5 to -1\.5, expected \[0, 1\]: it looks normalised.*drop"),
+        (
+            torch.full((3, 4, 4), -1.5),
+            r"item 0: pixels from -1\.5 to -1\.5, expected \[0, 1\]: it looks normalised.*drop",
+        ),
         (torch.full((3, 4, 4), float("nan")), "pixels from nan to nan"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "pixels of type int64: expected uint8, or floats"),
         (np.zeros((7, 6, 5), np.uint8), r"shape \(7, 6, 5\) is no image: expected \(H, W\)"),
@@ -142,6 +155,7 @@ def test_unlabelled_items_and_labels_left_out() -> None:
         (Items([(PIXELS[0], 1), PIXELS[1]]), "item 1 has no label although earlier ones have"),
         (Items([(PIXELS[0], 1), OSError("lost")]), r"item 1 cannot be read \(lost\), so its label is unknown"),
         (Items([]), "Items: no images found"),
+        (Stream(), "expected a data set with __len__ and __getitem__, got Stream; streams have no random access"),
         (iter([]), "expected a data set with __len__ and __getitem__, got list_iterator"),
         (labelled([0, 3], classes=["a", "b"]), r"expected labels from 0 to 1 \(2 classes\)"),
     ],

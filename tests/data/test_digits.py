@@ -2,9 +2,10 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+
 from gainfinder.data import load_images
 from gainfinder.errors import BadReference
-from sklearn.datasets import load_digits
 
 
 def test_digits_are_scikit_learns() -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+
 from gainfinder.data import load_images
 from gainfinder.errors import BrokenImage, DataError
-from timm.data.readers.reader_image_folder import ReaderImageFolder
 
 MakeFolder = Callable[..., Path]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from gainfinder.data import load_images
 from gainfinder.errors import BrokenImage, DataError
 
@@ -45,7 +46,9 @@ def test_struct_images_and_class_names_of_hugging_face(write: Callable[..., Path
     assert images.class_names == ("cat", "dog")
     assert images.ids == ("row-0000000", "row-0000001", "row-0000002")
     assert images.read(0).size == (5, 4)
-    with pytest.raises(BrokenImage, match=r"x\.parquet: row 1: the row holds no image bytes, only the path 'gone\.png'"):
+    with pytest.raises(
+        BrokenImage, match=r"x\.parquet: row 1: the row holds no image bytes, only the path 'gone\.png'"
+    ):
         images.read(1)
     with pytest.raises(BrokenImage, match=r"row 2: the row holds no image bytes$"):
         images.read(2)

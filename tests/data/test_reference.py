@@ -1,4 +1,5 @@
 import pytest
+
 from gainfinder.data import DataRef, parse_data_ref
 from gainfinder.errors import BadReference
 

@@ -2,11 +2,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gainfinder.data import Images, load_images
 from gainfinder.data.sampling import allocate, digest_order, holdout, part, stratified
 from gainfinder.errors import DataError, SettingsError
-from hypothesis import given
-from hypothesis import strategies as st
 
 SIZES = (70, 20, 9, 1)
 
@@ -16,7 +17,10 @@ def make(order: Any = None, *, labelled: bool = True) -> Images:
     order = np.arange(100) if order is None else order
     ids = [f"s{i}" for i in order]
     return Images.build(
-        reference="x", reader=None, ids=ids, labels=labels[order].tolist() if labelled else None  # type: ignore[arg-type]
+        reference="x",
+        reader=None,
+        ids=ids,
+        labels=labels[order].tolist() if labelled else None,  # type: ignore[arg-type]
     )
 
 
@@ -71,7 +75,7 @@ def test_unlabelled_and_by_id_alone_agree() -> None:
 def test_salts_are_independent() -> None:
     images = make()
     assert chosen(images, count=50, salt="a") != chosen(images, count=50, salt="b")
-    rest, held_out = holdout(images, 0.5)
+    _, held_out = holdout(images, 0.5)
     assert 10 < len(set(part(images, 1, 2).ids) & set(held_out.ids)) < 40
 
 

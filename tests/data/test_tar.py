@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+
 from gainfinder.data import load_images
 from gainfinder.data.ranges import FileRanges
 from gainfinder.errors import BrokenImage, DataError
-from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 MakeFolder = Callable[..., Path]
 MakeTar = Callable[..., Path]

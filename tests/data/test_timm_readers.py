@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
+
 from gainfinder.data import load_images
 from gainfinder.errors import BadReference, BrokenImage, DataError, MissingExtra
 
@@ -50,11 +51,11 @@ def test_hfds_keys(hub_folder: Path) -> None:
     assert images.labels.tolist() == [5, 6, 7]
     with pytest.raises(DataError, match="no column 'lable'; near matches: label; its columns are image, label, extra"):
         load_images(f"{base}&target_key=lable")
-    with pytest.raises(DataError, match="no column 'img'.*name one with input_key=COLUMN"):
+    with pytest.raises(DataError, match=r"no column 'img'.*name one with input_key=COLUMN"):
         load_images(f"{base}&input_key=img")
     with pytest.raises(DataError, match="column 'extra' holds no images but"):
         load_images(f"{base}&input_key=extra")
-    with pytest.raises(DataError, match="datasets cannot load it: .*check name and split") as caught:
+    with pytest.raises(DataError, match=r"datasets cannot load it: .*check name and split") as caught:
         load_images("hfds/./hub?split=trian&root=cache")
     assert "\n" not in str(caught.value)
 
@@ -115,7 +116,9 @@ def test_bad_references(reference: str, message: str) -> None:
 
 
 def test_torch_data_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="torchvision cannot open it: Dataset not found.*add download=1"):
+    with pytest.raises(DataError, match=r"torchvision cannot open it: Dataset not found.*add download=1"):
         load_images(f"torch/cifar10?split=train&root={tmp_path}")
-    with pytest.raises(DataError, match=f"{tmp_path} has no folder 'train'; for a folder without splits give {tmp_path}"):
+    with pytest.raises(
+        DataError, match=f"{tmp_path} has no folder 'train'; for a folder without splits give {tmp_path}"
+    ):
         load_images(f"torch/image_folder?split=train&root={tmp_path}")

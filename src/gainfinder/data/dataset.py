@@ -1,5 +1,6 @@
 """Any map-style data set object as `Images`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class DatasetReader:
 
 
 def images_from_dataset(
-    dataset: Any, *, name: str | None = None, class_names: list[str] | None = None, labels: bool = True
+    dataset: Any, *, name: str | None = None, class_names: Sequence[str] | None = None, labels: bool = True
 ) -> Images:
     """Wrap an object with `__len__` and `__getitem__`, such as a torchvision data set or a `Subset` of one.
 
@@ -57,7 +58,8 @@ def images_from_dataset(
         DataError: no random access, or labels that are no integers.
     """
     name = name or type(dataset).__name__
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    stream = any(base.__name__ == "IterableDataset" for base in type(dataset).__mro__)  # torch's inherits __getitem__
+    if stream or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             f"{name}: expected a data set with __len__ and __getitem__, got {type(dataset).__name__}; streams have no "
             "random access, so save the images to a folder, .tar shards or Parquet"

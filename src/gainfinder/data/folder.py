@@ -47,11 +47,7 @@ def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
     Raises:
         DataError: no images, images beside class folders, a class folder without images, or a folder without access.
     """
-    try:
-        files = list(_files(root, "", frozenset({os.path.realpath(root)})))
-        folders = [entry.name for entry in root.iterdir() if not is_hidden(entry.name) and entry.is_dir()]
-    except OSError as error:
-        raise DataError(f"{error.filename or root}: the folder cannot be read ({error.strerror})") from error
+    files = list(_files(root, "", frozenset({os.path.realpath(root)})))
     names = sorted((name for name in files if is_image_name(name)), key=natural_key)
     if not names:
         raise DataError(
@@ -61,8 +57,8 @@ def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
     classes = None
     if labels:
         paths = [tuple(name.split("/")[:-1]) for name in names]
-        filled = {path[0] for path in paths if path}
-        classes = classes_of(paths, without_images=set(folders) - filled, where=str(root))
+        folders = {entry.name for entry in root.iterdir() if not is_hidden(entry.name) and entry.is_dir()}
+        classes = classes_of(paths, without_images=folders - {path[0] for path in paths if path}, where=str(root))
     return Images.build(
         reference=reference,
         reader=FolderReader(root=root, names=tuple(names)),
@@ -73,19 +69,23 @@ def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
 
 
 def holds_images(root: Path) -> bool:
-    """Whether an image lies anywhere below a folder; stops at the first."""
+    """Whether an image lies anywhere below a folder; stops at the first.
+
+    Raises:
+        DataError: a folder without access.
+    """
     return any(is_image_name(name) for name in _files(root, "", frozenset({os.path.realpath(root)})))
 
 
 def _files(folder: Path | str, prefix: str, above: frozenset[str]) -> Iterator[str]:
     """Files below a folder, relative to the root. `above` are the real folders on the way, against circular links."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if not entry.is_dir():
-                yield prefix + entry.name
-                continue
-            real = os.path.realpath(entry.path)
-            if real not in above:
-                yield from _files(entry.path, f"{prefix}{entry.name}/", above | {real})
+    try:
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.path, entry.is_dir()) for entry in found if not is_hidden(entry.name)]
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: the folder cannot be read ({error.strerror})") from error
+    for name, path, is_folder in entries:
+        if not is_folder:
+            yield prefix + name
+        elif (real := os.path.realpath(path)) not in above:
+            yield from _files(path, f"{prefix}{name}/", above | {real})

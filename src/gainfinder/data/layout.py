@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from timm.data.readers.img_extensions import get_img_extensions, is_img_extension
-
 from ..errors import DataError
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "eval", "evaluation", "dev", "test", "testing"})
@@ -50,7 +48,7 @@ def is_image_name(name: str) -> bool:
     >>> is_image_name("a/b.JPEG"), is_image_name("a/b.txt")
     (True, False)
     """
-    return bool(is_img_extension(_extension(name)))
+    return _extension(name) in _image_extensions()
 
 
 def is_hidden(name: str) -> bool:
@@ -121,7 +119,7 @@ def extensions() -> str:
     >>> extensions()
     '.png, .jpg, .jpeg'
     """
-    return ", ".join(get_img_extensions())
+    return ", ".join(_image_extensions())
 
 
 def describe_others(names: Iterable[str]) -> str:
@@ -136,6 +134,13 @@ def describe_others(names: Iterable[str]) -> str:
     if not found:
         return "it holds no file at all"
     return f"it holds {found.total()} other file(s), mostly {found.most_common(1)[0][0]}"
+
+
+def _image_extensions() -> tuple[str, ...]:
+    """timm's, which its users can extend. Imported late: a spawned worker needs this module, but no timm."""
+    from timm.data.readers import img_extensions  # noqa: PLC0415
+
+    return tuple(img_extensions.IMG_EXTENSIONS)
 
 
 def _extension(name: str) -> str:

@@ -135,11 +135,20 @@ def _plan(
 
 
 def _checked(loader: "DataLoader[Any]") -> Iterator[LoadedBatch]:
-    for batch in loader:
-        if isinstance(batch, GainfinderError):
-            raise batch
-        yield batch
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, GainfinderError):
+                raise batch
+            yield batch
+    finally:
+        # Left to garbage collection after an error, torch waits 5 s for each worker: their queues go first.
+        getattr(batches, "_shutdown_workers", _nothing)()
 
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def _nothing() -> None:
+    """Without workers there is nothing to end."""

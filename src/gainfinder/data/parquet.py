@@ -153,10 +153,10 @@ def _ids(table: Any, path: Path, prefix: str) -> list[str]:
 def _class_names(schema: Any) -> tuple[str, ...] | None:
     metadata = schema.metadata or {}
     if b"huggingface" in metadata:
-        features = json.loads(metadata[b"huggingface"]).get("info", {}).get("features", {})
-        names = features.get("label", {}).get("names")
-        if names:
-            return tuple(names)
+        info = json.loads(metadata[b"huggingface"]).get("info") or {}
+        label = (info.get("features") or {}).get("label")
+        if isinstance(label, dict) and label.get("names"):  # a list of labels has a list here
+            return tuple(label["names"])
     if b"classes" in metadata:
         return tuple(metadata[b"classes"].decode().split(","))
     return None
