@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +94,13 @@ class Images:
 
         Raises:
             BrokenImage: it cannot be decoded; the message names its path.
+            DataError: the reader says that the source as a whole cannot be used.
         """
         position = int(self.positions[index])
         try:
             image = self.reader.read(position)
             return image if image.mode == "RGB" else image.convert("RGB")
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception as error:
             raise BrokenImage(self.reader.where(position), str(error) or type(error).__name__) from error
@@ -128,6 +130,16 @@ class Images:
             b"unlabelled" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes()
         )
         return digest.hexdigest()
+
+
+def decode(source: Path | BinaryIO) -> Image.Image:
+    """Decode one image fully, as RGB.
+
+    Raises:
+        Exception: whatever Pillow says of an image that is cut off, damaged or none.
+    """
+    with Image.open(source) as image:
+        return image.convert("RGB")
 
 
 def _checked_labels(

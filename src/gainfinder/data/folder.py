@@ -1,0 +1,91 @@
+"""A folder of class folders (labelled), or a flat folder of images (unlabelled)."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import DataError
+from .images import Images, decode
+from .layout import classes_of, describe_others, extensions, is_hidden, is_image_name, natural_key, printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderReader:
+    """Images that are files below one folder.
+
+    Attributes:
+        root: the folder.
+        names: path of each image below it, with `/`.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+
+    def read(self, index: int) -> Image.Image:
+        """Image `index`, fully decoded, RGB."""
+        return decode(self.root / self.names[index])
+
+    def where(self, index: int) -> str:
+        """The image's path."""
+        return printable(str(self.root / self.names[index]))
+
+
+def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
+    """Find the images of a folder. The class is the first folder level, images are found recursively below it.
+
+    Departure from timm, which takes the last level (`a/left`, `b/left` would become one class). On plain class
+    folders classes, labels and order are the same. Symbolic links are followed, and hidden files ignored.
+
+    Args:
+        root: an existing folder.
+        reference: what the images are called.
+        labels: False derives none.
+
+    Raises:
+        DataError: no images, images beside class folders, a class folder without images, or a folder without access.
+    """
+    files = list(_files(root, "", frozenset({os.path.realpath(root)})))
+    names = sorted((name for name in files if is_image_name(name)), key=natural_key)
+    if not names:
+        raise DataError(
+            f"{root}: no images found (read are {extensions()}): {describe_others(files)}; "
+            "give a folder of class folders or of images"
+        )
+    classes = None
+    if labels:
+        paths = [tuple(name.split("/")[:-1]) for name in names]
+        folders = {entry.name for entry in root.iterdir() if not is_hidden(entry.name) and entry.is_dir()}
+        classes = classes_of(paths, without_images=folders - {path[0] for path in paths if path}, where=str(root))
+    return Images.build(
+        reference=reference,
+        reader=FolderReader(root=root, names=tuple(names)),
+        ids=[printable(name) for name in names],
+        labels=None if classes is None else classes.labels,
+        class_names=None if classes is None else classes.names,
+    )
+
+
+def holds_images(root: Path) -> bool:
+    """Whether an image lies anywhere below a folder; stops at the first.
+
+    Raises:
+        DataError: a folder without access.
+    """
+    return any(is_image_name(name) for name in _files(root, "", frozenset({os.path.realpath(root)})))
+
+
+def _files(folder: Path | str, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    """Files below a folder, relative to the root. `above` are the real folders on the way, against circular links."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.path, entry.is_dir()) for entry in found if not is_hidden(entry.name)]
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: the folder cannot be read ({error.strerror})") from error
+    for name, path, is_folder in entries:
+        if not is_folder:
+            yield prefix + name
+        elif (real := os.path.realpath(path)) not in above:
+            yield from _files(path, f"{prefix}{name}/", above | {real})

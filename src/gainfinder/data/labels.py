@@ -1,0 +1,74 @@
+"""Label columns of tables and data sets. Pure."""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..references import near
+from .layout import natural_key
+
+
+def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, where: str) -> "Encoded":
+    """Labels as class positions.
+
+    Args:
+        values: integers (taken as they are) or strings (classes are the distinct ones in natural order, or
+            `class_names` where the source names them).
+        class_names: what the source says its classes are.
+        where: what is being read, for the message.
+
+    Raises:
+        DataError: missing labels, labels of another type, only negative ones, or a string that is no class name.
+
+    >>> encode_labels(["n10", "n9"], None, where="x")
+    ([1, 0], ('n9', 'n10'))
+    """
+    missing = sum(value is None for value in values)
+    if missing:
+        raise DataError(
+            f"{where}: {missing} of {len(values)} labels are missing (null); label or drop these rows, or read without "
+            "labels"
+        )
+    names = None if class_names is None else tuple(class_names)
+    if all(isinstance(value, str) for value in values) and values:
+        return _encode_names(values, names, where)
+    for value in values:
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise DataError(f"{where}: labels must be integers or strings, got {value!r} ({type(value).__name__})")
+    labels = [int(value) for value in values]
+    if labels and max(labels) < 0:
+        raise DataError(f"{where}: all labels are negative, so this split hides them; read it without labels")
+    return labels, names
+
+
+Encoded = tuple[list[int], tuple[str, ...] | None]
+
+
+def integer_vector(values: Any, *, length: int) -> list[int] | None:
+    """A list, array or tensor of `length` integers as a list; None if it is anything else.
+
+    >>> integer_vector([1, 0], length=2), integer_vector([0.5, 1.0], length=2), integer_vector(None, length=2)
+    ([1, 0], None, None)
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != length:
+        return None
+    try:
+        array: NDArray[Any] = np.asarray(values)
+    except ValueError:  # nested lists of different lengths
+        return None
+    return [int(value) for value in array] if array.ndim == 1 and array.dtype.kind in "iu" else None
+
+
+def _encode_names(values: Sequence[str], names: tuple[str, ...] | None, where: str) -> Encoded:
+    known = tuple(sorted(set(values), key=natural_key)) if names is None else names
+    index = {name: i for i, name in enumerate(known)}
+    for value in values:
+        if value not in index:
+            raise DataError(f"{where}: label {value!r} is none of the {len(known)} class names{near(value, known)}")
+    return [index[value] for value in values], known

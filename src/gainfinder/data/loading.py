@@ -1,0 +1,154 @@
+"""Batches of images, read in order by worker processes; broken images are collected instead of ending the run.
+
+Shapes: N images, B rows of a batch (fewer where images are broken).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import BrokenImage, DataError, GainfinderError, SettingsError
+from .images import Images
+
+Transform = Callable[[int, Image.Image], Tensor]
+Indices = Sequence[int] | NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedBatch:
+    """The images of a batch that could be decoded.
+
+    Attributes:
+        positions: int64 (B,), indices into the images.
+        inputs: (B, ...), what the transform made of them; None if all are broken.
+        broken: `where: reason` of each broken image.
+    """
+
+    positions: Tensor
+    inputs: Tensor | None
+    broken: tuple[str, ...] = ()
+
+
+def load_batches(
+    images: Images,
+    transform: Transform,
+    *,
+    batch_size: int | None = None,
+    indices: Indices | None = None,
+    batch_indices: Sequence[Indices] | None = None,
+    workers: int = 0,
+    start_method: Literal["fork", "spawn", "forkserver"] | None = None,
+) -> Iterator[LoadedBatch]:
+    """Read and transform images in a fixed order, whatever the number of workers. No global random state is touched.
+
+    Args:
+        images: what to read.
+        transform: maps (index, RGB image) to a tensor, all of one shape; must be picklable where workers are spawned.
+        batch_size: rows a batch; the last batch may be smaller.
+        indices: which images in which order; all by default. None at all gives no batch.
+        batch_indices: explicit batches, instead of `batch_size` and `indices`.
+        workers: processes, each of one thread; 0 reads in this one.
+        start_method: how workers start; the platform's way by default.
+
+    Raises:
+        SettingsError: contradicting or impossible settings.
+        DataError: while iterating, if the source as a whole cannot be used.
+    """
+    if workers < 0:
+        raise SettingsError(f"{workers} workers are impossible: expected 0 (read in the main process) or more")
+    batches = _plan(len(images), batch_size, indices, batch_indices)
+    loader = DataLoader(
+        _Rows(images, transform),
+        batch_sampler=batches,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        multiprocessing_context=start_method if workers else None,
+        persistent_workers=False,
+        # The loader draws the workers' seeds from here instead of the global generator.
+        generator=torch.Generator().manual_seed(0),
+    )
+    return _checked(loader)
+
+
+def check_broken(broken: Sequence[str], *, total: int, max_share: float, reference: str) -> None:
+    """Refuse to go on if too many images are broken.
+
+    Args:
+        broken: `where: reason` of each broken image.
+        total: how many images were to be read.
+        max_share: the largest share allowed, in [0, 1]; exactly this share passes.
+        reference: what was read.
+
+    Raises:
+        DataError: the share is above.
+    """
+    if not broken or len(broken) <= max_share * total:
+        return
+    more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+    raise DataError(
+        f"{reference}: {len(broken)} of {total} images ({len(broken) / max(total, 1):.2%}) cannot be decoded, allowed "
+        f"are {max_share:.2%}: {'; '.join(broken[:3])}{more}; mend or remove them, or raise --max-broken"
+    )
+
+
+class _Rows(Dataset[Any]):
+    """Whole batches by their indices. An error of ours is handed over as a value: raised in a worker, torch would wrap
+    it in the worker's traceback."""
+
+    def __init__(self, images: Images, transform: Transform) -> None:
+        self.images = images
+        self.transform = transform
+
+    def __getitems__(self, indices: list[int]) -> LoadedBatch | GainfinderError:
+        positions, rows, broken = [], [], []
+        for index in indices:
+            try:
+                image = self.images.read(index)
+            except BrokenImage as error:
+                broken.append(str(error))
+                continue
+            except GainfinderError as error:
+                return error
+            positions.append(index)
+            rows.append(self.transform(index, image))
+        inputs = torch.stack(rows) if rows else None
+        return LoadedBatch(positions=torch.tensor(positions, dtype=torch.int64), inputs=inputs, broken=tuple(broken))
+
+
+def _plan(
+    available: int, batch_size: int | None, indices: Indices | None, batch_indices: Sequence[Indices] | None
+) -> list[list[int]]:
+    if batch_indices is not None:
+        if batch_size is not None or indices is not None:
+            raise SettingsError("give either explicit batches, or a batch size and indices, not both")
+        return [[int(i) for i in batch] for batch in batch_indices]
+    if batch_size is None or batch_size < 1:
+        raise SettingsError(f"batch size {batch_size} is impossible: expected 1 or more")
+    order = list(range(available)) if indices is None else [int(i) for i in indices]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _checked(loader: "DataLoader[Any]") -> Iterator[LoadedBatch]:
+    batches = iter(loader)
+    try:
+        for batch in batches:
+            if isinstance(batch, GainfinderError):
+                raise batch
+            yield batch
+    finally:
+        # Left to garbage collection after an error, torch waits 5 s for each worker: their queues go first.
+        getattr(batches, "_shutdown_workers", _nothing)()
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _nothing() -> None:
+    """Without workers there is nothing to end."""

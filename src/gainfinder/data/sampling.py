@@ -1,0 +1,140 @@
+"""Selections that depend on ids alone, so that every machine, run and listing order makes the same ones. Pure.
+
+Each sample has a digest for each purpose ("salt"); a selection takes the lowest. Selections for different purposes are
+independent of each other.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, SettingsError
+from .images import Images
+
+
+def digest_order(ids: Iterable[str], salt: str) -> NDArray[np.uint64]:
+    """A pseudo-random number for each id: the first 8 bytes (big endian) of BLAKE2b of salt and id.
+
+    Returns:
+        uint64 (N,).
+
+    >>> int(digest_order(["a"], "b")[0]) == int.from_bytes(hashlib.blake2b(b"ba").digest()[:8], "big")
+    True
+    """
+    digests = b"".join(hashlib.blake2b((salt + name).encode()).digest()[:8] for name in ids)
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
+
+
+def part(images: Images, k: int, n: int) -> Images:
+    """The k-th of n parts, counted from 1. Parts are disjoint, their union is all; their sizes differ at random.
+
+    Raises:
+        SettingsError: k is outside 1 … n.
+        DataError: the part is empty.
+    """
+    if not 1 <= k <= n:
+        raise SettingsError(f"part {k}/{n} does not exist: expected 1 <= k <= n")
+    chosen = np.flatnonzero(digest_order(images.ids, "part") % np.uint64(n) == k - 1)
+    if not len(chosen):
+        raise DataError(f"{images.reference}: part {k}/{n} of {len(images)} image(s) is empty; ask for fewer parts")
+    return images.select(chosen)
+
+
+def stratified(
+    images: Images, *, count: int | None = None, share: float | None = None, salt: str, by_id_alone: bool = False
+) -> NDArray[np.int64]:
+    """Indices of a subset that keeps the shares of the classes, in the order of the images.
+
+    The samples of lowest digest within each class are taken, so a smaller subset lies within a larger one up to the
+    rounding of class counts. Class counts follow the largest remainder (Hamilton); every class keeps at least one
+    sample if `count` is at least the number of classes. Ties go to the class of lower index.
+
+    Args:
+        images: where to choose.
+        count: how many, from 1 to N.
+        share: how many as a share of N in (0, 1], rounded; give either `count` or `share`.
+        salt: the purpose; different ones give independent subsets.
+        by_id_alone: do not look at labels; unlabelled images are always chosen this way.
+
+    Returns:
+        int64 (count,), ascending.
+
+    Raises:
+        SettingsError: not exactly one of count and share, or one out of range.
+        DataError: nothing would be left.
+    """
+    total = _wanted(len(images), count, share, images.reference)
+    order = np.argsort(digest_order(images.ids, salt), kind="stable")
+    if images.labels is None or by_id_alone:
+        return np.sort(order[:total]).astype(np.int64)
+    classes, sizes = np.unique(images.labels, return_counts=True)
+    ordered_labels = images.labels[order]
+    chosen = [
+        order[ordered_labels == label][:quota]
+        for label, quota in zip(classes, allocate(sizes.tolist(), total), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def allocate(sizes: Sequence[int], total: int) -> list[int]:
+    """Largest-remainder shares of `total` in proportion to `sizes`, at least one each if `total` allows.
+
+    A class that would get none takes its one from the class that has most.
+
+    Args:
+        sizes: samples a class, each at least 1.
+        total: from 0 to the sum of sizes.
+
+    >>> allocate([50, 30, 20], 10)
+    [5, 3, 2]
+    >>> allocate([98, 1, 1], 10)
+    [8, 1, 1]
+    """
+    everything = sum(sizes)
+    quotas = [total * size // everything for size in sizes]
+    remainders = [total * size % everything for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: (-remainders[i], i))
+    for i in by_remainder[: total - sum(quotas)]:
+        quotas[i] += 1
+    if total >= len(sizes):
+        for i, quota in enumerate(quotas):
+            if quota == 0:
+                quotas[max(range(len(quotas)), key=lambda j: (quotas[j], -j))] -= 1
+                quotas[i] = 1
+    return quotas
+
+
+def holdout(images: Images, share: float = 0.1, *, by_id_alone: bool = False) -> tuple[Images, Images]:
+    """Split off a share for validation: (rest, held out), stratified, chosen by ids.
+
+    Raises:
+        SettingsError: the share is not in (0, 1).
+        DataError: one side would be empty.
+    """
+    if not 0 < share < 1:
+        raise SettingsError(f"holdout share {share} is out of range: expected a share between 0 and 1, such as 0.1")
+    held_out = stratified(images, share=share, salt="holdout", by_id_alone=by_id_alone)
+    rest = np.setdiff1d(np.arange(len(images)), held_out)
+    if not len(rest):
+        raise DataError(
+            f"{images.reference}: holding out {share:g} of {len(images)} image(s) leaves none for training; lower it"
+        )
+    return images.select(rest), images.select(held_out)
+
+
+def _wanted(available: int, count: int | None, share: float | None, reference: str) -> int:
+    if (count is None) == (share is None):
+        raise SettingsError(f"give either a count or a share of samples, got count={count} and share={share}")
+    if count is not None:
+        if not 1 <= count <= available:
+            raise SettingsError(f"{reference}: cannot choose {count} of {available} images: expected 1 to {available}")
+        return count
+    assert share is not None
+    if not 0 < share <= 1:
+        raise SettingsError(f"share {share} of samples is out of range: expected above 0, at most 1")
+    wanted = round(share * available)
+    if wanted == 0:
+        raise DataError(f"{reference}: a share of {share:g} of {available} image(s) rounds to none; raise the share")
+    return wanted

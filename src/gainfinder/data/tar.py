@@ -1,0 +1,197 @@
+"""A `.tar` archive, or a folder of `.tar` shards, of class folders (labelled) or of images (unlabelled).
+
+Headers are read once; images are then read by offset, without `tarfile`.
+"""
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import DataError
+from .images import Images, decode
+from .layout import (
+    Folder,
+    classes_of,
+    describe_others,
+    extensions,
+    is_hidden,
+    is_image_name,
+    natural_key,
+    printable,
+    refuse_split_files,
+)
+from .ranges import FileRanges
+
+_MAGIC = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+_SPARSE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarReader:
+    """Images that are members of tar archives.
+
+    Attributes:
+        archives: the archives.
+        names: each image's name in its archive.
+        shards: int64 (N,), the archive of each image.
+        offsets: int64 (N,), first byte of each image in its archive; -1 for a sparse member, which cannot be read.
+        sizes: int64 (N,), bytes.
+    """
+
+    archives: tuple[Path, ...]
+    names: tuple[str, ...]
+    shards: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    _ranges: FileRanges = field(default_factory=FileRanges, repr=False, compare=False)
+
+    def read(self, index: int) -> Image.Image:
+        """Image `index`, fully decoded, RGB."""
+        offset = int(self.offsets[index])
+        if offset == _SPARSE:
+            raise ValueError("a sparse member has no contiguous bytes: pack the archive without --sparse")
+        archive = self.archives[int(self.shards[index])]
+        return decode(BytesIO(self._ranges.read(archive, offset, int(self.sizes[index]))))
+
+    def where(self, index: int) -> str:
+        """Archive and member."""
+        return f"{self.archives[int(self.shards[index])]}: {self.names[index]}"
+
+
+@dataclass(frozen=True)
+class _Member:
+    shard: int
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def folder(self) -> Folder:
+        return tuple(self.name.split("/")[:-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Index:
+    images: list[_Member]
+    folders: set[Folder]
+    others: list[str]
+
+
+def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bool) -> Images:
+    """Index archives and find their classes: the first folder below the one that all members share.
+
+    Ids are member names, with the shard's name before them where there are several shards. If a name occurs twice in
+    an archive the later member counts, as it does when unpacking. Links are skipped.
+
+    Args:
+        archives: the archives, at least one; all their members together are one source.
+        root: the archive or the folder of shards, for messages.
+        reference: what the images are called.
+        labels: False derives none.
+
+    Raises:
+        DataError: an archive that is compressed, damaged or no archive; no images; images beside class folders; a
+            class folder without images; shards of different splits.
+    """
+    archives = sorted(archives, key=lambda path: natural_key(path.name))
+    refuse_split_files((a.stem for a in archives), where=str(root), instead=f"give one, such as {archives[0]}")
+    index = _index(archives)
+    images = index.images
+    if not images:
+        raise DataError(f"{root}: no images found (read are {extensions()}): {describe_others(index.others)}")
+    classes = None
+    if labels:
+        folders, empty = _below_common_folder([image.folder for image in images], index.folders)
+        classes = classes_of(folders, without_images=empty, where=str(root))
+    several = len(archives) > 1
+    return Images.build(
+        reference=reference,
+        reader=TarReader(
+            archives=tuple(archives),
+            names=tuple(image.name for image in images),
+            shards=np.array([image.shard for image in images], dtype=np.int64),
+            offsets=np.array([image.offset for image in images], dtype=np.int64),
+            sizes=np.array([image.size for image in images], dtype=np.int64),
+        ),
+        ids=[f"{archives[image.shard].stem}/{image.name}" if several else image.name for image in images],
+        labels=None if classes is None else classes.labels,
+        class_names=None if classes is None else classes.names,
+    )
+
+
+def _index(archives: Sequence[Path]) -> _Index:
+    images: dict[tuple[int, str], _Member] = {}
+    folders: set[Folder] = set()
+    others: list[str] = []
+    for shard, archive in enumerate(archives):
+        for info in _headers(archive):
+            parts = [part for part in info.name.split("/") if part not in ("", ".")]
+            if any(is_hidden(part) for part in parts):
+                continue
+            name = printable("/".join(parts))
+            folders.add(tuple(name.split("/")) if info.isdir() else tuple(name.split("/")[:-1]))
+            if info.isreg() and is_image_name(name):
+                offset = _SPARSE if info.issparse() else info.offset_data
+                images[shard, name] = _Member(shard, name, offset, info.size)
+            elif info.isreg():
+                others.append(name)
+    ordered = sorted(images.values(), key=lambda image: (natural_key(image.name), image.shard))
+    return _Index(images=ordered, folders=folders - {(), ("",)}, others=others)
+
+
+def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
+    """All members' headers.
+
+    Raises:
+        DataError: compressed, cut off, damaged, or no archive. `tarfile` takes a damaged header after the first member
+            for the end of the archive, so what follows the last member is looked at.
+    """
+    _refuse_compressed(archive)
+    try:
+        with tarfile.open(archive, mode="r:") as tar:
+            while (info := tar.next()) is not None:
+                yield info
+                # tarfile keeps all it has seen, about a kilobyte a member.
+                tar.members.clear()  # type: ignore[attr-defined]
+            end = tar.offset
+        with archive.open("rb") as file:
+            file.seek(end)
+            damaged = file.read(tarfile.BLOCKSIZE).strip(b"\0")
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{archive}: not a tar archive, or cut off ({error}); copy or pack it again") from error
+    if damaged:
+        raise DataError(f"{archive}: damaged or cut off at byte {end}, where a header was expected; pack it again")
+
+
+def _refuse_compressed(archive: Path) -> None:
+    try:
+        with archive.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be opened ({error.strerror})") from error
+    for magic, command in _MAGIC.items():
+        if start.startswith(magic):
+            raise DataError(
+                f"{archive}: a compressed archive has no random access, expected a plain .tar; unpack it with "
+                f"`{command}` first (images hardly compress)"
+            )
+
+
+def _below_common_folder(folders: Sequence[Folder], all_folders: set[Folder]) -> tuple[list[Folder], set[str]]:
+    """Drop the folders that all images and empty folders share; also the first-level folders without images."""
+    filled = {folder[:depth] for folder in set(folders) for depth in range(len(folder) + 1)}
+    empty = all_folders - filled
+    shared = 0
+    for level in zip(*{*folders, *empty}, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared += 1
+    below = [folder[shared:] for folder in folders]
+    first = {folder[0] for folder in below if folder}
+    return below, {folder[shared] for folder in empty if len(folder) > shared} - first

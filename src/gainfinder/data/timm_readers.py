@@ -1,0 +1,188 @@
+"""Data sets that timm names: `hfds/NAME` (Hugging Face, with random access) and `torch/NAME` (torchvision).
+
+Names and splits mean what they mean to `timm.data.create_dataset`, which opens them; departures, where timm would read
+another split in silence, are errors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from timm.data import create_dataset
+
+from ..errors import BadReference, DataError, MissingExtra
+from ..references import check_keys, near
+from .dataset import DatasetReader, dataset_class_names, dataset_labels
+from .images import Images, decode
+from .labels import encode_labels
+from .reference import DataRef
+
+_TRAIN = ("train", "training")
+_EVAL = ("val", "valid", "validation", "eval", "evaluation")
+_DIGITS = ("mnist", "kmnist", "qmnist")
+_TRAIN_OR_TEST = ("cifar10", "cifar100", "fashion_mnist", *_DIGITS)
+_FOLDER = ("image_folder", "folder")
+_TORCH = (*_TRAIN_OR_TEST, *_FOLDER, "imagenet", "inaturalist", "inat", "places365")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HfdsReader:
+    """Images of a Hugging Face data set.
+
+    Attributes:
+        dataset: a `datasets.Dataset` whose image column is not decoded.
+        image_key: name of that column.
+        name: what it is called in messages.
+    """
+
+    dataset: Any
+    image_key: str
+    name: str
+
+    def read(self, index: int) -> Image.Image:
+        """Image `index`, fully decoded, RGB."""
+        value = self.dataset[index][self.image_key]
+        if value is None or not (value["bytes"] or value["path"]):
+            raise ValueError("the row holds no image")
+        return decode(BytesIO(value["bytes"]) if value["bytes"] else Path(value["path"]))
+
+    def where(self, index: int) -> str:
+        """Name and row."""
+        return f"{self.name}: row {index}"
+
+
+def open_hfds(ref: DataRef, *, labels: bool) -> Images:
+    """`hfds/NAME?split=…[&root=…][&input_key=…][&target_key=…]`; NAME is a name on the hub or a local folder.
+
+    Raises:
+        BadReference: no split, or an unknown setting.
+        DataError: the data set cannot be loaded, or lacks a column.
+        MissingExtra: the package datasets is not installed.
+    """
+    reference = str(ref)
+    check_keys(ref.query, ("split", "root", "input_key", "target_key"), reference=reference)
+    split = _split(ref)
+    image_key, label_key = ref.get("input_key") or "image", ref.get("target_key") or "label"
+    dataset = _load_hfds(ref.base.partition("/")[2], split=split, root=ref.get("root"), reference=reference)
+    columns: Sequence[str] = dataset.column_names
+    _check_column(image_key, columns, "input_key", reference)
+    found = names = None
+    if labels and (label_key in columns or ref.get("target_key")):
+        _check_column(label_key, columns, "target_key", reference)
+        found, names = encode_labels(
+            list(dataset[label_key]), getattr(dataset.features[label_key], "names", None), where=reference
+        )
+    return Images.build(
+        reference=reference,
+        reader=HfdsReader(
+            dataset=_undecoded(dataset, image_key, reference).select_columns([image_key]),
+            image_key=image_key,
+            name=reference,
+        ),
+        ids=_ids(split, len(dataset)),
+        labels=found,
+        class_names=names,
+    )
+
+
+def open_torch(ref: DataRef, *, labels: bool) -> Images:
+    """`torch/NAME?split=…&root=…[&download=1]`, with the names of `timm.data.create_dataset`.
+
+    Raises:
+        BadReference: an unknown name or setting, no split or root, or a split that the data set does not have.
+        DataError: the data set is not there or damaged.
+    """
+    reference = str(ref)
+    check_keys(ref.query, ("split", "root", "download"), reference=reference)
+    split = _split(ref)
+    name, root, download = _torch_settings(ref, split)
+    try:
+        dataset = create_dataset(f"torch/{name}", root=root, split=split, download=download)
+    except Exception as error:  # torchvision and the assertions of timm raise many kinds
+        hint = "" if download else "; check root, or add download=1 to fetch it where torchvision can"
+        raise DataError(f"{reference}: torchvision cannot open it: {_first_line(error)}{hint}") from error
+    found = dataset_labels(dataset, name=reference) if labels else None
+    return Images.build(
+        reference=reference,
+        reader=DatasetReader(dataset=dataset, name=reference),
+        ids=_ids(split, len(dataset)),
+        labels=found,
+        class_names=None if found is None else dataset_class_names(dataset),
+        mirrorable=name not in _DIGITS,
+    )
+
+
+def _split(ref: DataRef) -> str:
+    split = ref.get("split")
+    if split is None:
+        raise BadReference(f"{str(ref)!r} names no split: write {ref.base}?split=train or {ref.base}?split=validation")
+    return split
+
+
+def _ids(split: str, count: int) -> list[str]:
+    return [f"{split}/{i:07d}" for i in range(count)]
+
+
+def _load_hfds(name: str, *, split: str, root: str | None, reference: str) -> Any:
+    try:
+        import datasets  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtra("datasets", "hfds", reference) from error
+    try:
+        return datasets.load_dataset(name, split=split, cache_dir=root)
+    except Exception as error:  # the package raises many kinds, for a wrong name or split and without network
+        raise DataError(f"{reference}: datasets cannot load it: {_first_line(error)}; check name and split") from error
+
+
+def _undecoded(dataset: Any, image_key: str, reference: str) -> Any:
+    import datasets  # noqa: PLC0415
+
+    try:
+        return dataset.cast_column(image_key, datasets.Image(decode=False))
+    except Exception as error:
+        kind = dataset.features[image_key]
+        raise DataError(
+            f"{reference}: column {image_key!r} holds no images but {kind}; choose another input_key"
+        ) from error
+
+
+def _check_column(key: str, columns: Sequence[str], setting: str, reference: str) -> None:
+    if key not in columns:
+        raise DataError(
+            f"{reference}: no column {key!r}{near(key, columns)}; its columns are {', '.join(columns)}; name one with "
+            f"{setting}=COLUMN"
+        )
+
+
+def _torch_settings(ref: DataRef, split: str) -> tuple[str, str, bool]:
+    """Name, root and whether to download."""
+    reference = str(ref)
+    root, download = ref.get("root"), ref.get("download") or "0"
+    name = ref.base.partition("/")[2].lower()
+    if name not in _TORCH:
+        raise BadReference(f"{reference!r}: unknown data set {name!r}{near(name, _TORCH)}; known: {', '.join(_TORCH)}")
+    if root is None:
+        raise BadReference(f"{reference!r} needs the data set's folder: write {ref.base}?split={split}&root=FOLDER")
+    if download not in ("0", "1"):
+        raise BadReference(f"{reference!r}: download={download} is unknown: expected 0 or 1")
+    _check_torch_split(name, split, root, reference)
+    return name, root, download == "1"
+
+
+def _check_torch_split(name: str, split: str, root: str, reference: str) -> None:
+    """timm takes an unknown split for the test split, and the root itself where a split's folder is missing."""
+    if name in _TRAIN_OR_TEST and split not in (known := (*_TRAIN, *_EVAL, "test")):
+        raise BadReference(f"{reference!r}: unknown split {split!r}{near(split, known)}; expected train or test")
+    if name in _FOLDER:
+        group = next((group for group in (_TRAIN, _EVAL) if split in group), ())
+        if not any((Path(root) / folder).is_dir() for folder in (split, *group)):
+            raise DataError(
+                f"{reference}: {root} has no folder {split!r}; for a folder without splits give {root} itself"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

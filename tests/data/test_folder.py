@@ -1,0 +1,106 @@
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+
+from gainfinder.data import load_images
+from gainfinder.errors import BrokenImage, DataError
+
+MakeFolder = Callable[..., Path]
+
+
+def test_class_folders_are_labelled_in_natural_order(make_folder: MakeFolder) -> None:
+    images = load_images(str(make_folder()))
+    assert images.class_names == ("a", "b2", "B10")
+    assert images.ids == ("a/deep/er/z.PNG", "a/w.jpeg", "b2/x9.png", "b2/x10.png", "B10/y.jpg")
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 0, 1, 1, 2]
+
+
+def test_plain_class_folders_agree_with_timm(make_folder: MakeFolder) -> None:
+    names = [f"{c}/{i}.png" for c in ("n10", "N9", "cat", "Dog", "10", "9", "_x") for i in (1, 10, 2)]
+    root = make_folder(names)
+    images, theirs = load_images(root), ReaderImageFolder(str(root))
+    assert images.class_names == tuple(theirs.class_to_idx)
+    assert images.labels is not None
+    ours = list(zip((str(root / i) for i in images.ids), images.labels.tolist(), strict=True))
+    assert ours == theirs.samples
+
+
+def test_a_flat_folder_is_unlabelled(make_folder: MakeFolder) -> None:
+    images = load_images(make_folder(["2.png", "10.png", "empty/"]))
+    assert images.ids == ("2.png", "10.png")
+    assert images.labels is None
+    assert images.class_names is None
+    assert images.num_classes is None
+
+
+def test_images_are_read_as_rgb(make_folder: MakeFolder, colour_of: Callable[[str], tuple[int, int, int]]) -> None:
+    images = pickle.loads(pickle.dumps(load_images(make_folder())))
+    image = images.read(2)
+    assert image.mode == "RGB"
+    assert np.asarray(image).shape == (4, 5, 3)
+    assert image.getpixel((0, 0)) == colour_of("b2/x9.png")
+
+
+def test_hidden_files_are_ignored_and_links_followed(make_folder: MakeFolder, tmp_path: Path) -> None:
+    elsewhere = make_folder(["1.png"], at="elsewhere")
+    root = make_folder(["a/1.png", "a/._1.png", ".git/x.png", "__MACOSX/a/1.png"])
+    (root / "linked").symlink_to(elsewhere)
+    (root / "a" / "round").symlink_to(root)
+    assert load_images(root).ids == ("a/1.png", "linked/1.png")
+
+
+def test_without_labels_nothing_is_derived(make_folder: MakeFolder) -> None:
+    images = load_images(make_folder(["a/1.png", "b/", "2.png"]), labels=False)
+    assert images.labels is None
+    assert len(images) == 2
+
+
+def test_a_truncated_image_is_broken_and_named(make_folder: MakeFolder) -> None:
+    root = make_folder(["a/1.jpg", "a/2.jpg"])
+    path = root / "a" / "2.jpg"
+    path.write_bytes(path.read_bytes()[:-150])
+    with pytest.raises(BrokenImage, match=r"a/2\.jpg: (?i:.*truncated)"):
+        load_images(root).read(1)
+
+
+def test_names_that_are_no_utf8(make_folder: MakeFolder) -> None:
+    root = make_folder(["a/1.png"])
+    (root / "a" / "1.png").rename(os.fsdecode(os.fsencode(root / "a") + b"/\xff.png"))
+    images = load_images(root)
+    assert images.ids == ("a/\\xff.png",)
+    assert images.read(0).size == (5, 4)
+    assert images.digest()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a/1.png", "b/2.png", "3.png"], r"1 image\(s\) lie beside 2 class folder\(s\) with 2 image\(s\)"),
+        (["a/1.png", "dog/"], r"the class folder 'dog' holds no image \(read are \.png, \.jpg, \.jpeg\)"),
+        (["a/1.webp", "a/2.webp"], r"no images found .* it holds 2 other file\(s\), mostly \.webp"),
+        (["a/"], "no images found .* it holds no file at all"),
+        (["train/a/1.png", "test/a/2.png"], r"its folders \(test, train\) are splits .*photos/test"),
+    ],
+)
+def test_folders_that_cannot_be_used(make_folder: MakeFolder, names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_images(make_folder(names))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_path_suggests_its_siblings(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    with pytest.raises(DataError, match="does not exist; near matches: photos; expected a folder"):
+        load_images(str(root.parent / "fotos"))
+
+
+def test_a_missing_path_suggests_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="digit does not exist; near matches: digits"):
+        load_images("digit")
