@@ -76,7 +76,7 @@ def _check_labels(images: Images, student: Classifier) -> None:
         first = int(wrong[0])
         raise DataError(
             f"{images.reference}: label {int(images.labels[first])} of sample {images.ids[first]!r} is out of range: "
-            f"{student.reference} has {student.num_classes} classes, expected labels from 0 to {student.num_classes - 1}"
+            f"{student.reference} has {student.num_classes} classes, expected 0 to {student.num_classes - 1}"
         )
 
 

@@ -79,7 +79,7 @@ ZOO = (
     ),
     Member(name="mixer", architecture=None, arguments={}, expertise=(0, 2, 4, 6, 8), share=0.15, epochs=30),
 )
-MIXER_SOURCE = '''"""A small MLP-Mixer (Tolstikhin et al., 2021), its blocks from timm: a module of one's own, for `file:` references."""
+MIXER_SOURCE = '''"""A small MLP-Mixer (Tolstikhin et al., 2021), its blocks from timm, as a module of one's own."""
 
 from timm.models.mlp_mixer import MlpMixer
 
@@ -156,7 +156,7 @@ def run_demo(folder: Path, *, watcher: Watcher | None = None, seed: int = 0) -> 
 
 
 def choose_pair(found: Scan) -> tuple[str, str]:
-    """The strongest model as the student, and of the others, all weaker, the one that knows most of what it does not."""
+    """The strongest model as the student; of the weaker others, the one that knows most of what it does not."""
     student = max(found.models, key=lambda model: model.accuracy).model
     pairs = [pair for pair in found.pairs if pair.student == student]
     return student, max(pairs, key=lambda pair: pair.positive_flips).teacher
@@ -207,7 +207,7 @@ def _build(member: Member, folder: Path, norm: Preprocessing) -> nn.Module:
     if member.architecture is None:
         (folder / f"{member.name}.py").write_text(MIXER_SOURCE, encoding="utf-8")
         namespace: dict[str, Any] = {}
-        exec(MIXER_SOURCE, namespace)  # noqa: S102 - our own text, above
+        exec(MIXER_SOURCE, namespace)
         own: nn.Module = namespace[member.name]()
         return own
     model = timm.create_model(member.architecture, num_classes=10, **member.arguments)

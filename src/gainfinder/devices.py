@@ -5,6 +5,7 @@ import os
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, PartialState
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from .errors import SettingsError
@@ -78,11 +79,9 @@ def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
         return module
     if accelerator.device.type != "cuda":
         raise SettingsError(
-            f"the student has batch-norm layers, whose statistics {accelerator.num_processes} CPU processes cannot share: "
-            "run it in one process, or on GPUs"
+            f"the student has batch-norm layers, whose statistics {accelerator.num_processes} CPU processes cannot "
+            "share: run it in one process, or on GPUs"
         )
-    from timm.layers import convert_sync_batchnorm
-
     converted: nn.Module = convert_sync_batchnorm(module)
     return converted
 

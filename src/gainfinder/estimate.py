@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from .data.loading import load_batches
+from .planning import Plan
 from .predictions import predict_images
-from .run import Plan, make_learner
+from .run import make_learner
 from .training import epoch_batches
 from .views import TrainingViews
 
@@ -54,7 +55,7 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Time a few steps and predictions of a plan on this machine; write nothing, leave the plan's models as they are."""
+    """Time a few steps and predictions of a plan on this machine; write nothing, change no model."""
     steps = plan.settings.epochs * -(-len(plan.train_images) // plan.settings.batch_size)
     cuda = plan.accelerator.device.type == "cuda"
     if cuda:

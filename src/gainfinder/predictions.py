@@ -179,7 +179,8 @@ def predict_images(
     indices = range(shard[0], len(images), shard[1])
     transform = _Evaluation(classifier)
     classifier.module.to(device).eval()
-    logits, positions, broken = [], [], []
+    broken: list[str] = []
+    logits, positions = [], []
     for batch in load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices):
         broken.extend(batch.broken)
         check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)

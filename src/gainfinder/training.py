@@ -7,6 +7,7 @@ scaled so that the gradient is that of the whole batch.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -121,13 +122,26 @@ class Learner:
         return losses, (choice_N > 0).sum()
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a student learns from, and how it is read.
+
+    Attributes:
+        images: the transfer images, with labels where the method needs them.
+        spec: how views are made.
+        workers: processes that make them; they change no result.
+    """
+
+    images: Images
+    spec: ViewSpec
+    workers: int
+
+
 def train(
     learner: Learner,
-    images: Images,
-    spec: ViewSpec,
+    data: TrainingData,
     progress: Progress,
     *,
-    workers: int,
     checkpoint_every: int | None,
     save: Callable[[Progress], None],
     measure: Callable[[], dict[str, Any]],
@@ -137,10 +151,8 @@ def train(
 
     Args:
         learner: the student, its weights and optimiser already those of `progress`.
-        images: the transfer images.
-        spec: how views are made.
+        data: the transfer images and their views.
         progress: where the run stands.
-        workers: processes that make views.
         checkpoint_every: steps between checkpoints within an epoch, or None.
         save: called with the progress, in every process, when it should be kept.
         measure: called after each epoch, in every process; its values become a row of `progress.rows`.
@@ -153,17 +165,17 @@ def train(
     settings = learner.settings
     while progress.epoch < settings.epochs:
         totals = _Totals(progress, learner.accelerator)
-        batches = epoch_batches(images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
-        for batch, size in _shares(learner, images, spec, batches, progress, workers=workers):
-            _one_step(learner, images, batch, spec, progress, totals)
+        batches = epoch_batches(data.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+        for batch, size in _shares(learner, data, batches, progress):
+            _one_step(learner, data, batch, totals)
             progress.step += 1
             on_images(size)
             if progress.step % CHECK_EVERY == 0:
                 totals.check()
             if checkpoint_every and progress.step % checkpoint_every == 0 and progress.step < len(batches):
-                totals.settle(images, settings.max_broken)
+                totals.settle(data.images, settings.max_broken)
                 save(progress)
-        totals.settle(images, settings.max_broken)
+        totals.settle(data.images, settings.max_broken)
         _finish_epoch(progress, measure(), partitioned=settings.method.partition is not None)
         save(progress)
 
@@ -218,46 +230,39 @@ class _Totals:
 
 
 def _shares(
-    learner: Learner,
-    images: Images,
-    spec: ViewSpec,
-    batches: Sequence[NDArray[np.int64]],
-    progress: Progress,
-    *,
-    workers: int,
+    learner: Learner, data: TrainingData, batches: Sequence[NDArray[np.int64]], progress: Progress
 ) -> Iterator[tuple[LoadedBatch, int]]:
     """This process's share of each batch still to do, and the size of the whole batch."""
     accelerator = learner.accelerator
     to_do = batches[progress.step :]
     mine = [batch[accelerator.process_index :: accelerator.num_processes].tolist() for batch in to_do]
-    views = TrainingViews(spec, images.ids, seed=learner.settings.seed, epoch=progress.epoch)
-    loaded = load_batches(images, views, batch_indices=mine, workers=workers)
+    views = TrainingViews(data.spec, data.images.ids, seed=learner.settings.seed, epoch=progress.epoch)
+    loaded = load_batches(data.images, views, batch_indices=mine, workers=data.workers)
     return zip(loaded, (len(batch) for batch in to_do), strict=True)
 
 
-def _one_step(
-    learner: Learner, images: Images, batch: LoadedBatch, spec: ViewSpec, progress: Progress, totals: _Totals
-) -> None:
-    accelerator = learner.accelerator
+def _one_step(learner: Learner, data: TrainingData, batch: LoadedBatch, totals: _Totals) -> None:
+    accelerator, settings, images = learner.accelerator, learner.settings, data.images
     device = accelerator.device
     if batch.broken:
         totals.broken.update(batch.broken)
-        limit = learner.settings.max_broken
-        check_broken(sorted(totals.broken), total=len(images), max_share=limit, reference=images.reference)
+        check_broken(
+            sorted(totals.broken), total=len(images), max_share=settings.max_broken, reference=images.reference
+        )
     count = 0 if batch.inputs is None else len(batch.inputs)
     total = count
     if accelerator.num_processes > 1:
         total = int(accelerator.reduce(torch.tensor(count, device=device), "sum"))
     if total == 0:
         return
-    views = blank_views(1, spec, device) if batch.inputs is None else batch.inputs.to(device, non_blocking=True)
+    views = blank_views(1, data.spec, device) if batch.inputs is None else batch.inputs.to(device, non_blocking=True)
     target = None
-    if learner.settings.method.needs_labels:
+    if settings.method.needs_labels:
         assert images.labels is not None, "resolve_settings refuses methods that need labels where there are none"
         labels = images.labels[batch.positions.numpy()] if count else np.zeros(1, dtype=np.int64)
         target = torch.from_numpy(labels).to(device)
     # Dropout draws from torch's generators: seeding them by the step makes a resumed run draw the same.
-    torch.manual_seed(_step_seed(learner.settings.seed, progress, accelerator.process_index))
+    torch.manual_seed(_step_seed(settings.seed, totals.progress, accelerator.process_index))
     loss_sum, taught = learner.step(views, target, total=total, weight=1.0 if count else 0.0)
     totals.add(loss_sum, taught, count)
 

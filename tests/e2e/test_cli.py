@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,8 +112,14 @@ def test_mistakes_are_one_line_and_exit_2(
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys\nfrom gainfinder.cli import app\ntry:\n    app(['transfer', '--help'])\nexcept SystemExit:\n    pass\n"
-    code += "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    code = """
+import sys
+from gainfinder.cli import app
+try:
+    app(["transfer", "--help"])
+finally:
+    assert "torch" not in sys.modules and "timm" not in sys.modules
+"""
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--teacher" in shown.stdout
 
@@ -155,28 +162,33 @@ def test_killed_or_interrupted_and_started_again(zoo: dict[str, str], tmp_path: 
     assert not list(broken.rglob(".partial-*"))
 
 
+def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run under `accelerate launch` on two processes. Its --cpu starts several only under MPI; this is its own way to
+    start them without, which works on a CPU as well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port]  # fmt: skip
+    whole = [sys.executable, "-m", *launcher, "-m", "gainfinder", *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, check=False)
+
+
 def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, str], tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert RUNNER.invoke(app, command(zoo, alone)).exit_code == 0
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "gainfinder"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, *command(zoo, together)], capture_output=True, text=True, check=False
-    )
+    done = launch(command(zoo, together))
     assert done.returncode == 0, done.stderr
+    assert json.loads((together / "config.json").read_text())["environment"]["processes"] == 2
     one, other = (load_file(folder / "student" / "model.safetensors") for folder in (alone, together))
     for name in one:
         assert one[name].allclose(other[name], atol=1e-5), name
     assert result_of(alone)["teacher_share"] == pytest.approx(result_of(together)["teacher_share"], abs=0.01)
     assert result_of(alone)["samples"] == result_of(together)["samples"]
+    assert done.stdout.count("transfer delta") == 1  # one process speaks
 
 
 def test_several_cpu_processes_with_batch_norm_are_refused(zoo: dict[str, str], run_folder: Path) -> None:
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "gainfinder"]  # fmt: skip
-    swapped = {"vit": zoo["resnet"], "resnet": zoo["vit"]}
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, *command(swapped, run_folder)], capture_output=True, text=True, check=False
-    )
+    done = launch(command({"vit": zoo["resnet"], "resnet": zoo["vit"]}, run_folder))
     assert done.returncode != 0
     assert "batch-norm layers, whose statistics 2 CPU processes cannot share" in done.stderr

@@ -90,11 +90,15 @@ def test_plain_timm_loads_the_student_with_the_same_logits(zoo: dict[str, str], 
     with torch.inference_mode():
         assert torch.equal(model(x), result.student.logits(x))
     assert result.account["student_reference"] == f"local-dir:{run_folder / 'student'}"
-    again = gainfinder.predict(result.account["student_reference"], "digits#1/4", device="cpu", workers=0, batch_size=32)
+    again = gainfinder.predict(
+        result.account["student_reference"], "digits#1/4", device="cpu", workers=0, batch_size=32
+    )
     assert torch.equal(again.logits, Predictions.load(run_folder / "predictions" / "after.parquet").logits)
 
 
-@pytest.mark.parametrize(("killed_after", "every", "resumed"), [(100, None, 0), (250, None, 1), (250, 2, 1), (90, 1, 0)])
+@pytest.mark.parametrize(
+    ("killed_after", "every", "resumed"), [(100, None, 0), (250, None, 1), (250, 2, 1), (90, 1, 0)]
+)
 def test_a_killed_run_ends_bit_identical(
     zoo: dict[str, str], tmp_path: Path, killed_after: int, every: int | None, resumed: int
 ) -> None:
@@ -156,9 +160,7 @@ def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Pat
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
 
 
-def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(
-    zoo: dict[str, str], tmp_path: Path
-) -> None:
+def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: dict[str, str], tmp_path: Path) -> None:
     images = gainfinder.load_images("digits#2/4")
     assert images.labels is not None
     shuffled = images.relabel(images.labels[::-1].copy(), class_names=images.class_names, num_classes=10)
@@ -233,8 +235,6 @@ def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path) -> None:
     result = gainfinder.transfer(
         zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method="kl", temperature=2.0, lr=1e-2, **SHORT
     )
-
-
 
     student, teacher = (timm.create_model(zoo[name], pretrained=True).eval() for name in ("vit", "resnet"))
     images = gainfinder.load_images("digits#2/4")

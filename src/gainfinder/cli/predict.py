@@ -23,6 +23,7 @@ def predict(
 ) -> None:
     """Write a model's predictions: sample ids, logits and, where the images carry them, labels."""
     from .. import predictions
+    from ..data import load_images
     from ..errors import RunFolderError
     from .progress import make_watcher
     from .tables import print_json, print_lines
@@ -31,7 +32,7 @@ def predict(
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
     watcher = make_watcher()
     try:
-        images = predictions.load_images(data)
+        images = load_images(data)
         watcher.stage(model, len(images))
         found = predictions.predict(
             model,

@@ -54,7 +54,8 @@ def transfer(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
-    from ..run import plan_transfer, run_transfer
+    from ..planning import plan_transfer
+    from ..run import run_transfer
     from ..settings import settings_from
     from .progress import make_watcher
     from .tables import print_json, print_lines, transfer_table
