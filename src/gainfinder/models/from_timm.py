@@ -1,0 +1,118 @@
+"""Models of timm: by name, from the Hugging Face hub (`hf-hub:`) and from folders (`local-dir:`)."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import timm
+import torch
+from timm.models import parse_model_name, save_for_hf, split_model_name_tag
+from torch import nn
+
+from ..errors import BadReference, ModelError
+from ..references import near
+from .assembly import assemble, config_of, names_in_module_order, names_of_config
+from .classifier import Classifier
+from .imagenet import imagenet_wnids
+from .library_calls import first_line, hub_or_cache, near_siblings, no_hub, quiet
+from .preprocessing import Preprocessing
+from .reference import ModelRef
+
+_LOGGERS = ("timm", "huggingface_hub", "huggingface_hub.utils._http", "httpx")
+
+
+def load(ref: ModelRef) -> Classifier:
+    """Load a model as `timm.create_model(ref.name, pretrained=True)` does.
+
+    A `size` setting other than the configuration's rebuilds a model of fixed input size for it; timm resamples its
+    position embeddings.
+
+    Raises:
+        BadReference: timm knows no such architecture or weights.
+        ModelError: there are no pretrained weights, or they cannot be fetched or read.
+    """
+    reference = str(ref)
+    is_registered = _check_name(ref)
+    module = _create(ref, {})
+    preprocessing = _preprocessing(module, reference)
+    wanted = preprocessing.with_overrides(ref.query, reference=reference)
+    if wanted.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
+        module = _create(ref, {"img_size": wanted.view_size})
+    if getattr(module, "num_classes", None) == 0:
+        raise ModelError(f"{reference}: this model has no classifier (num_classes is 0), it only gives features")
+    names = class_names(module, is_registered=is_registered, reference=reference)
+    return assemble(
+        module,
+        reference=reference,
+        preprocessing=preprocessing,
+        class_names=names,
+        query=ref.query,
+        save=partial(save, loaded_names=names),
+    )
+
+
+def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] | None) -> str:
+    """Write `config.json` and `model.safetensors`, with the preprocessing and class names in force.
+
+    Returns:
+        `local-dir:FOLDER`, which timm itself loads too.
+    """
+    names = names_in_module_order(classifier, loaded_names)
+    config = {"label_names": list(names)} if names is not None else {}
+    module = classifier.module
+    # copies, as in `save_weights`: timm hands the tensors to safetensors, which refuses shared memory and strides
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in module.state_dict().items()
+    }
+    with quiet(*_LOGGERS), mock.patch.object(module, "state_dict", lambda: tensors):
+        save_for_hf(
+            module,
+            str(folder),
+            model_config=config,
+            safe_serialization=True,
+            data_config=classifier.preprocessing.timm_config(),
+        )
+    return f"local-dir:{folder}"
+
+
+def is_timm_model(module: nn.Module) -> bool:
+    """Whether `timm.create_model` built the module, so that `save` can write its configuration."""
+    config = config_of(module)
+    architecture = config.get("architecture") if config is not None else None
+    return isinstance(architecture, str) and timm.is_model(architecture) and hasattr(module, "_model_args")
+
+
+def class_names(module: nn.Module, *, is_registered: bool, reference: str) -> tuple[str, ...] | None:
+    """Names that the configuration carries; else ImageNet's for 1000 classes trained on it; else None.
+
+    Args:
+        module: with a `pretrained_cfg`.
+        is_registered: whether the weights are of timm's own registry: all its models with 1000 classes are ImageNet's.
+        reference: for messages.
+    """
+    config = config_of(module) or {}
+    names = names_of_config(config, reference=reference)
+    if names is not None:
+        return names
+    trained_on_imagenet = is_registered or "in1k" in str(config.get("tag") or config.get("hf_hub_id") or "")
+    if trained_on_imagenet and getattr(module, "num_classes", None) == 1000:
+        return imagenet_wnids()
+    return None
+
+
+def _preprocessing(module: nn.Module, reference: str) -> Preprocessing:
+    try:
+        return Preprocessing.from_timm_config(config_of(module) or {})
+    except ModelError as error:
+        raise ModelError(f"{reference}: {error}") from error
+
+
+def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
+    with quiet(*_LOGGERS), hub_or_cache() if _needs_hub(ref) else _no_hub_needed() as reachable:
+        try:
+            module: nn.Module = timm.create_model(ref.name, pretrained=True, **arguments)
+        except Exception as error:
+            raise ModelError(f"{ref}: timm cannot load this model: {first_line(error)}{no_hub(reachable)}") from error
+    return module
