@@ -1,7 +1,6 @@
 """What all sources share: class names, settings of the reference, and the checks that a module is a classifier."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ def assemble(
     class_names: Sequence[str] | None,
     query: Query,
     save: SaveFunction,
+    given_names: Sequence[str] | None = None,
 ) -> Classifier:
     """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
 
@@ -33,18 +33,19 @@ def assemble(
         class_names: the model's own; dropped if their number is not that of the logits.
         query: settings of the reference.
         save: the source's.
+        given_names: class names that the caller gave, as binding as `classes=` in `query`.
 
     Raises:
-        BadReference: a setting cannot be used, or `classes=` does not fit the logits.
+        BadReference: a setting cannot be used, or the class names that were given do not fit the logits.
         ModelError: a weight is not finite, or the module does not return logits.
     """
     module = module.float().eval()
     check_finite(module, reference=reference)
     preprocessing = preprocessing.with_overrides(query, reference=reference)
     num_classes = probe_num_classes(module, preprocessing, reference=reference)
-    given = read_classes(query, reference=reference)
+    given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
-        raise BadReference(f"classes= names {len(given)} classes, but {reference!r} has {num_classes} logits")
+        raise BadReference(f"{len(given)} class names were given, but {reference!r} has {num_classes} logits")
     names = given if given is not None else class_names
     return Classifier(
         reference=reference,
@@ -183,11 +184,6 @@ def query_of(preprocessing: Preprocessing) -> Query:
         ("crop_pct", repr(preprocessing.crop_pct)),
         ("crop_mode", preprocessing.crop_mode),
     )
-
-
-def renamed(classifier: Classifier, reference: str) -> Classifier:
-    """The same classifier under another reference."""
-    return replace(classifier, reference=reference)
 
 
 def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:

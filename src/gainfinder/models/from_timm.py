@@ -1,9 +1,9 @@
 """Models of timm: by name, from the Hugging Face hub (`hf-hub:`) and from folders (`local-dir:`)."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import timm
 import torch
@@ -18,6 +18,7 @@ from .imagenet import imagenet_wnids
 from .library_calls import first_line, hub_or_cache, near_siblings, no_hub, quiet
 from .preprocessing import Preprocessing
 from .reference import ModelRef
+from .weights import PICKLES
 
 _LOGGERS = ("timm", "huggingface_hub", "huggingface_hub.utils._http", "httpx")
 
@@ -60,20 +61,18 @@ def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] 
     """
     names = names_in_module_order(classifier, loaded_names)
     config = {"label_names": list(names)} if names is not None else {}
-    module = classifier.module
-    # copies, as in `save_weights`: timm hands the tensors to safetensors, which refuses shared memory and strides
-    tensors = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in module.state_dict().items()
-    }
-    with quiet(*_LOGGERS), mock.patch.object(module, "state_dict", lambda: tensors):
-        save_for_hf(
-            module,
-            str(folder),
-            model_config=config,
-            safe_serialization=True,
-            data_config=classifier.preprocessing.timm_config(),
-        )
+    hook = classifier.module.register_state_dict_post_hook(_copy_tensors)
+    try:
+        with quiet(*_LOGGERS):
+            save_for_hf(
+                classifier.module,
+                str(folder),
+                model_config=config,
+                safe_serialization=True,
+                data_config=classifier.preprocessing.timm_config(),
+            )
+    finally:
+        hook.remove()
     return f"local-dir:{folder}"
 
 
@@ -110,9 +109,78 @@ def _preprocessing(module: nn.Module, reference: str) -> Preprocessing:
 
 
 def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
-    with quiet(*_LOGGERS), hub_or_cache() if _needs_hub(ref) else _no_hub_needed() as reachable:
+    needs_hub = not ref.name.startswith("local-dir:")
+    with quiet(*_LOGGERS), hub_or_cache(needed=needs_hub) as reachable:
         try:
             module: nn.Module = timm.create_model(ref.name, pretrained=True, **arguments)
         except Exception as error:
             raise ModelError(f"{ref}: timm cannot load this model: {first_line(error)}{no_hub(reachable)}") from error
     return module
+
+
+def _check_name(ref: ModelRef) -> bool:
+    """Whether timm's registry (not a folder or repository) names the model; what is wrong with it is told here."""
+    try:
+        source, name = parse_model_name(ref.name)
+    except ValueError as error:
+        raise BadReference(f"{str(ref)!r} cannot be read by timm: {error}") from error
+    if source == "local-dir":
+        _check_folder(Path(name), str(ref))
+    if source is not None:
+        return False
+    architecture, tag = split_model_name_tag(name)
+    if not timm.is_model(architecture):
+        raise BadReference(f"timm has no architecture {architecture!r}{near(architecture, timm.list_models())}")
+    # deprecated names are not listed: timm maps them itself
+    if architecture in timm.list_models():
+        _check_weights(architecture, tag)
+    return True
+
+
+def _check_weights(architecture: str, tag: str) -> None:
+    tags = [
+        found
+        for listed, found in map(split_model_name_tag, timm.list_pretrained(f"{architecture}*"))
+        if listed == architecture
+    ]
+    if not tags:
+        raise ModelError(
+            f"timm has no pretrained weights for {architecture!r}: load your own with file:PATH.py:FACTORY@WEIGHTS, "
+            f"or choose one of timm.list_pretrained(){near(architecture, _pretrained_architectures())}"
+        )
+    if tag and tag not in tags:
+        raise BadReference(
+            f"timm has no weights {tag!r} for {architecture!r}{near(tag, tags)}; there are: {', '.join(tags)}"
+        )
+
+
+def _pretrained_architectures() -> list[str]:
+    return sorted({split_model_name_tag(name)[0] for name in timm.list_pretrained()})
+
+
+def _check_folder(folder: Path, reference: str) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"{reference}: the folder {str(folder)!r} does not exist{near_siblings(folder)}")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{reference}: the folder has no config.json: expected a folder that timm saved")
+    try:
+        architecture = json.loads(config.read_text(encoding="utf-8"))["architecture"]
+    except (ValueError, KeyError, TypeError) as error:
+        advice = "a folder of transformers is loaded as hf:FOLDER"
+        raise ModelError(
+            f"{reference}: config.json is no timm configuration ({first_line(error)}); {advice}"
+        ) from error
+    if not timm.is_model(str(architecture)):
+        raise ModelError(
+            f"{reference}: config.json names the architecture {architecture!r}, which timm {timm.__version__} does not "
+            f"have{near(str(architecture), timm.list_models())}"
+        )
+    if not any(entry.name.endswith((".safetensors", *PICKLES)) for entry in folder.iterdir()):
+        raise ModelError(f"{reference}: the folder has no weights: expected model.safetensors")
+
+
+def _copy_tensors(module: nn.Module, tensors: dict[str, Any], prefix: str, metadata: Any) -> None:
+    # timm hands the tensors to safetensors, which refuses shared memory and strides
+    for name, value in tensors.items():
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)

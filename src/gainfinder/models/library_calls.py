@@ -32,14 +32,20 @@ def quiet(*loggers: str) -> Iterator[None]:
 
 
 @contextmanager
-def hub_or_cache() -> Iterator[bool]:
+def hub_or_cache(*, needed: bool = True) -> Iterator[bool]:
     """Within the block the hub client answers from its cache alone if the hub cannot be reached.
 
     Left to itself, the client tries an unreachable hub for half a minute a file.
 
+    Args:
+        needed: False for models that lie in a local folder: nothing is asked or changed.
+
     Yields:
         Whether the hub is asked.
     """
+    if not needed:
+        yield True
+        return
     was_offline = constants.HF_HUB_OFFLINE
     reachable = not was_offline and _hub_answers()
     constants.HF_HUB_OFFLINE = not reachable

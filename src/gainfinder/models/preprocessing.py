@@ -7,9 +7,9 @@ Shapes: N images, C channels, H height, W width.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torchvision.transforms.functional as TF
@@ -50,7 +50,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         channels, height, width = self.input_size
         if channels not in (1, 3) or height < 1 or width < 1:
-            raise ModelError(f"input size {self.input_size} cannot be used: expected 1 or 3 channels and positive edges")
+            raise ModelError(
+                f"input size {self.input_size} cannot be used: expected 1 or 3 channels and positive edges"
+            )
         if len(self.mean) != channels or len(self.std) != channels:
             raise ModelError(
                 f"mean {self.mean} and std {self.std} do not fit {channels} input channel(s): give one value a channel"
@@ -79,17 +81,21 @@ class Preprocessing:
         Raises:
             ModelError: a value cannot be used.
         """
-        size = tuple(int(edge) for edge in config.get("input_size") or (3, 224, 224))
-        if len(size) != 3:
-            raise ModelError(f"input_size {size} in pretrained_cfg cannot be used: expected (channels, height, width)")
-        return cls(
-            input_size=cast(tuple[int, int, int], size),
-            mean=_per_channel(config.get("mean"), IMAGENET_DEFAULT_MEAN, size[0]),
-            std=_per_channel(config.get("std"), IMAGENET_DEFAULT_STD, size[0]),
-            interpolation=config.get("interpolation") or "bicubic",
-            crop_pct=float(config.get("crop_pct") or 0.875),
-            crop_mode=config.get("crop_mode") or "center",
-        )
+        given = config.get("input_size") or (3, 224, 224)
+        if not isinstance(given, Sequence) or len(given) != 3:
+            raise ModelError(f"input_size {given} in pretrained_cfg cannot be used: expected (channels, height, width)")
+        try:
+            size = (int(given[0]), int(given[1]), int(given[2]))
+            return cls(
+                input_size=size,
+                mean=_of_config(config.get("mean"), IMAGENET_DEFAULT_MEAN, size[0]),
+                std=_of_config(config.get("std"), IMAGENET_DEFAULT_STD, size[0]),
+                interpolation=config.get("interpolation") or "bicubic",
+                crop_pct=float(config.get("crop_pct") or 0.875),
+                crop_mode=config.get("crop_mode") or "center",
+            )
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"pretrained_cfg cannot be read: {error}") from error
 
     def with_overrides(self, query: Query, *, reference: str) -> "Preprocessing":
         """These values with the settings of a reference in their place; `classes` is left to the caller.
@@ -106,13 +112,15 @@ class Preprocessing:
                     height, width = edges * 2 if len(edges) == 1 else edges
                     values["input_size"] = (self.input_size[0], height, width)
                 elif key in ("mean", "std"):
-                    values[key] = _per_channel([float(value) for value in text.split(",")], (), self.input_size[0])
+                    values[key] = _per_channel(map(float, text.split(",")), self.input_size[0])
                 elif key == "crop_pct":
                     values[key] = float(text)
                 elif key != "classes":
                     values[key] = text
             except ValueError:
-                raise BadReference(f"setting {key}={text} in {reference!r} cannot be read: expected {_FORMS[key]}") from None
+                raise BadReference(
+                    f"setting {key}={text} in {reference!r} cannot be read: expected {_FORMS[key]}"
+                ) from None
         try:
             return replace(self, **values)
         except ModelError as error:
@@ -183,10 +191,12 @@ _FORMS = {
 }
 
 
-def _per_channel(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    chosen = tuple(float(value) for value in (values or default))
-    if len(chosen) == 1:
-        return chosen * channels
-    if channels == 1 and len(chosen) == 3 and not values:
-        return (math.fsum(chosen) / 3,)
-    return chosen
+def _of_config(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    chosen = _per_channel([values] if isinstance(values, int | float) else (values or default), channels)
+    # as timm does where a model of one channel keeps the statistics of three
+    return (math.fsum(chosen) / 3,) if channels == 1 and len(chosen) == 3 else chosen
+
+
+def _per_channel(values: Iterable[float], channels: int) -> tuple[float, ...]:
+    chosen = tuple(float(value) for value in values)
+    return chosen * channels if len(chosen) == 1 else chosen
