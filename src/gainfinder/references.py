@@ -29,7 +29,7 @@ def split_query(text: str) -> tuple[str, Query]:
     match = _QUERY.search(text)
     if match is None:
         return text, ()
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for part in match["query"].split("&"):
         key, equals, value = part.partition("=")
         if not equals or not value:

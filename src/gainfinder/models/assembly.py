@@ -96,7 +96,7 @@ def check_names(names: Sequence[str], *, reference: str) -> tuple[str, ...]:
 def config_of(module: nn.Module) -> Mapping[str, Any] | None:
     """A module's `pretrained_cfg` (or `default_cfg`) in timm's form, or None."""
     for attribute in ("pretrained_cfg", "default_cfg"):
-        config = getattr(module, attribute, None)
+        config: Any = getattr(module, attribute, None)
         if hasattr(config, "to_dict"):
             config = config.to_dict()
         if isinstance(config, Mapping) and config:

@@ -107,9 +107,9 @@ def _importing_beside(path: Path) -> Iterator[None]:
     finally:
         sys.path.remove(folder)
         for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            is_sibling = file is not None and not name.startswith("_gainfinder_")
-            if is_sibling and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
+            file: str = getattr(sys.modules[name], "__file__", None) or ""
+            is_sibling = Path(file).resolve().is_relative_to(folder) and "site-packages" not in file
+            if file and is_sibling and not name.startswith("_gainfinder_"):
                 del sys.modules[name]
 
 

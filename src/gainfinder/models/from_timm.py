@@ -35,7 +35,7 @@ def load(ref: ModelRef) -> Classifier:
     """
     reference = str(ref)
     is_registered = _check_name(ref)
-    module = _create(ref, {})
+    module: Any = _create(ref, {})
     preprocessing = _preprocessing(module, reference)
     wanted = preprocessing.with_overrides(ref.query, reference=reference)
     if wanted.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
@@ -61,11 +61,12 @@ def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] 
     """
     names = names_in_module_order(classifier, loaded_names)
     config = {"label_names": list(names)} if names is not None else {}
-    hook = classifier.module.register_state_dict_post_hook(_copy_tensors)
+    module: Any = classifier.module
+    hook = module.register_state_dict_post_hook(_copy_tensors)
     try:
         with quiet(*_LOGGERS):
             save_for_hf(
-                classifier.module,
+                module,
                 str(folder),
                 model_config=config,
                 safe_serialization=True,

@@ -28,4 +28,4 @@ def as_wnids(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _first_term(name: str) -> str:
-    return name.split(",")[0].strip().lower().replace("_", " ")
+    return name.split(",", maxsplit=1)[0].strip().lower().replace("_", " ")

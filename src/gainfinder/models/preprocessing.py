@@ -1,7 +1,8 @@
 """What a classifier does to an image before its first layer, in the terms of timm's `pretrained_cfg`.
 
 Two ways lead into a model. Evaluation takes the decoded image through exactly timm's evaluation transform. Training
-takes a *view*: an uint8 image that all models of a transfer share, which each of them resizes and normalises for itself.
+takes a *view*: an uint8 image that all models of a transfer share, which each of them resizes and normalises for
+itself.
 
 Shapes: N images, C channels, H height, W width.
 """
