@@ -64,6 +64,4 @@ class MissingExtra(GainfinderError):
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package!r}: install it with `pip install 'gainfinder[{extra}]'`"
-        )
+        super().__init__(f"{purpose} needs the package {package!r}: install it with `pip install 'gainfinder[{extra}]'`")

@@ -124,9 +124,7 @@ class Images:
     def digest(self) -> str:
         """Hex digest of ids and labels, in their order (not of the pixels)."""
         digest = hashlib.blake2b("\n".join(self.ids).encode(), digest_size=16)
-        digest.update(
-            b"unlabelled" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes()
-        )
+        digest.update(b"unlabelled" if self.labels is None else np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
         return digest.hexdigest()
 
 

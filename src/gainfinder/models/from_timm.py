@@ -15,7 +15,7 @@ from ..references import near
 from .assembly import assemble, config_of, names_in_module_order, names_of_config
 from .classifier import Classifier
 from .imagenet import imagenet_wnids
-from .library_calls import first_line, hub_or_cache, near_siblings, no_hub, quiet
+from .library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import PICKLES
@@ -41,7 +41,7 @@ def load(ref: ModelRef) -> Classifier:
     if wanted.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
         module = _create(ref, {"img_size": wanted.view_size})
     if getattr(module, "num_classes", None) == 0:
-        raise ModelError(f"{reference}: this model has no classifier (num_classes is 0), it only gives features")
+        raise ModelError(_no_classifier(reference))
     names = class_names(module, is_registered=is_registered, reference=reference)
     return assemble(
         module,
@@ -115,7 +115,7 @@ def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
         try:
             module: nn.Module = timm.create_model(ref.name, pretrained=True, **arguments)
         except Exception as error:
-            raise ModelError(f"{ref}: timm cannot load this model: {first_line(error)}{no_hub(reachable)}") from error
+            raise ModelError(f"{ref}: timm cannot load this model: {hub_reason(error, reachable=reachable)}") from error
     return module
 
 
@@ -153,6 +153,14 @@ def _check_weights(architecture: str, tag: str) -> None:
         raise BadReference(
             f"timm has no weights {tag!r} for {architecture!r}{near(tag, tags)}; there are: {', '.join(tags)}"
         )
+    # told before anything is fetched
+    config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
+    if config is not None and config.num_classes == 0:
+        raise ModelError(_no_classifier(f"{architecture}.{tag}" if tag else architecture))
+
+
+def _no_classifier(reference: str) -> str:
+    return f"{reference}: this model has no classifier (num_classes is 0), it only gives features"
 
 
 def _pretrained_architectures() -> list[str]:

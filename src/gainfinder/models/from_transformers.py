@@ -17,7 +17,7 @@ from .assembly import assemble, names_in_module_order, query_of, with_query_over
 from .classifier import Classifier
 from .from_torchvision import crop_share
 from .imagenet import as_wnids
-from .library_calls import first_line, hub_or_cache, near_siblings, no_hub, quiet
+from .library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 
@@ -42,7 +42,7 @@ def load(ref: ModelRef) -> Classifier:
         raise ModelError(f"{reference}: the folder {ref.name!r} does not exist{near_siblings(folder)}")
     name, _, revision = (ref.name, "", "") if folder.is_dir() else ref.name.partition("@")
     with _quiet_transformers(reference), hub_or_cache(needed=not folder.is_dir()) as reachable:
-        module = _load_module(name, revision or None, reference, no_hub(reachable))
+        module = _load_module(name, revision or None, reference, reachable)
         processor = load_processor(name, revision or None)
         preprocessing = _preprocessing(processor, module, ref.query, reference)
     names = names_of(module)
@@ -218,7 +218,7 @@ def _difference(processor: Any, preprocessing: Preprocessing) -> float:
     return float(((theirs - ours) * std).abs().mean())
 
 
-def _load_module(name: str, revision: str | None, reference: str, hub: str) -> nn.Module:
+def _load_module(name: str, revision: str | None, reference: str, reachable: bool) -> nn.Module:
     from transformers import AutoModelForImageClassification  # noqa: PLC0415 (slow, and an extra)
 
     try:
@@ -227,7 +227,8 @@ def _load_module(name: str, revision: str | None, reference: str, hub: str) -> n
             name, revision=revision, output_loading_info=True
         )
     except Exception as error:
-        raise ModelError(f"{reference}: transformers cannot load this model: {first_line(error)}{hub}") from error
+        reason = hub_reason(error, reachable=reachable)
+        raise ModelError(f"{reference}: transformers cannot load this model: {reason}") from error
     missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
     if missing:
         raise ModelError(

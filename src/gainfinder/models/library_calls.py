@@ -54,11 +54,19 @@ def hub_or_cache(*, needed: bool = True) -> Iterator[bool]:
         constants.HF_HUB_OFFLINE = was_offline
 
 
-def no_hub(reachable: bool) -> str:
-    """A phrase for error messages that tells whether the hub could be asked."""
-    if reachable:
-        return ""
-    return " (the hub at " + constants.ENDPOINT + " cannot be reached or is switched off, and the cache lacks it)"
+def hub_reason(error: BaseException, *, reachable: bool) -> str:
+    """Why a model that the hub may hold could not be loaded, for error messages.
+
+    Args:
+        error: what the library raised.
+        reachable: as `hub_or_cache` gave it.
+    """
+    if reachable or not isinstance(error, OSError):
+        return first_line(error)
+    return (
+        f"it is not in the cache, and the hub at {constants.ENDPOINT} cannot be reached (or HF_HUB_OFFLINE is set); "
+        "with a network, load it once to fill the cache"
+    )
 
 
 def first_line(error: BaseException) -> str:
