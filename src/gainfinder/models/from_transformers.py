@@ -26,6 +26,7 @@ _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5
 # mean difference between our transform and the processor's, in inputs scaled to [0, 1]; they differ by rounding, as
 # processors resize tensors and timm resizes images
 _AGREEMENT = 0.02
+_ADVICE = "add ?size=EDGE&mean=R,G,B&std=R,G,B&interpolation=NAME&crop_pct=SHARE to the reference"
 
 
 def load(ref: ModelRef) -> Classifier:
@@ -121,32 +122,32 @@ def preprocessing_of_processor(processor: Any, *, channels: int, reference: str)
     timm_config = getattr(processor, "data_config", None)
     if isinstance(timm_config, Mapping):
         return Preprocessing.from_timm_config(timm_config)
-    advice = "give the preprocessing with ?size=EDGE&mean=…&std=…&interpolation=…&crop_pct=…"
     try:
         preprocessing = _translate(processor, channels)
         difference = _difference(processor, preprocessing)
     except Exception as error:
         reason = str(error) if isinstance(error, GainfinderError) else first_line(error)
         raise ModelError(
-            f"{reference}: the image processor {type(processor).__name__} cannot be expressed: {reason}; {advice}"
+            f"{reference}: the image processor {type(processor).__name__} cannot be expressed: {reason}; {_ADVICE}"
         ) from error
     if not difference < _AGREEMENT:
         raise ModelError(
             f"{reference}: the image processor {type(processor).__name__} does something of its own (its output "
-            f"differs by {difference:.3f} of the value range from the same size, crop and normalisation); {advice}"
+            f"differs by {difference:.3f} of the value range from the same size, crop and normalisation); {_ADVICE}"
         )
     return preprocessing
 
 
 def _preprocessing(processor: Any, module: Any, query: Query, reference: str) -> Preprocessing:
     channels = getattr(module.config, "num_channels", 3)
-    if dict(query).get("size") is not None and processor is None:
+    try:
+        if processor is None:
+            raise ModelError(f"{reference}: there is no image processor (preprocessor_config.json): {_ADVICE}")
+        return preprocessing_of_processor(processor, channels=channels, reference=reference)
+    except ModelError:
+        if dict(query).get("size") is None:
+            raise
         return Preprocessing.from_timm_config({"input_size": (channels, 224, 224)})
-    if processor is None:
-        raise ModelError(
-            f"{reference}: there is no image processor (preprocessor_config.json): add ?size=EDGE&mean=R,G,B&std=R,G,B"
-        )
-    return preprocessing_of_processor(processor, channels=channels, reference=reference)
 
 
 def _translate(processor: Any, channels: int) -> Preprocessing:
