@@ -85,7 +85,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     refuse(f"file:{path}:nett", "'nett' does not exist in .*; near matches: net")
     refuse(f"file:{path}:CONSTANT", "'CONSTANT' is not callable")
     refuse(f"file:{path}:number", r"number\(\) returned a int: expected a torch.nn.Module")
-    refuse(f"file:{path}:broken", r"broken\(\) fails in line 27: ValueError: no luck$")
+    refuse(f"file:{path}:broken", r"broken\(\) fails in line 26: ValueError: no luck$")
     refuse(f"file:{path}:Settings", "returned a Settings")
     refuse(f"file:{path}:bare", r"does not say its input size: .*pretrained_cfg.*\?size=EDGE")
     refuse(f"file:{path}:bare?size=9", r"fails on one blank image of size \(3, 9, 9\)")

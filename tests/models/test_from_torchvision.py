@@ -45,7 +45,7 @@ def test_every_preset_is_expressed_exactly() -> None:
 
 
 def test_every_imagenet_list_of_torchvision_becomes_wordnet_ids() -> None:
-    lists = {tuple(entry.meta["categories"]) for entry in all_entries()}
+    lists = {tuple(entry.meta["categories"]) for entry in all_entries() if entry.meta["categories"]}
     assert {as_wnids(names) for names in lists} == {imagenet_wnids()}
     assert as_wnids(("cat", "dog")) == ("cat", "dog")
     shuffled = imagenet_wnids()[::-1]
@@ -78,6 +78,11 @@ def test_own_weights_bring_their_number_of_classes(name: str, tmp_path: Path) ->
     assert saved == f"torchvision:{name}@{tmp_path}/model.safetensors?size=64"
     with pytest.raises(ModelError, match="the weights do not fit"):
         load_model(f"torchvision:resnet18@{tmp_path}/w.pth")
+
+
+def test_weights_without_a_classifier_are_refused() -> None:
+    with pytest.raises(ModelError, match="no trained classifier"):
+        load_model("torchvision:vgg16/IMAGENET1K_FEATURES")
 
 
 def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

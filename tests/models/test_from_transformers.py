@@ -43,7 +43,7 @@ def stored(folder: Path, model: Any, processor: Any) -> str:
 
 @pytest.fixture
 def image() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (71, 93, 3), dtype=np.uint8))
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 128, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,15 @@ def test_processors_are_translated(processor: str, settings: Any, image: Image.I
     again = load_model(classifier.save(classifier, tmp_path / "b") or "")
     assert again.preprocessing == classifier.preprocessing
     assert torch.equal(again.logits(ours[None]), classifier.logits(ours[None]))
+
+
+def test_an_odd_margin_moves_the_crop_by_one_pixel(tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (71, 93, 3), dtype=np.uint8))
+    original = transformers.ConvNextImageProcessor(size={"shortest_edge": 32})  # 36 x 47, cropped to 32 x 32
+    preprocessing = load_model(stored(tmp_path, convnext(), original)).preprocessing
+    theirs = original(image, return_tensors="pt")["pixel_values"][0]
+    ours = preprocessing.evaluation_transform()(image)
+    assert (ours[:, :, :-1] - theirs[:, :, 1:]).abs().max() < TOLERANCE
 
 
 def test_names_and_settings_survive_saving(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +120,7 @@ def test_folders_and_repositories_that_hold_no_classifier(tmp_path: Path, monkey
         load_model(stored(tmp_path / "backbone", backbone, None))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="not in the cache, and the hub at http://127.0.0.1:9 cannot be reached"):
+    with pytest.raises(ModelError, match=r"not in the cache, and the hub at http://127\.0\.0\.1:9 cannot be reached"):
         load_model("hf:org/name@main")
 
 

@@ -40,9 +40,9 @@ def assemble(
         ModelError: a weight is not finite, or the module does not return logits.
     """
     module = module.float().eval()
-    check_finite(module, reference=reference)
     preprocessing = preprocessing.with_overrides(query, reference=reference)
     num_classes = probe_num_classes(module, preprocessing, reference=reference)
+    check_finite(module, reference=reference)  # after the probe, which gives lazy layers their weights
     given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
         raise BadReference(f"{len(given)} class names were given, but {reference!r} has {num_classes} logits")

@@ -35,6 +35,9 @@ def load(ref: ModelRef) -> Classifier:
     """
     reference = str(ref)
     entry = _find_weights(ref)
+    names = entry.meta.get("categories")
+    if names is None and ref.weights is None:
+        raise ModelError(f"{reference}: these weights have no trained classifier, they only give features")
     own = None if ref.weights is None else load_weights(ref.weights)
     if own is None:
         module = _fetch(ref, entry)
@@ -45,7 +48,7 @@ def load(ref: ModelRef) -> Classifier:
         module,
         reference=reference,
         preprocessing=preset(entry),
-        class_names=as_wnids(entry.meta["categories"]),
+        class_names=None if names is None else as_wnids(names),
         query=ref.query,
         save=partial(save, ref=ref, tag=entry.name),
     )
@@ -82,8 +85,8 @@ def crop_share(size: int, resized: int) -> float:
 
     >>> crop_share(224, 256)
     0.875
-    >>> 224 // crop_share(224, 232)
-    232.0
+    >>> math.floor(64 / (64 / 93)), math.floor(64 / crop_share(64, 93))
+    (92, 93)
     """
     share = size / resized
     while math.floor(size / share) < resized:  # the division rounds down past a whole number

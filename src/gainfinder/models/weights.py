@@ -105,7 +105,7 @@ def check_finite(module: nn.Module, *, reference: str) -> None:
         ModelError: naming the first such tensor.
     """
     for name, parameter in module.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(parameter.detach()).all()):
             raise ModelError(f"{reference}: the weights {name!r} hold values that are not finite: is the file damaged?")
     for name, buffer in module.named_buffers():
         if bool(torch.isnan(buffer).any()):
