@@ -7,7 +7,7 @@ second without labels, and everything is measured on the third.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -210,11 +210,11 @@ def _build(member: Member, folder: Path, norm: Preprocessing) -> nn.Module:
         exec(MIXER_SOURCE, namespace)
         own: nn.Module = namespace[member.name]()
         return own
-    model = timm.create_model(member.architecture, num_classes=10, **member.arguments)
+    model: Any = timm.create_model(member.architecture, num_classes=10, **member.arguments)
     inherited = {key: value for key, value in model.pretrained_cfg.items() if not key.startswith("test_")}
     names = tuple("0123456789")
     model.pretrained_cfg = {**inherited, **norm.timm_config(), "num_classes": 10, "label_names": names}
-    return model
+    return cast(nn.Module, model)
 
 
 def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, watcher: Watcher) -> nn.Module:
@@ -222,9 +222,9 @@ def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, watcher: Watche
     model.train()
     for _ in range(epochs):
         for batch in torch.tensor_split(torch.randperm(len(y)), -(-len(y) // 32)):
-            loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
+            loss: Tensor = nn.functional.cross_entropy(model(x[batch]), y[batch])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             watcher.advance(len(batch))
     return model.eval()

@@ -5,7 +5,7 @@ Altair (Vega-Lite) draws them: one library for vector files here and for pages w
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import altair as alt
 import pyarrow as pa
@@ -25,7 +25,8 @@ def complementary_knowledge(pairs: Rows, *, samples: int) -> alt.Chart:
         pairs: as `Scan.to_dict()["pairs"]`.
         samples: images measured on, for the title.
     """
-    return (
+    return cast(
+        alt.Chart,
         alt.Chart(_table(pairs), title=f"Complementary knowledge, {samples:,} images")
         .mark_circle(size=90, color=METHOD_COLOURS[0], opacity=0.8)
         .encode(
@@ -33,7 +34,7 @@ def complementary_knowledge(pairs: Rows, *, samples: int) -> alt.Chart:
             y=alt.Y("positive_flips:Q", title="teacher right, student wrong", axis=alt.Axis(format="%")),
             tooltip=["student:N", "teacher:N", "delta_acc_pp:Q", "positive_flips:Q", "flip_entropy:Q"],
         )
-        .properties(width=300, height=240)
+        .properties(width=300, height=240),
     )
 
 
@@ -65,10 +66,15 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
 
 def save_figure(chart: alt.TopLevelMixin, path: Path, rows: Mapping[str, Rows]) -> None:
     """Write a chart (`.svg`, `.pdf` or `.png` by the ending) and its rows beside it as `NAME-KEY.parquet`."""
-    write_atomically(path, lambda partial: chart.save(str(partial), format=path.suffix.lstrip("."), ppi=144))
+    write_atomically(path, lambda partial: chart.save(str(partial), format=_format(path), ppi=144))
     for key, table in rows.items():
         beside = path.with_name(f"{path.stem}-{key}.parquet")
         write_atomically(beside, lambda partial, table=table: pq.write_table(_table(table), partial))  # type: ignore[misc]
+
+
+def _format(path: Path) -> Literal["svg", "pdf", "png"]:
+    kinds: dict[str, Literal["svg", "pdf", "png"]] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
+    return kinds[path.suffix]
 
 
 def _table(rows: Rows) -> pa.Table:

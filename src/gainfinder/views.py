@@ -8,6 +8,7 @@ A view is made at the largest input size among the models, with the student's cr
 augmentation is the default: see `default_augment`.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,7 @@ def make_view(image: Image.Image, spec: ViewSpec, *, seed: int, epoch: int, samp
     return view
 
 
+@functools.lru_cache(maxsize=16)
 def evaluation_crop(spec: ViewSpec) -> Callable[[Image.Image], Tensor]:
     """Resizing and cropping as for evaluation, to uint8 (3, H, W), without normalisation."""
     transform = create_transform(**spec.preprocessing.timm_config(), is_training=False, normalize=False)
@@ -134,13 +136,13 @@ def _uniforms(seed: int, epoch: int, sample_id: str) -> Iterator[float]:
 
 
 def _mirrored(view: Tensor, draw: Iterator[float]) -> Tensor:
-    return TF.hflip(view) if next(draw) < 0.5 else view
+    return view.flip(-1) if next(draw) < 0.5 else view
 
 
 def _shifted(view: Tensor, draw: Iterator[float]) -> Tensor:
     height, width = view.shape[-2:]
     down, right = max(1, height // 8), max(1, width // 8)
-    padded = TF.pad(view, [right, down])
+    padded: Tensor = TF.pad(view, [right, down])
     top, left = int(next(draw) * (2 * down + 1)), int(next(draw) * (2 * right + 1))
     return padded[:, top : top + height, left : left + width]
 

@@ -8,10 +8,13 @@ from .opening import open_source
 from .reference import DataRef, parse_data_ref
 from .sampling import part
 
-__all__ = ["DataRef", "Images", "Reader", "load_images", "parse_data_ref"]
+__all__ = ["DataRef", "ImageSource", "Images", "Reader", "load_images", "parse_data_ref"]
+
+ImageSource = Any
+"""A data reference, `Images`, or an object with `__len__` and `__getitem__` that gives images or (image, label)."""
 
 
-def load_images(source: Any, *, labels: bool = True) -> Images:
+def load_images(source: ImageSource, *, labels: bool = True) -> Images:
     """Images of a source, with stable ids.
 
     Args:

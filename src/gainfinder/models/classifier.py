@@ -82,7 +82,8 @@ def probe_num_classes(module: nn.Module, preprocessing: Preprocessing, *, refere
     device = parameter.device if parameter is not None else torch.device("cpu")
     blank = torch.zeros(1, *preprocessing.input_size, device=device)
     try:
-        with torch.inference_mode():
+        # not inference_mode: what a module caches or makes in its first pass has to serve training later
+        with torch.no_grad():
             output: Any = module(blank)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

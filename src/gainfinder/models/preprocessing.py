@@ -1,15 +1,16 @@
 """What a classifier does to an image before its first layer, in the terms of timm's `pretrained_cfg`.
 
 Two ways lead into a model. Evaluation takes the decoded image through exactly timm's evaluation transform. Training
-takes a *view*: an uint8 image that all models of a transfer share; each of them resizes and normalises it for itself.
+takes a *view*: an uint8 image that all models of a transfer share, which each of them resizes and normalises for
+itself.
 
 Shapes: N images, C channels, H height, W width.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torchvision.transforms.functional as TF
@@ -81,17 +82,21 @@ class Preprocessing:
         Raises:
             ModelError: a value cannot be used.
         """
-        size = tuple(int(edge) for edge in config.get("input_size") or (3, 224, 224))
-        if len(size) != 3:
-            raise ModelError(f"input_size {size} in pretrained_cfg cannot be used: expected (channels, height, width)")
-        return cls(
-            input_size=cast(tuple[int, int, int], size),
-            mean=_per_channel(config.get("mean"), IMAGENET_DEFAULT_MEAN, size[0]),
-            std=_per_channel(config.get("std"), IMAGENET_DEFAULT_STD, size[0]),
-            interpolation=config.get("interpolation") or "bicubic",
-            crop_pct=float(config.get("crop_pct") or 0.875),
-            crop_mode=config.get("crop_mode") or "center",
-        )
+        given = config.get("input_size") or (3, 224, 224)
+        if not isinstance(given, Sequence) or len(given) != 3:
+            raise ModelError(f"input_size {given} in pretrained_cfg cannot be used: expected (channels, height, width)")
+        try:
+            size = (int(given[0]), int(given[1]), int(given[2]))
+            return cls(
+                input_size=size,
+                mean=_of_config(config.get("mean"), IMAGENET_DEFAULT_MEAN, size[0]),
+                std=_of_config(config.get("std"), IMAGENET_DEFAULT_STD, size[0]),
+                interpolation=config.get("interpolation") or "bicubic",
+                crop_pct=float(config.get("crop_pct") or 0.875),
+                crop_mode=config.get("crop_mode") or "center",
+            )
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"pretrained_cfg cannot be read: {error}") from error
 
     def with_overrides(self, query: Query, *, reference: str) -> "Preprocessing":
         """These values with the settings of a reference in their place; `classes` is left to the caller.
@@ -108,7 +113,7 @@ class Preprocessing:
                     height, width = edges * 2 if len(edges) == 1 else edges
                     values["input_size"] = (self.input_size[0], height, width)
                 elif key in ("mean", "std"):
-                    values[key] = _per_channel([float(value) for value in text.split(",")], (), self.input_size[0])
+                    values[key] = _per_channel(map(float, text.split(",")), self.input_size[0])
                 elif key == "crop_pct":
                     values[key] = float(text)
                 elif key != "classes":
@@ -187,10 +192,12 @@ _FORMS = {
 }
 
 
-def _per_channel(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    chosen = tuple(float(value) for value in (values or default))
-    if len(chosen) == 1:
-        return chosen * channels
-    if channels == 1 and len(chosen) == 3 and not values:
-        return (math.fsum(chosen) / 3,)
-    return chosen
+def _of_config(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    chosen = _per_channel([values] if isinstance(values, int | float) else (values or default), channels)
+    # as timm does where a model of one channel keeps the statistics of three
+    return (math.fsum(chosen) / 3,) if channels == 1 and len(chosen) == 3 else chosen
+
+
+def _per_channel(values: Iterable[float], channels: int) -> tuple[float, ...]:
+    chosen = tuple(float(value) for value in values)
+    return chosen * channels if len(chosen) == 1 else chosen

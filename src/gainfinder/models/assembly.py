@@ -1,0 +1,190 @@
+"""What all sources share: class names, settings of the reference, and the checks that a module is a classifier."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import BadReference, ModelError
+from ..references import Query
+from .classifier import Classifier, SaveFunction, probe_num_classes
+from .library_calls import near_siblings
+from .preprocessing import Preprocessing
+from .weights import check_finite
+
+
+def assemble(
+    module: nn.Module,
+    *,
+    reference: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None,
+    query: Query,
+    save: SaveFunction,
+    given_names: Sequence[str] | None = None,
+) -> Classifier:
+    """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
+
+    Args:
+        module: changed in place.
+        reference: for messages and for `Classifier.reference`.
+        preprocessing: the model's own, before the settings in `query`.
+        class_names: the model's own; dropped if their number is not that of the logits.
+        query: settings of the reference.
+        save: the source's.
+        given_names: class names that the caller gave, as binding as `classes=` in `query`.
+
+    Raises:
+        BadReference: a setting cannot be used, or the class names that were given do not fit the logits.
+        ModelError: a weight is not finite, or the module does not return logits.
+    """
+    module = module.float().eval()
+    preprocessing = preprocessing.with_overrides(query, reference=reference)
+    num_classes = probe_num_classes(module, preprocessing, reference=reference)
+    check_finite(module, reference=reference)  # after the probe, which gives lazy layers their weights
+    given = given_names if given_names is not None else read_classes(query, reference=reference)
+    if given is not None and len(given) != num_classes:
+        raise BadReference(f"{len(given)} class names were given, but {reference!r} has {num_classes} logits")
+    names = given if given is not None else class_names
+    return Classifier(
+        reference=reference,
+        module=module,
+        preprocessing=preprocessing,
+        num_classes=num_classes,
+        class_names=tuple(names) if names is not None and len(names) == num_classes else None,
+        save=save,
+    )
+
+
+def read_classes(query: Query, *, reference: str) -> tuple[str, ...] | None:
+    """Class names of a `classes=` setting: separated by commas, or `@FILE` with one name a line.
+
+    Raises:
+        BadReference: the file cannot be read, or a name is empty or given twice.
+    """
+    text = dict(query).get("classes")
+    if text is None:
+        return None
+    if text.startswith("@"):
+        path = Path(text[1:])
+        if not path.is_file():
+            raise BadReference(f"classes file {text[1:]!r} in {reference!r} does not exist{near_siblings(path)}")
+        try:
+            names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadReference(f"classes file {text[1:]!r} in {reference!r} cannot be read: {error}") from error
+    else:
+        names = [name.strip() for name in text.split(",")]
+    return check_names(names, reference=reference)
+
+
+def check_names(names: Sequence[str], *, reference: str) -> tuple[str, ...]:
+    """Refuse class names that are empty or given twice: models and data match by name.
+
+    Raises:
+        BadReference: naming the class.
+    """
+    if not names or any(not name for name in names):
+        raise BadReference(f"a class name is empty in classes= of {reference!r}: expected one name a class")
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise BadReference(f"class name {twice!r} is given twice in classes= of {reference!r}: names must differ")
+    return tuple(names)
+
+
+def config_of(module: nn.Module) -> Mapping[str, Any] | None:
+    """A module's `pretrained_cfg` (or `default_cfg`) in timm's form, or None."""
+    for attribute in ("pretrained_cfg", "default_cfg"):
+        config: Any = getattr(module, attribute, None)
+        if hasattr(config, "to_dict"):
+            config = config.to_dict()
+        if isinstance(config, Mapping) and config:
+            return config
+    return None
+
+
+def preprocessing_of(module: nn.Module, query: Query, *, reference: str, advice: str) -> Preprocessing:
+    """A module's preprocessing from its configuration; where that gives no size, `query` has to.
+
+    Args:
+        module: one that was not made by a library that tells its preprocessing.
+        query: settings; `size` stands in for a missing configuration (applied by `assemble`).
+        reference: for messages.
+        advice: what to do if neither gives a size.
+
+    Raises:
+        ModelError: the input size is known from nowhere, or the configuration cannot be read.
+    """
+    config = config_of(module)
+    if config is not None and config.get("input_size"):
+        try:
+            return Preprocessing.from_timm_config(config)
+        except ModelError as error:
+            raise ModelError(f"{reference}: {error}") from error
+    if dict(query).get("size") is None:
+        raise ModelError(f"{reference}: the model does not say its input size: {advice}")
+    return Preprocessing.from_timm_config({**(config or {}), "input_size": (input_channels(module), 224, 224)})
+
+
+def input_channels(module: nn.Module) -> int:
+    """1 if the first convolution takes one channel, else 3."""
+    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+    return 1 if first is not None and first.in_channels == 1 else 3
+
+
+def names_of_config(config: Mapping[str, Any] | None, *, reference: str) -> tuple[str, ...] | None:
+    """Class names of a configuration's `label_names`: a list, or a dict from class index to name.
+
+    Raises:
+        ModelError: `label_names` is neither.
+    """
+    names = None if config is None else config.get("label_names")
+    if not names:
+        return None
+    if isinstance(names, Mapping):
+        by_index = {int(index): str(name) for index, name in names.items() if str(index).isdigit()}
+        complete = sorted(by_index) == list(range(len(names)))
+        return tuple(by_index[index] for index in sorted(by_index)) if complete else None
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        return tuple(str(name) for name in names)
+    raise ModelError(f"{reference}: label_names is a {type(names).__name__}: expected a list of names")
+
+
+def names_in_module_order(classifier: Classifier, loaded: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Class names in the order of the module's own outputs, for a classifier whose logits may be reordered.
+
+    Args:
+        classifier: as it is saved.
+        loaded: the names it was loaded with; they stand where the logits are a part of the outputs.
+    """
+    order, names = classifier.class_order, classifier.class_names
+    if order is None:
+        return names if names is not None else _tuple(loaded)
+    if names is None or sorted(order) != list(range(len(order))) or (loaded is not None and len(loaded) != len(order)):
+        return _tuple(loaded)
+    return tuple(name for _, name in sorted(zip(order, names, strict=True)))
+
+
+def with_query_over(query: Query, changes: Query) -> Query:
+    """Settings with others in their place; new ones come last."""
+    changed = dict(changes)
+    kept = tuple((key, changed.pop(key, value)) for key, value in query)
+    return kept + tuple(changed.items())
+
+
+def query_of(preprocessing: Preprocessing) -> Query:
+    """The settings that give exactly this preprocessing, for a model without a configuration."""
+    height, width = preprocessing.view_size
+    return (
+        ("size", f"{height}x{width}"),
+        ("mean", ",".join(map(repr, preprocessing.mean))),
+        ("std", ",".join(map(repr, preprocessing.std))),
+        ("interpolation", preprocessing.interpolation),
+        ("crop_pct", repr(preprocessing.crop_pct)),
+        ("crop_mode", preprocessing.crop_mode),
+    )
+
+
+def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)

@@ -1,0 +1,128 @@
+"""Models from a Python file of the user: `FACTORY()` returns the module, a weights file may go over it."""
+
+import hashlib
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from ..errors import ModelError
+from ..references import near
+from .assembly import assemble, config_of, names_of_config, preprocessing_of
+from .classifier import Classifier
+from .library_calls import first_line, near_siblings
+from .reference import ModelRef
+from .weights import load_into, load_weights, save_weights
+
+_ADVICE = (
+    "give the module a pretrained_cfg in timm's form (input_size, mean, std, …), or add "
+    "?size=EDGE&mean=R,G,B&std=R,G,B to the reference"
+)
+
+
+def load(ref: ModelRef) -> Classifier:
+    """Import the file, call the factory, load the weights.
+
+    Raises:
+        ModelError: the file or the factory is missing or fails, the result is no module, the weights do not fit, or
+            the input size is known from nowhere.
+    """
+    reference = str(ref)
+    module = _call_factory(Path(ref.name), str(ref.factory), reference)
+    if ref.weights is not None:
+        load_into(module, load_weights(ref.weights), reference=reference)
+    return assemble(
+        module,
+        reference=reference,
+        preprocessing=preprocessing_of(module, ref.query, reference=reference, advice=_ADVICE),
+        class_names=names_of_config(config_of(module), reference=reference),
+        query=ref.query,
+        save=partial(save, ref=ref),
+    )
+
+
+def save(classifier: Classifier, folder: Path, *, ref: ModelRef) -> str:
+    """Write `model.safetensors`.
+
+    Returns:
+        `file:PATH.py:FACTORY@FOLDER/model.safetensors` with the settings it was loaded with.
+    """
+    path = folder / "model.safetensors"
+    save_weights(classifier.module, path)
+    return str(ModelRef(source="file", name=ref.name, factory=ref.factory, weights=str(path), query=ref.query))
+
+
+def _call_factory(path: Path, name: str, reference: str) -> nn.Module:
+    if not path.is_file():
+        raise ModelError(f"{reference}: the file {str(path)!r} does not exist{near_siblings(path)}")
+    with _importing_beside(path):
+        python = _import(path, reference)
+        factory = getattr(python, name, None)
+        if not callable(factory):
+            problem = "is not callable" if hasattr(python, name) else "does not exist"
+            known = [key for key, value in vars(python).items() if callable(value) and not key.startswith("_")]
+            raise ModelError(f"{reference}: {name!r} {problem} in {str(path)!r}{near(name, known)}")
+        try:
+            module = factory()
+        except (Exception, SystemExit) as error:
+            raise ModelError(f"{reference}: {name}() fails{_line(error, path)}: {first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{reference}: {name}() returned a {type(module).__name__}: expected a torch.nn.Module")
+    return module
+
+
+def _import(path: Path, reference: str) -> ModuleType:
+    """Run the file as a module of a name that no other file has, afresh at every call."""
+    digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
+    module = ModuleType(f"_gainfinder_{digest}_{path.stem}")
+    module.__file__ = str(path.resolve())
+    previous = sys.modules.get(module.__name__)
+    # dataclasses and pickle look a class's module up by name
+    sys.modules[module.__name__] = module
+    try:
+        # compiled here, not by an import: a cached bytecode file may be older than an edit of the same second
+        exec(compile(path.read_bytes(), module.__file__, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        _restore(module.__name__, previous)
+        raise ModelError(
+            f"{reference}: importing {str(path)!r} fails{_line(error, path)}: {first_line(error)}"
+        ) from error
+    return module
+
+
+@contextmanager
+def _importing_beside(path: Path) -> Iterator[None]:
+    """Let the file import its siblings, and forget them after: another folder may have others of the same names."""
+    folder = str(path.resolve().parent)
+    before = set(sys.modules)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            file: str = getattr(sys.modules[name], "__file__", None) or ""
+            is_sibling = Path(file).resolve().is_relative_to(folder) and "site-packages" not in file
+            if file and is_sibling and not name.startswith("_gainfinder_"):
+                del sys.modules[name]
+
+
+def _restore(name: str, previous: ModuleType | None) -> None:
+    if previous is None:
+        sys.modules.pop(name, None)
+    else:
+        sys.modules[name] = previous
+
+
+def _line(error: BaseException, path: Path) -> str:
+    file = str(path.resolve())
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return f" in line {error.lineno}"
+    frames: Any = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" in line {frames[-1].lineno}" if frames else ""

@@ -1,0 +1,156 @@
+"""A module that the caller built or loaded, made a classifier: for notebooks."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..references import Query
+from .assembly import assemble, check_names, config_of, names_of_config, preprocessing_of
+from .classifier import Classifier, SaveFunction
+from .preprocessing import Preprocessing
+from .weights import save_weights
+
+Size = int | tuple[int, int]
+Values = float | Sequence[float]
+
+
+def classifier_from_module(
+    module: nn.Module,
+    *,
+    name: str | None = None,
+    size: Size | None = None,
+    mean: Values | None = None,
+    std: Values | None = None,
+    interpolation: str | None = None,
+    crop_pct: float | None = None,
+    crop_mode: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Classifier:
+    """Make a classifier of any module that returns logits (N, classes), or an object with `.logits`.
+
+    Args:
+        module: put into evaluation mode and float32, in place. Preprocessing is read from its `pretrained_cfg` or
+            `default_cfg`; a transformers model's from the image processor beside its weights, if there is one.
+        name: used as its reference; its class's name by default.
+        size: edge in pixels, or height and width; needed where the module does not say it.
+        mean: per channel, of inputs in [0, 1]; ImageNet's where neither this nor the module says it. So for `std`.
+        std: per channel.
+        interpolation: one of `preprocessing.INTERPOLATIONS`.
+        crop_pct: share of the resized image's edge that the crop keeps.
+        crop_mode: `center`, `squash` or `border`.
+        class_names: one name a logit, in order.
+
+    Raises:
+        BadReference: a value cannot be used, or the class names do not fit the logits.
+        ModelError: the size is known from nowhere, or the module does not return logits.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    >>> classifier = classifier_from_module(net, size=8, class_names=["cat", "dog"])
+    >>> classifier.reference, classifier.num_classes, classifier.preprocessing.input_size
+    ('Sequential', 2, (3, 8, 8))
+    """
+    reference = type(module).__name__ if name is None else name
+    query = overrides_query(
+        size=size, mean=mean, std=std, interpolation=interpolation, crop_pct=crop_pct, crop_mode=crop_mode
+    )
+    preprocessing, names, save = _read(module, query, reference)
+    return assemble(
+        module,
+        reference=reference,
+        preprocessing=preprocessing,
+        class_names=names,
+        given_names=None if class_names is None else check_names(list(class_names), reference=reference),
+        query=query,
+        save=save,
+    )
+
+
+def overrides_query(
+    *,
+    size: Size | None = None,
+    mean: Values | None = None,
+    std: Values | None = None,
+    interpolation: str | None = None,
+    crop_pct: float | None = None,
+    crop_mode: str | None = None,
+) -> Query:
+    """Keyword overrides as the settings of a reference; those that are None are left out.
+
+    >>> overrides_query(size=(32, 64), mean=[0.5, 0.5, 0.5])
+    (('size', '32x64'), ('mean', '0.5,0.5,0.5'))
+    """
+    values = {
+        "size": None if size is None else str(size) if isinstance(size, int) else "x".join(map(str, size)),
+        "mean": _joined(mean),
+        "std": _joined(std),
+        "interpolation": interpolation,
+        "crop_pct": None if crop_pct is None else repr(float(crop_pct)),
+        "crop_mode": crop_mode,
+    }
+    return tuple((key, value) for key, value in values.items() if value is not None)
+
+
+def _read(
+    module: nn.Module, query: Query, reference: str
+) -> tuple[Preprocessing, tuple[str, ...] | None, SaveFunction]:
+    """Preprocessing, class names and save function of whichever library the module is of."""
+    if _is_of_transformers(module):
+        return _read_transformers(module, query, reference)
+    advice = "give size=EDGE (and mean=, std= unless ImageNet's), or the module a pretrained_cfg in timm's form"
+    preprocessing = preprocessing_of(module, query, reference=reference, advice=advice)
+    if config_of(module) is None:
+        return preprocessing, None, _save_weights
+
+    from . import from_timm  # noqa: PLC0415 (sources are imported when they are used)
+
+    if not from_timm.is_timm_model(module):
+        return preprocessing, names_of_config(config_of(module), reference=reference), _save_weights
+    names = from_timm.class_names(module, is_registered=False, reference=reference)
+    return preprocessing, names, partial(from_timm.save, loaded_names=names)
+
+
+def _read_transformers(
+    module: Any, query: Query, reference: str
+) -> tuple[Preprocessing, tuple[str, ...] | None, SaveFunction]:
+    from . import from_transformers  # noqa: PLC0415 (sources are imported when they are used)
+
+    processor = from_transformers.processor_beside(module)
+    if processor is None:
+        preprocessing = _of_transformers_config(module, query, reference)
+    else:
+        preprocessing = from_transformers.preprocessing_of_processor(
+            processor, channels=getattr(module.config, "num_channels", 3), reference=reference
+        )
+    names = from_transformers.names_of(module)
+    save = partial(from_transformers.save, processor=processor, query=query, loaded_names=names)
+    return preprocessing, names, save
+
+
+def _of_transformers_config(module: Any, query: Query, reference: str) -> Preprocessing:
+    """The size from the model's configuration, which tells nothing else."""
+    size = getattr(module.config, "image_size", None)
+    if size is None:
+        advice = "give size=EDGE (and mean=, std= unless ImageNet's)"
+        return preprocessing_of(module, query, reference=reference, advice=advice)
+    edges = (size, size) if isinstance(size, int) else tuple(size)
+    channels = getattr(module.config, "num_channels", 3)
+    return Preprocessing.from_timm_config({"input_size": (channels, *edges), "crop_pct": 1.0, "crop_mode": "squash"})
+
+
+def _is_of_transformers(module: nn.Module) -> bool:
+    # told by the class's own library, so that nothing is imported to find out
+    bases = {base.__module__.partition(".")[0] + "." + base.__name__ for base in type(module).__mro__}
+    return "transformers.PreTrainedModel" in bases
+
+
+def _save_weights(classifier: Classifier, folder: Path) -> None:
+    save_weights(classifier.module, folder / "model.safetensors")
+
+
+def _joined(values: Values | None) -> str | None:
+    if values is None:
+        return None
+    return ",".join(repr(float(value)) for value in ([values] if isinstance(values, int | float) else values))

@@ -1,0 +1,195 @@
+"""Models of timm: by name, from the Hugging Face hub (`hf-hub:`) and from folders (`local-dir:`)."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import parse_model_name, save_for_hf, split_model_name_tag
+from torch import nn
+
+from ..errors import BadReference, ModelError
+from ..references import near
+from .assembly import assemble, config_of, names_in_module_order, names_of_config
+from .classifier import Classifier
+from .imagenet import imagenet_wnids
+from .library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
+from .preprocessing import Preprocessing
+from .reference import ModelRef
+from .weights import PICKLES
+
+_LOGGERS = ("timm", "huggingface_hub", "huggingface_hub.utils._http", "httpx")
+
+
+def load(ref: ModelRef) -> Classifier:
+    """Load a model as `timm.create_model(ref.name, pretrained=True)` does.
+
+    A `size` setting other than the configuration's rebuilds a model of fixed input size for it; timm resamples its
+    position embeddings.
+
+    Raises:
+        BadReference: timm knows no such architecture or weights.
+        ModelError: there are no pretrained weights, or they cannot be fetched or read.
+    """
+    reference = str(ref)
+    is_registered = _check_name(ref)
+    module: Any = _create(ref, {})
+    preprocessing = _preprocessing(module, reference)
+    wanted = preprocessing.with_overrides(ref.query, reference=reference)
+    if wanted.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
+        module = _create(ref, {"img_size": wanted.view_size})
+    if getattr(module, "num_classes", None) == 0:
+        raise ModelError(_no_classifier(reference))
+    names = class_names(module, is_registered=is_registered, reference=reference)
+    return assemble(
+        module,
+        reference=reference,
+        preprocessing=preprocessing,
+        class_names=names,
+        query=ref.query,
+        save=partial(save, loaded_names=names),
+    )
+
+
+def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] | None) -> str:
+    """Write `config.json` and `model.safetensors`, with the preprocessing and class names in force.
+
+    Returns:
+        `local-dir:FOLDER`, which timm itself loads too.
+    """
+    names = names_in_module_order(classifier, loaded_names)
+    config = {"label_names": list(names)} if names is not None else {}
+    module: Any = classifier.module
+    hook = module.register_state_dict_post_hook(_copy_tensors)
+    try:
+        with quiet(*_LOGGERS):
+            save_for_hf(
+                module,
+                str(folder),
+                model_config=config,
+                safe_serialization=True,
+                data_config=classifier.preprocessing.timm_config(),
+            )
+    finally:
+        hook.remove()
+    return f"local-dir:{folder}"
+
+
+def is_timm_model(module: nn.Module) -> bool:
+    """Whether `timm.create_model` built the module, so that `save` can write its configuration."""
+    config = config_of(module)
+    architecture = config.get("architecture") if config is not None else None
+    return isinstance(architecture, str) and timm.is_model(architecture) and hasattr(module, "_model_args")
+
+
+def class_names(module: nn.Module, *, is_registered: bool, reference: str) -> tuple[str, ...] | None:
+    """Names that the configuration carries; else ImageNet's for 1000 classes trained on it; else None.
+
+    Args:
+        module: with a `pretrained_cfg`.
+        is_registered: whether the weights are of timm's own registry: all its models with 1000 classes are ImageNet's.
+        reference: for messages.
+    """
+    config = config_of(module) or {}
+    names = names_of_config(config, reference=reference)
+    if names is not None:
+        return names
+    trained_on_imagenet = is_registered or "in1k" in str(config.get("tag") or config.get("hf_hub_id") or "")
+    if trained_on_imagenet and getattr(module, "num_classes", None) == 1000:
+        return imagenet_wnids()
+    return None
+
+
+def _preprocessing(module: nn.Module, reference: str) -> Preprocessing:
+    try:
+        return Preprocessing.from_timm_config(config_of(module) or {})
+    except ModelError as error:
+        raise ModelError(f"{reference}: {error}") from error
+
+
+def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
+    needs_hub = not ref.name.startswith("local-dir:")
+    with quiet(*_LOGGERS), hub_or_cache(needed=needs_hub) as reachable:
+        try:
+            module: nn.Module = timm.create_model(ref.name, pretrained=True, **arguments)
+        except Exception as error:
+            raise ModelError(f"{ref}: timm cannot load this model: {hub_reason(error, reachable=reachable)}") from error
+    return module
+
+
+def _check_name(ref: ModelRef) -> bool:
+    """Whether timm's registry (not a folder or repository) names the model; what is wrong with it is told here."""
+    try:
+        source, name = parse_model_name(ref.name)
+    except ValueError as error:
+        raise BadReference(f"{str(ref)!r} cannot be read by timm: {error}") from error
+    if source == "local-dir":
+        _check_folder(Path(name), str(ref))
+    if source is not None:
+        return False
+    architecture, tag = split_model_name_tag(name)
+    if not timm.is_model(architecture):
+        raise BadReference(f"timm has no architecture {architecture!r}{near(architecture, timm.list_models())}")
+    # deprecated names are not listed: timm maps them itself
+    if architecture in timm.list_models():
+        _check_weights(architecture, tag)
+    return True
+
+
+def _check_weights(architecture: str, tag: str) -> None:
+    tags = [
+        found
+        for listed, found in map(split_model_name_tag, timm.list_pretrained(f"{architecture}*"))
+        if listed == architecture
+    ]
+    if not tags:
+        raise ModelError(
+            f"timm has no pretrained weights for {architecture!r}: load your own with file:PATH.py:FACTORY@WEIGHTS, "
+            f"or choose one of timm.list_pretrained(){near(architecture, _pretrained_architectures())}"
+        )
+    if tag and tag not in tags:
+        raise BadReference(
+            f"timm has no weights {tag!r} for {architecture!r}{near(tag, tags)}; there are: {', '.join(tags)}"
+        )
+    # told before anything is fetched
+    config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
+    if config is not None and config.num_classes == 0:
+        raise ModelError(_no_classifier(f"{architecture}.{tag}" if tag else architecture))
+
+
+def _no_classifier(reference: str) -> str:
+    return f"{reference}: this model has no classifier (num_classes is 0), it only gives features"
+
+
+def _pretrained_architectures() -> list[str]:
+    return sorted({split_model_name_tag(name)[0] for name in timm.list_pretrained()})
+
+
+def _check_folder(folder: Path, reference: str) -> None:
+    if not folder.is_dir():
+        raise ModelError(f"{reference}: the folder {str(folder)!r} does not exist{near_siblings(folder)}")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{reference}: the folder has no config.json: expected a folder that timm saved")
+    try:
+        architecture = json.loads(config.read_text(encoding="utf-8"))["architecture"]
+    except (ValueError, KeyError, TypeError) as error:
+        advice = "a folder of transformers is loaded as hf:FOLDER"
+        raise ModelError(
+            f"{reference}: config.json is no timm configuration ({first_line(error)}); {advice}"
+        ) from error
+    if not timm.is_model(str(architecture)):
+        raise ModelError(
+            f"{reference}: config.json names the architecture {architecture!r}, which timm {timm.__version__} does not "
+            f"have{near(str(architecture), timm.list_models())}"
+        )
+    if not any(entry.name.endswith((".safetensors", *PICKLES)) for entry in folder.iterdir()):
+        raise ModelError(f"{reference}: the folder has no weights: expected model.safetensors")
+
+
+def _copy_tensors(module: nn.Module, tensors: dict[str, Any], prefix: str, metadata: Any) -> None:
+    # timm hands the tensors to safetensors, which refuses shared memory and strides
+    for name, value in tensors.items():
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,149 @@
+"""Classification models of torchvision, with its weights or with own weights over its architecture."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ..errors import BadReference, ModelError
+from ..references import near
+from .assembly import assemble
+from .classifier import Classifier
+from .imagenet import as_wnids
+from .library_calls import first_line, quiet
+from .preprocessing import Preprocessing
+from .reference import ModelRef
+from .weights import load_into, load_weights, save_weights
+
+# unlike any real number of classes, so that it shows which tensors belong to the classifier
+_MARK = 1013
+
+
+def load(ref: ModelRef) -> Classifier:
+    """Load a model with the weights that `ref.tag` names (the default ones without it).
+
+    With own weights, preprocessing is that of the named weights and the number of classes that of the file. Where
+    the tag is named too, the module is built as for those weights (some take inputs transformed, or larger images).
+
+    Raises:
+        BadReference: torchvision has no such classification model or weights.
+        ModelError: the weights cannot be fetched or read, or do not fit.
+    """
+    reference = str(ref)
+    entry = _find_weights(ref)
+    names = entry.meta.get("categories")
+    if names is None and ref.weights is None:
+        raise ModelError(f"{reference}: these weights have no trained classifier, they only give features")
+    own = None if ref.weights is None else load_weights(ref.weights)
+    if own is None:
+        module = _fetch(ref, entry)
+    else:
+        module = _build(ref, entry, own)
+        load_into(module, own, reference=reference)
+    return assemble(
+        module,
+        reference=reference,
+        preprocessing=preset(entry),
+        class_names=None if names is None else as_wnids(names),
+        query=ref.query,
+        save=partial(save, ref=ref, tag=entry.name),
+    )
+
+
+def save(classifier: Classifier, folder: Path, *, ref: ModelRef, tag: str) -> str:
+    """Write `model.safetensors`.
+
+    Returns:
+        `torchvision:NAME/WEIGHTS@FOLDER/model.safetensors` with the settings it was loaded with; without WEIGHTS
+        where own weights were loaded without it.
+    """
+    path = folder / "model.safetensors"
+    save_weights(classifier.module, path)
+    named = ref.tag if ref.weights is not None else tag
+    return str(ModelRef(source="torchvision", name=ref.name, tag=named, weights=str(path), query=ref.query))
+
+
+def preset(entry: Any) -> Preprocessing:
+    """The preprocessing of a torchvision weights entry, in timm's terms and equal to its own to the pixel."""
+    transform = entry.transforms()
+    size, resized = transform.crop_size[0], transform.resize_size[0]
+    return Preprocessing(
+        input_size=(3, size, size),
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+        interpolation=transform.interpolation.value,
+        crop_pct=crop_share(size, resized),
+    )
+
+
+def crop_share(size: int, resized: int) -> float:
+    """The share that makes timm resize to exactly `resized` pixels: `floor(size / share) == resized`.
+
+    >>> crop_share(224, 256)
+    0.875
+    >>> math.floor(64 / (64 / 93)), math.floor(64 / crop_share(64, 93))
+    (92, 93)
+    """
+    share = size / resized
+    while math.floor(size / share) < resized:  # the division rounds down past a whole number
+        share = math.nextafter(share, 0)
+    return share
+
+
+def _find_weights(ref: ModelRef) -> Any:
+    models = torchvision.models.list_models(module=torchvision.models)
+    if ref.name not in models:
+        if ref.name in torchvision.models.list_models():
+            raise BadReference(f"torchvision's {ref.name!r} is not a float image classifier: it cannot be used")
+        raise BadReference(f"torchvision has no classification model {ref.name!r}{near(ref.name, models)}")
+    entries = torchvision.models.get_model_weights(ref.name)
+    tag = "DEFAULT" if ref.tag is None else ref.tag
+    known = [entry.name for entry in entries]
+    if tag != "DEFAULT" and tag not in known:
+        raise BadReference(
+            f"torchvision has no weights {tag!r} for {ref.name!r}{near(tag, known)}; "
+            f"there are: {', '.join(known)}, DEFAULT"
+        )
+    return entries[tag]
+
+
+def _fetch(ref: ModelRef, entry: Any) -> nn.Module:
+    try:
+        with quiet("torch.hub"):
+            module: nn.Module = torchvision.models.get_model(ref.name, weights=entry, progress=False)
+    except Exception as error:
+        raise ModelError(
+            f"{ref}: torchvision cannot load these weights from {entry.url} or the cache "
+            f"{str(Path(torch.hub.get_dir()) / 'checkpoints')!r}: {first_line(error)}"
+        ) from error
+    return module
+
+
+def _build(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> nn.Module:
+    arguments: dict[str, Any] = {}
+    if ref.name in ("googlenet", "inception_v3"):
+        arguments["init_weights"] = False
+        arguments["aux_logits"] = any(name.startswith(("aux1.", "AuxLogits.")) for name in weights)
+        arguments["transform_input"] = ref.tag is not None
+    if ref.name.startswith("vit_") and ref.tag is not None:
+        arguments["image_size"] = entry.transforms().crop_size[0]
+    classes = _count_classes(ref.name, weights, arguments)
+    with quiet():
+        module: nn.Module = torchvision.models.get_model(ref.name, weights=None, num_classes=classes, **arguments)
+    return module
+
+
+def _count_classes(name: str, weights: dict[str, Tensor], arguments: dict[str, Any]) -> int:
+    """The first edge of the classifier's bias in the file; 1000 where the file has no such tensor."""
+    with quiet(), torch.device("meta"):
+        blueprint = torchvision.models.get_model(name, weights=None, num_classes=_MARK, **arguments)
+    for own, tensor in blueprint.state_dict().items():
+        if tensor.ndim == 1 and tensor.shape[0] == _MARK:
+            found = next((value for key, value in weights.items() if key == own or key.endswith("." + own)), None)
+            if found is not None and found.ndim == 1:
+                return int(found.shape[0])
+    return 1000

@@ -1,0 +1,274 @@
+"""Image classifiers of transformers: from the Hugging Face hub or from a folder that `save_pretrained` wrote."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ..errors import GainfinderError, MissingExtra, ModelError
+from ..references import Query
+from .assembly import assemble, names_in_module_order, query_of, with_query_over
+from .classifier import Classifier
+from .from_torchvision import crop_share
+from .imagenet import as_wnids
+from .library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
+from .preprocessing import Preprocessing
+from .reference import ModelRef
+
+_LOGGERS = ("huggingface_hub", "huggingface_hub.utils._http", "httpx")
+_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+# mean difference between our transform and the processor's, in inputs scaled to [0, 1]; they differ by rounding, as
+# processors resize tensors and timm resizes images
+_AGREEMENT = 0.02
+_ADVICE = "add ?size=EDGE&mean=R,G,B&std=R,G,B&interpolation=NAME&crop_pct=SHARE to the reference"
+
+
+def load(ref: ModelRef) -> Classifier:
+    """Load a model and the preprocessing that its image processor describes.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        ModelError: the model is missing or has no trained classifier, or its image processor does what timm's
+            evaluation transform cannot do.
+    """
+    reference = str(ref)
+    folder = Path(ref.name)
+    if not folder.is_dir() and (folder.is_absolute() or ref.name.startswith(".") or ref.name.count("/") > 1):
+        raise ModelError(f"{reference}: the folder {ref.name!r} does not exist{near_siblings(folder)}")
+    name, _, revision = (ref.name, "", "") if folder.is_dir() else ref.name.partition("@")
+    with _quiet_transformers(reference), hub_or_cache(needed=not folder.is_dir()) as reachable:
+        module = _load_module(name, revision or None, reference, reachable)
+        processor = load_processor(name, revision or None)
+        preprocessing = _preprocessing(processor, module, ref.query, reference)
+    names = names_of(module)
+    return assemble(
+        module,
+        reference=reference,
+        preprocessing=preprocessing,
+        class_names=names,
+        query=ref.query,
+        save=partial(save, processor=processor, query=ref.query, loaded_names=names),
+    )
+
+
+def save(
+    classifier: Classifier,
+    folder: Path,
+    *,
+    processor: Any,
+    query: Query,
+    loaded_names: tuple[str, ...] | None,
+) -> str:
+    """Write the model and its image processor as transformers does.
+
+    Returns:
+        `hf:FOLDER` with the settings the model was loaded with; all of its preprocessing where it has no processor.
+    """
+    module: Any = classifier.module
+    names = names_in_module_order(classifier, loaded_names)
+    with _quiet_transformers(classifier.reference):
+        if names is not None and names != names_of(module):
+            query = _with_names(query, names, folder)
+        module.save_pretrained(folder)
+        if processor is not None:
+            processor.save_pretrained(folder)
+        else:
+            query = with_query_over(query, query_of(classifier.preprocessing))
+    return str(ModelRef(source="hf", name=str(folder), query=query))
+
+
+def load_processor(name: str, revision: str | None = None, *, local_only: bool = False) -> Any:
+    """The image processor of a folder or repository, or None where it has none."""
+    from transformers import AutoImageProcessor  # noqa: PLC0415 (slow, and an extra)
+
+    try:
+        return AutoImageProcessor.from_pretrained(name, revision=revision, local_files_only=local_only)
+    except Exception:  # a folder without one raises whatever the processor's own loading comes across
+        return None
+
+
+def processor_beside(module: Any) -> Any:
+    """The image processor beside the weights that a module was loaded from, or None; the network is not asked."""
+    name = getattr(module, "name_or_path", "")
+    if not name:
+        return None
+    with _quiet_transformers(type(module).__name__):
+        return load_processor(name, local_only=True)
+
+
+def names_of(module: Any) -> tuple[str, ...] | None:
+    """Class names of a model's configuration; WordNet ids for ImageNet's; None for `LABEL_0`, `LABEL_1`, …"""
+    by_index: Mapping[int, str] = getattr(module.config, "id2label", None) or {}
+    if sorted(by_index) != list(range(len(by_index))) or not by_index:
+        return None
+    names = [str(by_index[index]) for index in range(len(by_index))]
+    if all(name == f"LABEL_{index}" for index, name in enumerate(names)):
+        return None
+    return as_wnids(names)
+
+
+def preprocessing_of_processor(processor: Any, *, channels: int, reference: str) -> Preprocessing:
+    """What an image processor does, in timm's terms, checked against what it makes of an image.
+
+    Two differences remain: rounding, and a crop one pixel further right or down where its margin is odd.
+
+    Raises:
+        ModelError: it does something that timm's evaluation transform does not.
+    """
+    timm_config = getattr(processor, "data_config", None)
+    if isinstance(timm_config, Mapping):
+        return Preprocessing.from_timm_config(timm_config)
+    try:
+        preprocessing = _translate(processor, channels)
+        difference = _difference(processor, preprocessing)
+    except Exception as error:
+        reason = str(error) if isinstance(error, GainfinderError) else first_line(error)
+        raise ModelError(
+            f"{reference}: the image processor {type(processor).__name__} cannot be expressed: {reason}; {_ADVICE}"
+        ) from error
+    if not difference < _AGREEMENT:
+        raise ModelError(
+            f"{reference}: the image processor {type(processor).__name__} does something of its own (its output "
+            f"differs by {difference:.3f} of the value range from the same size, crop and normalisation); {_ADVICE}"
+        )
+    return preprocessing
+
+
+def _preprocessing(processor: Any, module: Any, query: Query, reference: str) -> Preprocessing:
+    channels = getattr(module.config, "num_channels", 3)
+    try:
+        if processor is None:
+            raise ModelError(f"{reference}: there is no image processor (preprocessor_config.json): {_ADVICE}")
+        return preprocessing_of_processor(processor, channels=channels, reference=reference)
+    except ModelError:
+        if dict(query).get("size") is None:
+            raise
+        return Preprocessing.from_timm_config({"input_size": (channels, 224, 224)})
+
+
+def _translate(processor: Any, channels: int) -> Preprocessing:
+    factor = float(getattr(processor, "rescale_factor", None) or 1 / 255)
+    if getattr(processor, "do_rescale", True) is False or abs(factor * 255 - 1) > 1e-4:
+        raise ModelError(f"it does not scale pixels by 1/255 (do_rescale, rescale_factor {factor:g})")
+    normalize = getattr(processor, "do_normalize", True) is not False
+    size, share, mode = _geometry(processor)
+    return Preprocessing.from_timm_config(
+        {
+            "input_size": (channels, *size),
+            "mean": processor.image_mean if normalize else [0.0] * channels,
+            "std": processor.image_std if normalize else [1.0] * channels,
+            "interpolation": _FILTERS[int(getattr(processor, "resample", None) or 0)],
+            "crop_pct": share,
+            "crop_mode": mode,
+        }
+    )
+
+
+def _geometry(processor: Any) -> tuple[tuple[int, int], float, str]:
+    """Input height and width, crop share and crop mode."""
+    size = _sizes(getattr(processor, "size", None))
+    crop = _sizes(getattr(processor, "crop_size", None)) if getattr(processor, "do_center_crop", None) else {}
+    if getattr(processor, "do_resize", True) is False:
+        raise ModelError("it does not resize (do_resize is false)")
+    if "height" in size and "width" in size:
+        edges = (size["height"], size["width"])
+        if not crop:
+            return edges, 1.0, "squash"
+        return (crop["height"], crop["width"]), _shared_share((crop["height"], crop["width"]), edges), "squash"
+    edge = size["shortest_edge"]
+    own_share = getattr(processor, "crop_pct", None)
+    if own_share:  # ConvNeXt's: a crop below 384 pixels, both edges resized from there on
+        return (edge, edge), *((crop_share(edge, int(edge / own_share)), "center") if edge < 384 else (1.0, "squash"))
+    if not crop:
+        raise ModelError("it resizes the shortest edge and does not crop, so images keep different sizes")
+    return (crop["height"], crop["width"]), _shared_share((crop["height"], crop["width"]), (edge, edge)), "center"
+
+
+def _shared_share(crop: tuple[int, int], resized: tuple[int, int]) -> float:
+    shares = {crop_share(small, large) for small, large in zip(crop, resized, strict=True)}
+    if len(shares) > 1:
+        raise ModelError(f"it crops {resized} to {crop}: the shares of height and width differ")
+    return shares.pop()
+
+
+def _sizes(size: Any) -> dict[str, int]:
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    items = dict(size or {}) if isinstance(size, Mapping) else {k: getattr(size, k, None) for k in _EDGES}
+    return {key: int(value) for key, value in items.items() if value is not None}
+
+
+_EDGES = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width")
+
+
+def _difference(processor: Any, preprocessing: Preprocessing) -> float:
+    """Mean absolute difference on a smooth image of uneven edges, in inputs scaled to [0, 1]."""
+    channels, height, width = preprocessing.input_size
+    rows, columns = np.mgrid[0 : 2 * height + 31, 0 : 2 * width + 91] / 17.0
+    pattern = np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], axis=-1)
+    image = Image.fromarray(((pattern + 1) * 127.5).astype(np.uint8), "RGB")
+    theirs = processor(image if channels == 3 else image.convert("L"), return_tensors="pt")["pixel_values"][0]
+    ours = preprocessing.evaluation_transform()(image)
+    if theirs.shape != ours.shape:
+        raise ModelError(f"it gives inputs of shape {tuple(theirs.shape)}, expected {tuple(ours.shape)}")
+    std = torch.tensor(preprocessing.std).view(-1, 1, 1)
+    # where a margin is odd, the two round the crop's corner differently, ours to one pixel further
+    return min(
+        float(((theirs[:, down:, right:] - ours[:, : height - down, : width - right]) * std).abs().mean())
+        for down in (0, 1)
+        for right in (0, 1)
+    )
+
+
+def _load_module(name: str, revision: str | None, reference: str, reachable: bool) -> nn.Module:
+    from transformers import AutoModelForImageClassification  # noqa: PLC0415 (slow, and an extra)
+
+    try:
+        module: nn.Module
+        module, info = AutoModelForImageClassification.from_pretrained(
+            name, revision=revision, output_loading_info=True
+        )
+    except Exception as error:
+        reason = hub_reason(error, reachable=reachable)
+        raise ModelError(f"{reference}: transformers cannot load this model: {reason}") from error
+    missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
+    if missing:
+        raise ModelError(
+            f"{reference}: the weights lack {len(missing)} tensor(s) of the classifier "
+            f"({', '.join(missing[:3])}): is it a backbone that was never trained to classify?"
+        )
+    return module
+
+
+def _with_names(query: Query, names: tuple[str, ...], folder: Path) -> Query:
+    """Settings with the class names, which go into a file beside the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "classes.txt"
+    path.write_text("\n".join(names) + "\n", encoding="utf-8")
+    return with_query_over(query, (("classes", f"@{path}"),))
+
+
+@contextmanager
+def _quiet_transformers(purpose: str) -> Iterator[None]:
+    """Mute transformers' bars, reports and warnings within the block."""
+    try:
+        from transformers.utils import logging  # noqa: PLC0415 (slow, and an extra)
+    except ImportError as error:
+        raise MissingExtra("transformers", "hf", purpose) from error
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with quiet(*_LOGGERS):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

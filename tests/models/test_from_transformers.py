@@ -1,0 +1,143 @@
+"""Image classifiers of transformers: translated processors agree with the originals."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+
+from gainfinder.errors import MissingExtra, ModelError
+from gainfinder.models import classifier_from_module, load_model
+
+transformers = pytest.importorskip("transformers")
+
+# of normalised inputs: processors resize uint8 tensors and timm resizes images, so single values differ by two steps
+# of 1/255 at the most, which a std of 0.26 makes 0.031
+TOLERANCE = 0.032
+
+
+def vit(**settings: Any) -> Any:
+    small = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return transformers.ViTForImageClassification(
+        transformers.ViTConfig(**{"image_size": 16, "patch_size": 4, "num_labels": 3, **small, **settings})
+    )
+
+
+def convnext(**settings: Any) -> Any:
+    small = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+    return transformers.ConvNextForImageClassification(
+        transformers.ConvNextConfig(**{"num_labels": 3, **small, **settings})
+    )
+
+
+def stored(folder: Path, model: Any, processor: Any) -> str:
+    model.save_pretrained(folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 128, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("processor", "settings"),
+    [
+        ("ViTImageProcessor", {"size": {"height": 32, "width": 32}}),
+        ("ViTImageProcessor", {"size": {"height": 32, "width": 48}, "do_normalize": False, "resample": 3}),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 32}}),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}}),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 32}, "crop_pct": 0.95}),
+        ("DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": {"height": 32, "width": 32}}),
+        ("CLIPImageProcessor", {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}),
+    ],
+)
+def test_processors_are_translated(processor: str, settings: Any, image: Image.Image, tmp_path: Path) -> None:
+    original = getattr(transformers, processor)(**settings)
+    classifier = load_model(stored(tmp_path / "a", convnext(), original))
+    theirs = original(image, return_tensors="pt")["pixel_values"][0]
+    ours = classifier.preprocessing.evaluation_transform()(image)
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() < TOLERANCE
+    again = load_model(classifier.save(classifier, tmp_path / "b") or "")
+    assert again.preprocessing == classifier.preprocessing
+    assert torch.equal(again.logits(ours[None]), classifier.logits(ours[None]))
+
+
+def test_an_odd_margin_moves_the_crop_by_one_pixel(tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (71, 93, 3), dtype=np.uint8))
+    original = transformers.ConvNextImageProcessor(size={"shortest_edge": 32})  # 36 x 47, cropped to 32 x 32
+    preprocessing = load_model(stored(tmp_path, convnext(), original)).preprocessing
+    theirs = original(image, return_tensors="pt")["pixel_values"][0]
+    ours = preprocessing.evaluation_transform()(image)
+    assert (ours[:, :, :-1] - theirs[:, :, 1:]).abs().max() < TOLERANCE
+
+
+def test_names_and_settings_survive_saving(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = vit(id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2})
+    reference = stored(tmp_path / "a", model, transformers.ViTImageProcessor(size={"height": 16, "width": 16}))
+    capfd.readouterr()
+    assert load_model(reference).class_names == ("a", "b", "c")
+    classifier = load_model(f"{reference}?mean=0.1&classes=x,y,z")
+    saved = classifier.save(classifier, tmp_path / "b")
+    assert saved == f"hf:{tmp_path}/b?mean=0.1&classes=@{tmp_path}/b/classes.txt"
+    again = load_model(saved)
+    assert again.class_names == ("x", "y", "z")
+    assert again.preprocessing == classifier.preprocessing
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
+def test_processors_that_do_something_else_are_refused(tmp_path: Path) -> None:
+    for processor, settings, message in (
+        ("ViTImageProcessor", {"rescale_factor": 1 / 127.5}, "does not scale pixels by 1/255"),
+        ("ViTImageProcessor", {"do_rescale": False}, "does not scale pixels by 1/255"),
+        ("ViTImageProcessor", {"do_resize": False}, "does not resize"),
+        ("CLIPImageProcessor", {"do_center_crop": False}, "does not crop"),
+        ("MobileViTImageProcessor", {"size": {"shortest_edge": 40}}, "does something of its own"),
+    ):
+        reference = stored(tmp_path, convnext(), getattr(transformers, processor)(**settings))
+        with pytest.raises(ModelError, match=f"{processor} .*{message}.*add .size="):
+            load_model(reference)
+        assert load_model(f"{reference}?size=32").preprocessing.view_size == (32, 32)
+
+
+def test_folders_and_repositories_that_hold_no_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = stored(tmp_path / "model", vit(), None)
+    with pytest.raises(ModelError, match=r"no image processor .*: add \?size="):
+        load_model(reference)
+    assert load_model(f"{reference}?size=16").num_classes == 3
+    with pytest.raises(ModelError, match="does not exist; near matches: model"):
+        load_model(f"hf:{tmp_path}/modle")
+    backbone = transformers.ViTModel(vit().config, add_pooling_layer=False)
+    with pytest.raises(ModelError, match=r"the weights lack 2 tensor\(s\) of the classifier \(classifier.bias"):
+        load_model(stored(tmp_path / "backbone", backbone, None))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match=r"not in the cache, and the hub at http://127\.0\.0\.1:9 cannot be reached"):
+        load_model("hf:org/name@main")
+
+
+def test_modules(tmp_path: Path) -> None:
+    classifier = classifier_from_module(vit(num_channels=1), mean=0.5, std=0.25, class_names=["x", "y", "z"])
+    assert classifier.preprocessing.input_size == (1, 16, 16)
+    again = load_model(classifier.save(classifier, tmp_path / "a") or "")
+    assert again.preprocessing == classifier.preprocessing
+    assert again.class_names == ("x", "y", "z")
+    assert again.weights_digest() == classifier.weights_digest()
+    processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.1, 0.2, 0.3])
+    stored(tmp_path / "b", vit(), processor)
+    module = transformers.ViTForImageClassification.from_pretrained(tmp_path / "b")
+    assert classifier_from_module(module).preprocessing.mean == (0.1, 0.2, 0.3)
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers.utils", None)
+    with pytest.raises(MissingExtra, match=r"^hf:x needs the package 'transformers': .*gainfinder\[hf\]"):
+        load_model("hf:x")

@@ -1,0 +1,69 @@
+"""Model references: parsing, printing, and the messages for mistakes."""
+
+import pytest
+
+from gainfinder.errors import BadReference
+from gainfinder.models.reference import ModelRef, parse_model_ref
+
+ALL = [
+    "resnet18",
+    "resnet18.a1_in1k",
+    "hf-hub:timm/resnet18.a1_in1k@main",
+    "local-dir:models/what?.d",
+    "local-dir:/a/b?size=64",
+    "torchvision:resnet50",
+    "torchvision:resnet50/IMAGENET1K_V2",
+    "torchvision:resnet50/DEFAULT@w/x@2.pt",
+    "torchvision:resnet50@w/x.pt?size=64",
+    "hf:google/vit-base-patch16-224",
+    "hf:./folder?mean=0.5,0.5,0.5&std=0.5",
+    "file:nets/a.py:resnet20",
+    "file:nets/a.py:resnet20@w.pth.tar",
+    "file:a.py:f@run@2/w.pt?size=32x48&crop_pct=1&crop_mode=squash&interpolation=bicubic&classes=@names.txt",
+]
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_a_reference_prints_as_it_was_written(text: str) -> None:
+    assert str(parse_model_ref(text)) == text
+
+
+def test_the_parts_are_found() -> None:
+    ref = parse_model_ref("torchvision:resnet50/IMAGENET1K_V2@w.pt?size=64")
+    assert ref == ModelRef(
+        source="torchvision", name="resnet50", tag="IMAGENET1K_V2", weights="w.pt", query=(("size", "64"),)
+    )
+    ref = parse_model_ref("file:nets/a.py:resnet20@w.pt")
+    assert ref == ModelRef(source="file", name="nets/a.py", factory="resnet20", weights="w.pt")
+    assert parse_model_ref("hf-hub:a/b").name == "hf-hub:a/b"
+    assert parse_model_ref("C:\\models").source == "timm"
+    assert ref.setting("size") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("?size=3", "is empty"),
+        ("fiel:a.py:f", "unknown prefix 'fiel:' .* near matches: file:"),
+        ("torchvison:resnet18", "near matches: torchvision:"),
+        ("local_dir:x", "near matches: local-dir:"),
+        ("torchvision:", "names nothing after 'torchvision:'"),
+        ("torchvision:/DEFAULT", "NAME is empty"),
+        ("torchvision:resnet18/", "WEIGHTS is empty"),
+        ("torchvision:resnet18@", "PATH is empty"),
+        ("hf:", "names nothing"),
+        ("local-dir:", "names nothing"),
+        ("file:a.txt:f", "names no Python file"),
+        ("file:a.py", "names no factory"),
+        ("file:a.py:", "FACTORY is empty"),
+        ("file:a.py:f@", "WEIGHTS is empty"),
+        ("resnet18?sise=3", "unknown setting 'sise' .* near matches: size"),
+        ("resnet18?size=", "has no value"),
+        ("resnet18?size=3&size=4", "given twice"),
+    ],
+)
+def test_mistakes_are_told(text: str, message: str) -> None:
+    with pytest.raises(BadReference, match=message) as caught:
+        parse_model_ref(text)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,132 @@
+"""Weights files: every common nesting and prefix loads, everything else is told in one line."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gainfinder.errors import ModelError
+from gainfinder.models.weights import load_into, load_weights, save_weights
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+
+
+def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+def loaded(path: Path) -> nn.Module:
+    module = small()
+    load_into(module, load_weights(path), reference="it")
+    return module
+
+
+def equal(module: nn.Module, weights: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda w: w,
+        lambda w: {"state_dict": w, "epoch": 3, "optimizer": {"lr": 0.1}},
+        lambda w: {"model": w},
+        lambda w: {"model": {"state_dict": w}},
+        lambda w: {"net": w, "acc": 93.0},
+        lambda w: {"module": w},
+        lambda w: {"model_state_dict": w, "loss": torch.tensor(1.0)},
+        lambda w: {"state_dict": prefixed("model.", w), "pytorch-lightning_version": "2.0"},
+        lambda w: prefixed("module.", w),
+        lambda w: prefixed("module._orig_mod.", w),
+        lambda w: prefixed("_orig_mod.module.model.", w),
+        lambda w: {**prefixed("module.", w), "n_averaged": torch.tensor(5)},
+        lambda w: {name.replace("0.", "0._orig_mod."): value for name, value in w.items()},
+        lambda w: {name: value.half().float() if name == "x" else value for name, value in w.items()},
+    ],
+)
+@pytest.mark.parametrize("ending", [".pt", ".pth.tar"])
+def test_common_checkpoints_load(nest: Any, ending: str, tmp_path: Path) -> None:
+    weights = small().state_dict()
+    torch.save(nest(weights), tmp_path / f"w{ending}")
+    assert equal(loaded(tmp_path / f"w{ending}"), weights)
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict", "ema"])
+def test_averaged_weights_come_first(key: str, tmp_path: Path) -> None:
+    raw, averaged = small().state_dict(), small().state_dict()
+    torch.save({"state_dict": raw, "model": raw, key: prefixed("module.", averaged)}, tmp_path / "w.pth")
+    assert equal(loaded(tmp_path / "w.pth"), averaged)
+    torch.save({"state_dict": raw, key: {"module": averaged, "decay": 0.9}}, tmp_path / "w.pth")
+    assert equal(loaded(tmp_path / "w.pth"), averaged)
+
+
+def test_shared_and_strided_tensors_are_saved(tmp_path: Path) -> None:
+    module = small().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.append(nn.Linear(2, 2))
+    module.append(nn.Linear(2, 2))
+    module[5].weight = module[4].weight
+    save_weights(module, tmp_path / "new" / "w.safetensors")
+    weights = load_weights(tmp_path / "new" / "w.safetensors")
+    assert equal(module, weights)
+    del weights["5.weight"]
+    load_into(module, weights, reference="it")  # as safetensors' own save_model leaves it
+
+
+def test_a_counter_that_old_checkpoints_lack_is_not_missed(tmp_path: Path) -> None:
+    weights = small().state_dict()
+    del weights["1.num_batches_tracked"]
+    load_into(small(), weights, reference="it")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"3.weight": torch.ones(5, 16)}, r"^it: the weights do not fit Sequential: 1 of another shape "
+                                          r"\(3\.weight: expected \(2, 16\), got \(5, 16\)\)$"),
+        ({"4.a": torch.ones(1)}, r"1 unexpected \(4\.a\)$"),
+        ({"3.weight": None, "3.bias": None, "0.bias": None, "1.bias": None}, r"4 missing \(0\.bias, 1\.bias, .*…\)$"),
+        ({"3.bias": torch.tensor([1.0, torch.nan])}, r"^it: the weights '3\.bias' hold values that are not finite"),
+        ({"1.running_var": torch.full((4,), torch.nan)}, r"^it: the buffer '1\.running_var' holds NaN"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+    weights = {key: value for key, value in {**small().state_dict(), **change}.items() if value is not None}
+    with pytest.raises(ModelError, match=message):
+        load_into(small(), weights, reference="it")
+
+
+class Custom:
+    """Something that only unsafe loading accepts."""
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    def refuse(name: str, message: str) -> None:
+        with pytest.raises(ModelError, match=message) as caught:
+            load_weights(tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+
+    torch.save({"state_dict": small().state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "space.pt")
+    refuse("space.pt", "holds argparse.Namespace beside its tensors, which safe loading refuses.*safetensors")
+    torch.save(small(), tmp_path / "module.pth")
+    refuse("module.pth", "holds torch.nn.modules.container.Sequential beside")
+    refuse("modul.pth", "does not exist; near matches: module.pth")
+    refuse("no/such.pt", "its folder .* does not exist")
+    refuse(".", "is a folder")
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    refuse("w.onnx", "ending that is not known: expected .safetensors")
+    for name in ("empty.pt", "noise.pt", "cut.pt", "noise.safetensors", "empty.safetensors"):
+        whole = (tmp_path / "module.pth").read_bytes()
+        content = {"empty": b"", "noise": b"abcdef", "cut": whole[: len(whole) // 2]}[name.split(".", maxsplit=1)[0]]
+        (tmp_path / name).write_bytes(content)
+        refuse(name, "is damaged")
+    torch.save({"epoch": 3, "loss": torch.ones(1), "lr": 0.1}, tmp_path / "none.pt")
+    refuse("none.pt", "holds no weights")
+    safetensors.torch.save_file({}, tmp_path / "none.safetensors")
+    refuse("none.safetensors", "holds no weights")
