@@ -22,6 +22,7 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 
 _LOGGERS = ("huggingface_hub", "huggingface_hub.utils._http", "httpx")
+_EDGES = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width")
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 # mean difference between our transform and the processor's, in inputs scaled to [0, 1]; they differ by rounding, as
 # processors resize tensors and timm resizes images
@@ -202,9 +203,6 @@ def _sizes(size: Any) -> dict[str, int]:
         return {"height": size, "width": size}
     items = dict(size or {}) if isinstance(size, Mapping) else {k: getattr(size, k, None) for k in _EDGES}
     return {key: int(value) for key, value in items.items() if value is not None}
-
-
-_EDGES = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width")
 
 
 def _difference(processor: Any, preprocessing: Preprocessing) -> float:
