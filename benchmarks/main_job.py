@@ -44,7 +44,10 @@ def main() -> None:
 def transfer(args: argparse.Namespace, student: str, method: str, seed: int) -> dict[str, object]:
     """One transfer through the command line, as a user runs it."""
     teacher = "resnet32" if student == "resnet20" else "resnet20"
-    reference = {name: f"file:{args.models}/cifar_resnet.py:{name}@{args.models}/{name}.safetensors" for name in (student, teacher)}
+    reference = {
+        name: f"file:{args.models}/cifar_resnet.py:{name}@{args.models}/{name}.safetensors"
+        for name in (student, teacher)
+    }
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
         command = [
@@ -58,7 +61,15 @@ def transfer(args: argparse.Namespace, student: str, method: str, seed: int) -> 
         lr = json.loads((out / "config.json").read_text())["settings"]["lr"]
     kept = {key: account[key] for key in KEPT}
     seconds = round(time.monotonic() - began, 1)
-    return {"student": student, "teacher": teacher, "method": method, "seed": seed, "lr": lr, **kept, "seconds": seconds}
+    return {
+        "student": student,
+        "teacher": teacher,
+        "method": method,
+        "seed": seed,
+        "lr": lr,
+        **kept,
+        "seconds": seconds,
+    }
 
 
 def append(path: Path, row: dict[str, object]) -> None:

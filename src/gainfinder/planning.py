@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from . import __version__
 from .alignment import align, align_images
@@ -112,11 +113,12 @@ def plan_transfer(
 
 
 def _copied(source: ModelSource) -> Classifier:
-    """The classifier; one that was passed in as an object is copied, so that its owner's stays as it is."""
-    classifier = load_model(source)
-    if isinstance(source, str):
-        return classifier
-    return replace(classifier, module=copy.deepcopy(classifier.module))
+    """The classifier; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
+    if isinstance(source, nn.Module):
+        return load_model(copy.deepcopy(source))
+    if isinstance(source, Classifier):
+        return replace(source, module=copy.deepcopy(source.module))
+    return load_model(source)
 
 
 def _split(

@@ -1,0 +1,100 @@
+"""The data's way through the package: each module imports only what stands above it in this list."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import gainfinder
+
+SOURCE = Path(gainfinder.__file__).parent
+ORDER = (
+    "errors",
+    "references",
+    "files",
+    "models",
+    "data",
+    "classes",
+    "alignment",
+    "devices",
+    "predictions",
+    "flips",
+    "bootstrap",
+    "partition",
+    "objectives",
+    "methods",
+    "views",
+    "settings",
+    "targets",
+    "checkpoint",
+    "training",
+    "evaluation",
+    "pairs",
+    "planning",
+    "run_folder",
+    "run",
+    "estimate",
+    "figures",
+    "demo",
+    "cli",
+)
+PURE = ("flips", "partition", "objectives", "bootstrap", "classes", "methods")
+MODULES = sorted(path.relative_to(SOURCE).with_suffix("").parts for path in SOURCE.rglob("*.py"))
+
+
+def stages_imported(path: Path, package: tuple[str, ...]) -> set[str]:
+    """The top-level modules of gainfinder that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - (node.level - 1)]
+            target = (*base, *(node.module.split(".") if node.module else ()))
+            found |= {target[0]} if target else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gainfinder."):
+            found.add((node.module or "").split(".")[1])
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("parts", MODULES, ids="/".join)
+def test_no_module_imports_what_stands_below_it(parts: tuple[str, ...]) -> None:
+    stage = parts[0]
+    if stage in {"__init__", "__main__"}:
+        return
+    assert stage in ORDER, f"{stage} has no place in the order: add it"
+    path = SOURCE.joinpath(*parts).with_suffix(".py")
+    below = ORDER[ORDER.index(stage) + 1 :]
+    assert not stages_imported(path, parts[:-1]) & set(below)
+
+
+@pytest.mark.parametrize("stage", PURE)
+def test_pure_modules_touch_no_file_network_or_model(stage: str) -> None:
+    path = SOURCE / f"{stage}.py"
+    names = {
+        alias.name.split(".")[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert not names & {"os", "pathlib", "io", "json", "timm", "requests", "logging"}
+    assert stages_imported(path, ()) <= {"errors", "references"}
+
+
+def test_the_library_prints_nothing() -> None:
+    for path in SOURCE.rglob("*.py"):
+        if path.is_relative_to(SOURCE / "cli"):
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"], path
+
+
+def test_the_public_names() -> None:
+    assert set(gainfinder.__all__) == {
+        "GainfinderError", "flips", "load_images", "load_model", "objectives", "partition", "predict", "scan",
+        "transfer",
+    }  # fmt: skip
+    for name in gainfinder.__all__:
+        assert getattr(gainfinder, name) is not None
+    for name in ("load_images", "load_model", "predict", "scan", "transfer"):
+        assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
+    with pytest.raises(AttributeError, match="no attribute 'transfr'"):
+        gainfinder.transfr  # noqa: B018
