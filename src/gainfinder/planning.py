@@ -1,6 +1,8 @@
 """From what was asked for to a plan: everything loaded, checked and decided, nothing written."""
 
 import copy
+import functools
+import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +25,8 @@ from .models.classifier import Classifier
 from .settings import Resolved, TransferSettings, resolve_settings
 from .views import ViewSpec, view_spec
 
+_log = logging.getLogger("gainfinder")
+
 HOLDOUT_SHARE = 0.1
 """Share of the data set apart for measuring where no other images are given for it."""
 
@@ -40,8 +44,8 @@ class Plan:
         spec: how views are made.
         accelerator: device, precision and processes.
         workers: processes that decode.
-        checkpoint_every: steps between checkpoints within an epoch, or None.
-        config: all of it as plain values with digests, as `config.json` holds it.
+        asked: the settings as they were asked for.
+        held_out: whether the images measured on were set apart from the data.
     """
 
     student: Classifier
@@ -52,13 +56,35 @@ class Plan:
     spec: ViewSpec
     accelerator: Accelerator
     workers: int
-    checkpoint_every: int | None
-    config: dict[str, Any]
+    asked: TransferSettings
+    held_out: bool
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """All that the result depends on, with digests, and the environment; as `config.json` holds it."""
+        resolved = {**asdict(self.settings), "method": self.settings.method.name}
+        return {
+            "student": _describe_model(self.student),
+            "teachers": [_describe_model(teacher) for teacher in self.teachers],
+            "data": _describe_images(self.train_images),
+            "val": {**_describe_images(self.val_images), "held_out": self.held_out},
+            "settings": {
+                **resolved,
+                "labels": self.asked.labels,
+                "preset": self.asked.preset,
+                "limit": self.asked.limit,
+                "subset": self.asked.subset,
+                "precision": resolve_precision(self.asked.precision, self.accelerator.device),
+                "device": self.accelerator.device.type,
+            },
+            "views": {"size": self.spec.size, "augment": self.spec.augment},
+            "environment": _environment(self),
+        }
 
 
 def plan_transfer(
@@ -97,7 +123,7 @@ def plan_transfer(
             f"batch-size {resolved.batch_size} and {len(transfer_images)} images cannot be shared out among "
             f"{accelerator.num_processes} processes: expected at least one image a process"
         )
-    plan = Plan(
+    return Plan(
         student=models[0],
         teachers=tuple(models[1:]),
         train_images=transfer_images,
@@ -106,10 +132,9 @@ def plan_transfer(
         spec=replace(spec, augment=resolved.augment),
         accelerator=accelerator,
         workers=default_workers(device) if settings.workers is None else settings.workers,
-        checkpoint_every=settings.checkpoint_every,
-        config={},
+        asked=settings,
+        held_out=val is None,
     )
-    return replace(plan, config=_describe(plan, settings, held_out=val is None))
 
 
 def _copied(source: ModelSource) -> Classifier:
@@ -126,13 +151,23 @@ def _split(
 ) -> tuple[Images, Images]:
     """The images to learn from and the ones to measure on; labels of the latter are always read."""
     if val is not None:
-        return train_images, align_images(load_images(val), student)
+        val_images = align_images(load_images(val), student)
+        _note_overlap(train_images, val_images)
+        return train_images, val_images
     rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
     if train_images.labels is None:
         labelled = align_images(load_images(data), student)
         place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
         held = labelled.select([place[sample_id] for sample_id in held.ids])
     return rest, held
+
+
+def _note_overlap(train_images: Images, val_images: Images) -> None:
+    """Warn where images of one source are learned from and measured on."""
+    bases = {images.reference.split("#")[0] for images in (train_images, val_images)}
+    shared = len(set(train_images.ids) & set(val_images.ids)) if len(bases) == 1 else 0
+    if shared:
+        _log.warning("%d of the %d images measured on are also learned from", shared, len(val_images))
 
 
 def _subset(images: Images, settings: TransferSettings) -> Images:
@@ -142,30 +177,7 @@ def _subset(images: Images, settings: TransferSettings) -> Images:
     return images.select(stratified(images, count=settings.limit, share=settings.subset, salt="transfer"))
 
 
-def _describe(plan: Plan, settings: TransferSettings, *, held_out: bool) -> dict[str, Any]:
-    """The resolved run as plain values: all that its result depends on, and the environment beside it."""
-    resolved = {**asdict(plan.settings), "method": plan.settings.method.name}
-    device = plan.accelerator.device.type
-    return {
-        "student": _describe_model(plan.student),
-        "teachers": [_describe_model(teacher) for teacher in plan.teachers],
-        "data": _describe_images(plan.train_images),
-        "val": {**_describe_images(plan.val_images), "held_out": held_out},
-        "settings": {
-            **resolved,
-            "labels": settings.labels,
-            "preset": settings.preset,
-            "limit": settings.limit,
-            "subset": settings.subset,
-            "precision": resolve_precision(settings.precision, plan.accelerator.device),
-            "device": device,
-        },
-        "views": {"size": plan.spec.size, "augment": plan.spec.augment},
-        "environment": environment(plan),
-    }
-
-
-def environment(plan: Plan) -> dict[str, Any]:
+def _environment(plan: Plan) -> dict[str, Any]:
     """Versions and machine; a resumed run may differ in them, though it is bit-identical only where it does not."""
     packages = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
     return {
@@ -177,7 +189,7 @@ def environment(plan: Plan) -> dict[str, Any]:
         "processes": plan.accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "workers": plan.workers,
-        "checkpoint_every": plan.checkpoint_every,
+        "checkpoint_every": plan.asked.checkpoint_every,
     }
 
 

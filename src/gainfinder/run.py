@@ -183,7 +183,7 @@ def _train(plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher)
         learner,
         TrainingData(images=plan.train_images, spec=plan.spec, workers=plan.workers),
         progress,
-        checkpoint_every=plan.checkpoint_every,
+        checkpoint_every=plan.asked.checkpoint_every,
         save=save,
         measure=measure,
         on_images=watcher.advance,

@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import gainfinder
 from gainfinder.cli import app
 
 RUNNER = CliRunner()
@@ -109,6 +110,38 @@ def test_mistakes_are_one_line_and_exit_2(
     assert message in result.stderr and "Traceback" not in result.stderr
     assert result.stderr.count("\n") == 1 and result.stdout == ""
     assert not run_folder.exists()
+
+
+def digit_folder(folder: Path, *, broken: int) -> Path:
+    """Class folders of a hundred digits, some of them cut short."""
+    images = gainfinder.load_images("digits").select(range(100))
+    assert images.labels is not None
+    for i in range(len(images)):
+        path = folder / str(images.labels[i]) / f"{i:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images.read(i).save(path)
+        if i < broken:
+            path.write_bytes(path.read_bytes()[:60])
+    return folder
+
+
+def test_broken_images_are_named_skipped_and_counted(zoo: dict[str, str], tmp_path: Path) -> None:
+    data = digit_folder(tmp_path / "data", broken=2)
+    more = ("--data", str(data), "--limit", "60", "--epochs", "1")
+    asked = command(zoo, tmp_path / "run", *more)
+    refused = RUNNER.invoke(app, asked)
+    assert refused.exit_code == 2 and "cannot be decoded" in refused.stderr and "--max-broken" in refused.stderr
+    result = RUNNER.invoke(app, [*asked, "--max-broken", "0.1", "--out", str(tmp_path / "again"), "--json"])
+    assert result.exit_code == 0, result.stderr
+    named = json.loads(result.stdout)["broken_images"]
+    assert 1 <= len(named) <= 2 and all(name.split(":")[0] in result.stderr for name in named)
+    scanned = RUNNER.invoke(
+        app, ["scan", "--model", zoo["vit"], "--model", zoo["resnet"], "--data", str(data), "--max-broken", "0.1",
+              "--workers", "0", "--json"]
+    )  # fmt: skip
+    document = json.loads(scanned.stdout)
+    assert document["samples"] == 98 and len(document["broken_images"]) == 2
+    assert str(data / "0" / "0000.png") in scanned.stderr
 
 
 def test_help_does_not_import_torch() -> None:

@@ -259,6 +259,15 @@ def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path) -> None:
         assert torch.allclose(tensor, result.student.module.state_dict()[name], atol=1e-5), name
 
 
+def test_mixed_precision_trains_and_measures_in_float32(zoo: dict[str, str], run_folder: Path) -> None:
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, precision="bf16", **SHORT)
+    assert {tensor.dtype for tensor in weights(run_folder).values()} == {torch.float32}
+    again = gainfinder.predict(result.student, "digits#1/4", device="cpu", workers=0, batch_size=32)
+    assert torch.equal(again.logits, Predictions.load(run_folder / "predictions" / "after.parquet").logits)
+    exact = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", precision="fp32", **SHORT)
+    assert not same(weights(run_folder), exact.student.module.state_dict())
+
+
 def test_a_student_learning_from_itself_in_evaluation_stays_put(zoo: dict[str, str]) -> None:
     """Without dropout or batch statistics the retention loss is zero at the start, and so is its gradient."""
     found = gainfinder.transfer(

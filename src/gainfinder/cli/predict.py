@@ -26,7 +26,7 @@ def predict(
     from ..data import load_images
     from ..errors import RunFolderError
     from .progress import make_watcher
-    from .tables import print_json, print_lines
+    from .tables import print_json, print_lines, show_broken
 
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
@@ -46,6 +46,7 @@ def predict(
     finally:
         watcher.close()
     found.write(out)
+    show_broken(found.broken)
     accuracy = None if found.target is None else found.accuracy
     if json:
         document = {"model": model, "samples": len(found), "accuracy": accuracy}

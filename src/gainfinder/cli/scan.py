@@ -25,7 +25,7 @@ def scan(
     """
     from .. import pairs
     from .progress import make_watcher
-    from .tables import print_json, scan_tables
+    from .tables import print_json, scan_tables, show_broken
 
     watcher = make_watcher()
     try:
@@ -40,6 +40,7 @@ def scan(
         )
     finally:
         watcher.close()
+    show_broken(found.broken)
     if json:
         print_json(found.to_dict())
     else:

@@ -8,6 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+SHOWN_BROKEN = 10
+"""Broken images named one by one."""
+
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
@@ -30,6 +33,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def print_lines(*lines: str) -> None:
     """Plain lines on stdout."""
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def show_broken(broken: Sequence[str]) -> None:
+    """Name the images that were skipped, on stderr."""
+    if not broken:
+        return
+    lines = [f"skipped {len(broken)} broken image(s):", *broken[:SHOWN_BROKEN]]
+    if len(broken) > SHOWN_BROKEN:
+        lines.append(f"… and {len(broken) - SHOWN_BROKEN} more (all of them with --json)")
+    sys.stderr.write("\n  ".join(lines) + "\n")
 
 
 def scan_tables(document: Mapping[str, Any]) -> None:
@@ -69,7 +82,7 @@ def transfer_table(account: Mapping[str, Any]) -> None:
 
 def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
     low, high = account["transfer_delta_ci_pp"]
-    rows = [
+    return [
         ("accuracy before → after", f"{account['accuracy_before']:.4f} → {account['accuracy_after']:.4f}"),
         ("transfer delta (95 % interval)", f"{account['transfer_delta_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})"),
         ("knowledge gained / lost", f"{account['knowledge_gain']:.2%} / {account['knowledge_loss']:.2%} of all images"),
@@ -78,7 +91,6 @@ def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("of the former, now right", _percent(account["transfer_rate"])),
         ("training samples taught by the teacher", _percent(account["teacher_share"])),
     ]
-    return [*rows, *_broken_rows(account)]
 
 
 def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -90,12 +102,7 @@ def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     for teacher, (before, after) in zip(account["teachers"], account["agreement_with_teachers"], strict=True):
         rows.append((f"agreement with {teacher} before → after", f"{before:.2%} → {after:.2%}"))
-    return [*rows, *_broken_rows(account)]
-
-
-def _broken_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
-    broken = account["broken_images"]
-    return [("broken images, skipped", f"{len(broken)}, the first: {broken[0]}")] if broken else []
+    return rows
 
 
 def _percent(share: float | None) -> str:

@@ -58,7 +58,7 @@ def transfer(
     from ..run import run_transfer
     from ..settings import settings_from
     from .progress import make_watcher
-    from .tables import print_json, print_lines, transfer_table
+    from .tables import print_json, print_lines, show_broken, transfer_table
 
     asked: dict[str, Any] = {
         "method": method, "labels": labels, "preset": preset, "epochs": epochs, "batch_size": batch_size, "lr": lr,
@@ -77,6 +77,7 @@ def transfer(
         watcher.close()
     if not plan.is_main:
         return
+    show_broken(result.account["broken_images"])
     if json:
         print_json(result.account)
         return
