@@ -5,8 +5,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+
+from .errors import RunFolderError
 
 PARTIAL = ".partial-"
 
@@ -20,10 +25,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Args:
         path: where the result belongs; its parent is created.
         write: called with the temporary path; creates a file or a folder there.
+
+    Raises:
+        RunFolderError: it cannot be written (a full disk, say); what was at `path` before is still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         if partial.is_dir():
             for child in partial.rglob("*"):
@@ -33,11 +41,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the system's errors
+        reason = next(iter((getattr(error, "strerror", None) or str(error)).splitlines()), type(error).__name__)
+        raise RunFolderError(f"{path}: cannot be written ({reason}); {_room(path)}") from error
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -53,12 +61,22 @@ def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what a killed process left half-written in `folder`."""
-    for leftover in folder.rglob(f"{PARTIAL}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    """Remove what a killed process left half-written in `folder`, not below it."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _room(path: Path) -> str:
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free in {folder}"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """A transfer in its result folder: train from wherever an earlier, killed run left it, measure, account."""
 
 import copy
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -169,8 +168,9 @@ def _train(plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher)
 
     def save(progress: Progress) -> None:
         if plan.is_main:
-            save_checkpoint(folder.checkpoint, progress=progress, **learner.state())
+            # Rows first: a run killed in between writes them again, one killed after its last checkpoint would not.
             write_json_lines(folder.epochs, progress.rows)
+            save_checkpoint(folder.checkpoint, progress=progress, **learner.state())
         plan.accelerator.wait_for_everyone()
         if progress.step == 0:
             watcher.epoch(progress.rows[-1])
@@ -264,10 +264,9 @@ def _finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfe
     """The result of a run that was finished before, its student read back."""
     module = copy.deepcopy(plan.student.module)
     load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
-    lines = folder.epochs.read_text(encoding="utf-8").splitlines()
     return TransferResult(
         student=replace(plan.student, module=module),
         account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
-        epochs=tuple(json.loads(line) for line in lines),
+        epochs=tuple(folder.read_epochs()),
         out=folder.path,
     )

@@ -49,15 +49,14 @@ class RunFolder:
         Raises:
             RunFolderError: another process has it, it holds something else, or it cannot be written.
         """
-        _check_usable(self.path)
         try:
+            _check_usable(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
             raise RunFolderError(f"{self.path}: another run is writing to this folder; wait for it to end") from None
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot write to this folder: {error.strerror or error}") from error
-        remove_partials(self.path)
         return self
 
     def __exit__(
@@ -66,7 +65,7 @@ class RunFolder:
         self._lock.release()
 
     def claim(self, config: Mapping[str, Any]) -> bool:
-        """Make this the folder of the run with that configuration.
+        """Make this the folder of the run with that configuration, and clear away what a killed session left there.
 
         Returns:
             Whether the folder held the run already (finished or not).
@@ -75,16 +74,16 @@ class RunFolder:
             RunFolderError: it holds a different run; the differing settings are named and nothing is changed.
         """
         held = self.read_config()
-        if held is None:
-            write_json(self.config, config)
-            return False
-        differing = differences(held, config)
-        if differing:
+        if held is not None and (differing := differences(held, config)):
             raise RunFolderError(
                 f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
                 "Give the same settings, or another --out"
             )
-        return True
+        for folder in (self.path, self.predictions):
+            remove_partials(folder)
+        if held is None:
+            write_json(self.config, config)
+        return held is not None
 
     def read_config(self) -> dict[str, Any] | None:
         """The configuration in the folder, or None.
@@ -93,6 +92,17 @@ class RunFolder:
             RunFolderError: it is damaged.
         """
         return _read_json(self.config)
+
+    def read_epochs(self) -> list[dict[str, Any]]:
+        """The measures after each epoch.
+
+        Raises:
+            RunFolderError: they are missing or damaged.
+        """
+        try:
+            return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.epochs, str(error)) from error
 
     def read_result(self) -> dict[str, Any] | None:
         """The result in the folder, or None where the run is not finished.
@@ -133,7 +143,9 @@ def _check_usable(path: Path) -> None:
     if not path.is_dir():
         raise RunFolderError(f"{path}: is a file; expected a folder or a name that is free")
     names = {child.name for child in path.iterdir()} - {LOCK}
-    if names and "config.json" not in names and any(not name.startswith(".") for name in names):
+    if "config.json" in names:
+        _read_json(path / "config.json")
+    elif any(not name.startswith(".") for name in names):
         raise RunFolderError(
             f"{path}: holds files but no run of gainfinder ({', '.join(sorted(names)[:3])}); choose an empty --out"
         )
@@ -141,9 +153,18 @@ def _check_usable(path: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path}: cannot be read as JSON ({error}); was it edited?") from error
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(value, dict) or "student" not in value:
+        raise _unreadable(path, "it does not describe a transfer")
     return value
+
+
+def _unreadable(path: Path, reason: str) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another --out, or remove "
+        f"{path.parent} if it holds nothing you need"
+    )

@@ -150,6 +150,23 @@ def test_a_folder_with_other_files_is_refused(zoo: dict[str, str], tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_with_a_config_of_another_program_is_left_alone(zoo: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / ".partial-download").write_text("precious")
+    with pytest.raises(RunFolderError, match=r"config.json: not as gainfinder wrote it \(it does not describe"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path, **SHORT)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".partial-download", "config.json", "sub"]
+
+
+@pytest.mark.parametrize(("name", "text"), [("result.json", "[]"), ("result.json", "{}"), ("epochs.jsonl", "{x")])
+def test_a_damaged_finished_run_is_refused(zoo: dict[str, str], run_folder: Path, name: str, text: str) -> None:
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    (run_folder / name).write_text(text)
+    with pytest.raises(RunFolderError, match=f"{name}: not as gainfinder wrote it"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+
+
 def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Path) -> None:
     asked = {**SHORT, "out": run_folder}
     with pytest.raises(Killed):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gainfinder.errors import RunFolderError
 from gainfinder.files import remove_partials, write_atomically, write_json
 
 
@@ -13,9 +14,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None
 
     def fail(partial: Path) -> None:
         partial.write_text("half")
-        raise RuntimeError("disk full")
+        raise RuntimeError("disk full\nat block 7")  # torch and safetensors raise no OSError
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RunFolderError, match=r"result.json: cannot be written \(disk full\); .* MB are free"):
         write_atomically(target, fail)
     assert target.read_text() == '{\n  "a": 1\n}\n'
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
