@@ -1,7 +1,7 @@
 """One class order for a student, its teachers and the images: the student's."""
 
 import logging
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,21 +13,14 @@ from .models.classifier import Classifier
 _log = logging.getLogger("gainfinder")
 
 
-def align(models: Sequence[Classifier], images: Images) -> tuple[list[Classifier], Images]:
-    """Bring models and images into the class order of the first model, by class name where both carry names.
+def named_after(student: Classifier, images: Images) -> Classifier:
+    """The student with the class names of the images, where it has none of its own and their counts are equal.
 
-    What is matched by position although names differ is logged as a warning.
-
-    Args:
-        models: the student first.
-        images: labelled or not.
-
-    Raises:
-        ModelError: class counts differ, or some class names are found and others not.
-        DataError: labels do not fit the models' classes.
+    Teachers that carry names can then be matched by name although the student does not.
     """
-    student = models[0]
-    return [student, *(_aligned(model, student) for model in models[1:])], align_images(images, student)
+    if student.class_names is None and images.class_names is not None and images.num_classes == student.num_classes:
+        return replace(student, class_names=images.class_names)
+    return student
 
 
 def align_images(images: Images, student: Classifier) -> Images:
@@ -56,7 +49,12 @@ def align_images(images: Images, student: Classifier) -> Images:
     return images.relabel(labels, class_names=names, num_classes=student.num_classes)
 
 
-def _aligned(model: Classifier, student: Classifier) -> Classifier:
+def align_model(model: Classifier, student: Classifier) -> Classifier:
+    """The model with its logits in the student's class order.
+
+    Raises:
+        ModelError: class counts differ, or some class names are found and others not.
+    """
     match = align_teacher(
         student.class_names,
         model.class_names,

@@ -4,7 +4,7 @@ import os
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
@@ -39,49 +39,54 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name == "auto":
         if device.type != "cuda":
             return "no"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if name == "fp16" and device.type == "cpu":
         raise SettingsError("precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
     return "no" if name == "fp32" else name
 
 
-def default_workers(device: torch.device) -> int:
-    """Worker processes for decoding: one fewer than the CPU cores of this process, at most 8."""
+def default_workers() -> int:
+    """Worker processes for decoding: one fewer than this process's share of the CPU cores, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(8, cores - 1))
+    fellows = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(0, min(8, cores // fellows - 1))
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
-    """An Accelerator for this device and precision, whatever an earlier one in this process was made for.
+    """An Accelerator for this device and precision.
 
-    Under `accelerate launch` the launcher's processes and devices are used.
+    Under `accelerate launch` or `torchrun` the launcher's processes are used. Accelerate keeps one state a process:
+    where an earlier Accelerator was made for another device or precision, that state is replaced.
     """
     resolved = resolve_device(device)
     mixed = resolve_precision(precision, resolved)
-    launched = PartialState().num_processes > 1 if _is_launched() else False
-    if not launched:
-        # Accelerate keeps one state a process; a second run may want another device or precision.
+    cpu = resolved.type == "cpu"
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
-        cpu=resolved.type == "cpu",
+        cpu=cpu,
         mixed_precision=mixed,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
-def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Make batch statistics agree between processes: SyncBatchNorm on GPUs.
+def check_batch_norm(module: nn.Module, accelerator: Accelerator) -> None:
+    """Refuse what batch statistics cannot be shared over: SyncBatchNorm has no CPU implementation.
 
     Raises:
-        SettingsError: several CPU processes and a batch-norm layer; SyncBatchNorm has no CPU implementation.
+        SettingsError: several CPU processes and a batch-norm layer.
     """
-    if accelerator.num_processes == 1 or not has_batch_norm(module):
-        return module
-    if accelerator.device.type != "cuda":
+    if accelerator.num_processes > 1 and accelerator.device.type != "cuda" and has_batch_norm(module):
         raise SettingsError(
             f"the student has batch-norm layers, whose statistics {accelerator.num_processes} CPU processes cannot "
             "share: run it in one process, or on GPUs"
         )
+
+
+def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """The module with batch statistics that agree between processes: SyncBatchNorm on several GPUs."""
+    if accelerator.num_processes == 1 or not has_batch_norm(module):
+        return module
     converted: nn.Module = convert_sync_batchnorm(module)
     return converted
 
@@ -89,7 +94,3 @@ def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 def has_batch_norm(module: nn.Module) -> bool:
     """Whether a layer normalises by the statistics of its batch."""
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
-
-
-def _is_launched() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1

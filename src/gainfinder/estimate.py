@@ -1,10 +1,11 @@
 """What a planned transfer will take: time, memory and disk, from a few real steps that change nothing."""
 
+import contextlib
 import copy
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import psutil
 import torch
 from torch import nn
 
-from .data.loading import load_batches
+from .data.loading import LoadedBatch, load_batches
+from .errors import BrokenImage
+from .models.classifier import Classifier
 from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
@@ -56,17 +59,19 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Time a few steps and predictions of a plan on this machine; write nothing, change no model."""
-    steps = plan.settings.epochs * -(-len(plan.train_images) // plan.settings.batch_size)
-    cuda = plan.accelerator.device.type == "cuda"
+    device = plan.accelerator.device
+    cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    with torch.random.fork_rng(devices=[plan.accelerator.device] if cuda else []):
-        training_s = _step_s(plan) * steps
-    student_s = _image_s(plan, 0) * (plan.settings.epochs + 2)
-    measuring_s = len(plan.val_images) * (student_s + sum(_image_s(plan, m + 1) for m in range(len(plan.teachers))))
-    memory = torch.cuda.max_memory_allocated() if cuda else psutil.Process().memory_info().rss
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        training_s = _step_s(plan) * plan.settings.epochs * -(-len(plan.train_images) // plan.settings.batch_size)
+    passes = [(plan.student, plan.settings.epochs + 1), *((teacher, 1) for teacher in plan.teachers)]
+    images = -(-len(plan.val_images) // plan.accelerator.num_processes)
+    measuring_s = sum(_image_s(plan, model) * images * times for model, times in passes)
+    logits = 4 * len(plan.val_images) * plan.student.num_classes
+    memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(plan.teachers))
     weights = _size(plan.student.module, trained_only=False)
-    predictions = 4 * len(plan.val_images) * plan.student.num_classes * (2 + len(plan.teachers))
+    predictions = logits * (2 + len(plan.teachers))
     checkpoint = weights + _size(plan.student.module, trained_only=True)  # weights and momentum
     return Estimate(
         training_s=training_s,
@@ -78,52 +83,67 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _step_s(plan: Plan) -> float:
-    """Seconds a training step, data loading included; the median of some."""
+    """Seconds a training step of this process: the slower of learning and of reading, which go on side by side."""
     learner = make_learner(plan)
-    times = []
+    processes = plan.accelerator.num_processes
+    reading_s, learning_s = [], []
+    began = time.perf_counter()
     for batch in _batches(plan):
+        reading_s.append(time.perf_counter() - began)
+        if batch.inputs is not None:
+            began = time.perf_counter()
+            views = batch.inputs.to(plan.accelerator.device)
+            labels = plan.train_images.labels
+            target = None if labels is None else torch.from_numpy(labels[batch.positions.numpy()]).to(views.device)
+            loss, _ = learner.step(views, target, total=len(views) * processes)
+            float(loss)  # waits for the device
+            learning_s.append(time.perf_counter() - began)
         began = time.perf_counter()
-        if batch.inputs is None:
-            continue
-        views = batch.inputs.to(plan.accelerator.device)
-        labels = plan.train_images.labels
-        target = None if labels is None else torch.from_numpy(labels[batch.positions.numpy()]).to(views.device)
-        loss, _ = learner.step(views, target, total=len(views))
-        float(loss)  # waits for the device
-        times.append(time.perf_counter() - began)
-    loading_s = _loading_s(plan)
-    return max(float(np.median(times[1:] or times)), loading_s)
+    return _together(_typical(learning_s), _typical(reading_s), plan.workers)
 
 
-def _batches(plan: Plan) -> Iterator[Any]:
-    settings = plan.settings
-    order = epoch_batches(plan.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)
+def _batches(plan: Plan) -> Iterator[LoadedBatch]:
+    """This process's share of the first batches of the run."""
+    settings, accelerator = plan.settings, plan.accelerator
+    batches = epoch_batches(plan.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)[:STEPS]
+    mine = [batch[accelerator.process_index :: accelerator.num_processes].tolist() for batch in batches]
     views = TrainingViews(plan.spec, plan.train_images.ids, seed=settings.seed, epoch=0)
-    chosen = [batch.tolist() for batch in islice(order, STEPS)]
-    return iter(load_batches(plan.train_images, views, batch_indices=chosen, workers=0))
+    return load_batches(plan.train_images, views, batch_indices=mine, workers=0)
 
 
-def _loading_s(plan: Plan) -> float:
-    """Seconds a batch for decoding and augmenting, shared by the workers."""
-    began = time.perf_counter()
-    count = sum(1 for _ in _batches(plan))
-    return (time.perf_counter() - began) / max(1, count) / max(1, plan.workers)
-
-
-def _image_s(plan: Plan, number: int) -> float:
-    """Seconds an image for measuring the student (0) or a teacher (1 and up)."""
-    model = (plan.student, *plan.teachers)[number]
+def _image_s(plan: Plan, model: Classifier) -> float:
+    """Seconds an image for measuring a model."""
     images = plan.val_images.select(range(min(IMAGES, len(plan.val_images))))
-    frozen = replace(model, module=copy.deepcopy(model.module))
+    own = replace(model, module=copy.deepcopy(model.module))
+    transform = model.preprocessing.evaluation_transform()
     began = time.perf_counter()
-    predict_images(
-        frozen,
-        images,
-        device=plan.accelerator.device,
-        batch_size=plan.settings.batch_size,
-        max_broken=1.0,
-    )
-    return (time.perf_counter() - began) / len(images)
+    for index in range(len(images)):
+        with contextlib.suppress(BrokenImage):
+            transform(images.read(index))
+    reading_s = time.perf_counter() - began
+    began = time.perf_counter()
+    predict_images(own, images, device=plan.accelerator.device, batch_size=plan.settings.batch_size, max_broken=1.0)
+    whole_s = time.perf_counter() - began
+    return _together(max(0.0, whole_s - reading_s), reading_s, plan.workers) / len(images)
+
+
+def _together(computing_s: float, reading_s: float, workers: int) -> float:
+    return max(computing_s, reading_s / workers) if workers else computing_s + reading_s
+
+
+def _typical(times_s: list[float]) -> float:
+    """The median without the first, which warms up kernels and caches."""
+    return float(np.median(times_s[1:] or times_s)) if times_s else 0.0
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held so far."""
+    try:
+        import resource  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        return int(psutil.Process().memory_info().rss)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _size(module: nn.Module, *, trained_only: bool) -> int:

@@ -19,8 +19,8 @@ PARTIAL = ".partial-"
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file or folder beside `path`, then put it in the place of `path`.
 
-    A file replaces an older one in one step. A folder must not exist yet, or is one that an earlier, interrupted call
-    left; it is moved aside first.
+    A file replaces an older one in one step. A folder replaces an older one after that is removed:
+    only a result that can be made again belongs into one.
 
     Args:
         path: where the result belongs; its parent is created.

@@ -1,17 +1,19 @@
 """Complementary knowledge between all models of a zoo, from their predictions alone (PAPER section 2)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import permutations
 from typing import Any
 
-from .alignment import align
+from torch import Tensor
+
+from .alignment import align_images, align_model, named_after
 from .data import ImageSource, load_images
 from .devices import default_workers, resolve_device
 from .errors import DataError, SettingsError
-from .flips import compare
-from .models import ModelSource, load_model
-from .predictions import Predictions, predict_images
+from .flips import accuracy, compare
+from .models import ModelSource, load_own
+from .predictions import ImageCount, Predictions, predict_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +72,11 @@ def scan(
     batch_size: int = 64,
     workers: int | None = None,
     max_broken: float = 0.01,
-    on_model: Callable[[str, int], Callable[[int], None]] | None = None,
+    on_model: Callable[[str, int], ImageCount] | None = None,
 ) -> Scan:
-    """Measure complementary knowledge between models; each model meets each image once.
+    """Measure complementary knowledge between models; each model meets each image once, one model at a time.
+
+    Modules and classifiers that are passed in stay as they are; of several of one name, the later are numbered.
 
     Args:
         models: two or more references, classifiers or modules.
@@ -84,46 +88,100 @@ def scan(
         on_model: called with each model's reference and the number of images, returns a callback for images done.
 
     Raises:
-        SettingsError: fewer than two models.
-        DataError: the images carry no labels.
+        SettingsError: fewer than two models, or a reference given twice.
+        DataError: the images carry no labels, or their classes do not fit the models'.
         ModelError: the models' class counts differ.
     """
-    if len(models) < 2:
-        raise SettingsError(f"a scan compares models: expected two or more, got {len(models)}")
+    _check_models(models)
     images = load_images(data)
     if images.labels is None:
         raise DataError(f"{images.reference}: a scan needs labels to tell who is right; these images carry none")
-    classifiers, images = align([load_model(model) for model in models], images)
     where = resolve_device(device)
-    found = []
-    for classifier in classifiers:
-        found.append(
-            predict_images(
-                classifier,
-                images,
-                device=where,
-                batch_size=batch_size,
-                workers=default_workers(where) if workers is None else workers,
-                max_broken=max_broken,
-                on_images=None if on_model is None else on_model(classifier.reference, len(images)),
-            )
+    first = named_after(load_own(models[0]), images)
+    images = align_images(images, first)
+    answers: list[Answers] = []
+    for number, source in enumerate(models):
+        classifier = first if number == 0 else align_model(load_own(source), first)
+        classifier = replace(classifier, reference=_free_name(classifier.reference, answers))
+        found = predict_images(
+            classifier,
+            images,
+            device=where,
+            batch_size=batch_size,
+            workers=default_workers() if workers is None else workers,
+            max_broken=max_broken,
+            on_images=None if on_model is None else on_model(classifier.reference, len(images)),
         )
-        classifier.module.cpu()  # a zoo need not fit on the device
-    return scan_predictions(found)
+        answers.append(Answers.of(found))
+    return scan_answers(answers, num_classes=first.num_classes)
 
 
-def scan_predictions(predictions: Sequence[Predictions]) -> Scan:
-    """The scan of models whose predictions for the same labelled images are there already."""
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a scan keeps of a model's predictions: a zoo's logits would not fit into memory.
+
+    Attributes:
+        model: its reference.
+        ids: sample ids.
+        predicted: int64 (N,).
+        target: int64 (N,).
+        broken: images without a row.
+    """
+
+    model: str
+    ids: tuple[str, ...]
+    predicted: Tensor
+    target: Tensor
+    broken: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> "Answers":
+        """The answers in predictions for labelled images."""
+        if predictions.target is None:
+            raise DataError(f"predictions of {predictions.model} carry no labels")
+        return cls(
+            model=predictions.model,
+            ids=predictions.ids,
+            predicted=predictions.predicted,
+            target=predictions.target,
+            broken=predictions.broken,
+        )
+
+
+def scan_answers(answers: Sequence[Answers], *, num_classes: int) -> Scan:
+    """The scan of models that have answered for the same labelled images.
+
+    Raises:
+        DataError: the images differ.
+    """
     pairs = []
-    for student, teacher in permutations(predictions, 2):
-        target = student.target
-        if target is None or student.ids != teacher.ids:
-            raise DataError(f"predictions of {student.model} and {teacher.model}: expected labels and the same images")
-        pair = compare(student.predicted, teacher.predicted, target, num_classes=student.logits.shape[1])
+    for student, teacher in permutations(answers, 2):
+        if student.ids != teacher.ids:
+            raise DataError(f"predictions of {student.model} and {teacher.model} are not for the same images")
+        pair = compare(student.predicted, teacher.predicted, student.target, num_classes=num_classes)
         pairs.append(ScannedPair(student=student.model, teacher=teacher.model, **asdict(pair)))
     return Scan(
-        models=tuple(ScannedModel(model=one.model, accuracy=one.accuracy) for one in predictions),
+        models=tuple(ScannedModel(model=one.model, accuracy=accuracy(one.predicted, one.target)) for one in answers),
         pairs=tuple(pairs),
-        samples=len(predictions[0]),
-        broken=predictions[0].broken,
+        samples=len(answers[0].ids),
+        broken=answers[0].broken,
     )
+
+
+def _check_models(models: Sequence[ModelSource]) -> None:
+    if len(models) < 2:
+        raise SettingsError(f"a scan compares models: expected two or more, got {len(models)}")
+    references = [model for model in models if isinstance(model, str)]
+    for reference in references:
+        if references.count(reference) > 1:
+            raise SettingsError(f"the model {reference!r} is given twice: a scan compares different models")
+
+
+def _free_name(name: str, answers: Sequence[Answers]) -> str:
+    taken = {one.model for one in answers}
+    number = 2
+    free = name
+    while free in taken:
+        free = f"{name}-{number}"
+        number += 1
+    return free

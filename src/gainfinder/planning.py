@@ -1,6 +1,5 @@
 """From what was asked for to a plan: everything loaded, checked and decided, nothing written."""
 
-import copy
 import functools
 import logging
 import platform
@@ -11,16 +10,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from . import __version__
-from .alignment import align, align_images
+from .alignment import align_images, align_model, named_after
 from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
-from .devices import default_workers, make_accelerator, resolve_device, resolve_precision
-from .errors import SettingsError
-from .models import ModelSource, load_model
+from .devices import check_batch_norm, default_workers, has_batch_norm, make_accelerator, resolve_device
+from .errors import DataError, SettingsError
+from .models import ModelSource, load_own
 from .models.classifier import Classifier
 from .settings import Resolved, TransferSettings, resolve_settings
 from .views import ViewSpec, view_spec
@@ -79,7 +77,7 @@ class Plan:
                 "preset": self.asked.preset,
                 "limit": self.asked.limit,
                 "subset": self.asked.subset,
-                "precision": resolve_precision(self.asked.precision, self.accelerator.device),
+                "precision": self.accelerator.mixed_precision,
                 "device": self.accelerator.device.type,
             },
             "views": {"size": self.spec.size, "augment": self.spec.augment},
@@ -102,11 +100,11 @@ def plan_transfer(
     """
     if len(teachers) != 1:
         raise SettingsError(f"expected one teacher, got {len(teachers)}; run one transfer after another for several")
-    device = resolve_device(settings.device)
-    models, train_images = align(
-        [_copied(model) for model in (student, *teachers)], load_images(data, labels=settings.labels == "use")
-    )
-    train_images, val_images = _split(train_images, data, val, models[0])
+    resolve_device(settings.device)
+    train_images, val_images = _split(load_images(data, labels=settings.labels == "use"), data, val)
+    models = _aligned_models([load_own(model) for model in (student, *teachers)], (val_images, train_images))
+    train_images = align_images(train_images, models[0])
+    val_images = _aligned_val(val_images, models[0], asked_for=val is not None or settings.labels == "use")
     spec = view_spec([model.preprocessing for model in models], "none")
     mirrorable = train_images.mirrorable
     transfer_images = _subset(train_images, settings)
@@ -118,11 +116,7 @@ def plan_transfer(
         mirrorable=mirrorable,
     )
     accelerator = make_accelerator(settings.device, settings.precision)
-    if resolved.batch_size < accelerator.num_processes or len(transfer_images) < accelerator.num_processes:
-        raise SettingsError(
-            f"batch-size {resolved.batch_size} and {len(transfer_images)} images cannot be shared out among "
-            f"{accelerator.num_processes} processes: expected at least one image a process"
-        )
+    _check_trainable(models[0], resolved, len(transfer_images), accelerator)
     return Plan(
         student=models[0],
         teachers=tuple(models[1:]),
@@ -131,35 +125,69 @@ def plan_transfer(
         settings=resolved,
         spec=replace(spec, augment=resolved.augment),
         accelerator=accelerator,
-        workers=default_workers(device) if settings.workers is None else settings.workers,
+        workers=default_workers() if settings.workers is None else settings.workers,
         asked=settings,
         held_out=val is None,
     )
 
 
-def _copied(source: ModelSource) -> Classifier:
-    """The classifier; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
-    if isinstance(source, nn.Module):
-        return load_model(copy.deepcopy(source))
-    if isinstance(source, Classifier):
-        return replace(source, module=copy.deepcopy(source.module))
-    return load_model(source)
-
-
-def _split(
-    train_images: Images, data: ImageSource, val: ImageSource | None, student: Classifier
-) -> tuple[Images, Images]:
-    """The images to learn from and the ones to measure on; labels of the latter are always read."""
+def _split(train_images: Images, data: ImageSource, val: ImageSource | None) -> tuple[Images, Images]:
+    """The images to learn from and the ones to measure on; of the latter, labels are read where there are any."""
     if val is not None:
-        val_images = align_images(load_images(val), student)
+        val_images = load_images(val)
         _note_overlap(train_images, val_images)
         return train_images, val_images
     rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
-    if train_images.labels is None:
-        labelled = align_images(load_images(data), student)
-        place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
-        held = labelled.select([place[sample_id] for sample_id in held.ids])
-    return rest, held
+    if train_images.labels is not None:
+        return rest, held
+    try:
+        labelled = load_images(data)
+    except DataError as error:
+        _log.warning("measuring without labels: %s", error)
+        return rest, held
+    place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
+    return rest, labelled.select([place[sample_id] for sample_id in held.ids])
+
+
+def _aligned_models(models: Sequence[Classifier], images: Sequence[Images]) -> list[Classifier]:
+    """The models in the student's class order; a student without class names takes those of the images."""
+    student = models[0]
+    for source in images:
+        student = named_after(student, source)
+    return [student, *(align_model(model, student) for model in models[1:])]
+
+
+def _aligned_val(val_images: Images, student: Classifier, *, asked_for: bool) -> Images:
+    """The images measured on, in the student's class order.
+
+    Labels that nobody asked for (of the tenth held out of images that are learned from without labels) may be of other
+    classes; then nothing is measured with them.
+    """
+    try:
+        return align_images(val_images, student)
+    except DataError as error:
+        if asked_for:
+            raise
+        _log.warning("measuring without labels: %s", error)
+        return val_images.without_labels()
+
+
+def _check_trainable(student: Classifier, settings: Resolved, images: int, accelerator: Accelerator) -> None:
+    processes = accelerator.num_processes
+    if settings.batch_size < processes or images < processes:
+        raise SettingsError(
+            f"batch-size {settings.batch_size} and {images} images cannot be shared out among {processes} processes: "
+            "expected at least one image a process"
+        )
+    if not any(parameter.requires_grad for parameter in student.module.parameters()):
+        raise SettingsError(f"{student.reference} has no parameter that can be trained (requires_grad is off for all)")
+    check_batch_norm(student.module, accelerator)
+    smallest = images // -(-images // settings.batch_size)
+    if has_batch_norm(student.module) and smallest < 2 * processes:
+        raise SettingsError(
+            f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
+            f"batches of {smallest} image(s) from {images} images, --batch-size {settings.batch_size}; raise it"
+        )
 
 
 def _note_overlap(train_images: Images, val_images: Images) -> None:

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .alignment import align
+from .alignment import align_images
 from .data import ImageSource, load_images
 from .data.images import Images
 from .data.loading import check_broken, load_batches
 from .devices import default_workers, resolve_device
 from .errors import DataError, ModelError
 from .files import write_atomically
-from .models import ModelSource, load_model
+from .flips import accuracy
+from .models import ModelSource, load_own
 from .models.classifier import Classifier
 
 ImageCount = Callable[[int], None]
@@ -71,7 +72,7 @@ class Predictions:
         """
         if self.target is None:
             raise DataError(f"accuracy of {self.model}: the images carry no labels")
-        return float((self.predicted == self.target).double().mean())
+        return accuracy(self.predicted, self.target)
 
     def write(self, path: Path) -> None:
         """Write a Parquet file atomically: `id`, `logits` (list of float32) and, where there are labels, `label`."""
@@ -116,34 +117,41 @@ def predict(
     model: ModelSource,
     data: ImageSource,
     *,
+    labels: bool = True,
     device: str = "auto",
     batch_size: int = 64,
     workers: int | None = None,
     max_broken: float = 0.01,
-    on_images: Callable[[int], None] | None = None,
+    on_images: ImageCount | None = None,
 ) -> Predictions:
-    """A model's logits for some images, each through the model's evaluation transform.
+    """A model's logits for some images, each through the model's evaluation transform, in float32.
+
+    A module or classifier that is passed in stays as it is.
 
     Args:
         model: a reference, classifier or module.
         data: a data reference, `Images`, or a data set that yields images or (image, label).
+        labels: False reads none, so that they need not fit the model's classes.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
         workers: processes that decode images; by default one fewer than the cores, at most 8.
-        max_broken: largest share of images that may be undecodable.
+        max_broken: largest share of images that may be undecodable; they have no row.
         on_images: called with the number of images done since the last call.
 
     Returns:
         Predictions in the model's class order; their target, where the images carry labels, in the same order.
+
+    Raises:
+        GainfinderError: whatever is wrong with the model or the images.
     """
-    (classifier,), images = align([load_model(model)], load_images(data))
-    where = resolve_device(device)
+    classifier = load_own(model)
+    images = align_images(load_images(data, labels=labels), classifier)
     return predict_images(
         classifier,
         images,
-        device=where,
+        device=resolve_device(device),
         batch_size=batch_size,
-        workers=default_workers(where) if workers is None else workers,
+        workers=default_workers() if workers is None else workers,
         max_broken=max_broken,
         on_images=on_images,
     )
@@ -186,7 +194,7 @@ def predict_images(
         check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
         if batch.inputs is not None:
             with torch.inference_mode():
-                logits.append(classifier.logits(batch.inputs.to(device, non_blocking=True)).float().cpu())
+                logits.append(classifier.logits(batch.inputs.to(device)).float().cpu())
             positions.append(batch.positions)
         if on_images is not None:
             on_images(len(batch.positions) + len(batch.broken))

@@ -1,10 +1,11 @@
 """A transfer in its result folder: train from wherever an earlier, killed run left it, measure, account."""
 
 import copy
+import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from accelerate.utils import gather_object
 
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .data import ImageSource
+from .data.loading import check_broken
 from .errors import DataError
 from .evaluation import epoch_measures, measure_transfer
 from .files import write_atomically, write_json, write_json_lines
-from .models import ModelSource
+from .models import ModelSource, load_model
 from .models.classifier import Classifier
 from .models.weights import load_into, load_weights
 from .planning import Plan, plan_transfer
@@ -48,17 +50,22 @@ class TransferResult:
     """What a transfer gives back.
 
     Attributes:
-        student: the transferred student, in evaluation mode.
         account: the measures and their context, as `result.json` holds them and `--json` prints them; see
             `evaluation.measure_transfer` for definitions and units.
         epochs: measures after each epoch, a row each.
         out: the result folder, or None where none was asked for.
+        load_student: gives the transferred student.
     """
 
-    student: Classifier
     account: dict[str, Any]
     epochs: tuple[dict[str, Any], ...]
     out: Path | None
+    load_student: Callable[[], Classifier] = field(repr=False)
+
+    @functools.cached_property
+    def student(self) -> Classifier:
+        """The transferred student, in evaluation mode; of a run that was finished before, read from its folder."""
+        return self.load_student()
 
 
 def transfer(
@@ -107,9 +114,9 @@ def run_transfer(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> Tr
     folder = RunFolder(out)
     cuda = [plan.accelerator.device] if plan.accelerator.device.type == "cuda" else []
     with _held(folder, plan):
-        finished = folder.read_result()
-        if finished is not None:
-            return _finished(plan, folder, finished)
+        account = folder.read_result()
+        if account is not None:
+            return _finished(plan, folder, account)
         with torch.random.fork_rng(devices=cuda):  # training seeds torch's generators for dropout
             return _train_and_account(plan, folder, watcher)
 
@@ -130,55 +137,50 @@ def _train_and_account(plan: Plan, folder: RunFolder, watcher: Watcher) -> Trans
         _constant_predictions(plan, folder, teacher, f"teacher-{number}", watcher)
         for number, teacher in enumerate(plan.teachers, start=1)
     ]
-    after_student, progress, resumed = _train(plan, folder, before, watcher)
-    after = _predict(plan, after_student, "measuring the student", watcher)
+    student, after, progress, resumed = _train(plan, folder, before, watcher)
     account = _account(plan, progress, measure_transfer(before, after, teachers), broken=before.broken)
     account.update(resumed_epochs=resumed, out=str(folder.path), student_reference=None)
     if plan.is_main:
         after.write(folder.predictions / "after.parquet")
-        account["student_reference"] = _save_student(after_student, folder)
+        write_json_lines(folder.epochs, progress.rows)
+        account["student_reference"] = _save_student(student, folder)
         write_json(folder.result, account)
         folder.checkpoint.unlink(missing_ok=True)
     plan.accelerator.wait_for_everyone()
-    return TransferResult(student=after_student, account=account, epochs=tuple(progress.rows), out=folder.path)
+    named = replace(student, reference=account["student_reference"] or f"{student.reference} (transferred)")
+    return TransferResult(account=account, epochs=tuple(progress.rows), out=folder.path, load_student=lambda: named)
 
 
-def _train(plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher) -> tuple[Classifier, Progress, int]:
-    """The trained student, its progress, and how many epochs an earlier session had done."""
+def _train(
+    plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher
+) -> tuple[Classifier, Predictions, Progress, int]:
+    """The trained student, its predictions, its progress, and how many epochs an earlier session had done."""
     learner = make_learner(plan)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
+    latest: Predictions | None = None
     progress = Progress()
     if (saved := load_checkpoint(folder.checkpoint)) is not None:
         progress, state = saved
         learner.load_state(state)
         watcher.resumed(progress.epoch, progress.step)
     resumed = progress.epoch
-    images, epochs = len(plan.train_images), plan.settings.epochs
-
-    def announce() -> None:
-        # A stage an epoch would lose the estimate of the time left; one for all epochs keeps it.
-        done = progress.epoch * images + min(images, progress.step * plan.settings.batch_size)
-        watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", epochs * images - done)
 
     def measure() -> dict[str, Any]:
-        snapshot.module.load_state_dict(learner.weights())
-        now = _predict(plan, snapshot, f"measuring after epoch {progress.epoch + 1}", watcher)
-        return epoch_measures(before, now)
+        nonlocal latest
+        latest = _measure_learner(plan, learner, snapshot, f"measuring after epoch {progress.epoch + 1}", watcher)
+        return epoch_measures(before, latest)
 
     def save(progress: Progress) -> None:
         if plan.is_main:
-            # Rows first: a run killed in between writes them again, one killed after its last checkpoint would not.
-            write_json_lines(folder.epochs, progress.rows)
             save_checkpoint(folder.checkpoint, progress=progress, **learner.state())
+            write_json_lines(folder.epochs, progress.rows)
         plan.accelerator.wait_for_everyone()
         if progress.step == 0:
             watcher.epoch(progress.rows[-1])
-            if progress.epoch < epochs:
-                announce()
+            _announce(plan, progress, watcher)
 
-    if progress.epoch < epochs:
-        announce()
+    _announce(plan, progress, watcher)
     train(
         learner,
         TrainingData(images=plan.train_images, spec=plan.spec, workers=plan.workers),
@@ -188,13 +190,31 @@ def _train(plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher)
         measure=measure,
         on_images=watcher.advance,
     )
+    # A run that was killed after its last epoch comes here without having measured.
+    after = latest or _measure_learner(plan, learner, snapshot, "measuring the student", watcher)
+    return snapshot, after, progress, resumed
+
+
+def _measure_learner(plan: Plan, learner: Learner, snapshot: Classifier, stage: str, watcher: Watcher) -> Predictions:
+    """Predictions of the student as it stands, through a copy that holds its weights from then on."""
     snapshot.module.load_state_dict(learner.weights())
-    return snapshot, progress, resumed
+    found = _predict(plan, snapshot, stage, watcher)
+    snapshot.module.cpu()
+    return found
+
+
+def _announce(plan: Plan, progress: Progress, watcher: Watcher) -> None:
+    # A stage that spans all epochs left, so that its time left is the run's.
+    if progress.epoch < plan.settings.epochs:
+        images, epochs = len(plan.train_images), plan.settings.epochs
+        done = progress.epoch * images + min(images, progress.step * plan.settings.batch_size)
+        watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", epochs * images - done)
 
 
 def make_learner(plan: Plan) -> Learner:
     """A copy of the plan's student, ready to train against the plan's frozen models."""
     frozen = [*([plan.student] if plan.settings.method.needs_initial_student else []), *plan.teachers]
+    plan.student.module.cpu()  # it was measured; LiveTargets takes it back to the device where the method needs it
     targets = LiveTargets(frozen, device=plan.accelerator.device, autocast=plan.accelerator.autocast)
     student = replace(plan.student, module=copy.deepcopy(plan.student.module))
     return Learner(student, targets, settings=plan.settings, accelerator=plan.accelerator)
@@ -227,11 +247,17 @@ def _predict(plan: Plan, model: Classifier, stage: str, watcher: Watcher) -> Pre
         batch_size=plan.settings.batch_size,
         workers=plan.workers,
         shard=shard,
-        max_broken=plan.settings.max_broken,
+        max_broken=1.0,  # a process sees its share only; all of them are counted below
         on_images=lambda count: watcher.advance(count * shard[1]),
     )
-    parts = [part] if shard[1] == 1 else gather_object([part])
-    return merge_shards(parts, plan.val_images)
+    whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), plan.val_images)
+    check_broken(
+        whole.broken,
+        total=len(plan.val_images),
+        max_share=plan.settings.max_broken,
+        reference=plan.val_images.reference,
+    )
+    return whole
 
 
 def _account(plan: Plan, progress: Progress, measures: dict[str, Any], *, broken: Sequence[str]) -> dict[str, Any]:
@@ -261,12 +287,21 @@ def _save_student(student: Classifier, folder: RunFolder) -> str | None:
 
 
 def _finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> TransferResult:
-    """The result of a run that was finished before, its student read back."""
-    module = copy.deepcopy(plan.student.module)
-    load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+    """The result of a run that was finished before."""
+
+    def load_student() -> Classifier:
+        if account["student_reference"] is not None:
+            loaded = load_model(account["student_reference"])
+            return replace(plan.student, reference=loaded.reference, module=loaded.module)
+        module = copy.deepcopy(plan.student.module)
+        load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+        return replace(plan.student, reference=f"{plan.student.reference} (transferred)", module=module)
+
+    if plan.is_main:
+        folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
     return TransferResult(
-        student=replace(plan.student, module=module),
         account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
         epochs=tuple(folder.read_epochs()),
         out=folder.path,
+        load_student=load_student,
     )

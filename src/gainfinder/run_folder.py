@@ -20,6 +20,7 @@ from .errors import RunFolderError
 from .files import remove_partials, write_json
 
 LOCK = ".lock"
+LOCK_WAIT_S = 10
 ENVIRONMENT = "environment"
 """Key of the configuration that may differ between the sessions of one run."""
 
@@ -41,7 +42,8 @@ class RunFolder:
         self.student = path / "student"
         self.result = path / "result.json"
         self.checkpoint = path / "checkpoint.pt"
-        self._lock = FileLock(path / LOCK, timeout=0)
+        # Worker processes of a killed run may hold the lock for some seconds longer.
+        self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
 
     def __enter__(self) -> "RunFolder":
         """Take the folder.
@@ -73,16 +75,26 @@ class RunFolder:
         Raises:
             RunFolderError: it holds a different run; the differing settings are named and nothing is changed.
         """
+        held = self.check(config)
+        for folder in (self.path, self.predictions):
+            remove_partials(folder)
+        if not held:
+            write_json(self.config, config)
+        return held
+
+    def check(self, config: Mapping[str, Any]) -> bool:
+        """Whether the folder holds the run with that configuration; nothing is written.
+
+        Raises:
+            RunFolderError: it holds a different run, or other files.
+        """
+        _check_usable(self.path)
         held = self.read_config()
         if held is not None and (differing := differences(held, config)):
             raise RunFolderError(
                 f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
                 "Give the same settings, or another --out"
             )
-        for folder in (self.path, self.predictions):
-            remove_partials(folder)
-        if held is None:
-            write_json(self.config, config)
         return held is not None
 
     def read_config(self) -> dict[str, Any] | None:

@@ -94,7 +94,7 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 1e-3,
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    # Section 5 and the published configuration; its batch size is found at run time, 256 leaves the rate unscaled.
+    # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
     "paper": {"epochs": 20, "batch_size": 256, "temperature": 1.0, "augment": "paper"},
 }
 PAPER_LR = 1e-4

@@ -47,5 +47,5 @@ class LiveTargets:
     def __call__(self, views_N3HW: Tensor) -> Tensor:
         with torch.inference_mode(), self.autocast():
             logits = [model.logits(prepare(views_N3HW, model.preprocessing)).float() for model in self.models]
-        # A clone leaves inference mode: the loss may save these tensors for its backward pass.
-        return torch.stack(logits, dim=1).clone()
+        # Stacked outside inference mode: the loss saves this tensor for its backward pass.
+        return torch.stack(logits, dim=1)

@@ -15,12 +15,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint import Progress
 from .data.images import Images
 from .data.loading import LoadedBatch, check_broken, load_batches
-from .devices import synchronised
+from .devices import has_batch_norm, synchronised
 from .errors import ModelError
 from .models.classifier import Classifier
 from .models.preprocessing import prepare
@@ -59,6 +59,7 @@ class Learner:
             weight_decay=settings.weight_decay,
         )
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
+        self.smallest_batch = 2 if has_batch_norm(student.module) else 1
 
     def step(
         self, views_N3HW: Tensor, target_N: Tensor | None, *, total: int, weight: float = 1.0
@@ -69,7 +70,8 @@ class Learner:
             views_N3HW: uint8, this process's share of the batch, on the device.
             target_N: int64 labels, for methods that need them.
             total: samples of the batch over all processes.
-            weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step.
+            weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its
+                black view does enter the statistics of synchronised batch-norm.
 
         Returns:
             The sum of this process's losses and the number of its samples given to a teacher, both on the device.
@@ -94,15 +96,18 @@ class Learner:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
-        self.accelerator.unwrap_model(self.module).load_state_dict(state["student"])
+        self._unwrapped().load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def weights(self) -> dict[str, Any]:
         """The student's state dict; its tensors are alive and change with the next step."""
-        weights: dict[str, Any] = self.accelerator.unwrap_model(self.module).state_dict()
-        return weights
+        return self._unwrapped().state_dict()
+
+    def _unwrapped(self) -> nn.Module:
+        module: nn.Module = self.accelerator.unwrap_model(self.module, keep_torch_compile=False)
+        return module
 
     def _losses(self, views_N3HW: Tensor, target_N: Tensor | None) -> tuple[Tensor, Tensor]:
         settings, method = self.settings, self.settings.method
@@ -176,6 +181,7 @@ def train(
                 totals.settle(data.images, settings.max_broken)
                 save(progress)
         totals.settle(data.images, settings.max_broken)
+        save(progress)  # measuring may take long: killed there, the epoch is not trained again
         _finish_epoch(progress, measure(), partitioned=settings.method.partition is not None)
         save(progress)
 
@@ -253,9 +259,9 @@ def _one_step(learner: Learner, data: TrainingData, batch: LoadedBatch, totals: 
     total = count
     if accelerator.num_processes > 1:
         total = int(accelerator.reduce(torch.tensor(count, device=device), "sum"))
-    if total == 0:
+    if total < learner.smallest_batch:  # broken images have left too few
         return
-    views = blank_views(1, data.spec, device) if batch.inputs is None else batch.inputs.to(device, non_blocking=True)
+    views = blank_views(1, data.spec, device) if batch.inputs is None else batch.inputs.to(device)
     target = None
     if settings.method.needs_labels:
         assert images.labels is not None, "resolve_settings refuses methods that need labels where there are none"

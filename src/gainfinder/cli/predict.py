@@ -14,6 +14,7 @@ def predict(
     model: Annotated[str, typer.Option(help=f"The model: {MODEL_HELP}.", show_default=False)],
     data: Annotated[str, typer.Option(help=f"Images: {DATA_HELP}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
+    labels: Annotated[str, typer.Option(help="use, or none: labels are not read and need not fit the model.")] = "use",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     device: Device = "auto",
     batch_size: BatchSize = 64,
@@ -24,19 +25,22 @@ def predict(
     """Write a model's predictions: sample ids, logits and, where the images carry them, labels."""
     from .. import predictions
     from ..data import load_images
-    from ..errors import RunFolderError
+    from ..errors import RunFolderError, SettingsError
     from .progress import make_watcher
     from .tables import print_json, print_lines, show_broken
 
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
+    if labels not in ("use", "none"):
+        raise SettingsError(f"labels is {labels!r}: expected use or none")
     watcher = make_watcher()
     try:
-        images = load_images(data)
+        images = load_images(data, labels=labels == "use")
         watcher.stage(model, len(images))
         found = predictions.predict(
             model,
             images,
+            labels=labels == "use",
             device=device,
             batch_size=batch_size,
             workers=workers,

@@ -12,9 +12,18 @@ from ..run import Watcher
 PLAIN_INTERVAL_S = 10.0
 
 
-def make_watcher() -> "PlainProgress | LiveProgress":
-    """The watcher that suits stderr."""
+def make_watcher(*, silent: bool = False) -> "PlainProgress | LiveProgress | SilentProgress":
+    """The watcher that suits stderr; a silent one for processes that are not the first of their run."""
+    if silent:
+        return SilentProgress()
     return LiveProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+class SilentProgress(Watcher):
+    """Shows nothing."""
+
+    def close(self) -> None:
+        """Nothing to take down."""
 
 
 class PlainProgress(Watcher):

@@ -68,9 +68,9 @@ def transfer(
     }  # fmt: skip
     plan = plan_transfer(student, teacher, data, val=val, settings=settings_from(asked))
     if dry_run:
-        _show_estimate(plan, as_json=json)
+        _show_estimate(plan, out, as_json=json)
         return
-    watcher = make_watcher()
+    watcher = make_watcher(silent=not plan.is_main)
     try:
         result = run_transfer(plan, out, watcher=watcher)
     finally:
@@ -87,12 +87,16 @@ def transfer(
         print_lines(f"load it again as {result.account['student_reference']}")
 
 
-def _show_estimate(plan: Any, *, as_json: bool) -> None:
+def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
     from ..estimate import estimate
+    from ..run_folder import RunFolder
     from .progress import duration
     from .tables import print_json, print_lines
 
+    RunFolder(out).check(plan.config)
     cost = estimate(plan)
+    if not plan.is_main:
+        return
     if as_json:
         print_json({"config": plan.config, "estimate": cost.to_dict()})
         return

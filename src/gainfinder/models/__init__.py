@@ -1,5 +1,7 @@
 """Models: a reference becomes a `Classifier`."""
 
+import copy
+from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from torch import nn
@@ -20,6 +22,7 @@ __all__ = [
     "Preprocessing",
     "classifier_from_module",
     "load_model",
+    "load_own",
     "parse_model_ref",
 ]
 
@@ -67,6 +70,15 @@ def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier
     if isinstance(model, nn.Module):
         return classifier_from_module(model, **overrides)
     return _load(parse_model_ref(model) if isinstance(model, str) else model, overrides)
+
+
+def load_own(model: ModelSource) -> Classifier:
+    """As `load_model`; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
+    if isinstance(model, nn.Module):
+        return load_model(copy.deepcopy(model))
+    if isinstance(model, Classifier):
+        return replace(model, module=copy.deepcopy(model.module))
+    return load_model(model)
 
 
 def _load(ref: ModelRef, overrides: Overrides) -> Classifier:
