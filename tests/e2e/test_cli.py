@@ -225,3 +225,4 @@ def test_several_cpu_processes_with_batch_norm_are_refused(zoo: dict[str, str], 
     done = launch(command({"vit": zoo["resnet"], "resnet": zoo["vit"]}, run_folder))
     assert done.returncode != 0
     assert "batch-norm layers, whose statistics 2 CPU processes cannot share" in done.stderr
+    assert not run_folder.exists()
