@@ -26,7 +26,7 @@ def predict(
     from ..data import load_images
     from ..errors import RunFolderError
     from .progress import make_watcher
-    from .tables import print_json, print_lines
+    from .tables import broken_lines, print_json, print_lines
 
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
@@ -52,4 +52,4 @@ def predict(
         print_json({**document, "broken_images": list(found.broken), "out": str(out)})
     else:
         known = "" if accuracy is None else f", accuracy {accuracy:.4f}"
-        print_lines(f"{out}: predictions of {model} for {len(found):,} images{known}")
+        print_lines(f"{out}: predictions of {model} for {len(found):,} images{known}", *broken_lines(found.broken))

@@ -32,6 +32,12 @@ def print_lines(*lines: str) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def broken_lines(broken: Sequence[str]) -> list[str]:
+    """What to say of images that were skipped: nothing, or one line."""
+    shown = "; ".join(broken[:3]) + (f" and {len(broken) - 3} more" if len(broken) > 3 else "")
+    return [f"{len(broken)} broken image(s) skipped: {shown}"] if broken else []
+
+
 def scan_tables(document: Mapping[str, Any]) -> None:
     """A scan for people: models by accuracy, then pairs by positive flips."""
     models = sorted(document["models"], key=lambda model: -model["accuracy"])
@@ -55,6 +61,8 @@ def scan_tables(document: Mapping[str, Any]) -> None:
             for pair in pairs
         ],
     )
+    for line in broken_lines(document["broken_images"]):
+        print_lines(line)
 
 
 def transfer_table(account: Mapping[str, Any]) -> None:
