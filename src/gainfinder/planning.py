@@ -1,6 +1,7 @@
 """From what was asked for to a plan: everything loaded, checked and decided, nothing written."""
 
 import copy
+import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +18,13 @@ from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
 from .devices import default_workers, make_accelerator, resolve_device, resolve_precision
-from .errors import SettingsError
+from .errors import DataError, ModelError, SettingsError
 from .models import ModelSource, load_model
 from .models.classifier import Classifier
 from .settings import Resolved, TransferSettings, resolve_settings
 from .views import ViewSpec, view_spec
+
+_log = logging.getLogger("gainfinder")
 
 HOLDOUT_SHARE = 0.1
 """Share of the data set apart for measuring where no other images are given for it."""
@@ -80,6 +83,11 @@ def plan_transfer(
     models, train_images = align(
         [_copied(model) for model in (student, *teachers)], load_images(data, labels=settings.labels == "use")
     )
+    if not any(parameter.requires_grad for parameter in models[0].module.parameters()):
+        raise ModelError(
+            f"{models[0].reference}: the student has no weight that can be trained: all are frozen (requires_grad is "
+            "False), or it has none"
+        )
     train_images, val_images = _split(train_images, data, val, models[0])
     spec = view_spec([model.preprocessing for model in models], "none")
     mirrorable = train_images.mirrorable
@@ -129,7 +137,12 @@ def _split(
         return train_images, align_images(load_images(val), student)
     rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
     if train_images.labels is None:
-        labelled = align_images(load_images(data), student)
+        try:
+            labelled = align_images(load_images(data), student)
+        except DataError as error:
+            # Whoever asks to learn without labels may have some that are missing, hidden or of other classes.
+            _log.warning(f"measuring without labels: {error}")
+            return rest, held
         place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
         held = labelled.select([place[sample_id] for sample_id in held.ids])
     return rest, held
