@@ -25,11 +25,13 @@ def predict(
     from .. import predictions
     from ..data import load_images
     from ..errors import RunFolderError
+    from ..files import check_writable
     from .progress import make_watcher
     from .tables import broken_lines, print_json, print_lines
 
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
+    check_writable(out)
     watcher = make_watcher()
     try:
         images = load_images(data)
