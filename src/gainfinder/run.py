@@ -264,6 +264,8 @@ def _finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfe
     """The result of a run that was finished before, its student read back."""
     module = copy.deepcopy(plan.student.module)
     load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+    if plan.is_main:
+        folder.checkpoint.unlink(missing_ok=True)  # killed between its result and this
     return TransferResult(
         student=replace(plan.student, module=module),
         account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},

@@ -126,6 +126,7 @@ def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: 
 def test_a_finished_run_returns_its_result(zoo: dict[str, str], run_folder: Path) -> None:
     first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
     stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
+    (run_folder / "checkpoint.pt").write_text("left by a process killed after it wrote the result")
     second = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
     assert second.account == {**first.account, "resumed_epochs": 2}
     assert second.epochs == first.epochs
