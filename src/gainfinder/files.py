@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -48,6 +49,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         _remove(partial)
 
 
+def check_writable(path: Path) -> None:
+    """Find out before the work is done whether its result can be written; nothing is left behind.
+
+    Raises:
+        RunFolderError: no file can be made in the folder of `path`, or in the nearest one that exists.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_existing(path)):
+            pass
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON document atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
@@ -75,8 +89,16 @@ def _remove(path: Path) -> None:
 
 
 def _room(path: Path) -> str:
-    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
-    return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free in {folder}"
+    try:
+        free = shutil.disk_usage(_existing(path)).free
+    except OSError:
+        return "is its folder still there?"
+    return f"{free / 1e6:,.0f} MB are free there"
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above `path` that exists, or a file in its place."""
+    return next(folder for folder in path.absolute().parents if folder.exists())
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ from .data.images import Images
 from .data.loading import LoadedBatch, check_broken, load_batches
 from .devices import has_batch_norm, synchronised
 from .errors import ModelError
-from .models.classifier import Classifier
+from .models.classifier import Classifier, out_of_memory
 from .models.preprocessing import prepare
 from .objectives import cross_entropy, partitioned_kl
 from .partition import most_confident
@@ -79,8 +79,16 @@ class Learner:
         self.module.train()
         losses_N, taught = self._losses(views_N3HW, target_N)
         loss_sum = losses_N.sum() * weight
-        # Gradients are averaged over processes: this makes them those of the mean over the whole batch.
-        self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
+        if not loss_sum.requires_grad:
+            raise ModelError(
+                f"{self.student.reference}: no gradient leads from the logits to the weights; does its forward detach "
+                "them?"
+            )
+        try:
+            # Gradients are averaged over processes: this makes them those of the mean over the whole batch.
+            self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(len(views_N3HW), error) from error
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss_sum.detach(), taught if weight else torch.zeros_like(taught)

@@ -172,3 +172,12 @@ def test_too_many_broken_images() -> None:
         "x: 5 of 100 images (5.00%) cannot be decoded, allowed are 1.00%: x/0.jpg: truncated; x/1.jpg: truncated; "
         "x/2.jpg: truncated and 2 more; mend or remove them, or raise --max-broken"
     )
+
+
+def test_an_image_that_cannot_be_resized_is_broken(images: Images) -> None:
+    def enlarge(index: int, image: Image.Image) -> torch.Tensor:
+        return pil_to_tensor(image.resize((2**31, 1)) if index == 1 else image)
+
+    (batch,) = load_batches(images, enlarge, batch_size=3, indices=range(3))
+    assert batch.positions.tolist() == [0, 2]
+    assert batch.broken[0].startswith(f"{images.where(1)}: 5×4 pixels cannot be resized: ")

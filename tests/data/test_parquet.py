@@ -133,3 +133,14 @@ def test_splits_are_not_mixed(write: Callable[..., Path]) -> None:
     root = write("a/test-00000-of-00001.parquet").parent
     with pytest.raises(DataError, match=r"several splits \(test, train\).*or hfds/.*\?split=train"):
         load_images(root)
+
+
+@pytest.mark.parametrize("metadata", [{"huggingface": "{no json"}, {"huggingface": '["x"]'}, {"huggingface": "3"}])
+def test_metadata_that_is_damaged_names_no_classes(write: Callable[..., Path], metadata: dict[str, str]) -> None:
+    images = load_images(write(label=[0, 1, 0], metadata=metadata))
+    assert images.class_names is None and images.num_classes == 2
+
+
+def test_a_label_too_large_for_an_integer_is_out_of_range(write: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=f"label {2**63 + 5} is out of range"):
+        load_images(write(label=pa.array([2**63 + 5, 0, 1], pa.uint64())))

@@ -135,7 +135,7 @@ def test_archives_that_are_cut_off_or_damaged(make_tar: MakeTar, tmp_path: Path)
     header = second.getmembers()[1].offset
     last = second.getmembers()[-1].offset_data
     second.close()
-    for wrong in (b"", b"no archive" * 100, data[: last + 9], data[: header + 100]):
+    for wrong in (b"", b"no archive" * 100, data[: last + 9], data[: header + 100], data[:header]):
         (tmp_path / "wrong.tar").write_bytes(wrong)
         with pytest.raises(DataError, match=r"wrong\.tar: .*(not a tar archive|cut off)") as caught:
             load_images(tmp_path / "wrong.tar")

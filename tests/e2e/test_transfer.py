@@ -12,7 +12,7 @@ from torch import nn
 
 import gainfinder
 from gainfinder.data.sampling import stratified
-from gainfinder.errors import GainfinderError, RunFolderError, SettingsError
+from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderError, SettingsError
 from gainfinder.predictions import Predictions
 from gainfinder.run import Watcher
 from gainfinder.views import epoch_order
@@ -126,6 +126,7 @@ def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: 
 def test_a_finished_run_returns_its_result(zoo: dict[str, str], run_folder: Path) -> None:
     first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
     stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
+    (run_folder / "checkpoint.pt").write_text("left by a process killed after it wrote the result")
     second = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
     assert second.account == {**first.account, "resumed_epochs": 2}
     assert second.epochs == first.epochs
@@ -313,3 +314,75 @@ def test_different_class_counts_are_refused_with_both(zoo: dict[str, str]) -> No
     other = timm.create_model("resnet18", num_classes=7, layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
     with pytest.raises(GainfinderError, match=r"7 classes.*10"):
         gainfinder.transfer(zoo["vit"], other, "digits#2/4", **SHORT)
+
+
+class Difficult(nn.Module):
+    """A model that gives logits for one image in evaluation mode, and trouble later."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+        self.body.requires_grad_(trouble != "frozen")
+        self.trouble = trouble
+
+    def forward(self, x: torch.Tensor) -> object:
+        logits = self.body(x)
+        if self.trouble == "batch" and len(x) > 1:
+            raise RuntimeError("one at a time\nplease")
+        if self.trouble == "rows":
+            return logits[:1]
+        if self.trouble == "detached":
+            return logits.detach()
+        return (logits, logits) if self.trouble == "auxiliary" and self.training else logits
+
+
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        ("frozen", "Difficult: the student has no weight that can be trained"),
+        ("batch", r"Difficult: the model fails on 32 image\(s\) .* in evaluation mode: RuntimeError: one at a time$"),
+        (
+            "rows",
+            r"Difficult: expected logits of shape \(32, classes\) for 32 images in evaluation mode, got \(1, 10\)",
+        ),
+        ("detached", "Difficult: no gradient leads from the logits to the weights"),
+        (
+            "auxiliary",
+            r"Difficult: expected logits of shape \(\d+, classes\) for \d+ images in training mode, got tuple",
+        ),
+    ],
+)
+def test_a_student_that_cannot_be_trained_is_told(zoo: dict[str, str], trouble: str, message: str) -> None:
+    student = gainfinder.load_model(Difficult(trouble), size=8)
+    with pytest.raises(ModelError, match=message):
+        gainfinder.transfer(student, zoo["vit"], "digits#2/4", **SHORT)
+
+
+def test_batch_norm_over_one_value_is_told(zoo: dict[str, str]) -> None:
+    with pytest.raises(
+        ModelError, match=r"the model fails on 1 image.* in training mode: ValueError: Expected more than"
+    ):
+        gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", **{**SHORT, "limit": 1})
+
+
+def test_labels_none_learns_from_labels_that_fit_no_model(
+    zoo: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    images = gainfinder.load_images("digits#2/4")
+    assert images.labels is not None
+    other = images.relabel(images.labels + 90, class_names=None, num_classes=100)
+    asked = {**SHORT, "val": None, "epochs": 1}
+    with pytest.raises(GainfinderError, match="is out of range"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], other, **asked)
+    found = gainfinder.transfer(zoo["vit"], zoo["resnet"], other, labels="none", **asked).account
+    assert found["accuracy_after"] is None and found["agreement"] > 0
+    assert "measuring without labels: " in caplog.text and "is out of range" in caplog.text
+
+
+def test_no_image_that_can_be_decoded_is_an_error_whatever_is_allowed(zoo: dict[str, str], tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"2 of 2 images \(100.00%\) cannot be decoded"):
+        gainfinder.predict(zoo["vit"], tmp_path, workers=0, max_broken=1.0)
+    with pytest.raises(SettingsError, match="max-broken is -1: expected a share from 0 to 1"):
+        gainfinder.predict(zoo["vit"], "digits#1/4", workers=0, max_broken=-1)

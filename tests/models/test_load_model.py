@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
+from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from gainfinder.errors import BadReference, ModelError, SettingsError
+from gainfinder.errors import BadReference, GainfinderError, ModelError, SettingsError
 from gainfinder.models import classifier_from_module, load_model
 from gainfinder.models.weights import load_weights
 
@@ -97,3 +99,27 @@ def test_overrides_win_over_the_reference(tmp_path: Path) -> None:
     assert classifier.preprocessing.view_size == (8, 8)
     with pytest.raises(SettingsError, match="give classes=@FILE"):
         load_model(f"file:{path}:f?size=9", class_names=["a,b", "c"])
+
+
+def test_a_home_folder_is_understood_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4))\n"
+    )
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    first = load_model("file:~/net.py:net?size=2")
+    first.save(first, tmp_path / "saved")
+    again = load_model("file:~/net.py:net@~/saved/model.safetensors?size=2&classes=@~/names.txt")
+    assert again.weights_digest() == first.weights_digest() and again.class_names == ("a", "b", "c", "d")
+    assert again.reference.startswith("file:~/net.py")
+    tiny = timm.create_model("resnet18", num_classes=4, layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
+    save_for_hf(tiny, str(tmp_path / "timm"), safe_serialization=True)
+    assert load_model("local-dir:~/timm").num_classes == 4
+
+
+@pytest.mark.parametrize("query", ["mean=nan", "std=inf", "std=0", "size=1000000"])
+def test_preprocessing_that_cannot_be_used(tmp_path: Path, query: str) -> None:
+    (tmp_path / "net.py").write_text("from torch import nn\n\n\ndef net():\n    return nn.Flatten()\n")
+    with pytest.raises(GainfinderError, match=r"cannot be used|fails on one blank image"):
+        load_model(f"file:{tmp_path}/net.py:net?{'' if 'size' in query else 'size=2&'}{query}")

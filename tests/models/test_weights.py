@@ -1,6 +1,7 @@
 """Weights files: every common nesting and prefix loads, everything else is told in one line."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ def test_weights_that_do_not_fit(change: dict[str, Any], message: str) -> None:
         load_into(small(), weights, reference="it")
 
 
+class Command:
+    """Runs a program where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("false",)
+
+
 class Custom:
     """Something that only unsafe loading accepts."""
 
@@ -117,6 +125,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     torch.save(small(), tmp_path / "module.pth")
     refuse("module.pth", "holds torch.nn.modules.container.Sequential beside")
     refuse("modul.pth", "does not exist; near matches: module.pth")
+    torch.save({"state_dict": small().state_dict(), "x": Command()}, tmp_path / "command.pth")
+    refuse("command.pth", r"holds \w+.system beside its tensors, which safe loading refuses")
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html>not found</html>")
+    refuse("page.pth", r"page.pth' is no PyTorch checkpoint or is damaged: UnpicklingError; fetch or save it again")
     refuse("no/such.pt", "its folder .* does not exist")
     refuse(".", "is a folder")
     (tmp_path / "w.onnx").write_bytes(b"x")

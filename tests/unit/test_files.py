@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gainfinder.errors import RunFolderError
-from gainfinder.files import remove_partials, write_atomically, write_json
+from gainfinder.files import check_writable, remove_partials, write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -40,3 +40,11 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     remove_partials(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    check_writable(tmp_path / "new" / "folder" / "out.parquet")
+    with pytest.raises(RunFolderError, match=r"out.parquet: cannot be written \(.+\); choose another --out"):
+        check_writable(tmp_path / "file" / "out.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

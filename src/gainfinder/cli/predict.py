@@ -26,6 +26,7 @@ def predict(
     from .. import predictions
     from ..data import load_images
     from ..errors import RunFolderError, SettingsError
+    from ..files import check_writable
     from .progress import make_watcher
     from .tables import print_json, print_lines, show_broken
 
@@ -33,6 +34,7 @@ def predict(
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))
     if labels not in ("use", "none"):
         raise SettingsError(f"labels is {labels!r}: expected use or none")
+    check_writable(out)
     watcher = make_watcher()
     try:
         images = load_images(data, labels=labels == "use")

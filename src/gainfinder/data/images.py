@@ -1,6 +1,7 @@
 """Images with stable ids, labels optional: what every data reference becomes."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,6 +106,10 @@ class Images:
         except Exception as error:
             raise BrokenImage(self.reader.where(position), str(error) or type(error).__name__) from error
 
+    def where(self, index: int) -> str:
+        """Where sample `index` lies, for a message."""
+        return self.reader.where(int(self.positions[index]))
+
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "Images":
         """The samples at these indices, in this order."""
         chosen = np.asarray(indices, dtype=np.int64)
@@ -138,8 +143,11 @@ def decode(source: Path | BinaryIO) -> Image.Image:
     Raises:
         Exception: whatever Pillow says of an image that is cut off, damaged or none.
     """
-    with Image.open(source) as image:
-        return image.convert("RGB")
+    with warnings.catch_warnings():
+        # Pillow warns of many images that it decodes well: large ones, palettes with transparency, odd metadata.
+        warnings.simplefilter("ignore")
+        with Image.open(source) as image:
+            return image.convert("RGB")
 
 
 def _checked_labels(

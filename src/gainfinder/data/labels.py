@@ -42,6 +42,8 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
     labels = [int(value) for value in values]
     if labels and max(labels) < 0:
         raise DataError(f"{where}: all labels are negative, so this split hides them; read it without labels")
+    if labels and max(labels) >= 2**31:
+        raise DataError(f"{where}: label {max(labels)} is out of range: labels count the classes from 0")
     return labels, names
 
 

@@ -82,13 +82,16 @@ def check_broken(broken: Sequence[str], *, total: int, max_share: float, referen
     Args:
         broken: `where: reason` of each broken image.
         total: how many images were to be read.
-        max_share: the largest share allowed, in [0, 1]; exactly this share passes.
+        max_share: the largest share allowed, in [0, 1]; exactly this share passes, but never all images.
         reference: what was read.
 
     Raises:
         DataError: the share is above.
+        SettingsError: the largest share is no share.
     """
-    if not broken or len(broken) <= max_share * total:
+    if not 0 <= max_share <= 1:
+        raise SettingsError(f"max-broken is {max_share}: expected a share from 0 to 1")
+    if not broken or (len(broken) <= max_share * total and len(broken) < total):
         return
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     raise DataError(
@@ -109,16 +112,25 @@ class _Rows(Dataset[Any]):
         positions, rows, broken = [], [], []
         for index in indices:
             try:
-                image = self.images.read(index)
+                row = self._row(index)
             except BrokenImage as error:
                 broken.append(str(error))
                 continue
             except GainfinderError as error:
                 return error
             positions.append(index)
-            rows.append(self.transform(index, image))
+            rows.append(row)
         inputs = torch.stack(rows) if rows else None
         return LoadedBatch(positions=torch.tensor(positions, dtype=torch.int64), inputs=inputs, broken=tuple(broken))
+
+    def _row(self, index: int) -> Tensor:
+        image = self.images.read(index)
+        try:
+            return self.transform(index, image)
+        except (OverflowError, ValueError) as error:  # what Pillow raises at sizes that it cannot make
+            raise BrokenImage(
+                self.images.where(index), f"{image.width}×{image.height} pixels cannot be resized: {error}"
+            ) from error
 
 
 def _plan(

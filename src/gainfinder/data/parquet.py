@@ -153,13 +153,23 @@ def _ids(table: Any, path: Path, prefix: str) -> list[str]:
 def _class_names(schema: Any) -> tuple[str, ...] | None:
     metadata = schema.metadata or {}
     if b"huggingface" in metadata:
-        info = json.loads(metadata[b"huggingface"]).get("info") or {}
-        label = (info.get("features") or {}).get("label")
+        label = _dig(metadata[b"huggingface"], "info", "features", "label")
         if isinstance(label, dict) and label.get("names"):  # a list of labels has a list here
             return tuple(label["names"])
     if b"classes" in metadata:
-        return tuple(metadata[b"classes"].decode().split(","))
+        return tuple(metadata[b"classes"].decode(errors="replace").split(","))
     return None
+
+
+def _dig(document: bytes, *keys: str) -> Any:
+    """A value within a JSON document; None where there is none, or the document is damaged."""
+    try:
+        value = json.loads(document)
+    except ValueError:
+        return None
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _all_labels(read: Sequence[_File], root: Path) -> tuple[list[int] | None, tuple[str, ...] | None]:

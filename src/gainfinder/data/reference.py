@@ -45,7 +45,7 @@ def parse_data_ref(text: str) -> DataRef:
     match = _PART.search(text)
     part = None if match is None else _parse_part(match["k"], match["n"], text)
     base, query = split_query(text if match is None else text[: match.start()])
-    if not base:
+    if not base.strip():
         raise BadReference(f"data reference {text!r} names nothing: expected BASE, BASE?key=value or BASE#k/n")
     return DataRef(base=base, query=query, part=part)
 

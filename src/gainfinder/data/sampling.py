@@ -115,6 +115,11 @@ def holdout(images: Images, share: float = 0.1, *, by_id_alone: bool = False) ->
     """
     if not 0 < share < 1:
         raise SettingsError(f"holdout share {share} is out of range: expected a share between 0 and 1, such as 0.1")
+    if not round(share * len(images)):
+        raise DataError(
+            f"{images.reference}: {share:g} of {len(images)} image(s), to be set apart for measuring, rounds to none; "
+            "give more images, or others to measure on (--val)"
+        )
     held_out = stratified(images, share=share, salt="holdout", by_id_alone=by_id_alone)
     rest = np.setdiff1d(np.arange(len(images)), held_out)
     if not len(rest):

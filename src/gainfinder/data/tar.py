@@ -150,7 +150,8 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
 
     Raises:
         DataError: compressed, cut off, damaged, or no archive. `tarfile` takes a damaged header after the first member
-            for the end of the archive, so what follows the last member is looked at.
+            for the end of the archive, and also the end of a file that is cut off between two members, so what follows
+            the last one is looked at.
     """
     _refuse_compressed(archive)
     try:
@@ -162,11 +163,14 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
             end = tar.offset
         with archive.open("rb") as file:
             file.seek(end)
-            damaged = file.read(tarfile.BLOCKSIZE).strip(b"\0")
+            end_mark = file.read(tarfile.BLOCKSIZE)
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{archive}: not a tar archive, or cut off ({error}); copy or pack it again") from error
-    if damaged:
-        raise DataError(f"{archive}: damaged or cut off at byte {end}, where a header was expected; pack it again")
+    if end_mark != bytes(tarfile.BLOCKSIZE):
+        raise DataError(
+            f"{archive}: damaged or cut off at byte {end}, where a header or the end mark was expected; "
+            "copy or pack it again"
+        )
 
 
 def _refuse_compressed(archive: Path) -> None:

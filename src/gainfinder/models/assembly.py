@@ -67,7 +67,7 @@ def read_classes(query: Query, *, reference: str) -> tuple[str, ...] | None:
     if text is None:
         return None
     if text.startswith("@"):
-        path = Path(text[1:])
+        path = Path(text[1:]).expanduser()
         if not path.is_file():
             raise BadReference(f"classes file {text[1:]!r} in {reference!r} does not exist{near_siblings(path)}")
         try:

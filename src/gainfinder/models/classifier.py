@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import ModelError, SettingsError
+from .library_calls import first_line
 from .preprocessing import Preprocessing
 
 SaveFunction = Callable[["Classifier", Path], str | None]
@@ -45,9 +46,30 @@ class Classifier:
         Args:
             x: float, as `evaluation_transform` or `prepare` gives it.
             module: called in place of `self.module` (the same weights wrapped for several processes, say).
+
+        Raises:
+            ModelError: the module fails, or does not return a row of logits an image.
+            SettingsError: the device's memory does not suffice.
         """
-        output: Any = (self.module if module is None else module)(x)
-        logits: Tensor = getattr(output, "logits", output)
+        called = self.module if module is None else module
+        try:
+            output: Any = called(x)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(len(x), error) from error
+        except Exception as error:
+            mode = "training" if called.training else "evaluation"
+            raise ModelError(
+                f"{self.reference}: the model fails on {len(x)} image(s) of size {tuple(x.shape[1:])} in {mode} mode: "
+                f"{first_line(error)}"
+            ) from error
+        logits: Any = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            mode = "training" if called.training else "evaluation"
+            raise ModelError(
+                f"{self.reference}: expected logits of shape ({len(x)}, classes) for {len(x)} images in {mode} mode, "
+                f"got {got}"
+            )
         if self.class_order is None:
             return logits
         return logits[:, torch.tensor(self.class_order, device=logits.device)]
@@ -70,6 +92,13 @@ class Classifier:
         return digest.hexdigest()
 
 
+def out_of_memory(images: int, error: torch.OutOfMemoryError) -> SettingsError:
+    """What to say when a batch does not fit on the device."""
+    return SettingsError(
+        f"the device's memory does not suffice for {images} image(s) at once: lower --batch-size ({first_line(error)})"
+    )
+
+
 def probe_num_classes(module: nn.Module, preprocessing: Preprocessing, *, reference: str) -> int:
     """Number of logits of a module, from one forward pass of a blank image in evaluation mode.
 
@@ -80,15 +109,14 @@ def probe_num_classes(module: nn.Module, preprocessing: Preprocessing, *, refere
     module.eval()
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
-    blank = torch.zeros(1, *preprocessing.input_size, device=device)
     try:
+        blank = torch.zeros(1, *preprocessing.input_size, device=device)
         # not inference_mode: what a module caches or makes in its first pass has to serve training later
         with torch.no_grad():
             output: Any = module(blank)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {reason}; "
+            f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {first_line(error)}; "
             f"is its input size right? It can be given as ?size="
         ) from error
     finally:

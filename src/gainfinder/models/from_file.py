@@ -34,7 +34,7 @@ def load(ref: ModelRef) -> Classifier:
             the input size is known from nowhere.
     """
     reference = str(ref)
-    module = _call_factory(Path(ref.name), str(ref.factory), reference)
+    module = _call_factory(Path(ref.name).expanduser(), str(ref.factory), reference)
     if ref.weights is not None:
         load_into(module, load_weights(ref.weights), reference=reference)
     return assemble(

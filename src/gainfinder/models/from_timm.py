@@ -110,10 +110,12 @@ def _preprocessing(module: nn.Module, reference: str) -> Preprocessing:
 
 
 def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
-    needs_hub = not ref.name.startswith("local-dir:")
+    source, name = parse_model_name(ref.name)
+    needs_hub = source != "local-dir"
+    name = ref.name if needs_hub else f"local-dir:{Path(name).expanduser()}"
     with quiet(*_LOGGERS), hub_or_cache(needed=needs_hub) as reachable:
         try:
-            module: nn.Module = timm.create_model(ref.name, pretrained=True, **arguments)
+            module: nn.Module = timm.create_model(name, pretrained=True, **arguments)
         except Exception as error:
             raise ModelError(f"{ref}: timm cannot load this model: {hub_reason(error, reachable=reachable)}") from error
     return module
@@ -126,7 +128,7 @@ def _check_name(ref: ModelRef) -> bool:
     except ValueError as error:
         raise BadReference(f"{str(ref)!r} cannot be read by timm: {error}") from error
     if source == "local-dir":
-        _check_folder(Path(name), str(ref))
+        _check_folder(Path(name).expanduser(), str(ref))
     if source is not None:
         return False
     architecture, tag = split_model_name_tag(name)

@@ -39,10 +39,10 @@ def load(ref: ModelRef) -> Classifier:
             evaluation transform cannot do.
     """
     reference = str(ref)
-    folder = Path(ref.name)
+    folder = Path(ref.name).expanduser()
     if not folder.is_dir() and (folder.is_absolute() or ref.name.startswith(".") or ref.name.count("/") > 1):
         raise ModelError(f"{reference}: the folder {ref.name!r} does not exist{near_siblings(folder)}")
-    name, _, revision = (ref.name, "", "") if folder.is_dir() else ref.name.partition("@")
+    name, _, revision = (str(folder), "", "") if folder.is_dir() else ref.name.partition("@")
     with _quiet_transformers(reference), hub_or_cache(needed=not folder.is_dir()) as reachable:
         module = _load_module(name, revision or None, reference, reachable)
         processor = load_processor(name, revision or None)

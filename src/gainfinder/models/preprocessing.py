@@ -58,8 +58,10 @@ class Preprocessing:
             raise ModelError(
                 f"mean {self.mean} and std {self.std} do not fit {channels} input channel(s): give one value a channel"
             )
-        if any(not value > 0 for value in self.std):
+        if any(not 0 < value < math.inf for value in self.std):
             raise ModelError(f"std {self.std} cannot be used: expected positive values")
+        if not all(map(math.isfinite, self.mean)):
+            raise ModelError(f"mean {self.mean} cannot be used: expected finite values")
         if self.interpolation not in INTERPOLATIONS:
             raise ModelError(
                 f"interpolation {self.interpolation!r} is unknown{near(self.interpolation, INTERPOLATIONS)}; "

@@ -21,7 +21,7 @@ PICKLES = (".pt", ".pth", ".pt.tar", ".pth.tar", ".bin", ".ckpt")
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema_model", "ema")
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights", "shadow")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-_REFUSED = re.compile(r"Unsupported (?:global|class|operand).*?(?:GLOBAL )?(?P<what>[\w.]+\.\w+)")
+_REFUSED = re.compile(r"[Uu]nsupported (?:global|GLOBAL|class|operand).*?(?:GLOBAL )?(?P<what>[\w.]+\.\w+)")
 _SHOWN = 3
 
 
@@ -39,7 +39,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         ModelError: the file is missing, has another format, is damaged, holds objects that only unsafe loading
             accepts, or holds no weights.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if not file.is_file():
         problem = "is a folder, expected a file" if file.is_dir() else "does not exist" + near_siblings(file)
         raise ModelError(f"weights file {str(path)!r} {problem}")
@@ -129,7 +129,11 @@ def _read_pickle(file: Path) -> Any:
     except Exception as error:
         refused = _REFUSED.search(str(error))
         if refused is None and "TorchScript" not in str(error):
-            raise ModelError(f"{str(file)!r} is no PyTorch checkpoint or is damaged: {first_line(error)}") from error
+            # torch's own text advises unsafe loading, whatever the file holds
+            reason = type(error).__name__ if "weights_only" in str(error) else first_line(error)
+            raise ModelError(
+                f"{str(file)!r} is no PyTorch checkpoint or is damaged: {reason}; fetch or save it again"
+            ) from error
         what = refused["what"] if refused is not None else "a TorchScript program"
         raise ModelError(
             f"{str(file)!r} holds {what} beside its tensors, which safe loading refuses: where you trust it, save its "
