@@ -17,7 +17,7 @@ from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
 from .devices import check_batch_norm, default_workers, has_batch_norm, make_accelerator, resolve_device
-from .errors import DataError, SettingsError
+from .errors import DataError, ModelError, SettingsError
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
 from .settings import Resolved, TransferSettings, resolve_settings
@@ -180,7 +180,10 @@ def _check_trainable(student: Classifier, settings: Resolved, images: int, accel
             "expected at least one image a process"
         )
     if not any(parameter.requires_grad for parameter in student.module.parameters()):
-        raise SettingsError(f"{student.reference} has no parameter that can be trained (requires_grad is off for all)")
+        raise ModelError(
+            f"{student.reference}: the student has no weight that can be trained: all are frozen (requires_grad is "
+            "False), or it has none"
+        )
     check_batch_norm(student.module, accelerator)
     smallest = images // -(-images // settings.batch_size)
     if has_batch_norm(student.module) and smallest < 2 * processes:

@@ -163,9 +163,3 @@ def test_batch_norm_with_batches_of_one_image_is_refused(zoo: dict[str, str], ru
     with pytest.raises(SettingsError, match="batch-norm layers, which need two images or more"):
         gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=run_folder, **{**SHORT, "batch_size": 1})
     assert not run_folder.exists()
-
-
-def test_a_frozen_student_is_refused(zoo: dict[str, str]) -> None:
-    frozen = module(zoo, "vit").requires_grad_(False)
-    with pytest.raises(SettingsError, match="no parameter that can be trained"):
-        gainfinder.transfer(frozen, zoo["resnet"], "digits#2/4", **SHORT)
