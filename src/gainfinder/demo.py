@@ -5,6 +5,8 @@ The digits are cut into three disjoint parts by their ids: the zoo is trained on
 second without labels, and everything is measured on the third.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -126,6 +128,23 @@ def run_demo(folder: Path, *, watcher: Watcher | None = None, seed: int = 0) -> 
     """
     watcher = watcher or Watcher()
     _claim(folder)
+    with _one_thread():
+        return _run(folder, watcher, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Models as small as these gain next to nothing from a second thread, and on a busy machine lose tenfold by it:
+    # threads spin while they wait for each other.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(folder: Path, watcher: Watcher, seed: int) -> Demo:
     references = train_zoo(folder / "zoo", watcher=watcher, seed=seed)
 
     def on_model(name: str, images: int) -> Any:

@@ -45,8 +45,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "no" if name == "fp32" else name
 
 
-def default_workers() -> int:
-    """Worker processes for decoding: one fewer than this process's share of the CPU cores, at most 8."""
+def default_workers(device: torch.device) -> int:
+    """Worker processes for decoding: none where the models compute on the CPU and have use for every core; beside a
+    GPU one fewer than this process's share of the cores, at most 8.
+    """
+    if device.type == "cpu":
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     fellows = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return max(0, min(8, cores // fellows - 1))

@@ -83,7 +83,7 @@ def scan(
         data: a data reference, `Images`, or a data set that yields (image, label).
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
-        workers: processes that decode images; by default one fewer than the cores, at most 8.
+        workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
         on_model: called with each model's reference and the number of images, returns a callback for images done.
 
@@ -108,7 +108,7 @@ def scan(
             images,
             device=where,
             batch_size=batch_size,
-            workers=default_workers() if workers is None else workers,
+            workers=default_workers(where) if workers is None else workers,
             max_broken=max_broken,
             on_images=None if on_model is None else on_model(classifier.reference, len(images)),
         )

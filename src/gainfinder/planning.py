@@ -100,7 +100,7 @@ def plan_transfer(
     """
     if len(teachers) != 1:
         raise SettingsError(f"expected one teacher, got {len(teachers)}; run one transfer after another for several")
-    resolve_device(settings.device)
+    device = resolve_device(settings.device)
     train_images, val_images = _split(load_images(data, labels=settings.labels == "use"), data, val)
     models = _aligned_models([load_own(model) for model in (student, *teachers)], (val_images, train_images))
     train_images = align_images(train_images, models[0])
@@ -125,7 +125,7 @@ def plan_transfer(
         settings=resolved,
         spec=replace(spec, augment=resolved.augment),
         accelerator=accelerator,
-        workers=default_workers() if settings.workers is None else settings.workers,
+        workers=default_workers(device) if settings.workers is None else settings.workers,
         asked=settings,
         held_out=val is None,
     )

@@ -134,7 +134,7 @@ def predict(
         labels: False reads none, so that they need not fit the model's classes.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
-        workers: processes that decode images; by default one fewer than the cores, at most 8.
+        workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable; they have no row.
         on_images: called with the number of images done since the last call.
 
@@ -146,12 +146,13 @@ def predict(
     """
     classifier = load_own(model)
     images = align_images(load_images(data, labels=labels), classifier)
+    where = resolve_device(device)
     return predict_images(
         classifier,
         images,
-        device=resolve_device(device),
+        device=where,
         batch_size=batch_size,
-        workers=default_workers() if workers is None else workers,
+        workers=default_workers(where) if workers is None else workers,
         max_broken=max_broken,
         on_images=on_images,
     )

@@ -42,7 +42,7 @@ class TransferSettings:
         max_broken: largest share of images that may be undecodable (0.01).
         precision: of training; `auto` is mixed precision where the device has it. Measuring is always in float32.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        workers: processes that decode images; they change no result.
+        workers: processes that decode images (none on a CPU, else up to 8); they change no result.
         checkpoint_every: steps between checkpoints within an epoch; None for one after each epoch only. It changes
             no result.
     """

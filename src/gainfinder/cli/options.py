@@ -7,7 +7,7 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Workers = Annotated[
-    int | None, typer.Option(help="Processes that decode images; default: one fewer than the cores, at most 8.")
+    int | None, typer.Option(help="Processes that decode images; default: none on a CPU, else up to 8.")
 ]
 MaxBroken = Annotated[
     float, typer.Option(help="Largest share of images that may be undecodable; they are skipped and counted.")
