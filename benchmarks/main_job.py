@@ -12,7 +12,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +21,7 @@ KEPT = (
     "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
     "knowledge_loss", "positive_flips", "negative_flips", "transfer_rate", "teacher_share",
 )  # fmt: skip
-COLUMNS = ("student", "teacher", "method", "seed", "lr", *KEPT, "seconds")
+COLUMNS = ("student", "teacher", "method", "seed", "lr", *KEPT)
 
 
 def main() -> None:
@@ -56,20 +55,10 @@ def transfer(args: argparse.Namespace, student: str, method: str, seed: int) -> 
             "--val", f"{args.images}/test.parquet", "--method", method, "--seed", str(seed), *SETTINGS,
             "--out", str(out), "--json",
         ]  # fmt: skip
-        began = time.monotonic()
         account = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         lr = json.loads((out / "config.json").read_text())["settings"]["lr"]
     kept = {key: account[key] for key in KEPT}
-    seconds = round(time.monotonic() - began, 1)
-    return {
-        "student": student,
-        "teacher": teacher,
-        "method": method,
-        "seed": seed,
-        "lr": lr,
-        **kept,
-        "seconds": seconds,
-    }
+    return {"student": student, "teacher": teacher, "method": method, "seed": seed, "lr": lr, **kept}
 
 
 def append(path: Path, row: dict[str, object]) -> None:

@@ -16,6 +16,7 @@ ORDER = (
     "partition",
     "objectives",
     "files",
+    "library_calls",
     "models",
     "data",
     "classes",

@@ -191,8 +191,9 @@ def _train(
         on_images=watcher.advance,
     )
     # A run that was killed after its last epoch comes here without having measured.
-    after = latest or _measure_learner(plan, learner, snapshot, "measuring the student", watcher)
-    return snapshot, after, progress, resumed
+    if latest is None:
+        latest = _measure_learner(plan, learner, snapshot, "measuring the student", watcher)
+    return snapshot, latest, progress, resumed
 
 
 def _measure_learner(plan: Plan, learner: Learner, snapshot: Classifier, stage: str, watcher: Watcher) -> Predictions:

@@ -13,8 +13,9 @@ from huggingface_hub import constants
 from PIL import Image
 from torch import nn
 
+from gainfinder import library_calls
 from gainfinder.errors import BadReference, ModelError
-from gainfinder.models import classifier_from_module, library_calls, load_model
+from gainfinder.models import classifier_from_module, load_model
 from gainfinder.models.imagenet import imagenet_wnids
 
 VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}

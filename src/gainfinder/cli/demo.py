@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,11 +46,12 @@ def demo(
 
 
 def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
-    from .tables import print_lines, print_table, scan_tables
+    from .tables import print_lines, print_table, scan_tables, short_names
 
-    scan_tables(_short(done.scan.to_dict()))
+    scan_tables(done.scan.to_dict())
+    name = short_names(done.zoo)
     first = next(iter(done.transfers.values())).account
-    teacher, student = Path(first["teachers"][0]).stem, Path(first["student"]).stem
+    teacher, student = name[first["teachers"][0]], name[first["student"]]
     rows = []
     for method, result in done.transfers.items():
         a = result.account
@@ -75,16 +76,6 @@ def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
         f"{figure.parent / 'kl-dp-u' / 'student'}: the student that learned where its teacher was the surer",
         f"done in {seconds:.0f} s",
     )
-
-
-def _short(document: dict[str, Any]) -> dict[str, Any]:
-    """The scan with the models' short names."""
-    models = [{**model, "model": Path(model["model"]).stem} for model in document["models"]]
-    pairs = [
-        {**pair, "student": Path(pair["student"]).stem, "teacher": Path(pair["teacher"]).stem}
-        for pair in document["pairs"]
-    ]
-    return {**document, "models": models, "pairs": pairs}
 
 
 def _draw(done: "Demo", path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 SHOWN_BROKEN = 10
@@ -21,7 +21,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """A table on stdout; the first column left, the others right."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        justify: JustifyMethod = "left" if number == 0 or column == "reference" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 160)
@@ -45,13 +46,29 @@ def show_broken(broken: Sequence[str]) -> None:
     sys.stderr.write("\n  ".join(lines) + "\n")
 
 
+def short_names(references: Sequence[str]) -> dict[str, str]:
+    """A short name for each model reference; the reference itself where a short one would fit two.
+
+    >>> short_names(["file:nets.py:small@small.pt", "local-dir:zoo/vit"])
+    {'file:nets.py:small@small.pt': 'small', 'local-dir:zoo/vit': 'vit'}
+    >>> short_names(["local-dir:a/vit", "local-dir:b/vit"])["local-dir:a/vit"]
+    'local-dir:a/vit'
+    """
+    names = [_short_name(reference) for reference in references]
+    return {
+        reference: name if names.count(name) == 1 else reference
+        for reference, name in zip(references, names, strict=True)
+    }
+
+
 def scan_tables(document: Mapping[str, Any]) -> None:
     """A scan for people: models by accuracy, then pairs by positive flips."""
     models = sorted(document["models"], key=lambda model: -model["accuracy"])
+    name = short_names([model["model"] for model in models])
     print_table(
         f"Accuracy on {document['samples']:,} images",
-        ("model", "accuracy"),
-        [(model["model"], f"{model['accuracy']:.4f}") for model in models],
+        ("model", "accuracy", "reference"),
+        [(name[model["model"]], f"{model['accuracy']:.4f}", model["model"]) for model in models],
     )
     pairs = sorted(document["pairs"], key=lambda pair: -pair["positive_flips"])
     print_table(
@@ -59,7 +76,7 @@ def scan_tables(document: Mapping[str, Any]) -> None:
         ("student ← teacher", "Δacc pp", "positive", "negative", "entropy nats"),
         [
             (
-                f"{pair['student']} ← {pair['teacher']}",
+                f"{name[pair['student']]} ← {name[pair['teacher']]}",
                 f"{pair['delta_acc_pp']:+.2f}",
                 f"{pair['positive_flips']:.4f}",
                 f"{pair['negative_flips']:.4f}",
@@ -68,6 +85,15 @@ def scan_tables(document: Mapping[str, Any]) -> None:
             for pair in pairs
         ],
     )
+
+
+def _short_name(reference: str) -> str:
+    base = reference.split("?", maxsplit=1)[0]
+    if base.startswith("file:"):
+        return base.split("@")[0].rpartition(":")[2]
+    if base.startswith("torchvision:"):
+        return base.removeprefix("torchvision:").split("/")[0]
+    return base.rpartition(":")[2].rstrip("/").rpartition("/")[2]
 
 
 def transfer_table(account: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from timm.data import create_dataset
 
 from ..errors import BadReference, DataError, MissingExtra
+from ..library_calls import first_line, hub_or_cache, hub_reason, quiet
 from ..references import check_keys, near
 from .dataset import DatasetReader, dataset_class_names, dataset_labels
 from .images import Images, decode
@@ -103,7 +104,7 @@ def open_torch(ref: DataRef, *, labels: bool) -> Images:
         dataset = create_dataset(f"torch/{name}", root=root, split=split, download=download)
     except Exception as error:  # torchvision and the assertions of timm raise many kinds
         hint = "" if download else "; check root, or add download=1 to fetch it where torchvision can"
-        raise DataError(f"{reference}: torchvision cannot open it: {_first_line(error)}{hint}") from error
+        raise DataError(f"{reference}: torchvision cannot open it: {first_line(error)}{hint}") from error
     found = dataset_labels(dataset, name=reference) if labels else None
     return Images.build(
         reference=reference,
@@ -131,10 +132,12 @@ def _load_hfds(name: str, *, split: str, root: str | None, reference: str) -> An
         import datasets  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("datasets", "hfds", reference) from error
-    try:
-        return datasets.load_dataset(name, split=split, cache_dir=root)
-    except Exception as error:  # the package raises many kinds, for a wrong name or split and without network
-        raise DataError(f"{reference}: datasets cannot load it: {_first_line(error)}; check name and split") from error
+    with quiet("datasets", "huggingface_hub", "httpx"), hub_or_cache(needed=not Path(name).exists()) as reachable:
+        try:
+            return datasets.load_dataset(name, split=split, cache_dir=root)
+        except Exception as error:  # the package raises many kinds, for a wrong name or split and without network
+            reason = hub_reason(error, reachable=reachable)
+            raise DataError(f"{reference}: datasets cannot load it: {reason}; check name and split") from error
 
 
 def _undecoded(dataset: Any, image_key: str, reference: str) -> Any:
@@ -182,7 +185,3 @@ def _check_torch_split(name: str, split: str, root: str, reference: str) -> None
             raise DataError(
                 f"{reference}: {root} has no folder {split!r}; for a folder without splits give {root} itself"
             )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from ..errors import BadReference, ModelError
+from ..library_calls import near_siblings
 from ..references import Query
 from .classifier import Classifier, SaveFunction, probe_num_classes
-from .library_calls import near_siblings
 from .preprocessing import Preprocessing
 from .weights import check_finite
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, SettingsError
-from .library_calls import first_line
+from ..library_calls import first_line
 from .preprocessing import Preprocessing
 
 SaveFunction = Callable[["Classifier", Path], str | None]

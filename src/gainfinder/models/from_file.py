@@ -13,10 +13,10 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
+from ..library_calls import first_line, near_siblings
 from ..references import near
 from .assembly import assemble, config_of, names_of_config, preprocessing_of
 from .classifier import Classifier
-from .library_calls import first_line, near_siblings
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
 

@@ -11,11 +11,11 @@ from timm.models import parse_model_name, save_for_hf, split_model_name_tag
 from torch import nn
 
 from ..errors import BadReference, ModelError
+from ..library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
 from ..references import near
 from .assembly import assemble, config_of, names_in_module_order, names_of_config
 from .classifier import Classifier
 from .imagenet import imagenet_wnids
-from .library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import PICKLES

@@ -10,11 +10,11 @@ import torchvision
 from torch import Tensor, nn
 
 from ..errors import BadReference, ModelError
+from ..library_calls import first_line, quiet
 from ..references import near
 from .assembly import assemble
 from .classifier import Classifier
 from .imagenet import as_wnids
-from .library_calls import first_line, quiet
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights

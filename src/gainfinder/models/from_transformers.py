@@ -12,12 +12,12 @@ from PIL import Image
 from torch import nn
 
 from ..errors import GainfinderError, MissingExtra, ModelError
+from ..library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
 from ..references import Query
 from .assembly import assemble, names_in_module_order, query_of, with_query_over
 from .classifier import Classifier
 from .from_torchvision import crop_share
 from .imagenet import as_wnids
-from .library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 

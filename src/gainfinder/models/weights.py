@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .library_calls import first_line, near_siblings, quiet
+from ..library_calls import first_line, near_siblings, quiet
 
 PICKLES = (".pt", ".pth", ".pt.tar", ".pth.tar", ".bin", ".ckpt")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import constants, get_session
 
-from ..references import near
+from .references import near
 
 _CONNECT_S = 4.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
