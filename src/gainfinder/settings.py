@@ -40,7 +40,8 @@ class TransferSettings:
         limit: use a stratified so-many of the transfer images.
         subset: use a stratified share of them.
         max_broken: largest share of images that may be undecodable (0.01).
-        precision: of training; `auto` is mixed precision where the device has it. Measuring is always in float32.
+        precision: of training; `auto` is mixed precision where the device has it. Measuring is always in float32
+            (with torch's own setting for TF32 on GPUs).
         device: `auto`, `cpu`, `cuda` or `mps`.
         workers: processes that decode images (none on a CPU, else up to 8); they change no result.
         checkpoint_every: steps between checkpoints within an epoch; None for one after each epoch only. It changes
