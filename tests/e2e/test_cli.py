@@ -112,6 +112,20 @@ def test_mistakes_are_one_line_and_exit_2(
     assert not run_folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["transfer", "--techer", "x"], 2, "gainfinder: No such option: --techer"),
+        (["scan", "--model", "x"], 2, "gainfinder: Missing option '--data'"),
+        (["scan", "--model", "x", "--model", "y", "--data", "/no/such"], 2, "gainfinder: /no/such does not exist"),
+    ],
+)
+def test_mistakes_in_options_are_one_line_too(arguments: list[str], code: int, message: str) -> None:
+    done = subprocess.run([*LAUNCH, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code and done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1 and done.stdout == ""
+
+
 def digit_folder(folder: Path, *, broken: int) -> Path:
     """Class folders of a hundred digits, some of them cut short."""
     images = gainfinder.load_images("digits").select(range(100))

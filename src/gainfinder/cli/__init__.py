@@ -3,6 +3,8 @@
 Exit codes: 0 done; 1 an unexpected failure; 2 a mistake in what was asked for; 130 stopped by Ctrl-C.
 """
 
+import sys
+
 import typer
 
 from .demo import demo
@@ -34,5 +36,17 @@ for command in (demo, scan, predict, transfer):
 
 
 def main() -> None:
-    """Entry point of the `gainfinder` command."""
-    app()
+    """Entry point of the `gainfinder` command: mistakes in options are one line, as all mistakes are."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        # Which package's UsageError it is depends on Typer's version; all of them can format their message.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            sys.exit(0)
+        known = getattr(getattr(error, "ctx", None), "command_path", "gainfinder")
+        typer.echo(f"gainfinder: {' '.join(error.format_message().split())} (see {known} --help)", err=True)
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code)
