@@ -29,7 +29,7 @@ METHODS = ("kl-dp-u", "kl")
 EPOCHS = 10
 LR = 1e-2
 """A rate for tiny models; the default rule is made for pretrained ones."""
-MARKER = "gainfinder-demo"
+MARKER = ".gainfinder-demo"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ _log = logging.getLogger("gainfinder")
 
 HOLDOUT_SHARE = 0.1
 """Share of the data set apart for measuring where no other images are given for it."""
+FEW_IMAGES = 200
+"""Fewer to measure on than these are worth a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,8 @@ def _split(train_images: Images, data: ImageSource, val: ImageSource | None) -> 
         _note_overlap(train_images, val_images)
         return train_images, val_images
     rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
+    if len(held) < FEW_IMAGES:
+        _log.warning("measured on %d images only, one is %.1f pp: give --val for more", len(held), 100 / len(held))
     if train_images.labels is not None:
         return rest, held
     try:

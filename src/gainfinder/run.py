@@ -85,7 +85,8 @@ def transfer(
     Args:
         student: reference, classifier or module that is to learn.
         teacher: reference, classifier or module that is to teach.
-        data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label).
+        data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label), each
+            image a PIL image, uint8, or float in [0, 1]; not normalised, for each model normalises for itself.
         val: images to measure on, in full; by default a tenth of `data` is set apart.
         out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
             one returns its result. None: nothing is kept on disk.

@@ -73,7 +73,7 @@ def test_a_torchvision_module() -> None:
 @pytest.mark.parametrize(
     ("module", "settings", "kind", "message"),
     [
-        (Net(), {}, ModelError, r"^Net: the model does not say its input size: give size=EDGE"),
+        (Net(), {}, ModelError, r"^Net: the model does not say its input size: use load_model\(module, size=EDGE\)"),
         (Net(), {"size": 2}, ModelError, r"fails on one blank image of size \(3, 2, 2\)"),
         (nn.Conv2d(3, 4, 3), {"size": 8}, ModelError, r"expected logits of shape \(1, classes\) for one image, got"),
         (Net(), {"size": 8, "class_names": ["a"]}, BadReference, "1 class names were given, but 'Net' has 2 logits"),

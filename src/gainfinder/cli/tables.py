@@ -113,8 +113,8 @@ def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("transfer delta (95 % interval)", f"{account['transfer_delta_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})"),
         ("knowledge gained / lost", f"{account['knowledge_gain']:.2%} / {account['knowledge_loss']:.2%} of all images"),
         ("teacher right, student wrong before", f"{account['positive_flips']:.2%} of all images"),
+        ("  of these, now right", _percent(account["transfer_rate"])),
         ("teacher wrong, student right before", f"{account['negative_flips']:.2%} of all images"),
-        ("of the former, now right", _percent(account["transfer_rate"])),
         ("training samples taught by the teacher", _percent(account["teacher_share"])),
     ]
 

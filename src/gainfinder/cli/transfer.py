@@ -82,6 +82,11 @@ def transfer(
         print_json(result.account)
         return
     transfer_table(result.account)
+    interval = result.account["transfer_delta_ci_pp"]
+    if interval is not None and interval[0] <= 0:
+        print_lines(
+            "The student is not measurably better than before (the interval holds zero or less): keep the old one."
+        )
     print_lines(f"{out / 'student'}: the student", f"{out / 'result.json'}: the account")
     if result.account["student_reference"]:
         print_lines(f"load it again as {result.account['student_reference']}")
@@ -100,8 +105,7 @@ def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"config": plan.config, "estimate": cost.to_dict()})
         return
-    for section, values in plan.config.items():
-        print_lines(f"{section}: {_inline(values)}")
+    print_lines(*_plan_lines(plan))
     print_lines(
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",
         f"memory: about {cost.memory_mb:,.0f} MB on {plan.accelerator.device.type}",
@@ -109,9 +113,34 @@ def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
     )
 
 
-def _inline(values: Any) -> str:
-    if isinstance(values, dict):
-        return ", ".join(f"{key} {_inline(value)}" for key, value in values.items())
-    if isinstance(values, list):
-        return "; ".join(_inline(value) for value in values)
-    return "–" if values is None else str(values)
+def _plan_lines(plan: Any) -> list[str]:
+    """A resolved run in a few lines; `--json` has all of it."""
+    settings, asked, config = plan.settings, plan.asked, plan.config
+    steps = -(-len(plan.train_images) // settings.batch_size)
+    rule = "" if asked.lr is not None else ", by rule" if asked.preset is None else f", by preset {asked.preset}"
+    own = "" if asked.augment is not None else ", by rule"
+    held_out = ", set apart from the data" if plan.held_out else ""
+    lines = [
+        f"{role}: {model.reference} ({model.num_classes} classes, input {_by(model.preprocessing.view_size)})"
+        for role, model in [("student", plan.student), *(("teacher", teacher) for teacher in plan.teachers)]
+    ]
+    return [
+        *lines,
+        f"learns from: {plan.train_images.reference}, {_images(plan.train_images)}",
+        f"measured on: {plan.val_images.reference}, {_images(plan.val_images)}{held_out}",
+        f"method: {settings.method.name}, {settings.method.summary}",
+        f"steps: {settings.epochs} epochs of {steps}, at most {settings.batch_size} images each",
+        f"learning rate: {settings.lr:g}{rule}; temperature {settings.temperature:g}, momentum {settings.momentum:g}, "
+        f"weight decay {settings.weight_decay:g}, seed {settings.seed}",
+        f"views: {_by(plan.spec.size)}, augmentation {settings.augment}{own}",
+        f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
+        f"{plan.accelerator.num_processes} process(es), {plan.workers} worker(s)",
+    ]
+
+
+def _images(images: Any) -> str:
+    return f"{len(images):,} images, " + ("labelled" if images.labels is not None else "no labels read")
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -99,7 +99,10 @@ def _read(
     """Preprocessing, class names and save function of whichever library the module is of."""
     if _is_of_transformers(module):
         return _read_transformers(module, query, reference)
-    advice = "give size=EDGE (and mean=, std= unless ImageNet's), or the module a pretrained_cfg in timm's form"
+    advice = (
+        "use load_model(module, size=EDGE), with mean= and std= unless ImageNet's, or give the module a "
+        "pretrained_cfg in timm's form"
+    )
     preprocessing = preprocessing_of(module, query, reference=reference, advice=advice)
     if config_of(module) is None:
         return preprocessing, None, _save_weights
@@ -133,7 +136,7 @@ def _of_transformers_config(module: Any, query: Query, reference: str) -> Prepro
     """The size from the model's configuration, which tells nothing else."""
     size = getattr(module.config, "image_size", None)
     if size is None:
-        advice = "give size=EDGE (and mean=, std= unless ImageNet's)"
+        advice = "use load_model(module, size=EDGE), with mean= and std= unless ImageNet's"
         return preprocessing_of(module, query, reference=reference, advice=advice)
     edges = (size, size) if isinstance(size, int) else tuple(size)
     channels = getattr(module.config, "num_channels", 3)

@@ -126,7 +126,7 @@ def _check_name(ref: ModelRef) -> bool:
     try:
         source, name = parse_model_name(ref.name)
     except ValueError as error:
-        raise BadReference(f"{str(ref)!r} cannot be read by timm: {error}") from error
+        raise BadReference(_hint(ref.name) or f"{str(ref)!r} cannot be read by timm: {error}") from error
     if source == "local-dir":
         _check_folder(Path(name).expanduser(), str(ref))
     if source is not None:
@@ -138,6 +138,16 @@ def _check_name(ref: ModelRef) -> bool:
     if architecture in timm.list_models():
         _check_weights(architecture, tag)
     return True
+
+
+def _hint(name: str) -> str | None:
+    """What to write in place of a bare path."""
+    path = Path(name)
+    if path.is_dir():
+        return f"{name!r} is a folder: a model that timm saved is local-dir:{name}, one of transformers hf:{name}"
+    if path.is_file():
+        return f"{name!r} is a file; weights need their architecture: file:PATH.py:FACTORY@{name}"
+    return None
 
 
 def _check_weights(architecture: str, tag: str) -> None:
