@@ -116,7 +116,7 @@ def test_bad_references(reference: str, message: str) -> None:
 
 
 def test_torch_data_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"torchvision cannot open it: Dataset not found.*add download=1"):
+    with pytest.raises(DataError, match=r"torchvision cannot open it: RuntimeError: Dataset not found.*add download=1"):
         load_images(f"torch/cifar10?split=train&root={tmp_path}")
     with pytest.raises(
         DataError, match=f"{tmp_path} has no folder 'train'; for a folder without splits give {tmp_path}"
