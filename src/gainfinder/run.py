@@ -155,7 +155,7 @@ def _train_and_account(plan: Plan, folder: RunFolder, watcher: Watcher) -> Trans
 def _train(
     plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher
 ) -> tuple[Classifier, Predictions, Progress, int]:
-    """The trained student, its predictions, its progress, and how many epochs an earlier session had done."""
+    """The trained student, its predictions, its progress, and how many epochs it found done."""
     learner = make_learner(plan)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
@@ -223,7 +223,7 @@ def make_learner(plan: Plan) -> Learner:
 
 
 def _constant_predictions(plan: Plan, folder: RunFolder, model: Classifier, name: str, watcher: Watcher) -> Predictions:
-    """Predictions of a frozen model, made once a run: a resumed one reads what the first session wrote."""
+    """Predictions of a frozen model, made once a run: a resumed one reads what was written before."""
     path = folder.predictions / f"{name}.parquet"
     if path.exists():
         try:

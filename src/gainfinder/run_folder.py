@@ -22,7 +22,7 @@ from .files import remove_partials, write_json
 LOCK = ".lock"
 LOCK_WAIT_S = 10
 ENVIRONMENT = "environment"
-"""Key of the configuration that may differ between the sessions of one run."""
+"""Key of the configuration that may differ where a run is resumed."""
 
 
 class RunFolder:
@@ -67,7 +67,7 @@ class RunFolder:
         self._lock.release()
 
     def claim(self, config: Mapping[str, Any]) -> bool:
-        """Make this the folder of the run with that configuration, and clear away what a killed session left there.
+        """Make this the folder of the run with that configuration, and clear away what a killed process left there.
 
         Returns:
             Whether the folder held the run already (finished or not).
