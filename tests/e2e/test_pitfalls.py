@@ -163,3 +163,14 @@ def test_batch_norm_with_batches_of_one_image_is_refused(zoo: dict[str, str], ru
     with pytest.raises(SettingsError, match="batch-norm layers, which need two images or more"):
         gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=run_folder, **{**SHORT, "batch_size": 1})
     assert not run_folder.exists()
+
+
+def test_a_batch_norm_student_beside_a_larger_teacher_is_warned_of_blur(
+    zoo: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {**SHORT, "epochs": 1}
+    gainfinder.transfer(zoo["resnet"], f"{zoo['convnext']}?size=24", "digits#2/4", **asked)
+    assert "views are made at 24x24 for the teacher" in caplog.text
+    caplog.clear()
+    gainfinder.transfer(zoo["resnet"], zoo["convnext"], "digits#2/4", **asked)
+    assert "views are made at" not in caplog.text
