@@ -22,7 +22,7 @@ from .errors import RunFolderError
 from .models.preprocessing import Preprocessing, prepare
 from .pairs import Scan, scan
 from .run import TransferResult, Watcher, transfer
-from .views import ViewSpec, evaluation_crop
+from .views import evaluation_crop
 
 TRAIN, LEARN, MEASURE = "digits#1/3", "digits#2/3", "digits#3/3"
 METHODS = ("kl-dp-u", "kl")
@@ -189,7 +189,7 @@ def train_zoo(folder: Path, *, watcher: Watcher, seed: int) -> list[str]:
     norm = Preprocessing(
         input_size=(3, SIZE, SIZE), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", crop_pct=1.0
     )
-    crop = evaluation_crop(ViewSpec(preprocessing=norm, augment="none"))
+    crop = evaluation_crop(norm)
     x = prepare(torch.stack([crop(images.read(i)) for i in range(len(images))]), norm)
     y = torch.from_numpy(images.labels)
     references = []

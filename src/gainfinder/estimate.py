@@ -20,7 +20,7 @@ from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
 from .training import epoch_batches
-from .views import TrainingViews
+from .views import TrainingViews, Views
 
 STEPS = 8
 """Steps measured; the first, which warms up workers and kernels, does not count."""
@@ -92,9 +92,11 @@ def _step_s(plan: Plan) -> float:
         reading_s.append(time.perf_counter() - began)
         if batch.inputs is not None:
             began = time.perf_counter()
-            views = batch.inputs.to(plan.accelerator.device)
+            views = Views(packed=batch.inputs, sizes=plan.spec.sizes).to(plan.accelerator.device)
             labels = plan.train_images.labels
-            target = None if labels is None else torch.from_numpy(labels[batch.positions.numpy()]).to(views.device)
+            target = (
+                None if labels is None else torch.from_numpy(labels[batch.positions.numpy()]).to(views.packed.device)
+            )
             loss, _ = learner.step(views, target, total=len(views) * processes)
             float(loss)  # waits for the device
             learning_s.append(time.perf_counter() - began)

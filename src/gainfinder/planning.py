@@ -1,6 +1,5 @@
 """From what was asked for to a plan: everything loaded, checked and decided, nothing written."""
 
-import contextlib
 import functools
 import logging
 import platform
@@ -18,7 +17,7 @@ from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
 from .devices import check_batch_norm, default_workers, has_batch_norm, make_accelerator, resolve_device
-from .errors import BrokenImage, DataError, ModelError, SettingsError
+from .errors import DataError, ModelError, SettingsError
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
 from .settings import Resolved, TransferSettings, resolve_settings
@@ -83,7 +82,7 @@ class Plan:
                 "precision": self.accelerator.mixed_precision,
                 "device": self.accelerator.device.type,
             },
-            "views": {"size": self.spec.size, "augment": self.spec.augment},
+            "views": {"sizes": self.spec.sizes, "augment": self.spec.augment},
             "environment": _environment(self),
         }
 
@@ -115,10 +114,9 @@ def plan_transfer(
         settings,
         labelled=transfer_images.labels is not None,
         images=len(transfer_images),
-        view_size=spec.size,
+        view_size=spec.sizes[0],
         mirrorable=mirrorable,
     )
-    _note_blur(models[0], spec, transfer_images)
     accelerator = make_accelerator(settings.device, settings.precision)
     _check_trainable(models[0], resolved, len(transfer_images), accelerator)
     return Plan(
@@ -197,20 +195,6 @@ def _check_trainable(student: Classifier, settings: Resolved, images: int, accel
             f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
             f"batches of {smallest} image(s) from {images} images, --batch-size {settings.batch_size}; raise it"
         )
-
-
-def _note_blur(student: Classifier, spec: ViewSpec, images: Images) -> None:
-    """Warn where small images are enlarged for a teacher and shrunk again for the student: it would learn from blur."""
-    if not has_batch_norm(student.module) or student.preprocessing.view_size == spec.size:
-        return
-    with contextlib.suppress(BrokenImage):
-        if min(images.read(0).size) < min(spec.size):
-            _log.warning(
-                "views are made at %dx%d for the teacher, larger than the images: the student, which has batch-norm, "
-                "sees them resampled twice and adapts to the blur; a teacher at ?size=%d, if it can, avoids that",
-                *spec.size,
-                student.preprocessing.view_size[0],
-            )
 
 
 def _note_overlap(train_images: Images, val_images: Images) -> None:

@@ -111,7 +111,7 @@ def resolve_settings(
         settings: what was asked for; it goes over the preset, the preset over the defaults.
         labelled: whether training may read labels and there are some.
         images: number of transfer images.
-        view_size: height and width of the views in pixels.
+        view_size: input height and width of the student in pixels.
         mirrorable: whether images may be mirrored.
 
     Raises:

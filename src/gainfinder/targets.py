@@ -13,13 +13,14 @@ from torch import Tensor
 
 from .models.classifier import Classifier
 from .models.preprocessing import prepare
+from .views import Views
 
 
 class TargetSource(Protocol):
     """Answers with the logits of frozen models."""
 
-    def __call__(self, views_N3HW: Tensor) -> Tensor:
-        """Logits, float32 (N, M, C), for uint8 views (N, 3, H, W)."""
+    def __call__(self, views: Views) -> Tensor:
+        """Logits, float32 (N, M, C), for N views."""
         ...
 
 
@@ -44,8 +45,11 @@ class LiveTargets:
         for model in self.models:
             model.module.to(device).eval()
 
-    def __call__(self, views_N3HW: Tensor) -> Tensor:
+    def __call__(self, views: Views) -> Tensor:
         with torch.inference_mode(), self.autocast():
-            logits = [model.logits(prepare(views_N3HW, model.preprocessing)).float() for model in self.models]
+            logits = [
+                model.logits(prepare(views.at(model.preprocessing.view_size), model.preprocessing)).float()
+                for model in self.models
+            ]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
         return torch.stack(logits, dim=1)

@@ -28,7 +28,7 @@ from .objectives import cross_entropy, partitioned_kl
 from .partition import most_confident
 from .settings import Resolved
 from .targets import TargetSource
-from .views import TrainingViews, ViewSpec, blank_views, epoch_order
+from .views import TrainingViews, Views, ViewSpec, blank_views, epoch_order
 
 CHECK_EVERY = 100
 """Steps between checks that the loss is finite; each waits for the device."""
@@ -61,13 +61,11 @@ class Learner:
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.smallest_batch = 2 if has_batch_norm(student.module) else 1
 
-    def step(
-        self, views_N3HW: Tensor, target_N: Tensor | None, *, total: int, weight: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, views: Views, target_N: Tensor | None, *, total: int, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
 
         Args:
-            views_N3HW: uint8, this process's share of the batch, on the device.
+            views: this process's share of the batch, on the device.
             target_N: int64 labels, for methods that need them.
             total: samples of the batch over all processes.
             weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its
@@ -77,7 +75,7 @@ class Learner:
             The sum of this process's losses and the number of its samples given to a teacher, both on the device.
         """
         self.module.train()
-        losses_N, taught = self._losses(views_N3HW, target_N)
+        losses_N, taught = self._losses(views, target_N)
         loss_sum = losses_N.sum() * weight
         if not loss_sum.requires_grad:
             raise ModelError(
@@ -88,7 +86,7 @@ class Learner:
             # Gradients are averaged over processes: this makes them those of the mean over the whole batch.
             self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(len(views_N3HW), error) from error
+            raise out_of_memory(len(views), error) from error
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss_sum.detach(), taught if weight else torch.zeros_like(taught)
@@ -117,12 +115,12 @@ class Learner:
         module: nn.Module = self.accelerator.unwrap_model(self.module, keep_torch_compile=False)
         return module
 
-    def _losses(self, views_N3HW: Tensor, target_N: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _losses(self, views: Views, target_N: Tensor | None) -> tuple[Tensor, Tensor]:
         settings, method = self.settings, self.settings.method
-        inputs = prepare(views_N3HW, self.student.preprocessing)
+        inputs = prepare(views.at(self.student.preprocessing.view_size), self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
-        targets_NMC = self.targets(views_N3HW)
+        targets_NMC = self.targets(views)
         choice_N = torch.zeros(len(targets_NMC), dtype=torch.int64, device=targets_NMC.device)
         if method.partition is not None:
             by = target_N if method.partition == "label" else None
@@ -269,7 +267,8 @@ def _one_step(learner: Learner, data: TrainingData, batch: LoadedBatch, totals: 
         total = int(accelerator.reduce(torch.tensor(count, device=device), "sum"))
     if total < learner.smallest_batch:  # broken images have left too few
         return
-    views = blank_views(1, data.spec, device) if batch.inputs is None else batch.inputs.to(device)
+    given = batch.inputs
+    views = (blank_views(1, data.spec) if given is None else Views(packed=given, sizes=data.spec.sizes)).to(device)
     target = None
     if settings.method.needs_labels:
         assert images.labels is not None, "resolve_settings refuses methods that need labels where there are none"

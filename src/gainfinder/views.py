@@ -4,8 +4,12 @@ Nothing here depends on worker count, batch size, process count or what was draw
 equals an uninterrupted one, and every method of a study sees the same images. Parameters come from a counter-based
 hash (BLAKE2b); the pixels from PIL and torchvision's functional operations, which take explicit parameters.
 
-A view is made at the largest input size among the models, with the student's crop and resampling filter. Which
-augmentation is the default: see `default_augment`.
+A view is one crop, mirroring and colouring of an image, rendered from the image at the input size of each model, with
+the student's crop and resampling filter. Rendered once and resized for the others, a small image would be enlarged for
+one model and shrunk again for the next, and a student with batch-norm would adapt to the blur. Which augmentation is
+the default: see `default_augment`.
+
+Shapes: N samples, H and W height and width, L bytes of all renderings of a view.
 """
 
 import functools
@@ -13,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -27,6 +31,7 @@ from .models.preprocessing import Preprocessing, resample_filter
 
 Augment = Literal["paper", "rrc", "crop-flip", "none"]
 AUGMENTS: tuple[Augment, ...] = ("paper", "rrc", "crop-flip", "none")
+Size: TypeAlias = tuple[int, int]
 SMALL_EDGE_PX = 96
 """Views whose shorter edge is below this count as small images."""
 
@@ -36,7 +41,8 @@ class ViewSpec:
     """How views are made.
 
     Attributes:
-        preprocessing: the student's crop, crop mode and filter, at the view's size; normalisation is not used.
+        preprocessing: the student's crop, crop mode and filter; size and normalisation are not used.
+        sizes: heights and widths in pixels to render at, each once.
         augment: `paper`: centre crop, mirroring (p 0.5), colour distortion (p 0.8: brightness, contrast and saturation
             by factors in [0.2, 1.8], hue by up to ±0.2 of the circle), grey (p 0.2), as in the published code;
             `rrc`: a crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, and mirroring; `crop-flip`: padded by
@@ -44,28 +50,59 @@ class ViewSpec:
     """
 
     preprocessing: Preprocessing
+    sizes: tuple[Size, ...]
     augment: Augment
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.preprocessing.view_size
+    def crop_at(self, size: Size) -> Preprocessing:
+        """The student's evaluation crop, at a size."""
+        crop = self.preprocessing
+        return Preprocessing(
+            input_size=(3, *size),
+            interpolation=crop.interpolation,
+            crop_pct=crop.crop_pct,
+            crop_mode=crop.crop_mode,
+        )
 
 
 def view_spec(models: Sequence[Preprocessing], augment: Augment) -> ViewSpec:
-    """Views for these models, the student first: the largest height and width among them, the student's crop."""
-    student = models[0]
-    height = max(model.input_size[1] for model in models)
-    width = max(model.input_size[2] for model in models)
-    return ViewSpec(
-        preprocessing=Preprocessing(
-            input_size=(3, height, width),
-            interpolation=student.interpolation,
-            crop_pct=student.crop_pct,
-            crop_mode=student.crop_mode,
-        ),
-        augment=augment,
-    )
+    """Views for these models, the student first: at the input size of each, with the student's crop."""
+    sizes = tuple(dict.fromkeys(model.view_size for model in models))
+    return ViewSpec(preprocessing=models[0], sizes=sizes, augment=augment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """The views of a batch, each rendered at every size of its specification.
+
+    Attributes:
+        packed: uint8 (N, L): of each sample the renderings (3, H, W) one after the other, as `pack` lays them.
+        sizes: their heights and widths, in that order.
+    """
+
+    packed: Tensor
+    sizes: tuple[Size, ...]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def at(self, size: Size) -> Tensor:
+        """The renderings at a size, uint8 (N, 3, H, W)."""
+        start = 0
+        for height, width in self.sizes:
+            length = 3 * height * width
+            if (height, width) == tuple(size):
+                return self.packed[:, start : start + length].reshape(-1, 3, height, width)
+            start += length
+        raise ValueError(f"expected one of the sizes {self.sizes}, got {size}")
+
+    def to(self, device: torch.device) -> "Views":
+        """The same on a device."""
+        return Views(packed=self.packed.to(device), sizes=self.sizes)
+
+
+def pack(renderings: Sequence[Tensor]) -> Tensor:
+    """One view's renderings, uint8 (3, H, W) each, as a row of `Views.packed`, uint8 (L,)."""
+    return torch.cat([rendering.reshape(-1) for rendering in renderings])
 
 
 def default_augment(size: tuple[int, int], *, mirrorable: bool) -> Augment:
@@ -93,23 +130,25 @@ def epoch_order(ids: Sequence[str], *, seed: int, epoch: int) -> NDArray[np.int6
     return np.array(sorted(range(len(ids)), key=keys.__getitem__), dtype=np.int64)
 
 
-def make_view(image: Image.Image, spec: ViewSpec, *, seed: int, epoch: int, sample_id: str) -> Tensor:
-    """The view of one sample in one epoch.
+def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, seed: int, epoch: int, sample_id: str) -> Tensor:
+    """The view of one sample in one epoch, rendered at one size.
 
     Args:
         image: RGB.
         spec: how views are made.
+        size: height and width in pixels.
         seed: of the run.
         epoch: counted from 0.
         sample_id: the sample's stable id.
 
     Returns:
-        uint8 (3, H, W).
+        uint8 (3, H, W). At another size: the same part of the image, up to rounding, mirrored and coloured the same.
     """
     draw = _uniforms(seed, epoch, sample_id)
+    crop = spec.crop_at(size)
     if spec.augment == "rrc":
-        return _mirrored(TF.pil_to_tensor(_random_resized_crop(image, spec, draw)), draw)
-    view = evaluation_crop(spec)(image)
+        return _mirrored(TF.pil_to_tensor(_random_resized_crop(image, crop, draw)), draw)
+    view = evaluation_crop(crop)(image)
     if spec.augment == "crop-flip":
         return _mirrored(_shifted(view, draw), draw)
     if spec.augment == "paper":
@@ -117,10 +156,10 @@ def make_view(image: Image.Image, spec: ViewSpec, *, seed: int, epoch: int, samp
     return view
 
 
-@functools.lru_cache(maxsize=16)
-def evaluation_crop(spec: ViewSpec) -> Callable[[Image.Image], Tensor]:
+@functools.lru_cache(maxsize=64)
+def evaluation_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """Resizing and cropping as for evaluation, to uint8 (3, H, W), without normalisation."""
-    transform = create_transform(**spec.preprocessing.timm_config(), is_training=False, normalize=False)
+    transform = create_transform(**preprocessing.timm_config(), is_training=False, normalize=False)
     return cast(Callable[[Image.Image], Tensor], transform)
 
 
@@ -159,9 +198,9 @@ def _recoloured(view: Tensor, draw: Iterator[float]) -> Tensor:
     return TF.rgb_to_grayscale(view, num_output_channels=3) if grey else view
 
 
-def _random_resized_crop(image: Image.Image, spec: ViewSpec, draw: Iterator[float]) -> Image.Image:
+def _random_resized_crop(image: Image.Image, crop: Preprocessing, draw: Iterator[float]) -> Image.Image:
     width, height = image.size
-    interpolation = resample_filter(spec.preprocessing.interpolation)
+    size, interpolation = list(crop.view_size), resample_filter(crop.interpolation)
     for _ in range(10):
         area = width * height * (0.08 + 0.92 * next(draw))
         ratio = math.exp(math.log(3 / 4) + next(draw) * (math.log(4 / 3) - math.log(3 / 4)))
@@ -171,15 +210,13 @@ def _random_resized_crop(image: Image.Image, spec: ViewSpec, draw: Iterator[floa
             left, top = int(at * (width - crop_w + 1)), int(down * (height - crop_h + 1))
             return cast(
                 Image.Image,
-                TF.resized_crop(image, top, left, crop_h, crop_w, list(spec.size), interpolation=interpolation),
+                TF.resized_crop(image, top, left, crop_h, crop_w, size, interpolation=interpolation),
             )
     # No crop fitted (a very elongated image): the largest centre crop within the aspect ratios allowed.
     crop_w = min(width, round(height * 4 / 3))
     crop_h = min(height, round(width * 4 / 3))
     top, left = (height - crop_h) // 2, (width - crop_w) // 2
-    return cast(
-        Image.Image, TF.resized_crop(image, top, left, crop_h, crop_w, list(spec.size), interpolation=interpolation)
-    )
+    return cast(Image.Image, TF.resized_crop(image, top, left, crop_h, crop_w, size, interpolation=interpolation))
 
 
 class TrainingViews:
@@ -199,9 +236,13 @@ class TrainingViews:
         self.epoch = epoch
 
     def __call__(self, index: int, image: Image.Image) -> Tensor:
-        return make_view(image, self.spec, seed=self.seed, epoch=self.epoch, sample_id=self.ids[index]).contiguous()
+        """The packed view, uint8 (L,)."""
+        about = {"seed": self.seed, "epoch": self.epoch}
+        sample_id = self.ids[index]
+        return pack([make_view(image, self.spec, size=size, sample_id=sample_id, **about) for size in self.spec.sizes])
 
 
-def blank_views(count: int, spec: ViewSpec, device: torch.device) -> Tensor:
-    """Black views, uint8 (count, 3, H, W)."""
-    return torch.zeros(count, 3, *spec.size, dtype=torch.uint8, device=device)
+def blank_views(count: int, spec: ViewSpec) -> Views:
+    """Black views."""
+    length = sum(3 * height * width for height, width in spec.sizes)
+    return Views(packed=torch.zeros(count, length, dtype=torch.uint8), sizes=spec.sizes)

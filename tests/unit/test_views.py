@@ -7,8 +7,18 @@ from PIL import Image
 from timm.data import create_transform
 
 from gainfinder.models.preprocessing import Preprocessing
-from gainfinder.views import AUGMENTS, ViewSpec, default_augment, epoch_order, make_view, view_spec
+from gainfinder.views import (
+    AUGMENTS,
+    TrainingViews,
+    Views,
+    ViewSpec,
+    default_augment,
+    epoch_order,
+    make_view,
+    view_spec,
+)
 
+S32 = (32, 32)
 P32 = Preprocessing(input_size=(3, 32, 32), crop_pct=0.9, interpolation="bilinear")
 
 
@@ -19,12 +29,12 @@ def photo(size: tuple[int, int] = (50, 40), seed: int = 0) -> Image.Image:
 
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_a_view_depends_on_its_arguments_alone(augment: str) -> None:
-    spec = ViewSpec(preprocessing=P32, augment=augment)
+    spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment)
     image = photo()
-    first = make_view(image, spec, seed=1, epoch=2, sample_id="a")
+    first = make_view(image, spec, size=S32, seed=1, epoch=2, sample_id="a")
     torch.manual_seed(99)  # no global generator has a say
-    make_view(image, spec, seed=5, epoch=0, sample_id="b")
-    again = make_view(image, spec, seed=1, epoch=2, sample_id="a")
+    make_view(image, spec, size=S32, seed=5, epoch=0, sample_id="b")
+    again = make_view(image, spec, size=S32, seed=1, epoch=2, sample_id="a")
     assert first.shape == (3, 32, 32) and first.dtype == torch.uint8
     assert torch.equal(first, again)
 
@@ -32,9 +42,12 @@ def test_a_view_depends_on_its_arguments_alone(augment: str) -> None:
 @pytest.mark.parametrize("augment", ["paper", "rrc", "crop-flip"])
 @pytest.mark.parametrize("change", [{"seed": 2}, {"epoch": 3}, {"sample_id": "b"}])
 def test_another_seed_epoch_or_sample_gives_another_view(augment: str, change: dict[str, object]) -> None:
-    spec = ViewSpec(preprocessing=P32, augment=augment)
+    spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment)
     arguments = {"seed": 1, "epoch": 2, "sample_id": "a"}
-    views = make_view(photo(), spec, **arguments), make_view(photo(), spec, **{**arguments, **change})
+    views = (
+        make_view(photo(), spec, size=S32, **arguments),
+        make_view(photo(), spec, size=S32, **{**arguments, **change}),
+    )
     assert not torch.equal(*views)
 
 
@@ -42,14 +55,21 @@ def test_views_leave_global_generators_alone() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     for augment in AUGMENTS:
-        make_view(photo(), ViewSpec(preprocessing=P32, augment=augment), seed=0, epoch=0, sample_id="x")
+        make_view(
+            photo(),
+            ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment),
+            size=S32,
+            seed=0,
+            epoch=0,
+            sample_id="x",
+        )
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_none_is_timms_evaluation_crop() -> None:
-    spec = ViewSpec(preprocessing=P32, augment="none")
+    spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment="none")
     expected = create_transform(**P32.timm_config(), is_training=False)(photo())
-    view = make_view(photo(), spec, seed=0, epoch=0, sample_id="x").float() / 255
+    view = make_view(photo(), spec, size=S32, seed=0, epoch=0, sample_id="x").float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (P32.mean, P32.std))
     assert torch.allclose((view - mean) / std, expected, atol=1e-6)
 
@@ -58,10 +78,12 @@ def test_mirroring_happens_half_the_time_and_crop_flip_shifts_by_up_to_an_eighth
     # One white pixel in the middle of a black 32 x 32 image tells where the crop went.
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)
     pixels[16, 10] = 255
-    spec = ViewSpec(preprocessing=Preprocessing(input_size=(3, 32, 32), crop_pct=1.0), augment="crop-flip")
+    spec = ViewSpec(
+        preprocessing=Preprocessing(input_size=(3, 32, 32), crop_pct=1.0), sizes=(S32,), augment="crop-flip"
+    )
     rows, columns = [], []
     for i in range(400):
-        view = make_view(Image.fromarray(pixels), spec, seed=0, epoch=0, sample_id=str(i))
+        view = make_view(Image.fromarray(pixels), spec, size=S32, seed=0, epoch=0, sample_id=str(i))
         row, column = (int(edge) for edge in view[0].nonzero()[0])
         rows.append(row)
         columns.append(column)
@@ -72,8 +94,8 @@ def test_mirroring_happens_half_the_time_and_crop_flip_shifts_by_up_to_an_eighth
 
 
 def test_paper_greys_a_fifth() -> None:
-    spec = ViewSpec(preprocessing=P32, augment="paper")
-    views = [make_view(photo(), spec, seed=0, epoch=0, sample_id=str(i)) for i in range(400)]
+    spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment="paper")
+    views = [make_view(photo(), spec, size=S32, seed=0, epoch=0, sample_id=str(i)) for i in range(400)]
     grey = sum(torch.equal(view[0], view[1]) and torch.equal(view[1], view[2]) for view in views)
     assert 50 < grey < 110
 
@@ -81,7 +103,14 @@ def test_paper_greys_a_fifth() -> None:
 @pytest.mark.parametrize("size", [(400, 3), (3, 400), (1, 1), (32, 32)])
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_odd_shapes_still_give_views(size: tuple[int, int], augment: str) -> None:
-    view = make_view(photo(size), ViewSpec(preprocessing=P32, augment=augment), seed=0, epoch=0, sample_id="x")
+    view = make_view(
+        photo(size),
+        ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment),
+        size=S32,
+        seed=0,
+        epoch=0,
+        sample_id="x",
+    )
     assert view.shape == (3, 32, 32)
 
 
@@ -96,13 +125,53 @@ def test_the_order_is_a_permutation_fixed_by_seed_and_epoch_not_by_listing() -> 
     assert visited != [ids[i] for i in epoch_order(ids, seed=1, epoch=0)]
 
 
-def test_the_view_is_made_at_the_largest_size_with_the_students_crop() -> None:
+def test_a_view_is_rendered_at_each_size_once_with_the_students_crop() -> None:
     student = Preprocessing(input_size=(3, 32, 48), crop_pct=0.8, crop_mode="squash", interpolation="bilinear")
     teacher = Preprocessing(input_size=(3, 64, 24), crop_pct=1.0)
-    spec = view_spec([student, teacher], "none")
-    assert spec.size == (64, 48)
-    assert (spec.preprocessing.crop_pct, spec.preprocessing.crop_mode) == (0.8, "squash")
-    assert spec.preprocessing.interpolation == "bilinear"
+    spec = view_spec([student, teacher, student], "none")
+    assert spec.sizes == ((32, 48), (64, 24))
+    crop = spec.crop_at((64, 24))
+    assert (crop.view_size, crop.crop_pct, crop.crop_mode) == ((64, 24), 0.8, "squash")
+    assert crop.interpolation == "bilinear"
+
+
+def test_packed_views_come_apart_again() -> None:
+    spec = ViewSpec(preprocessing=P32, sizes=((32, 32), (48, 40)), augment="paper")
+    rows = TrainingViews(spec, ["a", "b"], seed=3, epoch=1)
+    views = Views(packed=torch.stack([rows(i, photo(seed=i)) for i in range(2)]), sizes=spec.sizes)
+    assert len(views) == 2
+    for size in spec.sizes:
+        for i, sample_id in enumerate("ab"):
+            alone = make_view(photo(seed=i), spec, size=size, seed=3, epoch=1, sample_id=sample_id)
+            assert torch.equal(views.at(size)[i], alone)
+    with pytest.raises(ValueError, match=r"expected one of the sizes .*, got \(8, 8\)"):
+        views.at((8, 8))
+
+
+def gradient() -> Image.Image:
+    """A smooth image, so that a rendering tells which part of the image it shows."""
+    y, x = np.mgrid[0:96, 0:96] / 95
+    return Image.fromarray(np.stack([255 * x, 255 * y, 255 * (x + y) / 2], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_renderings_at_two_sizes_show_the_same_part_of_the_image(augment: str) -> None:
+    spec = ViewSpec(preprocessing=P32, sizes=((32, 32), (48, 48)), augment=augment)
+    for sample_id in map(str, range(20)):
+        at = [
+            make_view(gradient(), spec, size=size, seed=0, epoch=0, sample_id=sample_id).float() for size in spec.sizes
+        ]
+        small = torch.nn.functional.interpolate(at[1][None], (32, 32), mode="bilinear", antialias=True)[0]
+        inner = (slice(None), slice(6, -6), slice(6, -6))  # crop-flip pads with black, whose edge may round apart
+        assert (small - at[0])[inner].abs().mean() < 1.6 * 255 / 32  # pixels of the smaller rendering
+
+
+def test_a_small_image_is_not_blurred_for_the_student_by_a_larger_teacher() -> None:
+    alone = view_spec([P32], "none")
+    beside = view_spec([P32, Preprocessing(input_size=(3, 96, 96))], "none")
+    image = photo((32, 32))
+    at = {"size": S32, "seed": 0, "epoch": 0, "sample_id": "x"}
+    assert torch.equal(make_view(image, alone, **at), make_view(image, beside, **at))
 
 
 def test_default_augmentation_rule() -> None:

@@ -132,7 +132,7 @@ def _plan_lines(plan: Any) -> list[str]:
         f"steps: {settings.epochs} epochs of {steps}, at most {settings.batch_size} images each",
         f"learning rate: {settings.lr:g}{rule}; temperature {settings.temperature:g}, momentum {settings.momentum:g}, "
         f"weight decay {settings.weight_decay:g}, seed {settings.seed}",
-        f"views: {_by(plan.spec.size)}, augmentation {settings.augment}{own}",
+        f"views: {', '.join(map(_by, plan.spec.sizes))}, augmentation {settings.augment}{own}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
         f"{plan.accelerator.num_processes} process(es), {plan.workers} worker(s)",
     ]

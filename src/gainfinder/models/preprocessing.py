@@ -1,8 +1,8 @@
 """What a classifier does to an image before its first layer, in the terms of timm's `pretrained_cfg`.
 
 Two ways lead into a model. Evaluation takes the decoded image through exactly timm's evaluation transform. Training
-takes a *view*: an uint8 image that all models of a transfer share, which each of them resizes and normalises for
-itself.
+takes a *view*: an uint8 image that all models of a transfer share, rendered at the size of each, which each of them
+normalises for itself.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -147,24 +147,22 @@ class Preprocessing:
 
 
 def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Resize and normalise shared views for one model, on the device they lie on.
+    """Normalise shared views for one model, on the device they lie on.
 
     Args:
-        views_N3HW: uint8, RGB.
+        views_N3HW: uint8, RGB, at the model's input size.
         preprocessing: of the model that will see them.
 
     Returns:
-        float32 (N, C, H, W) at the model's input size. Views that have it already are not resampled; others are
-        resampled with antialiasing by the model's own filter (those that tensors do not offer become bilinear).
+        float32 (N, C, H, W).
+
+    Raises:
+        ValueError: the views are of another size.
     """
+    if views_N3HW.shape[-2:] != preprocessing.view_size:
+        raise ValueError(f"expected views of {preprocessing.view_size}, got {tuple(views_N3HW.shape)}")
     x = views_N3HW.to(torch.float32).div_(255)
-    channels, height, width = preprocessing.input_size
-    if x.shape[-2:] != (height, width):
-        mode = preprocessing.interpolation
-        x = torch.nn.functional.interpolate(
-            x, (height, width), mode=mode if mode == "bicubic" else "bilinear", antialias=True
-        ).clamp_(0, 1)
-    if channels == 1:
+    if preprocessing.input_size[0] == 1:
         x = TF.rgb_to_grayscale(x)
     mean = torch.tensor(preprocessing.mean, device=x.device).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std, device=x.device).view(1, -1, 1, 1)
