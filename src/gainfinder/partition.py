@@ -114,7 +114,9 @@ def soft_weights(probs_NMC: Tensor, target_N: Tensor | None = None, *, sharpness
     confidence_NM = confidence_NM.to(torch.promote_types(confidence_NM.dtype, torch.float32))
     known_NM = confidence_NM > 0
     relative_NM = confidence_NM.log() - confidence_NM.amax(dim=1, keepdim=True).log()
-    scores_NM = (sharpness * relative_NM).masked_fill(~known_NM, -torch.inf)
+    # Greater than any number of the dtype it would be infinite, and infinity times 0 is NaN.
+    exponent = min(sharpness, torch.finfo(relative_NM.dtype).max)
+    scores_NM = (exponent * relative_NM).masked_fill(~known_NM, -torch.inf)
     scores_NM[:, 0].masked_fill_(~known_NM.any(dim=1), 0.0)
     return scores_NM.softmax(dim=1)
 

@@ -62,13 +62,17 @@ def dkd_loss(
     dtype = wide(student_logits_NC, target_logits_NC)
     student, target = student_logits_NC.to(dtype) / temperature, target_logits_NC.to(dtype) / temperature
     label_N1, others_NK = _split(class_N, student.shape[1])
-    binary_student, binary_target = _binary(student, label_N1, others_NK), _binary(target, label_N1, others_NK)
-    values = target_weight * kl_divergence(binary_student, binary_target, reduction="none")
+    student_label, student_rest = student.gather(1, label_N1), student.gather(1, others_NK)
+    target_label, target_rest = target.gather(1, label_N1), target.gather(1, others_NK)
+    values = target_weight * kl_divergence(
+        torch.cat([student_label, _together(student_rest)], dim=1),
+        torch.cat([target_label, _together(target_rest)], dim=1),
+        reduction="none",
+    )
     if others_NK.shape[1] > 0:
-        rest_student, rest_target = student.gather(1, others_NK), target.gather(1, others_NK)
-        alone_N1 = (rest_target == -torch.inf).all(dim=1, keepdim=True)
+        alone_N1 = _masked_whole(target_rest)
         rest = kl_divergence(
-            rest_student.masked_fill(alone_N1, 0.0), rest_target.masked_fill(alone_N1, 0.0), reduction="none"
+            student_rest.masked_fill(alone_N1, 0.0), target_rest.masked_fill(alone_N1, 0.0), reduction="none"
         )
         values = values + non_target_weight * rest.masked_fill(alone_N1.squeeze(1), 0.0)
     return reduce(temperature**2 * values, reduction).to(student_logits_NC.dtype)
@@ -81,9 +85,11 @@ def _split(class_N: Tensor, C: int) -> tuple[Tensor, Tensor]:
     return label_N1, rank_K + (rank_K >= label_N1)
 
 
-def _binary(logits_NC: Tensor, label_N1: Tensor, others_NK: Tensor) -> Tensor:
-    """Logits (N, 2) of the class against all others together; not by way of 1 − p, which rounds to 0."""
-    if others_NK.shape[1] == 0:
-        return logits_NC  # one class is certain: 0, with a gradient of 0
-    rest_NK = logits_NC.gather(1, others_NK)
-    return torch.cat([logits_NC.gather(1, label_N1), rest_NK.logsumexp(dim=1, keepdim=True)], dim=1)
+def _together(rest_NK: Tensor) -> Tensor:
+    """The logit (N, 1) of all the others as one class: not by way of 1 − p, which rounds to 0. −inf where K is 0."""
+    masked_N1 = _masked_whole(rest_NK)  # there the gradient would be NaN
+    return rest_NK.masked_fill(masked_N1, 0.0).logsumexp(dim=1, keepdim=True).masked_fill(masked_N1, -torch.inf)
+
+
+def _masked_whole(rest_NK: Tensor) -> Tensor:
+    return (rest_NK == -torch.inf).all(dim=1, keepdim=True)
