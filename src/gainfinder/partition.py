@@ -5,6 +5,8 @@ Shapes: N samples, M models, C classes. The two masks of the paper are `choice_N
 `choice_N > 0` (transfer, m_t); they cannot overlap, and every sample is in one of them.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,29 @@ def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
     >>> most_confident(probs, torch.tensor([0, 0])).tolist()
     [0, 0]
     """
+    # argmax gives the first of equal values.
+    return confidences(probs_NMC, target_N).argmax(dim=1)
+
+
+def confidences(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
+    """How confident each model is in each sample: what Eq. 4 compares.
+
+        p_{m,i} = σ_y(z_{m,i}) with the label y, or max_j σ_j(z_{m,i}) without labels
+
+    Args:
+        probs_NMC: probabilities (N, M, C), floating point, M ≥ 1, C ≥ 1, as for `most_confident`.
+        target_N: labels, int64 (N,), from 0 to C − 1; where None, no label is read anywhere.
+
+    Returns:
+        (N, M) in the dtype of the probabilities, without gradient. A confidence of NaN becomes −inf, the lowest.
+
+    Raises:
+        ValueError: a wrong shape or dtype.
+
+    >>> probs = torch.tensor([[[0.75, 0.25], [0.125, 0.875]]])
+    >>> confidences(probs).tolist(), confidences(probs, torch.tensor([0])).tolist()
+    ([[0.75, 0.875]], [[0.75, 0.125]])
+    """
     if probs_NMC.ndim != 3 or not probs_NMC.is_floating_point() or 0 in probs_NMC.shape[1:]:
         raise ValueError(f"probs_NMC: expected floating point (N, models, classes), got {_got(probs_NMC)}")
     if target_N is None:
@@ -50,8 +75,50 @@ def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
             raise ValueError(f"target_N: expected torch.int64 ({len(probs_NMC)},), got {_got(target_N)}")
         index_NM1 = target_N[:, None, None].expand(-1, probs_NMC.shape[1], 1)
         confidence_NM = probs_NMC.detach().gather(2, index_NM1).squeeze(2)
-    # argmax gives the first of equal values, but would prefer NaN to any number.
-    return confidence_NM.masked_fill(confidence_NM.isnan(), -torch.inf).argmax(dim=1)
+    # argmax and sorting take NaN for greater than any number.
+    return confidence_NM.masked_fill(confidence_NM.isnan(), -torch.inf)
+
+
+def soft_weights(probs_NMC: Tensor, target_N: Tensor | None = None, *, sharpness: float) -> Tensor:
+    """For each sample, every model's share in teaching it, greater the more confident it is in the sample.
+
+        w_im = p_{m,i}^s / Σ_k p_{k,i}^s,  p as in `confidences`, s the sharpness
+
+    Ours, for `objectives.mixed_kl`. Eq. 4 gives each sample to one model alone, which is the limit s → ∞, but for ties.
+
+    Args:
+        probs_NMC: probabilities (N, M, C), floating point, M ≥ 1, C ≥ 1, as for `most_confident`.
+        target_N: labels, int64 (N,), from 0 to C − 1; where None, no label is read anywhere.
+        sharpness: s ≥ 0, finite. With 0 all models of any confidence share equally, with 1 in proportion to confidence.
+
+    Returns:
+        (N, M), at least float32, without gradient, from 0 to 1; rows add up to 1. N = 0 gives an empty tensor.
+
+    Ties share equally, at any sharpness. A confidence of 0 or NaN has weight 0, at any sharpness; where all are, model
+    0, the initial student, has all the weight.
+
+    Raises:
+        ValueError: a wrong shape or dtype, or a sharpness out of range.
+
+    Confidences in label 0 of 0.6 and 0.2 are as 3 to 1, and squared as 9 to 1:
+
+    >>> probs, target = torch.tensor([[[0.6, 0.4], [0.2, 0.8]]]), torch.tensor([0])
+    >>> [round(weight, 4) for weight in soft_weights(probs, target, sharpness=1.0)[0].tolist()]
+    [0.75, 0.25]
+    >>> [round(weight, 4) for weight in soft_weights(probs, target, sharpness=2.0)[0].tolist()]
+    [0.9, 0.1]
+    """
+    if not 0 <= sharpness < math.inf:
+        raise ValueError(f"sharpness: expected a finite number of at least 0, got {sharpness}")
+    confidence_NM = confidences(probs_NMC, target_N)
+    confidence_NM = confidence_NM.to(torch.promote_types(confidence_NM.dtype, torch.float32))
+    known_NM = confidence_NM > 0
+    relative_NM = confidence_NM.log() - confidence_NM.amax(dim=1, keepdim=True).log()
+    # Greater than any number of the dtype it would be infinite, and infinity times 0 is NaN.
+    exponent = min(sharpness, torch.finfo(relative_NM.dtype).max)
+    scores_NM = (exponent * relative_NM).masked_fill(~known_NM, -torch.inf)
+    scores_NM[:, 0].masked_fill_(~known_NM.any(dim=1), 0.0)
+    return scores_NM.softmax(dim=1)
 
 
 def sent_to_teacher(choice_N: Tensor, mask_N: Tensor) -> float | None:

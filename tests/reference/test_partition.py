@@ -1,11 +1,13 @@
 """The partition against loops written from Eq. 4, and its properties."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainfinder.partition import most_confident, sent_to_teacher
+from gainfinder.partition import confidences, most_confident, sent_to_teacher, soft_weights
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -78,6 +80,88 @@ def test_does_not_depend_on_the_order_of_classes(seed: int, permutation: list[in
     assert torch.equal(most_confident(probs, target), most_confident(shuffled, moved))
 
 
+def naive_weights(probs: torch.Tensor, target: torch.Tensor | None, sharpness: float) -> list[list[float]]:
+    rows = []
+    for i, sample in enumerate(probs.tolist()):
+        known = [max(p) if target is None else p[int(target[i])] for p in sample]
+        powers = [c**sharpness if c > 0 else 0.0 for c in known]
+        rows.append([p / sum(powers) for p in powers] if sum(powers) > 0 else [1.0] + [0.0] * (len(powers) - 1))
+    return rows
+
+
+@pytest.mark.parametrize(("n", "m", "c"), [(50, 2, 3), (50, 4, 3), (10, 1, 5), (10, 3, 1), (0, 2, 3)])
+def test_confidences_equal_the_naive_loop_with_and_without_labels(n: int, m: int, c: int) -> None:
+    probs = coarse_probs(n, m, c, seed=n + m + c).requires_grad_()
+    target = torch.randint(0, c, (n,), generator=torch.Generator().manual_seed(1))
+    assert confidences(probs).tolist() == [[max(p) for p in sample] for sample in probs.tolist()]
+    labelled = [[p[y] for p in sample] for sample, y in zip(probs.tolist(), target.tolist(), strict=True)]
+    assert confidences(probs, target).tolist() == labelled
+    for found in (confidences(probs), confidences(probs, target), soft_weights(probs, sharpness=1.0)):
+        assert found.shape == (n, m)
+        assert not found.requires_grad
+
+
+def test_a_confidence_of_nan_is_the_lowest() -> None:
+    probs = torch.tensor([[[0.5, 0.5], [torch.nan, 0.2]]])
+    assert confidences(probs).tolist() == [[0.5, -math.inf]]
+    assert confidences(probs, torch.tensor([1]))[0].tolist() == pytest.approx([0.5, 0.2])
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.5, 1.0, 7.0])
+@pytest.mark.parametrize(("n", "m", "c"), [(50, 2, 3), (50, 4, 3), (10, 1, 5), (10, 3, 1), (0, 2, 3)])
+def test_soft_weights_equal_the_naive_loop(n: int, m: int, c: int, sharpness: float) -> None:
+    probs = coarse_probs(n, m, c, seed=n + m + c)
+    target = torch.randint(0, c, (n,), generator=torch.Generator().manual_seed(1))
+    for labels in (None, target):
+        weights = soft_weights(probs, labels, sharpness=sharpness)
+        expected = torch.tensor(naive_weights(probs, labels, sharpness), dtype=torch.float64).reshape(n, m)
+        torch.testing.assert_close(weights, expected)
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(n, dtype=torch.float64))
+
+
+@SETTINGS
+@given(seed=st.integers(0, 10_000))
+def test_great_sharpness_is_the_greedy_choice_but_for_ties(seed: int) -> None:
+    probs = torch.rand(20, 3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    target = torch.randint(0, 4, (20,), generator=torch.Generator().manual_seed(seed))
+    greedy = torch.nn.functional.one_hot(most_confident(probs, target), 3).double()
+    assert torch.equal(soft_weights(probs, target, sharpness=1e300), greedy)
+    further = [(soft_weights(probs, target, sharpness=s) - greedy).abs().sum().item() for s in (0.0, 1.0, 10.0, 100.0)]
+    assert further == sorted(further, reverse=True)
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 1.0, 50.0, 1e300])
+def test_ties_share_and_ignorance_has_no_share(sharpness: float) -> None:
+    zero, some, nan = [0.0, 1.0], [0.3, 0.7], [torch.nan, torch.nan]
+    probs = torch.tensor(
+        [[some, zero, some], [nan, some, zero], [zero, zero, zero], [zero, nan, zero], [nan, nan, nan]]
+    )
+    weights = soft_weights(probs, torch.zeros(5, dtype=torch.int64), sharpness=sharpness)
+    assert weights.tolist() == [[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+
+
+def test_small_confidences_are_compared_too() -> None:
+    """Their powers would underflow: only their ratio counts."""
+    probs = torch.tensor([[[3e-38, 1.0], [1e-38, 1.0]]])
+    weights = soft_weights(probs, torch.tensor([0]), sharpness=2.0)
+    assert weights[0].tolist() == pytest.approx([0.9, 0.1], abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_probabilities_are_float32(dtype: torch.dtype) -> None:
+    probs = coarse_probs(50, 3, 4, seed=0).to(dtype)
+    weights = soft_weights(probs, sharpness=3.0)
+    assert weights.dtype == torch.float32
+    assert confidences(probs).dtype == dtype
+    torch.testing.assert_close(weights, soft_weights(probs.double(), sharpness=3.0).float())
+
+
+@pytest.mark.parametrize("sharpness", [-1.0, math.inf, math.nan])
+def test_sharpness_must_be_finite(sharpness: float) -> None:
+    with pytest.raises(ValueError, match="sharpness: expected a finite number of at least 0, got"):
+        soft_weights(torch.zeros(2, 3, 4), sharpness=sharpness)
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "target", "message"),
     [
@@ -89,8 +173,10 @@ def test_does_not_depend_on_the_order_of_classes(seed: int, permutation: list[in
     ],
 )
 def test_messages(shape: tuple[int, ...], dtype: torch.dtype, target: torch.Tensor | None, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        most_confident(torch.zeros(shape, dtype=dtype), target)
+    probs = torch.zeros(shape, dtype=dtype)
+    for function in (most_confident, confidences, lambda p, y: soft_weights(p, y, sharpness=1.0)):
+        with pytest.raises(ValueError, match=message):
+            function(probs, target)
 
 
 def test_partition_quality_counts_masked_samples() -> None:
