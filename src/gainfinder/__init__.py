@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .models import load_model
     from .pairs import scan
     from .predictions import predict
-    from .run import transfer
+    from .strategies import transfer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,7 +40,7 @@ _HOMES = {
     "load_model": "models",
     "predict": "predictions",
     "scan": "pairs",
-    "transfer": "run",
+    "transfer": "strategies",
 }
 
 

@@ -5,7 +5,7 @@ partition (Eq. 4) compares confidences between models: one that is overconfident
 Shapes: N samples, C classes. Solved in float64 on the CPU; takes about ten passes over the logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -97,6 +97,26 @@ def fit_temperature_to(logits_NC: Tensor, mean_confidence: float) -> float:
         return float(confidence_N.mean()) - mean_confidence, float(slope_N.mean())
 
     return 1.0 if _is_flat(finite_NC) else 1 / _root(excess)
+
+
+def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -> list[float]:
+    """A temperature for each of several models, so that their confidences can be compared.
+
+    With labels each is calibrated (`fit_temperature`). Without, nothing tells how sure a model may be, but models that
+    were trained with different losses can at least be brought to one scale: the first model, the student, keeps its own
+    (T = 1), and the others get the temperature at which their mean confidence is the student's.
+
+    Args:
+        logits: (N, C) each, of the models on the same samples; the student's first.
+        target_N: labels, int64 (N,), or None.
+
+    Raises:
+        ValueError: as `fit_temperature`.
+    """
+    if target_N is not None:
+        return [fit_temperature(logits_NC, target_N) for logits_NC in logits]
+    confidence = float(logits[0].double().softmax(dim=1).amax(dim=1).mean())
+    return [1.0, *(fit_temperature_to(logits_NC, confidence) for logits_NC in logits[1:])]
 
 
 def _root(rising: Callable[[float], tuple[float, float]]) -> float:

@@ -6,6 +6,7 @@ and after it is measured (step 0 of the next epoch, its row among the rows). Of 
 all read: they need one file system.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from .errors import RunFolderError
 from .files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(kw_only=True)
@@ -27,7 +28,7 @@ class Progress:
         step: steps done in that epoch.
         loss_sum: sum of the losses of its samples so far.
         seen: samples trained on in the finished epochs.
-        taught: of these, the ones that the partition gave to a teacher.
+        taught: of these, the ones that the partition gave to a teacher; with fractions where all models teach a sample.
         epoch_seen: samples trained on in the epoch in progress.
         epoch_taught: of these, the ones given to a teacher.
         rows: measures of the finished epochs.
@@ -38,29 +39,21 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     seen: int = 0
-    taught: int = 0
+    taught: float = 0.0
     epoch_seen: int = 0
-    epoch_taught: int = 0
+    epoch_taught: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
-def save_checkpoint(
-    path: Path, *, progress: Progress, student: dict[str, Any], optimizer: dict[str, Any], scaler: dict[str, Any] | None
-) -> None:
-    """Replace the checkpoint at `path` in one step."""
-    state = {
-        "format": FORMAT,
-        "progress": vars(progress),
-        "student": student,
-        "optimizer": optimizer,
-        "scaler": scaler,
-    }
+def save_checkpoint(path: Path, *, progress: Progress, learner: Mapping[str, Any]) -> None:
+    """Replace the checkpoint at `path` in one step; `learner` is what `training.Learner.state` gives."""
+    state = {"format": FORMAT, "progress": vars(progress), "learner": dict(learner)}
     write_atomically(path, lambda partial: torch.save(state, partial))
 
 
 def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
-    """The progress and the tensors (`student`, `optimizer`, `scaler`) saved at `path`; None where there is no file.
+    """The progress and the learner's state saved at `path`; None where there is no file.
 
     Raises:
         RunFolderError: the file is damaged or of another format. It is never used in part, and never replaced by a
@@ -72,7 +65,7 @@ def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["format"] != FORMAT:
             raise ValueError(f"its format is {state['format']}, expected {FORMAT}")
-        return Progress(**state["progress"]), {key: state[key] for key in ("student", "optimizer", "scaler")}
+        return Progress(**state["progress"]), state["learner"]
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunFolderError(

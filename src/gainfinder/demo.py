@@ -21,7 +21,9 @@ from .data import load_images
 from .errors import RunFolderError
 from .models.preprocessing import Preprocessing, prepare
 from .pairs import Scan, scan
-from .run import TransferResult, Watcher, transfer
+from .run import TransferResult
+from .run_models import Watcher
+from .strategies import transfer
 from .views import evaluation_crop
 
 TRAIN, LEARN, MEASURE = "digits#1/3", "digits#2/3", "digits#3/3"

@@ -9,6 +9,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from .errors import SettingsError
+from .normalisation import has_batch_norm
 from .references import near
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -93,8 +94,3 @@ def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
         return module
     converted: nn.Module = convert_sync_batchnorm(module)
     return converted
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a layer normalises by the statistics of its batch."""
-    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())

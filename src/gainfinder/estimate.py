@@ -19,8 +19,8 @@ from .models.classifier import Classifier
 from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
-from .training import epoch_batches
-from .views import TrainingViews, Views
+from .training import TrainingData, epoch_batches, make_batch
+from .views import TrainingViews
 
 STEPS = 8
 """Steps measured; the first, which warms up workers and kernels, does not count."""
@@ -85,6 +85,7 @@ def estimate(plan: Plan) -> Estimate:
 def _step_s(plan: Plan) -> float:
     """Seconds a training step of this process: the slower of learning and of reading, which go on side by side."""
     learner = make_learner(plan)
+    data = TrainingData(images=plan.train_images, spec=plan.spec, workers=plan.workers)
     processes = plan.accelerator.num_processes
     reading_s, learning_s = [], []
     began = time.perf_counter()
@@ -92,12 +93,10 @@ def _step_s(plan: Plan) -> float:
         reading_s.append(time.perf_counter() - began)
         if batch.inputs is not None:
             began = time.perf_counter()
-            views = Views(packed=batch.inputs, sizes=plan.spec.sizes).to(plan.accelerator.device)
-            labels = plan.train_images.labels
-            target = (
-                None if labels is None else torch.from_numpy(labels[batch.positions.numpy()]).to(views.packed.device)
+            given = make_batch(
+                data, batch, settings=plan.settings, device=plan.accelerator.device, total=len(batch.inputs) * processes
             )
-            loss, _ = learner.step(views, target, total=len(views) * processes)
+            loss, _ = learner.step(given)
             float(loss)  # waits for the device
             learning_s.append(time.perf_counter() - began)
         began = time.perf_counter()

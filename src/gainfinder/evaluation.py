@@ -74,6 +74,44 @@ def epoch_measures(before: Predictions, now: Predictions) -> dict[str, Any]:
     return row
 
 
+def since_origin(origin: Predictions, now: Predictions) -> dict[str, Any]:
+    """The change since the student that a sequence of transfers began with (Fig. 11); null without labels."""
+    row: dict[str, Any] = dict.fromkeys(("total_delta_pp", "total_gain", "total_loss"))
+    if now.target is not None:
+        gained, lost = _gained_lost(origin, now, now.target)
+        row = {"total_delta_pp": _delta_pp(origin, now), "total_gain": _share(gained), "total_loss": _share(lost)}
+    return row
+
+
+def unguarded_measures(before: Predictions, trained: Predictions) -> dict[str, Any]:
+    """What the student would have gained without its guard, percentage points; null without labels."""
+    row: dict[str, Any] = dict.fromkeys(("unguarded_delta_pp", "unguarded_delta_ci_pp"))
+    if before.target is not None:
+        row["unguarded_delta_pp"] = _delta_pp(before, trained)
+        row["unguarded_delta_ci_pp"] = _interval_pp(before, trained, before.target)
+    return row
+
+
+def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
+    """A number for each model that rises with its accuracy: the accuracy itself where there are labels.
+
+    Without labels: how often, on average, the others predict the same class. Models that err for different reasons
+    agree where they are right, so the better ones agree more; models that are alike (of one family) agree more, too.
+
+    Raises:
+        DataError: predictions for different images.
+    """
+    _check_same_samples(*models)
+    if models[0].target is not None:
+        return [model.accuracy for model in models]
+    if len(models) == 1:
+        return [1.0]
+    return [
+        sum(accuracy(model.predicted, other.predicted) for other in models if other is not model) / (len(models) - 1)
+        for model in models
+    ]
+
+
 def _with_labels(
     before: Predictions, after: Predictions, teachers: Sequence[Predictions], target: Tensor
 ) -> dict[str, Any]:
@@ -85,7 +123,7 @@ def _with_labels(
         "accuracy_before": before.accuracy,
         "accuracy_after": after.accuracy,
         "transfer_delta_pp": _delta_pp(before, after),
-        "transfer_delta_ci_pp": list(paired_bootstrap_ci(before.predicted == target, after.predicted == target)),
+        "transfer_delta_ci_pp": _interval_pp(before, after, target),
         "knowledge_gain": _share(gained),
         "knowledge_loss": _share(lost),
         "positive_flips": _share(positive),
@@ -99,6 +137,10 @@ def _gained_lost(before: Predictions, after: Predictions, target: Tensor) -> tup
         knowledge_gained(before.predicted, after.predicted, target),
         knowledge_lost(before.predicted, after.predicted, target),
     )
+
+
+def _interval_pp(before: Predictions, after: Predictions, target: Tensor) -> list[float]:
+    return list(paired_bootstrap_ci(before.predicted == target, after.predicted == target))
 
 
 def _delta_pp(before: Predictions, after: Predictions) -> float:

@@ -16,19 +16,24 @@ from .alignment import align_images, align_model, named_after
 from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
-from .devices import check_batch_norm, default_workers, has_batch_norm, make_accelerator, resolve_device
+from .devices import check_batch_norm, default_workers, make_accelerator, resolve_device
 from .errors import DataError, ModelError, SettingsError
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
+from .normalisation import has_batch_norm
 from .settings import Resolved, TransferSettings, resolve_settings
 from .views import ViewSpec, view_spec
 
 _log = logging.getLogger("gainfinder")
 
 HOLDOUT_SHARE = 0.1
-"""Share of the data set apart for measuring where no other images are given for it."""
+"""Share of the data set apart for measuring, and as much for the guard, where no other images are given for them."""
 FEW_IMAGES = 200
-"""Fewer to measure on than these are worth a warning."""
+"""Fewer to measure on, or to guard with, than these are worth a warning."""
+PROBE_IMAGES = 2000
+"""Transfer images on which models are compared where there are no guard images."""
+MAX_GUARD_IMAGES = 5000
+"""Most images set apart for the guard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,29 +45,41 @@ class Plan:
         teachers: their outputs in the student's class order.
         train_images: the transfer images, with labels only where training may read them.
         val_images: the images measured on.
+        guard_images: the images that guard the student, with labels only where they may be read; None without a guard.
         settings: of the training loop.
         spec: how views are made.
         accelerator: device, precision and processes.
         workers: processes that decode.
         asked: the settings as they were asked for.
         held_out: whether the images measured on were set apart from the data.
+        guard_held_out: whether the guard images were.
     """
 
     student: Classifier
     teachers: tuple[Classifier, ...]
     train_images: Images
     val_images: Images
+    guard_images: Images | None
     settings: Resolved
     spec: ViewSpec
     accelerator: Accelerator
     workers: int
     asked: TransferSettings
     held_out: bool
+    guard_held_out: bool
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
+
+    @functools.cached_property
+    def probe_images(self) -> Images:
+        """Images on which models are compared before any training: the guard's, else some of the transfer images."""
+        if self.guard_images is not None:
+            return self.guard_images
+        count = min(PROBE_IMAGES, len(self.train_images))
+        return self.train_images.select(stratified(self.train_images, count=count, salt="probe"))
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -73,12 +90,17 @@ class Plan:
             "teachers": [_describe_model(teacher) for teacher in self.teachers],
             "data": _describe_images(self.train_images),
             "val": {**_describe_images(self.val_images), "held_out": self.held_out},
+            "guard": None
+            if self.guard_images is None
+            else {**_describe_images(self.guard_images), "held_out": self.guard_held_out},
             "settings": {
                 **resolved,
                 "labels": self.asked.labels,
                 "preset": self.asked.preset,
                 "limit": self.asked.limit,
                 "subset": self.asked.subset,
+                "strategy": self.asked.strategy if len(self.teachers) > 1 else None,
+                "order": self.asked.order if len(self.teachers) > 1 else None,
                 "precision": self.accelerator.mixed_precision,
                 "device": self.accelerator.device.type,
             },
@@ -93,6 +115,7 @@ def plan_transfer(
     data: ImageSource,
     *,
     val: ImageSource | None,
+    guard_data: ImageSource | None = None,
     settings: TransferSettings,
 ) -> Plan:
     """Load and check everything, decide every setting; write nothing.
@@ -100,23 +123,25 @@ def plan_transfer(
     Raises:
         GainfinderError: whatever is wrong with models, images or settings.
     """
-    if len(teachers) != 1:
-        raise SettingsError(f"expected one teacher, got {len(teachers)}; run one transfer after another for several")
     device = resolve_device(settings.device)
-    train_images, val_images = _split(load_images(data, labels=settings.labels == "use"), data, val)
-    models = _aligned_models([load_own(model) for model in (student, *teachers)], (val_images, train_images))
-    train_images = align_images(train_images, models[0])
-    val_images = _aligned_val(val_images, models[0], asked_for=val is not None or settings.labels == "use")
+    _check_guard(settings, guard_data)
+    if not teachers:
+        raise SettingsError("expected at least one teacher, got none")
+    split = _split(data, val, guard_data, settings)
+    models = _aligned_models([load_own(model) for model in (student, *teachers)], (split.val, split.train))
+    train_images = align_images(split.train, models[0])
+    val_images = _aligned_val(split.val, models[0], asked_for=val is not None or settings.labels == "use")
+    guard_images = None if split.guard is None else align_images(split.guard, models[0])
     spec = view_spec([model.preprocessing for model in models], "none")
-    mirrorable = train_images.mirrorable
     transfer_images = _subset(train_images, settings)
     resolved = resolve_settings(
         settings,
         labelled=transfer_images.labels is not None,
         images=len(transfer_images),
         view_size=spec.sizes[0],
-        mirrorable=mirrorable,
+        mirrorable=train_images.mirrorable,
     )
+    _check_strategy(resolved, settings, len(teachers))
     accelerator = make_accelerator(settings.device, settings.precision)
     _check_trainable(models[0], resolved, len(transfer_images), accelerator)
     return Plan(
@@ -124,21 +149,51 @@ def plan_transfer(
         teachers=tuple(models[1:]),
         train_images=transfer_images,
         val_images=val_images,
+        guard_images=guard_images,
         settings=resolved,
         spec=replace(spec, augment=resolved.augment),
         accelerator=accelerator,
         workers=default_workers(device) if settings.workers is None else settings.workers,
         asked=settings,
         held_out=val is None,
+        guard_held_out=guard_data is None,
     )
 
 
-def _split(train_images: Images, data: ImageSource, val: ImageSource | None) -> tuple[Images, Images]:
-    """The images to learn from and the ones to measure on; of the latter, labels are read where there are any."""
-    if val is not None:
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    train: Images
+    val: Images
+    guard: Images | None
+
+
+def _split(
+    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferSettings
+) -> _Split:
+    """The images to learn from, to measure on and to guard with; no image has two roles unless it was asked for."""
+    rest = load_images(data, labels=settings.labels == "use")
+    if val is None:
+        rest, val_images = _set_apart(rest, data)
+    else:
         val_images = load_images(val)
-        _note_overlap(train_images, val_images)
-        return train_images, val_images
+        _note_overlap(rest, val_images, "measured on", "learned from")
+    guard_images = None
+    if guard_data is not None:
+        guard_images = load_images(guard_data, labels=settings.labels == "use")
+        _note_overlap(rest, guard_images, "that guard", "learned from")
+        _note_overlap(val_images, guard_images, "that guard", "measured on")
+    elif settings.guard:
+        rest, guard_images = _set_apart_for_guard(rest)
+    if guard_images is not None and len(guard_images) < FEW_IMAGES:
+        _log.warning(
+            "the guard has %d images only and will mostly keep the student as it was: give --guard-data with more",
+            len(guard_images),
+        )
+    return _Split(train=rest, val=val_images, guard=guard_images)
+
+
+def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]:
+    """A tenth to measure on; of these, labels are read where there are any."""
     rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
     if len(held) < FEW_IMAGES:
         _log.warning("measured on %d images only, one is %.1f pp: give --val for more", len(held), 100 / len(held))
@@ -151,6 +206,30 @@ def _split(train_images: Images, data: ImageSource, val: ImageSource | None) -> 
         return rest, held
     place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
     return rest, labelled.select([place[sample_id] for sample_id in held.ids])
+
+
+def _set_apart_for_guard(images: Images) -> tuple[Images, Images]:
+    share = min(HOLDOUT_SHARE, MAX_GUARD_IMAGES / len(images))
+    rest, held = holdout(images, share=share, salt="guard", by_id_alone=images.labels is None)
+    _log.warning(
+        "%d images of --data are set apart for the guard; if a model was trained on them, the guard is shy: give "
+        "--guard-data with images that none of the models was trained on",
+        len(held),
+    )
+    return rest, held
+
+
+def _check_guard(settings: TransferSettings, guard_data: ImageSource | None) -> None:
+    if guard_data is not None and not settings.guard:
+        raise SettingsError("--guard-data is given together with --no-guard: give one of them")
+
+
+def _check_strategy(resolved: Resolved, settings: TransferSettings, teachers: int) -> None:
+    if teachers > 1 and settings.strategy == "parallel" and resolved.method.partition is None:
+        raise SettingsError(
+            f"strategy parallel shares the samples out among the teachers, and method {resolved.method.name!r} has no "
+            "partition for that: use a method such as kl-dp-u, or strategy sequential"
+        )
 
 
 def _aligned_models(models: Sequence[Classifier], images: Sequence[Images]) -> list[Classifier]:
@@ -197,12 +276,12 @@ def _check_trainable(student: Classifier, settings: Resolved, images: int, accel
         )
 
 
-def _note_overlap(train_images: Images, val_images: Images) -> None:
-    """Warn where images of one source are learned from and measured on."""
-    bases = {images.reference.split("#")[0] for images in (train_images, val_images)}
-    shared = len(set(train_images.ids) & set(val_images.ids)) if len(bases) == 1 else 0
+def _note_overlap(others: Images, images: Images, role: str, other_role: str) -> None:
+    """Warn where images of one source have two roles."""
+    bases = {source.reference.split("#")[0] for source in (others, images)}
+    shared = len(set(others.ids) & set(images.ids)) if len(bases) == 1 else 0
     if shared:
-        _log.warning("%d of the %d images measured on are also learned from", shared, len(val_images))
+        _log.warning("%d of the %d images %s are also %s", shared, len(images), role, other_role)
 
 
 def _subset(images: Images, settings: TransferSettings) -> Images:

@@ -1,48 +1,33 @@
-"""A transfer in its result folder: train from wherever an earlier, killed run left it, measure, account."""
+"""One transfer in its result folder: train from wherever a killed run left it, measure, guard, account."""
 
 import copy
 import functools
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from accelerate.utils import gather_object
 
+from .calibration import calibrated_temperatures
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
-from .data import ImageSource
-from .data.loading import check_broken
-from .errors import DataError
-from .evaluation import epoch_measures, measure_transfer
+from .data.images import Images
+from .evaluation import epoch_measures, measure_transfer, since_origin, unguarded_measures
 from .files import write_atomically, write_json, write_json_lines
-from .models import ModelSource, load_model
+from .models import load_model
 from .models.classifier import Classifier
 from .models.weights import load_into, load_weights
-from .planning import Plan, plan_transfer
-from .predictions import Predictions, merge_shards, predict_images
+from .planning import Plan
+from .predictions import Predictions
 from .run_folder import RunFolder
-from .settings import settings_from
+from .run_guard import Line, guard
+from .run_models import Watcher, constant_predictions, reestimate_on_views, shared_predictions
 from .targets import LiveTargets
 from .training import Learner, TrainingData, train
 
-
-class Watcher:
-    """Whoever wants to see a run's progress overrides these; the library itself prints nothing."""
-
-    def stage(self, name: str, images: int) -> None:
-        """A stage begins that will work through so many images."""
-
-    def advance(self, images: int) -> None:
-        """So many more images of the stage are done."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is measured."""
-
-    def resumed(self, epochs: int, steps: int) -> None:
-        """The run goes on from a checkpoint after so many epochs and steps of the next."""
+Known: TypeAlias = Mapping[str, Predictions]
+NOTHING_KNOWN: Known = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,44 +53,25 @@ class TransferResult:
         return self.load_student()
 
 
-def transfer(
-    student: ModelSource,
-    teacher: ModelSource,
-    data: ImageSource,
+def run_transfer(
+    plan: Plan,
+    out: Path,
     *,
-    val: ImageSource | None = None,
-    out: str | Path | None = None,
     watcher: Watcher | None = None,
-    **settings: Any,
+    known: Known = NOTHING_KNOWN,
+    origin: Predictions | None = None,
 ) -> TransferResult:
-    """Move what the teacher knows and the student does not into the student.
+    """Carry a plan out in its folder in one go, from the start or from where it was left.
 
-    Nothing passed in is changed: the student is copied before it is trained.
+    Several teachers teach side by side (the strategy `parallel`).
 
     Args:
-        student: reference, classifier or module that is to learn.
-        teacher: reference, classifier or module that is to teach.
-        data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label), each
-            image a PIL image, uint8, or float in [0, 1]; not normalised, for each model normalises for itself.
-        val: images to measure on, in full; by default a tenth of `data` is set apart.
-        out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
-            one returns its result. None: nothing is kept on disk.
+        plan: what to do.
+        out: result folder.
         watcher: is told of progress.
-        **settings: fields of `settings.TransferSettings`.
-
-    Raises:
-        GainfinderError: whatever is wrong with models, images, settings or folder.
-    """
-    plan = plan_transfer(student, [teacher], data, val=val, settings=settings_from(settings))
-    if out is not None:
-        return run_transfer(plan, Path(out), watcher=watcher)
-    with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
-        result = run_transfer(plan, Path(scratch) / "run", watcher=watcher)
-        return replace(result, out=None, account={**result.account, "out": None, "student_reference": None})
-
-
-def run_transfer(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> TransferResult:
-    """Carry a plan out in its folder, from the start or from where it was left.
+        known: predictions of frozen models that were made before, by their file's name without its ending.
+        origin: predictions of the student that a sequence of transfers began with, for the images measured on; the
+            rows of the epochs then tell the change since there, too.
 
     Raises:
         RunFolderError: the folder holds something else, is in use or is damaged.
@@ -113,17 +79,25 @@ def run_transfer(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> Tr
     """
     watcher = watcher or Watcher()
     folder = RunFolder(out)
-    cuda = [plan.accelerator.device] if plan.accelerator.device.type == "cuda" else []
-    with _held(folder, plan):
+    with held(folder, plan):
         account = folder.read_result()
         if account is not None:
-            return _finished(plan, folder, account)
-        with torch.random.fork_rng(devices=cuda):  # training seeds torch's generators for dropout
-            return _train_and_account(plan, folder, watcher)
+            return finished(plan, folder, account)
+        with forked_generators(plan):
+            return _train_and_account(plan, folder, watcher, known, origin)
 
 
 @contextmanager
-def _held(folder: RunFolder, plan: Plan) -> Iterator[None]:
+def forked_generators(plan: Plan) -> Iterator[None]:
+    """Training seeds torch's generators for dropout; afterwards they stand where they stood."""
+    cuda = [plan.accelerator.device] if plan.accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        yield
+
+
+@contextmanager
+def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
+    """The folder is this run's, among all processes."""
     # Only one process writes and checks; the others wait until it has found the folder in order.
     with folder if plan.is_main else nullcontext():
         if plan.is_main:
@@ -132,33 +106,106 @@ def _held(folder: RunFolder, plan: Plan) -> Iterator[None]:
         yield
 
 
-def _train_and_account(plan: Plan, folder: RunFolder, watcher: Watcher) -> TransferResult:
-    before = _constant_predictions(plan, folder, plan.student, "before", watcher)
-    teachers = [
-        _constant_predictions(plan, folder, teacher, f"teacher-{number}", watcher)
-        for number, teacher in enumerate(plan.teachers, start=1)
-    ]
-    student, after, progress, resumed = _train(plan, folder, before, watcher)
-    account = _account(plan, progress, measure_transfer(before, after, teachers), broken=before.broken)
-    account.update(resumed_epochs=resumed, out=str(folder.path), student_reference=None)
+def _train_and_account(
+    plan: Plan, folder: RunFolder, watcher: Watcher, known: Known, origin: Predictions | None
+) -> TransferResult:
+    before, teachers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
+    probes = None
+    if plan.guard_images is not None or plan.settings.method.calibrated:
+        probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=known, watcher=watcher)
+    learner = make_learner(plan, temperatures=_temperatures(plan, probes))
+    # Measured on a copy: mixed precision wraps the module that trains.
+    snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
+    latest, progress, resumed = _train(plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher)
+    after, guarded = latest, None
+    if plan.guard_images is not None and probes is not None:
+        line = Line(initial=plan.student.module.state_dict(), transferred=_on_cpu(learner.weights()))
+        after, guarded = keep_best(plan, line, snapshot, probes=probes, ends=(before, latest), watcher=watcher)
+    account = {
+        **_account(plan, progress, measure_transfer(before, after, teachers), broken=before.broken),
+        "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
+        "resumed_epochs": resumed,
+    }
+    return conclude(plan, folder, snapshot, account, after=after, rows=progress.rows)
+
+
+def conclude(
+    plan: Plan,
+    folder: RunFolder,
+    student: Classifier,
+    account: dict[str, Any],
+    *,
+    after: Predictions,
+    rows: Sequence[dict[str, Any]],
+) -> TransferResult:
+    """Write what a run leaves, the account last, and return it."""
+    account = {**account, "out": str(folder.path), "student_reference": None}
+    student.module.cpu().eval()
     if plan.is_main:
         after.write(folder.predictions / "after.parquet")
-        write_json_lines(folder.epochs, progress.rows)
+        write_json_lines(folder.epochs, rows)
         account["student_reference"] = _save_student(student, folder)
         write_json(folder.result, account)
         folder.checkpoint.unlink(missing_ok=True)
     plan.accelerator.wait_for_everyone()
-    named = replace(student, reference=account["student_reference"] or f"{student.reference} (transferred)")
-    return TransferResult(account=account, epochs=tuple(progress.rows), out=folder.path, load_student=lambda: named)
+    plan.accelerator.free_memory()  # of what it prepared for this run
+    named = replace(student, reference=account["student_reference"] or f"{plan.student.reference} (transferred)")
+    return TransferResult(account=account, epochs=tuple(rows), out=folder.path, load_student=lambda: named)
+
+
+def ask_frozen(
+    plan: Plan, folder: RunFolder, images: Images, prefix: str, *, known: Known, watcher: Watcher
+) -> tuple[Predictions, list[Predictions]]:
+    """Predictions of the initial student and of the teachers, kept in the folder."""
+
+    def ask(model: Classifier, name: str) -> Predictions:
+        path = folder.predictions / f"{prefix}{name}.parquet"
+        return constant_predictions(plan, model, images, path, known=known.get(prefix + name), watcher=watcher)
+
+    before = ask(plan.student, "before")
+    return before, [ask(teacher, f"teacher-{number}") for number, teacher in enumerate(plan.teachers, start=1)]
+
+
+def keep_best(
+    plan: Plan,
+    line: Line,
+    model: Classifier,
+    *,
+    probes: tuple[Predictions, list[Predictions]],
+    ends: tuple[Predictions, Predictions],
+    watcher: Watcher,
+) -> tuple[Predictions, dict[str, Any]]:
+    """Guard the student: `model` becomes the point of the line that is kept.
+
+    Args:
+        plan: of the run.
+        line: from the initial to the transferred student.
+        model: a copy of the student.
+        probes: predictions of the initial student and of the teachers for the guard images.
+        ends: predictions of the two ends of the line for the images measured on.
+        watcher: is told of progress.
+
+    Returns:
+        The kept student's predictions for the images measured on, and the guard's account.
+    """
+    found = guard(plan, line, model, before=probes[0], teachers=probes[1], watcher=watcher)
+    line.load(found.share, model, plan)
+    if found.share in (0, 1):
+        return ends[round(found.share)], found.to_dict()
+    after = shared_predictions(plan, model, plan.val_images, "measuring the student that is kept", watcher=watcher)
+    return after, found.to_dict()
 
 
 def _train(
-    plan: Plan, folder: RunFolder, before: Predictions, watcher: Watcher
-) -> tuple[Classifier, Predictions, Progress, int]:
-    """The trained student, its predictions, its progress, and how many epochs it found done."""
-    learner = make_learner(plan)
-    # Measured on a copy: mixed precision wraps the module that trains.
-    snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
+    plan: Plan,
+    folder: RunFolder,
+    learner: Learner,
+    snapshot: Classifier,
+    *,
+    starts: tuple[Predictions, Predictions | None],
+    watcher: Watcher,
+) -> tuple[Predictions, Progress, int]:
+    """Train to the end: the student's predictions, its progress, and how many epochs were found done."""
     latest: Predictions | None = None
     progress = Progress()
     if (saved := load_checkpoint(folder.checkpoint)) is not None:
@@ -170,11 +217,12 @@ def _train(
     def measure() -> dict[str, Any]:
         nonlocal latest
         latest = _measure_learner(plan, learner, snapshot, f"measuring after epoch {progress.epoch + 1}", watcher)
-        return epoch_measures(before, latest)
+        before, origin = starts
+        return {**epoch_measures(before, latest), **({} if origin is None else since_origin(origin, latest))}
 
     def save(progress: Progress) -> None:
         if plan.is_main:
-            save_checkpoint(folder.checkpoint, progress=progress, **learner.state())
+            save_checkpoint(folder.checkpoint, progress=progress, learner=learner.state())
             write_json_lines(folder.epochs, progress.rows)
         plan.accelerator.wait_for_everyone()
         if progress.step == 0:
@@ -194,13 +242,13 @@ def _train(
     # A run that was killed after its last epoch comes here without having measured.
     if latest is None:
         latest = _measure_learner(plan, learner, snapshot, "measuring the student", watcher)
-    return snapshot, latest, progress, resumed
+    return latest, progress, resumed
 
 
 def _measure_learner(plan: Plan, learner: Learner, snapshot: Classifier, stage: str, watcher: Watcher) -> Predictions:
     """Predictions of the student as it stands, through a copy that holds its weights from then on."""
     snapshot.module.load_state_dict(learner.weights())
-    found = _predict(plan, snapshot, stage, watcher)
+    found = shared_predictions(plan, snapshot, plan.val_images, stage, watcher=watcher)
     snapshot.module.cpu()
     return found
 
@@ -213,53 +261,37 @@ def _announce(plan: Plan, progress: Progress, watcher: Watcher) -> None:
         watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", epochs * images - done)
 
 
-def make_learner(plan: Plan) -> Learner:
-    """A copy of the plan's student, ready to train against the plan's frozen models."""
+def make_learner(plan: Plan, *, temperatures: Sequence[float] | None = None) -> Learner:
+    """A copy of the plan's student, ready to train against the plan's frozen models.
+
+    Args:
+        plan: of the run.
+        temperatures: of the models that answer, for calibrated methods; without, they count as calibrated.
+    """
+    student = replace(plan.student, module=copy.deepcopy(plan.student.module))
+    if plan.settings.student_mode == "reestimate":
+        reestimate_on_views(plan, student)
     frozen = [*([plan.student] if plan.settings.method.needs_initial_student else []), *plan.teachers]
     plan.student.module.cpu()  # it was measured; LiveTargets takes it back to the device where the method needs it
     targets = LiveTargets(frozen, device=plan.accelerator.device, autocast=plan.accelerator.autocast)
-    student = replace(plan.student, module=copy.deepcopy(plan.student.module))
-    return Learner(student, targets, settings=plan.settings, accelerator=plan.accelerator)
+    if plan.settings.method.calibrated and temperatures is None:
+        temperatures = [1.0] * len(frozen)
+    return Learner(student, targets, settings=plan.settings, accelerator=plan.accelerator, temperatures=temperatures)
 
 
-def _constant_predictions(plan: Plan, folder: RunFolder, model: Classifier, name: str, watcher: Watcher) -> Predictions:
-    """Predictions of a frozen model, made once a run: a resumed one reads what was written before."""
-    path = folder.predictions / f"{name}.parquet"
-    if path.exists():
-        try:
-            return Predictions.load(path)
-        except DataError:
-            pass  # damaged from outside; it can be made again
-    predictions = _predict(plan, model, f"measuring {model.reference}", watcher)
-    if plan.is_main:
-        predictions.write(path)
-    plan.accelerator.wait_for_everyone()
-    return predictions
+def _temperatures(plan: Plan, probes: tuple[Predictions, list[Predictions]] | None) -> list[float] | None:
+    if not plan.settings.method.calibrated or probes is None:
+        return None
+    before, teachers = probes
+    return calibrated_temperatures([found.logits for found in (before, *teachers)], before.target)
 
 
-def _predict(plan: Plan, model: Classifier, stage: str, watcher: Watcher) -> Predictions:
-    """Predictions for the images measured on, shared out between processes."""
-    accelerator = plan.accelerator
-    shard = (accelerator.process_index, accelerator.num_processes)
-    watcher.stage(stage, len(plan.val_images))
-    part = predict_images(
-        model,
-        plan.val_images,
-        device=accelerator.device,
-        batch_size=plan.settings.batch_size,
-        workers=plan.workers,
-        shard=shard,
-        max_broken=1.0,  # a process sees its share only; all of them are counted below
-        on_images=lambda count: watcher.advance(count * shard[1]),
-    )
-    whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), plan.val_images)
-    check_broken(
-        whole.broken,
-        total=len(plan.val_images),
-        max_share=plan.settings.max_broken,
-        reference=plan.val_images.reference,
-    )
-    return whole
+def _on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a state dict that no later step changes."""
+    return {
+        name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
+        for name, value in state.items()
+    }
 
 
 def _account(plan: Plan, progress: Progress, measures: dict[str, Any], *, broken: Sequence[str]) -> dict[str, Any]:
@@ -288,7 +320,7 @@ def _save_student(student: Classifier, folder: RunFolder) -> str | None:
     return found[0]
 
 
-def _finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> TransferResult:
+def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> TransferResult:
     """The result of a run that was finished before."""
 
     def load_student() -> Classifier:

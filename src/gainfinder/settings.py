@@ -14,9 +14,15 @@ from .references import near
 from .views import AUGMENTS, Augment, default_augment
 
 Labels = Literal["use", "none"]
+Strategy = Literal["sequential", "parallel", "soup"]
+STRATEGIES: tuple[Strategy, ...] = ("sequential", "parallel", "soup")
+Order = Literal["ascending", "descending", "given"]
+ORDERS: tuple[Order, ...] = ("ascending", "descending", "given")
+StudentMode = Literal["train", "frozen", "reestimate"]
+STUDENT_MODES: tuple[StudentMode, ...] = ("train", "frozen", "reestimate")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-MAX_DEFAULT_LR = 1e-3
-PAPER_TRAVEL = 1e-4 / 256 * 20 * 128_117
+PAPER_LR = 1e-4
+PAPER_TRAVEL = PAPER_LR / 256 * 20 * 128_117
 """Learning rate × steps of the paper's runs: about 1."""
 
 
@@ -32,9 +38,24 @@ class TransferSettings:
         batch_size: images a step, over all processes (64; paper preset: 256). An epoch is cut into batches of at
             most this size that differ by at most one image.
         lr: learning rate, as it reaches the optimiser; the default rule stands at the top of this file.
-        temperature: T of the distillation loss (1).
+        temperature: T of the distillation loss (the method's, mostly 1).
+        distill_weight: λ, weight of the distillation loss; the cross-entropy with the labels gets 1 − λ (the method's).
+        label_smoothing: ε of the cross-entropy's targets (the method's).
+        top_k: classes that `kl-top-k` compares (10).
+        sharpness: of the `soft` methods: a model's weight is its confidence to this power (4).
+        slow_momentum: τ of `xe-kl-mcl`; the default rule is `default_slow_momentum`.
+        slow_every: N of `xe-kl-mcl`: steps between interpolations (2).
+        negatives: of `crd`: negatives drawn for a sample (4096).
+        warmup_epochs: first epochs, which train the classifier layer alone (the method's, mostly 0).
+        student_mode: how the student's batch-norm and dropout behave while it learns: `train` as published (batch
+            statistics, dropout), `frozen` (as in evaluation), `reestimate` (batch-norm statistics re-estimated on the
+            views first, then as in evaluation).
         momentum: of SGD (0.9).
         weight_decay: of SGD (1e-3).
+        strategy: with several teachers: `sequential` (one after the other, each result the next one's initial student),
+            `parallel` (each sample to the surest of all) or `soup` (one transfer a teacher, their weights averaged).
+        order: of teachers in a sequence: `ascending` accuracy, `descending`, or as `given`.
+        guard: keep the point between the initial and the transferred student that guard images find best.
         seed: fixes order, augmentation and dropout (0).
         augment: one of `views.AUGMENTS`; the default rule is `views.default_augment`.
         limit: use a stratified so-many of the transfer images.
@@ -55,8 +76,20 @@ class TransferSettings:
     batch_size: int | None = None
     lr: float | None = None
     temperature: float | None = None
+    distill_weight: float | None = None
+    label_smoothing: float | None = None
+    top_k: int | None = None
+    sharpness: float | None = None
+    slow_momentum: float | None = None
+    slow_every: int | None = None
+    negatives: int | None = None
+    warmup_epochs: int | None = None
+    student_mode: StudentMode | None = None
     momentum: float | None = None
     weight_decay: float | None = None
+    strategy: Strategy = "sequential"
+    order: Order = "ascending"
+    guard: bool = True
     seed: int = 0
     augment: Augment | None = None
     limit: int | None = None
@@ -73,33 +106,59 @@ class TransferSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """Settings of the training loop, every one decided. Fields as in `TransferSettings`."""
+    """Settings of the training loop, every one decided. Fields as in `TransferSettings`.
+
+    Attributes:
+        label_weight: weight of the cross-entropy with the labels.
+    """
 
     method: Method
     epochs: int
     batch_size: int
     lr: float
     temperature: float
+    distill_weight: float
+    label_weight: float
+    label_smoothing: float
+    top_k: int
+    sharpness: float
+    slow_momentum: float
+    slow_every: int
+    negatives: int
+    warmup_epochs: int
+    student_mode: StudentMode
     momentum: float
     weight_decay: float
     seed: int
     augment: Augment
     max_broken: float
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether training reads labels: the method's choice, or a cross-entropy that was asked for."""
+        return self.method.needs_labels or self.label_weight > 0
+
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 5,
     "batch_size": 64,
-    "temperature": 1.0,
+    "top_k": 10,
+    "sharpness": 4.0,
+    "slow_every": 2,
+    "negatives": 4096,
+    "student_mode": "train",
     "momentum": 0.9,
     "weight_decay": 1e-3,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
-    "paper": {"epochs": 20, "batch_size": 256, "temperature": 1.0, "augment": "paper"},
+    "paper": {"epochs": 20, "batch_size": 256, "augment": "paper", "student_mode": "train", "slow_momentum": 0.9999},
 }
-PAPER_LR = 1e-4
+OF_METHODS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
+"""Settings that each method has a default of its own for."""
 PAPER_LR_BATCH = 256
+PAPER_SLOW_TRAVEL = 1e-4 * 20 * 128_117 / 256 / 2
+"""(1 − τ) × interpolations of the paper's runs with momentum weight interpolation: about 0.5."""
 
 
 def resolve_settings(
@@ -118,32 +177,51 @@ def resolve_settings(
         SettingsError: the method needs labels and there are none to read.
     """
     method = find_method(settings.method or default_method(labelled=labelled))
-    if method.needs_labels and not labelled:
-        why = "--labels none forbids reading them" if settings.labels == "none" else "the transfer images carry none"
-        raise SettingsError(f"method {method.name!r} needs labels and {why}; a label-free method is kl-dp-u")
-    chosen = {**DEFAULTS, **PRESETS.get(settings.preset or "", {})}
-    asked = {field.name: getattr(settings, field.name) for field in fields(Resolved) if field.name != "method"}
-    chosen.update({name: value for name, value in asked.items() if value is not None})
+    _check_fits(settings, method)
+    chosen = {**DEFAULTS, **{name: getattr(method, name) for name in OF_METHODS}}
+    chosen.update(PRESETS.get(settings.preset or "", {}))
+    asked = {name: value for name, value in vars(settings).items() if name in _RESOLVED and value is not None}
+    chosen.update({name: value for name, value in asked.items() if name != "method"})
+    if settings.distill_weight is not None:
+        chosen["label_weight"] = 1 - settings.distill_weight
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
+    steps = chosen["epochs"] * -(-images // chosen["batch_size"])
     if "lr" not in chosen:
-        steps = chosen["epochs"] * -(-images // chosen["batch_size"])
-        chosen["lr"] = default_lr(steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
-    return Resolved(method=method, **chosen)
+        chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
+    if "slow_momentum" not in chosen:
+        chosen["slow_momentum"] = default_slow_momentum(steps=steps, every=chosen["slow_every"])
+    resolved = Resolved(method=method, **chosen)
+    _check_labels(resolved, settings, labelled=labelled)
+    return resolved
 
 
-def default_lr(*, steps: int, batch_size: int, preset: str | None) -> float:
+def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | None) -> float:
     """The learning rate where none is given.
 
-    The paper's preset scales its rate by batch/256, as the published code does; otherwise min(1e-3, 1 / steps).
+    The paper's preset scales its rate by batch/256, as the published code does; otherwise it is the rate that travels
+    as far as the paper's in so many steps, but no more than the method's highest: min(1e-3, 1 / steps) for most.
 
-    >>> default_lr(steps=100, batch_size=64, preset=None)
+    >>> default_lr(find_method("kl-dp"), steps=100, batch_size=64, preset=None)
     0.001
-    >>> default_lr(steps=100, batch_size=128, preset="paper")
+    >>> default_lr(find_method("kl-dp"), steps=100, batch_size=128, preset="paper")
     5e-05
     """
     if preset == "paper":
-        return PAPER_LR * batch_size / PAPER_LR_BATCH
-    return min(MAX_DEFAULT_LR, PAPER_TRAVEL / steps)
+        return method.paper_lr * batch_size / PAPER_LR_BATCH
+    return min(method.max_lr, PAPER_TRAVEL / steps * (method.paper_lr / PAPER_LR))
+
+
+def default_slow_momentum(*, steps: int, every: int) -> float:
+    """τ of the momentum weight interpolation where none is given.
+
+    In a whole run the slow student comes as far as in the paper's: 1 − τ = 0.5 / interpolations, at most 0.1.
+
+    >>> default_slow_momentum(steps=10009, every=2)
+    0.9999
+    >>> default_slow_momentum(steps=40, every=2)
+    0.975
+    """
+    return round(1 - min(0.1, PAPER_SLOW_TRAVEL / max(1, steps // every)), 6)
 
 
 def settings_from(values: dict[str, Any]) -> TransferSettings:
@@ -164,6 +242,19 @@ def _check_ranges(s: TransferSettings) -> None:
         ("epochs", s.epochs is None or s.epochs >= 1, "1 or more"),
         ("batch_size", s.batch_size is None or s.batch_size >= 1, "1 or more"),
         ("lr", s.lr is None or s.lr >= 0, "0 or more"),
+        ("distill_weight", s.distill_weight is None or 0 <= s.distill_weight <= 1, "from 0 to 1"),
+        ("label_smoothing", s.label_smoothing is None or 0 <= s.label_smoothing < 1, "from 0 to below 1"),
+        ("top_k", s.top_k is None or s.top_k >= 1, "1 or more"),
+        ("sharpness", s.sharpness is None or s.sharpness > 0, "more than 0"),
+        ("slow_momentum", s.slow_momentum is None or 0 <= s.slow_momentum <= 1, "from 0 to 1"),
+        ("slow_every", s.slow_every is None or s.slow_every >= 1, "1 or more"),
+        ("negatives", s.negatives is None or s.negatives >= 1, "1 or more"),
+        ("warmup_epochs", s.warmup_epochs is None or s.warmup_epochs >= 0, "0 or more"),
+        (
+            "student_mode",
+            s.student_mode is None or s.student_mode in STUDENT_MODES,
+            f"one of {', '.join(STUDENT_MODES)}",
+        ),
         ("temperature", s.temperature is None or s.temperature > 0, "more than 0"),
         ("momentum", s.momentum is None or 0 <= s.momentum < 1, "from 0 to below 1"),
         ("weight_decay", s.weight_decay is None or s.weight_decay >= 0, "0 or more"),
@@ -173,6 +264,8 @@ def _check_ranges(s: TransferSettings) -> None:
         ("max_broken", 0 <= s.max_broken <= 1, "a share from 0 to 1"),
         ("labels", s.labels in ("use", "none"), "use or none"),
         ("precision", s.precision in ("auto", "fp32", "bf16", "fp16"), "auto, fp32, bf16 or fp16"),
+        ("strategy", s.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}"),
+        ("order", s.order in ORDERS, f"one of {', '.join(ORDERS)}"),
         ("preset", s.preset is None or s.preset in PRESETS, ", ".join(PRESETS)),
         ("workers", s.workers is None or s.workers >= 0, "0 or more"),
         ("checkpoint_every", s.checkpoint_every is None or s.checkpoint_every >= 1, "1 or more"),
@@ -182,3 +275,39 @@ def _check_ranges(s: TransferSettings) -> None:
             raise SettingsError(f"{name.replace('_', '-')} is {getattr(s, name)!r}: expected {expected}")
     if s.limit is not None and s.subset is not None:
         raise SettingsError("limit and subset are both given: give one of them")
+
+
+_RESOLVED = {field.name for field in fields(Resolved)}
+
+
+def _check_fits(settings: TransferSettings, method: Method) -> None:
+    """Refuse settings that the method would not read."""
+    rules: tuple[tuple[str, bool, str], ...] = (
+        ("top_k", method.objective == "top-k", "kl-top-k"),
+        ("sharpness", method.soft, "the -soft methods"),
+        ("slow_momentum", method.interpolated, "xe-kl-mcl"),
+        ("slow_every", method.interpolated, "xe-kl-mcl"),
+        ("negatives", method.objective == "crd", "crd"),
+        ("temperature", not method.needs_features, "methods that compare logits"),
+    )
+    for name, fits, of in rules:
+        if getattr(settings, name) is not None and not fits:
+            raise SettingsError(
+                f"{name.replace('_', '-')} is a setting of {of}: method {method.name!r} does not use it"
+            )
+    fitted = method.label_weight > 0 or (settings.distill_weight is not None and settings.distill_weight < 1)
+    if settings.label_smoothing is not None and not fitted:
+        raise SettingsError(
+            f"label-smoothing needs a cross-entropy with labels: method {method.name!r} has none; give a "
+            "distill-weight below 1, or a method such as xe-kl"
+        )
+
+
+def _check_labels(resolved: Resolved, settings: TransferSettings, *, labelled: bool) -> None:
+    if labelled or not resolved.needs_labels:
+        return
+    why = "--labels none forbids reading them" if settings.labels == "none" else "the transfer images carry none"
+    what = f"method {resolved.method.name!r}"
+    if not resolved.method.needs_labels:
+        what = f"distill-weight {resolved.distill_weight:g}"
+    raise SettingsError(f"{what} needs labels and {why}; a label-free method is kl-dp-u")

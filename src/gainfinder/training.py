@@ -20,37 +20,72 @@ from torch import Tensor, nn
 from .checkpoint import Progress
 from .data.images import Images
 from .data.loading import LoadedBatch, check_broken, load_batches
-from .devices import has_batch_norm, synchronised
+from .devices import synchronised
 from .errors import ModelError
+from .losses import Losses, distillation_losses, label_losses
 from .models.classifier import Classifier, out_of_memory
 from .models.preprocessing import prepare
-from .objectives import cross_entropy, partitioned_kl
-from .partition import most_confident
+from .normalisation import has_batch_norm
 from .settings import Resolved
 from .targets import TargetSource
 from .views import TrainingViews, Views, ViewSpec, blank_views, epoch_order
+from .weight_space import SlowWeights
 
 CHECK_EVERY = 100
 """Steps between checks that the loss is finite; each waits for the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """This process's share of a batch.
+
+    Attributes:
+        views: on the device.
+        positions_N: int64, where its samples stand among the transfer images; on the CPU.
+        target_N: int64 labels on the device, for settings that need them.
+        total: samples of the batch over all processes.
+        weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its black
+            view does enter the statistics of synchronised batch-norm.
+    """
+
+    views: Views
+    positions_N: Tensor
+    target_N: Tensor | None
+    total: int
+    weight: float = 1.0
 
 
 class Learner:
     """The student under training with its optimiser, prepared for devices, precision and processes.
 
     Args:
-        student: its module is trained in place, in training mode.
+        student: its module is trained in place.
         targets: the frozen models' answers.
         settings: of the run.
         accelerator: of this process.
+        temperatures: of the models that answer, for calibrated methods.
     """
 
     def __init__(
-        self, student: Classifier, targets: TargetSource, *, settings: Resolved, accelerator: Accelerator
+        self,
+        student: Classifier,
+        targets: TargetSource,
+        *,
+        settings: Resolved,
+        accelerator: Accelerator,
+        temperatures: Sequence[float] | None = None,
     ) -> None:
         self.student = student
         self.targets = targets
         self.settings = settings
         self.accelerator = accelerator
+        self.temperatures_M = None if temperatures is None else torch.tensor(temperatures, device=accelerator.device)
+        # Warm-up trains these alone; named before wrappers get at the module.
+        self.classifier_layer = ""
+        if settings.warmup_epochs:
+            from .models.features import find_classifier_layer
+
+            self.classifier_layer = find_classifier_layer(student)
         module = synchronised(student.module.to(accelerator.device), accelerator)
         optimizer = torch.optim.SGD(
             [p for p in module.parameters() if p.requires_grad],
@@ -59,24 +94,25 @@ class Learner:
             weight_decay=settings.weight_decay,
         )
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
-        self.smallest_batch = 2 if has_batch_norm(student.module) else 1
+        self.slow: SlowWeights | None = None
+        if settings.method.interpolated:
+            every, momentum = settings.slow_every, settings.slow_momentum
+            self.slow = SlowWeights(self.fast_weights(), momentum=momentum, every=every)
+        self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
 
-    def step(self, views: Views, target_N: Tensor | None, *, total: int, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+    def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
 
         Args:
-            views: this process's share of the batch, on the device.
-            target_N: int64 labels, for methods that need them.
-            total: samples of the batch over all processes.
-            weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its
-                black view does enter the statistics of synchronised batch-norm.
+            batch: this process's share of it.
+            warmup: train the classifier layer alone, on features as in evaluation.
 
         Returns:
             The sum of this process's losses and the number of its samples given to a teacher, both on the device.
         """
-        self.module.train()
-        losses_N, taught = self._losses(views, target_N)
-        loss_sum = losses_N.sum() * weight
+        self.module.train(self.settings.student_mode == "train" and not warmup)
+        losses = self._losses(batch)
+        loss_sum = losses.values_N.sum() * batch.weight
         if not loss_sum.requires_grad:
             raise ModelError(
                 f"{self.student.reference}: no gradient leads from the logits to the weights; does its forward detach "
@@ -84,20 +120,25 @@ class Learner:
             )
         try:
             # Gradients are averaged over processes: this makes them those of the mean over the whole batch.
-            self.accelerator.backward(loss_sum * (self.accelerator.num_processes / total))
+            self.accelerator.backward(loss_sum * (self.accelerator.num_processes / batch.total))
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(len(views), error) from error
+            raise out_of_memory(len(batch.views), error) from error
+        if warmup:
+            self._keep_classifier_gradients()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss_sum.detach(), taught if weight else torch.zeros_like(taught)
+        if self.slow is not None:
+            self.slow.after_step(self.fast_weights())
+        return loss_sum.detach(), losses.taught if batch.weight else torch.zeros_like(losses.taught)
 
     def state(self) -> dict[str, Any]:
         """Weights, optimiser and gradient scaler, as `load_state` takes them."""
         scaler = self.accelerator.scaler
         return {
-            "student": self.weights(),
+            "student": self.fast_weights(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
+            "slow": None if self.slow is None else self.slow.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -106,31 +147,43 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.slow is not None:
+            self.slow.load_state(state["slow"])
 
-    def weights(self) -> dict[str, Any]:
-        """The student's state dict; its tensors are alive and change with the next step."""
+    def weights(self) -> Mapping[str, Any]:
+        """State dict of the student to measure and return: the slow one where the method has one (Eq. 3).
+
+        Its tensors are alive and change with the next step; load them into another module.
+        """
+        return self.fast_weights() if self.slow is None else self.slow.weights
+
+    def fast_weights(self) -> dict[str, Any]:
+        """State dict of the module that trains; alive likewise."""
         return self._unwrapped().state_dict()
 
     def _unwrapped(self) -> nn.Module:
         module: nn.Module = self.accelerator.unwrap_model(self.module, keep_torch_compile=False)
         return module
 
-    def _losses(self, views: Views, target_N: Tensor | None) -> tuple[Tensor, Tensor]:
-        settings, method = self.settings, self.settings.method
-        inputs = prepare(views.at(self.student.preprocessing.view_size), self.student.preprocessing)
+    def _keep_classifier_gradients(self) -> None:
+        for name, parameter in self._unwrapped().named_parameters():
+            if not name.startswith(f"{self.classifier_layer}."):
+                parameter.grad = None
+
+    def _losses(self, batch: Batch) -> Losses:
+        settings = self.settings
+        inputs = prepare(batch.views.at(self.student.preprocessing.view_size), self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
-        targets_NMC = self.targets(views)
-        choice_N = torch.zeros(len(targets_NMC), dtype=torch.int64, device=targets_NMC.device)
-        if method.partition is not None:
-            by = target_N if method.partition == "label" else None
-            choice_N = most_confident(targets_NMC.softmax(dim=-1), by)
-        losses = partitioned_kl(student_logits, targets_NMC, choice_N, settings.temperature, reduction="none")
-        if method.distill_weight < 1:
-            assert target_N is not None, "methods with a cross-entropy get labels"
-            fit = cross_entropy(student_logits, target_N, reduction="none")
-            losses = method.distill_weight * losses + (1 - method.distill_weight) * fit
-        return losses, (choice_N > 0).sum()
+        targets_NMC = self.targets(batch.views, batch.positions_N)
+        losses = distillation_losses(
+            student_logits, targets_NMC, batch.target_N, settings=settings, temperatures_M=self.temperatures_M
+        )
+        values = losses.values_N if settings.distill_weight == 1 else settings.distill_weight * losses.values_N
+        if settings.label_weight > 0:
+            assert batch.target_N is not None, "methods with a cross-entropy get labels"
+            values = values + settings.label_weight * label_losses(student_logits, batch.target_N, settings=settings)
+        return Losses(values_N=values, taught=losses.taught)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +267,8 @@ class _Totals:
         device = accelerator.device
         exact = torch.float32 if device.type == "mps" else torch.float64
         self.loss_sum = torch.tensor(start.loss_sum, dtype=exact, device=device)
-        self.counts = torch.tensor([start.epoch_seen, start.epoch_taught], dtype=torch.int64, device=device)
+        # A soft partition gives shares of a sample to a teacher.
+        self.counts = torch.tensor([start.epoch_seen, start.epoch_taught], dtype=exact, device=device)
 
     def add(self, loss_sum: Tensor, taught: Tensor, seen: int) -> None:
         self.loss_sum += loss_sum
@@ -234,7 +288,8 @@ class _Totals:
         self.check()
         progress = self.progress
         progress.loss_sum = float(self.accelerator.reduce(self.loss_sum, "sum"))
-        progress.epoch_seen, progress.epoch_taught = self.accelerator.reduce(self.counts, "sum").tolist()
+        seen, progress.epoch_taught = self.accelerator.reduce(self.counts, "sum").tolist()
+        progress.epoch_seen = round(seen)
         if self.accelerator.num_processes > 1:
             self.broken = set(gather_object(sorted(self.broken)))
         progress.broken = sorted(self.broken)
@@ -267,17 +322,29 @@ def _one_step(learner: Learner, data: TrainingData, batch: LoadedBatch, totals: 
         total = int(accelerator.reduce(torch.tensor(count, device=device), "sum"))
     if total < learner.smallest_batch:  # broken images have left too few
         return
-    given = batch.inputs
-    views = (blank_views(1, data.spec) if given is None else Views(packed=given, sizes=data.spec.sizes)).to(device)
-    target = None
-    if settings.method.needs_labels:
-        assert images.labels is not None, "resolve_settings refuses methods that need labels where there are none"
-        labels = images.labels[batch.positions.numpy()] if count else np.zeros(1, dtype=np.int64)
-        target = torch.from_numpy(labels).to(device)
     # Dropout draws from torch's generators: seeding them by the step makes a resumed run draw the same.
     torch.manual_seed(_step_seed(settings.seed, totals.progress, accelerator.process_index))
-    loss_sum, taught = learner.step(views, target, total=total, weight=1.0 if count else 0.0)
+    loss_sum, taught = learner.step(
+        make_batch(data, batch, settings=settings, device=device, total=total),
+        warmup=totals.progress.epoch < settings.warmup_epochs,
+    )
     totals.add(loss_sum, taught, count)
+
+
+def make_batch(
+    data: TrainingData, loaded: LoadedBatch, *, settings: Resolved, device: torch.device, total: int
+) -> Batch:
+    """A batch for the learner from what was loaded; a black stand-in where nothing was."""
+    given, positions = loaded.inputs, loaded.positions
+    views = blank_views(1, data.spec) if given is None else Views(packed=given, sizes=data.spec.sizes)
+    if given is None:
+        positions = torch.zeros(1, dtype=torch.int64)
+    target = None
+    if settings.needs_labels:
+        assert data.images.labels is not None, "resolve_settings refuses methods that need labels where there are none"
+        target = torch.from_numpy(data.images.labels[positions.numpy()]).to(device)
+    weight = 0.0 if given is None else 1.0
+    return Batch(views=views.to(device), positions_N=positions, target_N=target, total=total, weight=weight)
 
 
 def _finish_epoch(progress: Progress, measures: dict[str, Any], *, partitioned: bool) -> None:

@@ -14,9 +14,9 @@ import gainfinder
 from gainfinder import load_model
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
-from gainfinder.run import Watcher
+from gainfinder.run_models import Watcher
 
-SHORT: dict[str, Any] = {"epochs": 2, "limit": 100, "batch_size": 32, "workers": 0, "device": "cpu"}
+SHORT: dict[str, Any] = {"epochs": 2, "limit": 100, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
 
 
 class Killed(BaseException):

@@ -14,11 +14,13 @@ import gainfinder
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderError, SettingsError
 from gainfinder.predictions import Predictions
-from gainfinder.run import Watcher
+from gainfinder.run_models import Watcher
 from gainfinder.views import epoch_order
 
 Run = dict[str, Any]
-SHORT: Run = {"epochs": 2, "limit": 200, "batch_size": 32, "workers": 0, "device": "cpu", "val": "digits#1/4"}
+SHORT: Run = {
+    "epochs": 2, "limit": 200, "batch_size": 32, "workers": 0, "device": "cpu", "val": "digits#1/4", "guard": False,
+}  # fmt: skip
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

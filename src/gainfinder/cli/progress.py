@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from ..run import Watcher
+from ..run_models import Watcher
 
 PLAIN_INTERVAL_S = 10.0
 

@@ -12,21 +12,56 @@ from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers
 @guarded
 def transfer(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
-    teacher: Annotated[list[str], typer.Option(help="The model that teaches, in the same form.", show_default=False)],
+    teacher: Annotated[
+        list[str],
+        typer.Option(help="A model that teaches, in the same form.", show_default=False),
+    ],
     data: Annotated[str, typer.Option(help=f"Images to learn from: {DATA_HELP}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the student and its account.", show_default=False)],
     val: Annotated[
         str | None, typer.Option(help="Images to measure on, in full; default: a tenth of --data is set apart.")
     ] = None,
+    guard_data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images for the guard, which no model was trained on; default: a tenth of --data is set apart."
+        ),
+    ] = None,
+    guard: Annotated[
+        bool, typer.Option(help="Keep the best point between the old and the new student, judged on guard images.")
+    ] = True,
+    strategy: Annotated[str, typer.Option(help="With several teachers: sequential, parallel or soup.")] = "sequential",
+    order: Annotated[
+        str, typer.Option(help="Of teachers in a sequence: ascending accuracy, descending, or as given.")
+    ] = "ascending",
     labels: Annotated[str, typer.Option(help="use, or none: training reads no label.")] = "use",
     method: Annotated[
-        str | None, typer.Option(help="kl, xe-kl, kl-dp or kl-dp-u; default: kl-dp with labels, kl-dp-u without.")
+        str | None,
+        typer.Option(help="See `gainfinder methods`; default: kl-dp with labels, kl-dp-u without."),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="paper: the paper's own values.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images; default 5.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step, over all processes; default 64.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; default: 1 / steps, at most 1e-3.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the distillation; default 1.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; default: 1 / steps, at most 1e-3 (most methods).")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the distillation; default: mostly 1.")] = None,
+    distill_weight: Annotated[
+        float | None, typer.Option(help="Of the distillation, 0 to 1; the cross-entropy with the labels gets the rest.")
+    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Of that cross-entropy.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Classes that kl-top-k compares; default 10.")] = None,
+    sharpness: Annotated[float | None, typer.Option(help="Of the -soft methods; default 4.")] = None,
+    slow_momentum: Annotated[float | None, typer.Option(help="Of xe-kl-mcl (τ); default: by steps.")] = None,
+    slow_every: Annotated[int | None, typer.Option(help="Of xe-kl-mcl (N); default 2.")] = None,
+    negatives: Annotated[int | None, typer.Option(help="Of crd: negatives a sample; default 4096.")] = None,
+    warmup_epochs: Annotated[
+        int | None, typer.Option(help="First epochs that train the classifier layer alone; default: the method's.")
+    ] = None,
+    student_mode: Annotated[
+        str | None,
+        typer.Option(help="Batch-norm and dropout of the student: train (as published), frozen or reestimate."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes order, augmentation and dropout.")] = 0,
     augment: Annotated[
         str | None,
@@ -55,8 +90,8 @@ def transfer(
     Killed at any moment and started again with the same command, it goes on where it was.
     """
     from ..planning import plan_transfer
-    from ..run import run_transfer
     from ..settings import settings_from
+    from ..strategies import carry_out
     from .progress import make_watcher
     from .tables import print_json, print_lines, show_broken, transfer_table
 
@@ -64,15 +99,18 @@ def transfer(
         "method": method, "labels": labels, "preset": preset, "epochs": epochs, "batch_size": batch_size, "lr": lr,
         "temperature": temperature, "seed": seed, "augment": augment, "limit": limit, "subset": subset,
         "device": device, "precision": precision, "workers": workers, "checkpoint_every": checkpoint_every,
-        "max_broken": max_broken,
+        "max_broken": max_broken, "distill_weight": distill_weight, "label_smoothing": label_smoothing,
+        "top_k": top_k, "sharpness": sharpness, "slow_momentum": slow_momentum, "slow_every": slow_every,
+        "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
+        "strategy": strategy, "order": order,
     }  # fmt: skip
-    plan = plan_transfer(student, teacher, data, val=val, settings=settings_from(asked))
+    plan = plan_transfer(student, teacher, data, val=val, guard_data=guard_data, settings=settings_from(asked))
     if dry_run:
         _show_estimate(plan, out, as_json=json)
         return
     watcher = make_watcher(silent=not plan.is_main)
     try:
-        result = run_transfer(plan, out, watcher=watcher)
+        result = carry_out(plan, out, watcher=watcher)
     finally:
         watcher.close()
     if not plan.is_main:

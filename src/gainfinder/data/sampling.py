@@ -106,8 +106,16 @@ def allocate(sizes: Sequence[int], total: int) -> list[int]:
     return quotas
 
 
-def holdout(images: Images, share: float = 0.1, *, by_id_alone: bool = False) -> tuple[Images, Images]:
-    """Split off a share for validation: (rest, held out), stratified, chosen by ids.
+def holdout(
+    images: Images, share: float = 0.1, *, salt: str = "holdout", by_id_alone: bool = False
+) -> tuple[Images, Images]:
+    """Split off a share: (rest, held out), stratified, chosen by ids.
+
+    Args:
+        images: to split.
+        share: in (0, 1).
+        salt: the purpose; different ones give independent shares.
+        by_id_alone: do not look at labels.
 
     Raises:
         SettingsError: the share is not in (0, 1).
@@ -117,10 +125,10 @@ def holdout(images: Images, share: float = 0.1, *, by_id_alone: bool = False) ->
         raise SettingsError(f"holdout share {share} is out of range: expected a share between 0 and 1, such as 0.1")
     if not round(share * len(images)):
         raise DataError(
-            f"{images.reference}: {share:g} of {len(images)} image(s), to be set apart for measuring, rounds to none; "
-            "give more images, or others to measure on (--val)"
+            f"{images.reference}: {share:g} of {len(images)} image(s), to be set apart, rounds to none; "
+            "give more images, or others for it (--val, --guard-data)"
         )
-    held_out = stratified(images, share=share, salt="holdout", by_id_alone=by_id_alone)
+    held_out = stratified(images, share=share, salt=salt, by_id_alone=by_id_alone)
     rest = np.setdiff1d(np.arange(len(images)), held_out)
     if not len(rest):
         raise DataError(

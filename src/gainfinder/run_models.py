@@ -1,0 +1,103 @@
+"""What a run does with models that do not train: ask them, once, and re-estimate their batch-norm statistics."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from .data.images import Images
+from .data.loading import check_broken, load_batches
+from .errors import DataError
+from .models.classifier import Classifier
+from .models.preprocessing import prepare
+from .normalisation import has_batch_norm, reestimate
+from .planning import Plan
+from .predictions import Predictions, merge_shards, predict_images
+from .views import TrainingViews, Views, epoch_order
+
+STATISTICS_IMAGES = 2000
+"""Images that batch-norm statistics are re-estimated on, at most."""
+
+
+class Watcher:
+    """Whoever wants to see a run's progress overrides these; the library itself prints nothing."""
+
+    def stage(self, name: str, images: int) -> None:
+        """A stage begins that will work through so many images."""
+
+    def advance(self, images: int) -> None:
+        """So many more images of the stage are done."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """An epoch is measured."""
+
+    def resumed(self, epochs: int, steps: int) -> None:
+        """The run goes on from a checkpoint after so many epochs and steps of the next."""
+
+    def teacher(self, number: int, of: int, reference: str) -> None:
+        """With several teachers: the transfer from this one begins."""
+
+
+def constant_predictions(
+    plan: Plan, model: Classifier, images: Images, path: Path, *, known: Predictions | None, watcher: Watcher
+) -> Predictions:
+    """Predictions of a frozen model, made once a run: a resumed one reads what was written at `path` before.
+
+    Predictions that are `known` already are written there as they are.
+    """
+    if known is None and path.exists():
+        try:
+            return Predictions.load(path)
+        except DataError:
+            pass  # damaged from outside; it can be made again
+    predictions = known or shared_predictions(plan, model, images, f"measuring {model.reference}", watcher=watcher)
+    if plan.is_main:
+        predictions.write(path)
+    plan.accelerator.wait_for_everyone()
+    return predictions
+
+
+def shared_predictions(plan: Plan, model: Classifier, images: Images, stage: str, *, watcher: Watcher) -> Predictions:
+    """Predictions for some images, shared out between processes; every process gets all of them."""
+    accelerator = plan.accelerator
+    shard = (accelerator.process_index, accelerator.num_processes)
+    watcher.stage(stage, len(images))
+    part = predict_images(
+        model,
+        images,
+        device=accelerator.device,
+        batch_size=plan.settings.batch_size,
+        workers=plan.workers,
+        shard=shard,
+        max_broken=1.0,  # a process sees its share only; all of them are counted below
+        on_images=lambda count: watcher.advance(count * shard[1]),
+    )
+    whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), images)
+    check_broken(whole.broken, total=len(images), max_share=plan.settings.max_broken, reference=images.reference)
+    return whole
+
+
+def reestimate_on_views(plan: Plan, model: Classifier) -> None:
+    """Re-estimate the batch-norm statistics of a student, in place, on views as it saw them while it learned.
+
+    On the first 2,000 views of the first epoch. Every process does the same.
+    """
+    if not has_batch_norm(model.module):
+        return
+    model.module.to(plan.accelerator.device)
+    reestimate(model.module, _view_inputs(plan, model), model.logits)
+
+
+def _view_inputs(plan: Plan, model: Classifier) -> Iterator[Tensor]:
+    images, settings = plan.train_images, plan.settings
+    order = epoch_order(images.ids, seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
+    views = TrainingViews(plan.spec, images.ids, seed=settings.seed, epoch=0)
+    count = max(1, round(len(order) / max(2, settings.batch_size)))
+    batches = [batch.tolist() for batch in np.array_split(order, count)]
+    for batch in load_batches(images, views, batch_indices=batches, workers=plan.workers):
+        if batch.inputs is not None and len(batch.inputs) > 1:
+            rendered = Views(packed=batch.inputs, sizes=plan.spec.sizes).to(plan.accelerator.device)
+            yield prepare(rendered.at(model.preprocessing.view_size), model.preprocessing)

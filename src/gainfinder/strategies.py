@@ -1,0 +1,199 @@
+"""One teacher or several: `transfer`, and the strategies by which several teachers teach (section 4.3).
+
+Each strategy is made of transfers in folders of their own, so that a killed sequence goes on in the middle. In the
+result folder, besides what `run_folder.py` lists: steps/1, steps/2 …, a folder for each teacher's transfer.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from .data import ImageSource
+from .evaluation import estimated_strengths, measure_transfer
+from .models import ModelSource
+from .models.classifier import Classifier
+from .planning import Plan, plan_transfer
+from .predictions import Predictions
+from .run import (
+    NOTHING_KNOWN,
+    TransferResult,
+    ask_frozen,
+    conclude,
+    finished,
+    forked_generators,
+    held,
+    keep_best,
+    run_transfer,
+)
+from .run_folder import RunFolder
+from .run_guard import Line
+from .run_models import Watcher, reestimate_on_views, shared_predictions
+from .settings import settings_from
+from .weight_space import average
+
+OF_STEPS = (
+    "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "accuracy_after", "transfer_rate",
+    "teacher_share", "guard",
+)  # fmt: skip
+"""What the account of a sequence or soup tells of each of its transfers; their own result.json tells the rest."""
+
+
+def transfer(
+    student: ModelSource,
+    teacher: ModelSource | Sequence[ModelSource],
+    data: ImageSource,
+    *,
+    val: ImageSource | None = None,
+    guard_data: ImageSource | None = None,
+    out: str | Path | None = None,
+    watcher: Watcher | None = None,
+    **settings: Any,
+) -> TransferResult:
+    """Move what the teacher knows and the student does not into the student.
+
+    Nothing passed in is changed: the student is copied before it is trained.
+
+    Args:
+        student: reference, classifier or module that is to learn.
+        teacher: reference, classifier or module that is to teach, or several of them.
+        data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label), each
+            image a PIL image, uint8, or float in [0, 1]; not normalised, for each model normalises for itself.
+        val: images to measure on, in full; by default a tenth of `data` is set apart.
+        guard_data: images that none of the models was trained on, for the guard (see `guard.py`); by default a tenth of
+            `data` is set apart for it, too. `guard=False` goes without.
+        out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
+            one returns its result. None: nothing is kept on disk.
+        watcher: is told of progress.
+        **settings: fields of `settings.TransferSettings`.
+
+    Raises:
+        GainfinderError: whatever is wrong with models, images, settings or folder.
+    """
+    teachers: list[ModelSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(ModelSource, teacher)]
+    plan = plan_transfer(student, teachers, data, val=val, guard_data=guard_data, settings=settings_from(settings))
+    if out is not None:
+        return carry_out(plan, Path(out), watcher=watcher)
+    with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
+        result = carry_out(plan, Path(scratch) / "run", watcher=watcher)
+        return replace(result, out=None, account={**result.account, "out": None, "student_reference": None})
+
+
+def carry_out(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> TransferResult:
+    """Carry a plan out in its folder, by its strategy; from the start or from where it was left.
+
+    Raises:
+        RunFolderError: the folder holds something else, is in use or is damaged.
+        GainfinderError: whatever else goes wrong with models or images.
+    """
+    if len(plan.teachers) == 1 or plan.asked.strategy == "parallel":
+        return run_transfer(plan, out, watcher=watcher)
+    watcher = watcher or Watcher()
+    folder = RunFolder(out)
+    with held(folder, plan):
+        account = folder.read_result()
+        if account is not None:
+            return finished(plan, folder, account)
+        return _Strategy(plan, folder, watcher).carry_out()
+
+
+class _Strategy:
+    """Several transfers that make one: what they share."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, watcher: Watcher) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.watcher = watcher
+        self.before, self.teachers = ask_frozen(plan, folder, plan.val_images, "", known=NOTHING_KNOWN, watcher=watcher)
+        self.probe_before, self.probe_teachers = ask_frozen(
+            plan, folder, plan.probe_images, "probe-", known=NOTHING_KNOWN, watcher=watcher
+        )
+        self.results: list[TransferResult] = []
+
+    def carry_out(self) -> TransferResult:
+        if self.plan.asked.strategy == "soup":
+            student, after, guarded = self._soup()
+        else:
+            student, after, guarded = self._sequence()
+        rows = [
+            {"step": step, "teacher": result.account["teachers"][0], **row}
+            for step, result in enumerate(self.results, start=1)
+            for row in result.epochs
+        ]
+        return conclude(self.plan, self.folder, student, self._account(after, guarded), after=after, rows=rows)
+
+    def _sequence(self) -> tuple[Classifier, Predictions, None]:
+        """One teacher after another; each result is the next one's student and frozen initial student."""
+        student, before = self.plan.student, self.before
+        for number in self._order():
+            result = self._step(number, student, before)
+            name = f"{self.plan.student.reference} after {len(self.results)} teacher(s)"
+            student = replace(self.plan.student, reference=name, module=result.student.module)
+            before = self._after(result)
+        return student, before, None
+
+    def _soup(self) -> tuple[Classifier, Predictions, dict[str, Any] | None]:
+        """A transfer from each teacher; the mean of the resulting weights, guarded once more."""
+        plan = self.plan
+        results = [self._step(number, plan.student, self.before) for number in range(len(plan.teachers))]
+        student = replace(plan.student, module=results[0].student.module)
+        with forked_generators(plan):
+            student.module.load_state_dict(average([result.student.module.state_dict() for result in results]))
+            if plan.settings.student_mode != "frozen":
+                reestimate_on_views(plan, student)
+            after = shared_predictions(plan, student, plan.val_images, "measuring the soup", watcher=self.watcher)
+            if plan.guard_images is None:
+                return student, after, None
+            state = {name: value.clone() for name, value in student.module.cpu().state_dict().items()}
+            line = Line(initial=plan.student.module.state_dict(), transferred=state)
+            probes, ends = (self.probe_before, self.probe_teachers), (self.before, after)
+            kept, guarded = keep_best(plan, line, student, probes=probes, ends=ends, watcher=self.watcher)
+            return student, kept, guarded
+
+    def _step(self, number: int, student: Classifier, before: Predictions) -> TransferResult:
+        """The transfer from one teacher, in its own folder."""
+        teacher = self.plan.teachers[number]
+        self.watcher.teacher(len(self.results) + 1, len(self.plan.teachers), teacher.reference)
+        known = {"before": before, "teacher-1": self.teachers[number]}
+        known["probe-teacher-1"] = self.probe_teachers[number]
+        if student is self.plan.student:
+            known["probe-before"] = self.probe_before
+        result = run_transfer(
+            replace(self.plan, student=student, teachers=(teacher,)),
+            self.folder.path / "steps" / str(len(self.results) + 1),
+            watcher=self.watcher,
+            known=known,
+            origin=self.before,
+        )
+        self.results.append(result)
+        return result
+
+    def _order(self) -> list[int]:
+        """The teachers in the order asked for; equal ones as they were given."""
+        order, numbers = self.plan.asked.order, list(range(len(self.plan.teachers)))
+        if order == "given":
+            return numbers
+        strengths = estimated_strengths([self.probe_before, *self.probe_teachers])[1:]
+        return sorted(numbers, key=strengths.__getitem__, reverse=order == "descending")
+
+    def _after(self, result: TransferResult) -> Predictions:
+        assert result.out is not None
+        return Predictions.load(RunFolder(result.out).predictions / "after.parquet")
+
+    def _account(self, after: Predictions, guarded: dict[str, Any] | None) -> dict[str, Any]:
+        accounts = [result.account for result in self.results]
+        broken = {reason for account in accounts for reason in account["broken_images"]}
+        shares = [account["teacher_share"] for account in accounts]
+        return {
+            "student": self.plan.student.reference,
+            "teachers": [teacher.reference for teacher in self.plan.teachers],
+            "method": self.plan.settings.method.name,
+            "strategy": self.plan.asked.strategy,
+            **measure_transfer(self.before, after, self.teachers),
+            "teacher_share": None if None in shares else sum(shares) / len(shares),
+            "broken_images": sorted(broken),
+            "guard": guarded,
+            "steps": [{"teacher": one["teachers"][0], **{key: one[key] for key in OF_STEPS}} for one in accounts],
+            "resumed_epochs": sum(account["resumed_epochs"] for account in accounts),
+        }

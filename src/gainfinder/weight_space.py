@@ -1,0 +1,121 @@
+"""Points between and around trained weights: straight lines, averages and the slow weights of Eq. 3.
+
+All on state dicts. Floating-point tensors are interpolated; integer buffers (batch-norm's count of batches, say) have
+no between and are copied. Statistics of batch-norm at a point between two networks are not those between their
+statistics: re-estimate them (`normalisation.reestimate`) where the networks' own differ.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Any]
+
+
+def between(start: State, end: State, share: float) -> dict[str, Any]:
+    """The point at a share of the straight line from one state to another: start + share · (end − start).
+
+    Args:
+        start: state dict.
+        end: state dict with the same names and shapes.
+        share: 0 gives `start`, 1 gives `end`, both exactly; integer buffers are `start`'s at 0, else `end`'s.
+
+    Returns:
+        New tensors, on the devices of `start`.
+
+    >>> between({"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}, 0.25)["w"].item()
+    1.5
+    """
+    _check_names(start, end)
+    if share in (0, 1):
+        return {name: _copy(value) for name, value in (end if share else start).items()}
+    return {
+        name: torch.lerp(value, end[name].to(value.device), share) if _is_floating(value) else _copy(end[name])
+        for name, value in start.items()
+    }
+
+
+def average(states: Sequence[State]) -> dict[str, Any]:
+    """The mean of several states (a soup); integer buffers are those of the first.
+
+    Raises:
+        ValueError: no state, or names that differ.
+
+    >>> average([{"w": torch.tensor([1.0])}, {"w": torch.tensor([4.0])}])["w"].item()
+    2.5
+    """
+    if not states:
+        raise ValueError("expected at least one state to average")
+    for other in states[1:]:
+        _check_names(states[0], other)
+    mean: dict[str, Any] = {}
+    for name, value in states[0].items():
+        if _is_floating(value):
+            # summed in float64: the order of the states would otherwise show in the last digit
+            total = sum(state[name].to("cpu", torch.float64) for state in states)
+            mean[name] = (total / len(states)).to(value.dtype)
+        else:
+            mean[name] = _copy(value)
+    return mean
+
+
+class SlowWeights:
+    """Momentum weight interpolation (Eq. 3): after each N-th step, θ_slow ← τ·θ_slow + (1 − τ)·θ_fast.
+
+    The slow weights start as a copy of the initial student's and share no memory with the fast ones, so that measuring
+    or loading them leaves training as it is.
+
+    Args:
+        initial: state dict of the student before its first step.
+        momentum: τ, from 0 to 1.
+        every: N, 1 or more.
+
+    >>> slow = SlowWeights({"w": torch.tensor([0.0])}, momentum=0.75, every=2)
+    >>> for _ in range(3):
+    ...     slow.after_step({"w": torch.tensor([1.0])})
+    >>> slow.weights["w"].item()
+    0.25
+    """
+
+    def __init__(self, initial: State, *, momentum: float, every: int) -> None:
+        self.weights = {name: _copy(value) for name, value in initial.items()}
+        self.momentum = momentum
+        self.every = every
+        self.steps = 0
+
+    def after_step(self, fast: State) -> None:
+        """Count a step, and interpolate where it is an N-th."""
+        self.steps += 1
+        if self.steps % self.every:
+            return
+        for name, value in fast.items():
+            if _is_floating(value):
+                self.weights[name].lerp_(value.detach(), 1 - self.momentum)
+            else:
+                self.weights[name] = _copy(value)
+
+    def state(self) -> dict[str, Any]:
+        """Weights and count of steps, as `load_state` takes them."""
+        return {"weights": self.weights, "steps": self.steps}
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        for name, value in state["weights"].items():
+            held = self.weights[name]
+            self.weights[name] = value.to(held.device) if isinstance(held, Tensor) else value
+        self.steps = state["steps"]
+
+
+def _check_names(one: State, other: State) -> None:
+    if set(one) != set(other):
+        raise ValueError(f"expected states of one architecture; {sorted(set(one) ^ set(other))[:3]} are in one only")
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
