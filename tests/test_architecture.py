@@ -15,6 +15,7 @@ ORDER = (
     "bootstrap",
     "partition",
     "objectives",
+    "contrastive",
     "files",
     "library_calls",
     "models",
