@@ -16,6 +16,7 @@ ORDER = (
     "partition",
     "calibration",
     "objectives",
+    "contrastive",
     "files",
     "library_calls",
     "weight_space",
