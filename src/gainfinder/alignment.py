@@ -1,14 +1,24 @@
 """One class order for a student, its teachers and the images: the student's."""
 
+import csv
+import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .classes import align_teacher, match_classes
+from .classes import TeacherMatch, align_teacher, map_teacher, match_classes
 from .data.images import Images
 from .errors import DataError
+from .library_calls import near_siblings
 from .models.classifier import Classifier
+from .models.tables import PredictionTable
+
+Teacher = TypeVar("Teacher", Classifier, PredictionTable)
 
 _log = logging.getLogger("gainfinder")
 
@@ -49,13 +59,23 @@ def align_images(images: Images, student: Classifier) -> Images:
     return images.relabel(labels, class_names=names, num_classes=student.num_classes)
 
 
-def align_model(model: Classifier, student: Classifier) -> Classifier:
-    """The model with its logits in the student's class order.
+def align_model(model: Teacher, student: Classifier, label_map: Path | None = None) -> Teacher:
+    """The model, or table of predictions, with its logits in the student's class order.
+
+    Args:
+        model: that is to answer in the student's classes.
+        student: whose classes they are.
+        label_map: file that says which of the model's classes is which of the student's, as `read_label_map` takes it;
+            None to match by name, or by position where a side has no names.
 
     Raises:
-        ModelError: class counts differ, or some class names are found and others not.
+        ModelError: class counts differ, and there is neither a common name nor a map.
+        DataError: the map cannot be read, or does not fit the classes.
     """
-    match = align_teacher(
+    find: Callable[..., TeacherMatch] = align_teacher
+    if label_map is not None:
+        find = partial(map_teacher, read_label_map(label_map), where=str(label_map))
+    match = find(
         student.class_names,
         model.class_names,
         student=student.reference,
@@ -64,7 +84,70 @@ def align_model(model: Classifier, student: Classifier) -> Classifier:
         teacher_count=model.num_classes,
     )
     _note(match.note)
-    return model if match.order is None else model.with_class_order(match.order, student.class_names)
+    if match.label_map is None:
+        return model
+    if match.label_map.order is not None:
+        return model.with_class_order(match.label_map.order, student.class_names)
+    return model.with_label_map(match.label_map, student.class_names)
+
+
+def read_label_map(path: Path) -> tuple[tuple[str, str], ...]:
+    """The pairs (class of the teacher, class of the student) in a file, in its order.
+
+    Args:
+        path: `.json` with one object, {"teacher's class": "student's class"}; or `.csv` or `.tsv` of two columns, the
+            teacher's and the student's class, with or without the header `teacher,student`. Classes are names or
+            indices from 0.
+
+    Raises:
+        DataError: the file is missing or no such file, or a class is empty.
+    """
+    file = path.expanduser()
+    if not file.is_file():
+        problem = "is a folder" if file.is_dir() else f"does not exist{near_siblings(file)}"
+        raise DataError(f"label map {str(path)!r} {problem}: expected a .json, .csv or .tsv file")
+    if file.suffix.lower() not in {".json", ".csv", ".tsv"}:
+        raise DataError(f"label map {str(path)!r}: expected a file that ends in .json, .csv or .tsv")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        pairs = _json_pairs(text, path) if file.suffix.lower() == ".json" else _column_pairs(text, path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"label map {str(path)!r} cannot be read: {error}") from error
+    for teacher, student in pairs:
+        if not teacher or not student:
+            raise DataError(
+                f"label map {str(path)!r}: a class is empty in {teacher!r} → {student!r}; to leave a class of the "
+                "teacher out, leave its row out"
+            )
+    return pairs
+
+
+def _json_pairs(text: str, path: Path) -> tuple[tuple[str, str], ...]:
+    # a list of pairs, since an object would hide that a class is there twice
+    found: Any = json.loads(text, object_pairs_hook=lambda pairs: ("object", pairs))
+    if not isinstance(found, tuple):
+        raise DataError(f'label map {str(path)!r}: expected one JSON object {{"teacher\'s class": "student\'s class"}}')
+    for teacher, student in found[1]:
+        if not isinstance(student, str | int) or isinstance(student, bool):
+            raise DataError(f"label map {str(path)!r}: {teacher!r} maps to neither a class name nor an index")
+    return tuple((teacher.strip(), str(student).strip()) for teacher, student in found[1])
+
+
+def _column_pairs(text: str, path: Path) -> tuple[tuple[str, str], ...]:
+    reader = csv.reader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    pairs: list[tuple[str, str]] = []
+    for row in reader:
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != 2:
+            raise DataError(
+                f"label map {str(path)!r}: line {reader.line_num} has {len(cells)} column(s): expected two, the "
+                "teacher's class and the student's (a name with a comma in quotes)"
+            )
+        if pairs or [cell.lower() for cell in cells] != ["teacher", "student"]:
+            pairs.append((cells[0], cells[1]))
+    return tuple(pairs)
 
 
 def _check_labels(images: Images, student: Classifier) -> None:

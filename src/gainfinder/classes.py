@@ -1,4 +1,4 @@
-"""Matching the classes of data and models, or of two models, by name.
+"""Matching the classes of data and models, or of two models, by name or by a map that the user gives.
 
 Names match exactly, or up to letter case, surrounding space and the separators `_`, `-` and space (and Unicode
 spelling: file systems differ). Names that this would confuse match exactly only.
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import DataError, GainfinderError, ModelError
+from .label_map import LabelMap
 from .references import near
 
 _SHOWN_NAMES = 5
 _SHOWN_PAIRS = 3
+_SHOWN_DROPPED = 3
 _REMEDY = "?classes= in the model reference sets a model's class names"
 
 
@@ -70,6 +72,19 @@ def match_classes(
     return _match(source, _Side(what=model, names=model_names, count=model_count), error=DataError)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherMatch:
+    """How a teacher's classes become a student's.
+
+    Attributes:
+        label_map: from the teacher's classes to the student's; None for the same position.
+        note: what the user should know of how they were matched, in one line; None where there is nothing to say.
+    """
+
+    label_map: LabelMap | None
+    note: str | None = None
+
+
 def align_teacher(
     student_names: Sequence[str] | None,
     teacher_names: Sequence[str] | None,
@@ -78,11 +93,12 @@ def align_teacher(
     teacher: str,
     student_count: int,
     teacher_count: int,
-) -> ClassMatch:
-    """Where each of a student's classes lies among a teacher's, so that the teacher's logits can be put in its order.
+) -> TeacherMatch:
+    """Which of a teacher's classes is which of a student's, so that the teacher's logits can be put in its order.
 
-    As `match_classes`, but the counts must be equal: a by-name order is a permutation. Until label maps exist, models
-    of differing classes cannot teach each other.
+    Both named: by name. Classes of the teacher that the student lacks are left out, classes of the student that the
+    teacher lacks get no probability from it, and either is worth a note. Both named, none found and equal counts: by
+    position, with a note. A side without names: by position, for equal counts.
 
     Args:
         student_names: in the order of the student's logits; None where it names none.
@@ -93,22 +109,90 @@ def align_teacher(
         teacher_count: number of the teacher's classes.
 
     Returns:
-        `teacher_logits[:, order]` has the student's order of classes.
+        For equal counts with all names found, a permutation.
 
     Raises:
-        ModelError: counts that differ, only some names found, or a name that occurs twice.
+        ModelError: counts that differ where no name helps, or a name that occurs twice.
         ValueError: a count that is not the number of names.
 
-    >>> align_teacher(["a", "b"], ["b", "a"], student="s", teacher="t", student_count=2, teacher_count=2).order
+    >>> found = align_teacher(["a", "b"], ["b", "a"], student="s", teacher="t", student_count=2, teacher_count=2)
+    >>> found.label_map.order
     (1, 0)
     """
-    if student_count != teacher_count:
-        raise ModelError(
-            f"{teacher} has {_classes(teacher_count)} and the student {student} has {_classes(student_count)}: "
-            f"teacher and student need the same classes; choose a teacher with {student_count}"
-        )
-    source = _Side(what=student, names=student_names, count=student_count)
-    return _match(source, _Side(what=teacher, names=teacher_names, count=teacher_count), error=ModelError)
+    ours = _Side(what=student, names=student_names, count=student_count)
+    theirs = _Side(what=teacher, names=teacher_names, count=teacher_count)
+    found = None if ours.names is None or theirs.names is None else _find(ours.names, theirs.names)
+    if found is None or all(index is None for index in found):
+        if student_count != teacher_count:
+            raise ModelError(_no_match(ours, theirs))
+        return TeacherMatch(label_map=None, note=_match(ours, theirs, error=ModelError).note)
+    if None not in found and student_count == teacher_count:
+        order = _match(ours, theirs, error=ModelError).order
+        assert order is not None
+        return TeacherMatch(label_map=LabelMap.from_order(order, outputs=teacher_count))
+    assert ours.names is not None and theirs.names is not None
+    matched = [(place, index) for place, index in enumerate(found) if index is not None]
+    _refuse_doubles(ours, [ours.names[place] for place, _ in matched], error=ModelError)
+    _refuse_doubles(theirs, [theirs.names[index] for _, index in matched], error=ModelError)
+    label_map = LabelMap.from_order(found, outputs=teacher_count)
+    gaps = _gaps(label_map, ours, theirs)
+    return TeacherMatch(label_map=label_map, note=f"{_classes(len(matched))} matched by name; {gaps}")
+
+
+def map_teacher(
+    pairs: Sequence[tuple[str, str]],
+    student_names: Sequence[str] | None,
+    teacher_names: Sequence[str] | None,
+    *,
+    student: str,
+    teacher: str,
+    student_count: int,
+    teacher_count: int,
+    where: str,
+) -> TeacherMatch:
+    """As `align_teacher`, by a map that the user gives.
+
+    Args:
+        pairs: (class of the teacher, class of the student), each a name or an index from 0. A name wins over an index.
+            Several of the teacher's classes may map to one of the student's; either side may be covered in part.
+        student_names: in the order of the student's logits; None where it names none.
+        teacher_names: in the order of the teacher's logits; None where it names none.
+        student: reference of the student, for messages.
+        teacher: reference of the teacher, for messages.
+        student_count: number of the student's classes.
+        teacher_count: number of the teacher's classes.
+        where: what the pairs were read from, for messages.
+
+    Returns:
+        The map; a note where a class of either side is left out.
+
+    Raises:
+        DataError: no pair, a class that is unknown, or one of the teacher's that maps to two of the student's.
+        ValueError: a count that is not the number of names.
+
+    >>> found = map_teacher([("tabby", "cat"), ("1", "cat"), ("pug", "1")], ["cat", "dog"], ["tabby", "lynx", "pug"],
+    ...     student="s", teacher="t", student_count=2, teacher_count=3, where="map.json")
+    >>> found.label_map.targets
+    (0, 0, 1)
+    """
+    ours = _Side(what=student, names=student_names, count=student_count)
+    theirs = _Side(what=teacher, names=teacher_names, count=teacher_count)
+    if not pairs:
+        raise DataError(f"{where}: the label map is empty: expected pairs of a teacher's class and a student's")
+    sources = _places([pair[0] for pair in pairs], theirs, role="the teacher", where=where)
+    targets = _places([pair[1] for pair in pairs], ours, role="the student", where=where)
+    whole: list[int | None] = [None] * teacher_count
+    for pair, source, target in zip(pairs, sources, targets, strict=True):
+        if whole[source] not in (None, target):
+            first = next(other for other, place in zip(pairs, sources, strict=True) if place == source)
+            raise DataError(
+                f"{where}: the teacher's class {pair[0]!r} is mapped to {first[1]!r} and to {pair[1]!r}: expected one "
+                "of the student's classes for each of the teacher's"
+            )
+        whole[source] = target
+    label_map = LabelMap(targets=tuple(whole), num_classes=student_count)
+    gaps = _gaps(label_map, ours, theirs)
+    return TeacherMatch(label_map=label_map, note=f"label map {where}: {gaps}" if gaps else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +204,77 @@ class _Side:
     def __post_init__(self) -> None:
         if self.names is not None and len(self.names) != self.count:
             raise ValueError(f"{self.what}: expected {self.count} class names, got {len(self.names)}")
+
+
+def _no_match(ours: _Side, theirs: _Side) -> str:
+    """Why a teacher of another number of classes cannot be matched by name."""
+    counts = f"{theirs.what} has {_classes(theirs.count)} and the student {ours.what} has {_classes(ours.count)}"
+    nameless = next((side for side in (theirs, ours) if side.names is None), None)
+    if nameless is not None:
+        reason = f"{nameless.what} names none, so they cannot be matched by name; {_REMEDY}, and"
+    else:
+        assert ours.names is not None and theirs.names is not None
+        reason = f"no name is common ({_first(theirs.names)} and {_first(ours.names)});"
+    return f"{counts}: {reason} --label-map FILE says which of the teacher's classes is which of the student's"
+
+
+def _gaps(label_map: LabelMap, ours: _Side, theirs: _Side) -> str:
+    """Which classes a map leaves out, on either side; empty where it covers both."""
+    parts = []
+    if label_map.unmatched:
+        shown = _listed(ours, label_map.unmatched, known=theirs.names)
+        verb = "has" if len(label_map.unmatched) == 1 else "have"
+        parts.append(
+            f"{len(label_map.unmatched)} of the {_classes(ours.count)} of the student {ours.what} {verb} no "
+            f"counterpart in {theirs.what} and no probability from it: {shown}"
+        )
+    if label_map.left_out:
+        shown = _listed(theirs, label_map.left_out, known=None)
+        verb = "is" if len(label_map.left_out) == 1 else "are"
+        parts.append(
+            f"{len(label_map.left_out)} of the {_classes(theirs.count)} of {theirs.what} {verb} left out, their "
+            f"probability dropped: {shown}"
+        )
+    return "; ".join(parts)
+
+
+def _listed(side: _Side, places: Sequence[int], *, known: Sequence[str] | None) -> str:
+    """The first of some classes, by name where there are names; with their near matches among `known`."""
+    names = [str(place) if side.names is None else side.names[place] for place in places[:_SHOWN_DROPPED]]
+    shown = ", ".join(repr(name) if known is None else _with_near(name, known) for name in names)
+    return shown + (f" and {len(places) - len(names)} more" if len(places) > len(names) else "")
+
+
+def _places(texts: Sequence[str], side: _Side, *, role: str, where: str) -> list[int]:
+    """The index of each class that a label map speaks of."""
+    unique = list(dict.fromkeys(texts))
+    found = [None] * len(unique) if side.names is None else _find(unique, side.names, distinct=False)
+    places = {}
+    for text, place in zip(unique, found, strict=True):
+        if place is not None:
+            assert side.names is not None
+            _refuse_doubles(side, [side.names[place]], error=DataError)
+        places[text] = _as_index(text, side, role=role, where=where) if place is None else place
+    return [places[text] for text in texts]
+
+
+def _as_index(text: str, side: _Side, *, role: str, where: str) -> int:
+    if re.fullmatch(r"[+-]?\d+", text.strip()):
+        if not 0 <= int(text) < side.count:
+            raise DataError(
+                f"{where}: class {text} of {role} is out of range: {side.what} has {_classes(side.count)}, expected 0 "
+                f"to {side.count - 1}"
+            )
+        return int(text)
+    if side.names is None:
+        raise DataError(
+            f"{where}: {text!r} is no class of {role} {side.what}, which names none: give indices from 0 to "
+            f"{side.count - 1}, or its names ({_REMEDY})"
+        )
+    raise DataError(
+        f"{where}: {text!r} is no class of {role} {side.what}{near(text, side.names)}; expected one of its "
+        f"{_classes(side.count)} ({_first(side.names)}) or an index from 0"
+    )
 
 
 def _match(source: _Side, target: _Side, *, error: type[GainfinderError]) -> ClassMatch:
@@ -150,12 +305,18 @@ def _match(source: _Side, target: _Side, *, error: type[GainfinderError]) -> Cla
     return ClassMatch(order=tuple(index for index in found if index is not None))
 
 
-def _find(source_names: Sequence[str], target_names: Sequence[str]) -> list[int | None]:
-    """For each source name the index of the target name that it matches, exactly or else normalised."""
+def _find(source_names: Sequence[str], target_names: Sequence[str], *, distinct: bool = True) -> list[int | None]:
+    """For each source name the index of the target name that it matches, exactly or else normalised.
+
+    Args:
+        source_names: names to look up.
+        target_names: names to find.
+        distinct: whether two source names are two classes, however alike.
+    """
     exact = {name: index for index, name in enumerate(target_names)}
     loose = {_normalised(name): index for index, name in enumerate(target_names)}
     # A normalised name that stands for two different names on one side says nothing about which is meant.
-    for names in (source_names, target_names):
+    for names in (source_names, target_names) if distinct else (target_names,):
         for form, times in Counter(map(_normalised, set(names))).items():
             if times > 1:
                 loose.pop(form, None)

@@ -90,7 +90,7 @@ def scan(
     Raises:
         SettingsError: fewer than two models, or a reference given twice.
         DataError: the images carry no labels, or their classes do not fit the models'.
-        ModelError: the models' class counts differ.
+        ModelError: a model's classes are others than the first's, and in another number.
     """
     _check_models(models)
     images = load_images(data)

@@ -4,12 +4,13 @@ Complementary knowledge, who teaches what and what was learned are functions of 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -74,17 +75,36 @@ class Predictions:
             raise DataError(f"accuracy of {self.model}: the images carry no labels")
         return accuracy(self.predicted, self.target)
 
-    def write(self, path: Path) -> None:
-        """Write a Parquet file atomically: `id`, `logits` (list of float32) and, where there are labels, `label`."""
-        columns: dict[str, pa.Array] = {
-            "id": pa.array(self.ids, pa.string()),
-            "logits": pa.FixedSizeListArray.from_arrays(
-                pa.array(self.logits.reshape(-1).numpy(), pa.float32()), self.logits.shape[1]
-            ),
+    def write(self, path: Path, *, top_k: int | None = None) -> None:
+        """Write the predictions atomically, as CSV where `path` ends in .csv, else as Parquet; `table:PATH` reads both.
+
+        Parquet has `id`, `logits` (list of float32) and, where there are labels, `label`; class names and their number
+        are in its metadata. CSV has `id`, `label` and a column `logit:NAME` a class.
+
+        Args:
+            path: of the file.
+            top_k: list so many classes of each image, the most probable first, or all if there are fewer; ties in no
+                particular order. Parquet then has `classes` and `log_probs` (of the softmax over all classes) in place
+                of `logits`; CSV `class_1`, `prob_1`, `class_2`, `prob_2` and so on. Classes go by name in CSV, by index
+                where they have no names or two of one name.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        names = self.class_names
+        texts = names if names is not None and len(set(names)) == len(names) else range(self.logits.shape[1])
+        if path.suffix.lower() == ".csv":
+            table = pa.table({**self._about_samples(), **self._csv_columns([str(text) for text in texts], top_k)})
+            write_atomically(path, lambda partial: pyarrow.csv.write_csv(table, partial))
+            return
+        about = {
+            "model": self.model,
+            "class_names": names,
+            "num_classes": self.logits.shape[1],
+            "broken": self.broken,
         }
-        if self.target is not None:
-            columns["label"] = pa.array(self.target.numpy(), pa.int64())
-        about = {"model": self.model, "class_names": self.class_names, "broken": self.broken}
+        samples = self._about_samples()
+        columns = {"id": samples.pop("id"), **self._list_columns(top_k), **samples}
         table = pa.table(columns).replace_schema_metadata({"gainfinder": json.dumps(about)})
         write_atomically(path, lambda partial: pq.write_table(table, partial))
 
@@ -93,10 +113,15 @@ class Predictions:
         """Read what `write` wrote.
 
         Raises:
-            DataError: the file is not such a file.
+            DataError: the file is not such a file, or lists the first classes only.
         """
         try:
             table = pq.read_table(path)
+            if "classes" in table.column_names:
+                raise DataError(
+                    f"{path}: lists the first classes of each image only, expected the logits of all: write it without "
+                    "--top-k, or use it as the teacher table:PATH"
+                )
             about = json.loads((table.schema.metadata or {})[b"gainfinder"])
             logits = table["logits"].combine_chunks()
             values = np.array(logits.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
@@ -111,6 +136,32 @@ class Predictions:
             class_names=None if names is None else tuple(names),
             broken=tuple(about["broken"]),
         )
+
+    def _about_samples(self) -> dict[str, pa.Array]:
+        labels = {} if self.target is None else {"label": pa.array(self.target.numpy(), pa.int64())}
+        return {"id": pa.array(self.ids, pa.string()), **labels}
+
+    def _list_columns(self, top_k: int | None) -> dict[str, pa.Array]:
+        if top_k is None:
+            return {"logits": _lists(self.logits, pa.float32())}
+        log_probs, classes = self._most_probable(top_k)
+        return {"classes": _lists(classes, pa.int32()), "log_probs": _lists(log_probs, pa.float32())}
+
+    def _csv_columns(self, texts: Sequence[str], top_k: int | None) -> dict[str, pa.Array]:
+        if top_k is None:
+            return {f"logit:{text}": pa.array(self.logits[:, c].numpy()) for c, text in enumerate(texts)}
+        log_probs, classes = self._most_probable(top_k)
+        names = np.array(texts, dtype=object)
+        columns = {}
+        for rank in range(classes.shape[1]):
+            columns[f"class_{rank + 1}"] = pa.array(names[classes[:, rank].numpy()], pa.string())
+            columns[f"prob_{rank + 1}"] = pa.array(log_probs[:, rank].exp().numpy())
+        return columns
+
+    def _most_probable(self, top_k: int) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and classes (N, K), the most probable first."""
+        found = self.logits.log_softmax(dim=1).topk(min(top_k, self.logits.shape[1]), dim=1)
+        return found.values, found.indices
 
 
 def predict(
@@ -227,6 +278,10 @@ def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
         class_names=shards[0].class_names,
         broken=tuple(sorted(reason for shard in shards for reason in shard.broken)),
     )
+
+
+def _lists(rows: Tensor, kind: pa.DataType) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1).numpy(), kind), rows.shape[1])
 
 
 class _Evaluation:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import gainfinder
 from gainfinder.cli import app
+from gainfinder.models import PredictionTable, load_teacher
 
 RUNNER = CliRunner()
 LAUNCH = [sys.executable, "-m", "gainfinder"]
@@ -77,6 +79,47 @@ def test_predict_writes_ids_logits_and_labels(zoo: dict[str, str], tmp_path: Pat
     again = RUNNER.invoke(app, arguments)
     assert again.exit_code == 2 and "exists already" in again.stderr
     assert RUNNER.invoke(app, [*arguments, "--force"]).exit_code == 0
+
+
+def predict(model: str, out: Path, *more: str) -> tuple[str, str]:
+    """What `gainfinder predict` writes to stdout and stderr."""
+    arguments = ["predict", "--model", model, "--data", "digits#1/4", "--out", str(out), "--workers", "0", *more]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_predictions_become_a_teacher(zoo: dict[str, str], tmp_path: Path, suffix: str) -> None:
+    model, out = zoo["vit"], tmp_path / f"vit.{suffix}"
+    shown, _ = predict(model, out)
+    assert shown.endswith(f"\nas a teacher: table:{out}\n") and ", accuracy 0." in shown
+    expected = gainfinder.predict(model, "digits#1/4", device="cpu", workers=0)
+    full = load_teacher(f"table:{out}")
+    assert isinstance(full, PredictionTable) and full.class_names == tuple("0123456789")
+    torch.testing.assert_close(full.lookup(expected.ids), expected.logits, rtol=0, atol=0)
+    document = json.loads(predict(model, out, "--top-k", "3", "--force", "--json")[0])
+    assert document["top_k"] == 3 and document["samples"] == len(expected)
+    first = load_teacher(f"table:{out}" + ("?num_classes=10" if suffix == "csv" else ""))
+    assert isinstance(first, PredictionTable) and first.is_top_k
+    probs, classes = expected.logits.softmax(dim=1).topk(3, dim=1)
+    torch.testing.assert_close(first.lookup(expected.ids).exp().gather(1, classes), probs)
+
+
+def test_what_a_csv_of_the_first_classes_needs_is_said(zoo: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "vit.csv"
+    assert (
+        f"as a teacher: table:{out}?classes=@FILE, a class name a line" in predict(zoo["vit"], out, "--top-k", "2")[0]
+    )
+    assert out.read_text().splitlines()[0].replace('"', "") == "id,label,class_1,prob_1,class_2,prob_2"
+    result = RUNNER.invoke(
+        app, ["scan", "--model", zoo["vit"], "--model", f"table:{out}", "--data", "digits#1/4", "--workers", "0"]
+    )
+    assert result.exit_code == 2
+    assert result.stderr.endswith(
+        f"gainfinder: 'table:{out}' is a table of predictions, no model: it can only be a teacher\n"
+    )
+    assert RUNNER.invoke(app, ["predict", "--model", "x", "--data", "y", "--out", "z", "--top-k", "0"]).exit_code == 2
 
 
 def test_dry_run_resolves_and_writes_nothing(zoo: dict[str, str], run_folder: Path) -> None:

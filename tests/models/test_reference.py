@@ -19,6 +19,11 @@ ALL = [
     "hf:./folder?mean=0.5,0.5,0.5&std=0.5",
     "file:nets/a.py:resnet20",
     "file:nets/a.py:resnet20@w.pth.tar",
+    "onnx:nets/a.onnx",
+    "onnx:~/a@2.onnx?size=64&output=probs&classes=@names.txt",
+    "table:run/predictions.parquet",
+    "table:a.csv?num_classes=10",
+    "table:a.csv?classes=cat,dog",
     "file:a.py:f@run@2/w.pt?size=32x48&crop_pct=1&crop_mode=squash&interpolation=bicubic&classes=@names.txt",
 ]
 
@@ -35,6 +40,8 @@ def test_the_parts_are_found() -> None:
     )
     ref = parse_model_ref("file:nets/a.py:resnet20@w.pt")
     assert ref == ModelRef(source="file", name="nets/a.py", factory="resnet20", weights="w.pt")
+    assert parse_model_ref("onnx:a/b.onnx?size=3") == ModelRef(source="onnx", name="a/b.onnx", query=(("size", "3"),))
+    assert parse_model_ref("table:a.csv") == ModelRef(source="table", name="a.csv")
     assert parse_model_ref("hf-hub:a/b").name == "hf-hub:a/b"
     assert parse_model_ref("C:\\models").source == "timm"
     assert ref.setting("size") is None
@@ -61,6 +68,14 @@ def test_the_parts_are_found() -> None:
         ("resnet18?sise=3", "unknown setting 'sise' .* near matches: size"),
         ("resnet18?size=", "has no value"),
         ("resnet18?size=3&size=4", "given twice"),
+        ("onxx:a.onnx", "unknown prefix 'onxx:' .* near matches: onnx:"),
+        ("tabel:a.csv", "near matches: table:"),
+        ("onnx:", "names nothing after 'onnx:'"),
+        ("table:?num_classes=3", "names nothing after 'table:'"),
+        ("onnx:a.onnx?outputs=probs", "unknown setting 'outputs' .* near matches: output; known: size, mean"),
+        ("table:a.csv?num_clases=3", "unknown setting 'num_clases' .* near matches: num_classes"),
+        ("table:a.csv?size=3", "unknown setting 'size' .*; known: classes, num_classes"),
+        ("resnet18?output=probs", "unknown setting 'output'"),
     ],
 )
 def test_mistakes_are_told(text: str, message: str) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainfinder.classes import ClassMatch, align_teacher, match_classes
+from gainfinder.classes import ClassMatch, TeacherMatch, align_teacher, map_teacher, match_classes
 from gainfinder.errors import DataError, ModelError
+from gainfinder.label_map import LabelMap
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 Names = list[str] | None
@@ -24,9 +25,20 @@ def match(data: Names, model: Names, *, data_count: int | None = None, model_cou
     )
 
 
-def align(student: Names, teacher: Names, student_count: int, teacher_count: int) -> ClassMatch:
+def align(student: Names, teacher: Names, student_count: int, teacher_count: int) -> TeacherMatch:
     return align_teacher(
         student, teacher, student="small", teacher="big", student_count=student_count, teacher_count=teacher_count
+    )
+
+
+def order_of(match: TeacherMatch) -> tuple[int, ...] | None:
+    return None if match.label_map is None else match.label_map.order
+
+
+def mapped(*pairs: tuple[str, str], student: Names = None, teacher: Names = None) -> TeacherMatch:
+    """By a label map, of a student with 3 classes and a teacher with 4."""
+    return map_teacher(
+        pairs, student, teacher, student="small", teacher="big", student_count=3, teacher_count=4, where="map.json"
     )
 
 
@@ -117,20 +129,104 @@ def test_a_name_that_occurs_twice() -> None:
 
 
 def test_a_teachers_outputs_are_put_in_the_students_order() -> None:
-    assert align(["a", "b", "c"], ["c", "a", "b"], 3, 3).order == (1, 2, 0)
-    assert align(None, ["a", "b"], 2, 2).order is None
-    assert align(["a", "b"], ["x", "y"], 2, 2).note is not None
+    assert order_of(align(["a", "b", "c"], ["c", "a", "b"], 3, 3)) == (1, 2, 0)
+    assert order_of(align(["a", "b"], ["a", "b"], 2, 2)) == (0, 1)
+    assert align(["a", "b", "c"], ["c", "a", "b"], 3, 3).note is None
+    assert align(None, ["a", "b"], 2, 2) == TeacherMatch(label_map=None)
+    by_position = align(["a", "b"], ["x", "y"], 2, 2)
+    assert by_position.label_map is None and "matched by position: 'a' = 'x', 'b' = 'y'" in str(by_position.note)
 
 
-def test_teachers_of_other_classes_are_refused() -> None:
-    with pytest.raises(ModelError) as caught:
-        align(["a", "b"], ["a", "b", "c"], 2, 3)
-    assert str(caught.value) == (
-        "big has 3 classes and the student small has 2 classes: teacher and student need the same classes; "
-        "choose a teacher with 2"
+def test_a_teacher_may_have_more_classes_or_lack_some() -> None:
+    more = align(["cat", "dog"], ["Dog", "cow", "cat", "pig"], 2, 4)
+    assert more.label_map == LabelMap(targets=(1, None, 0, None), num_classes=2)
+    assert more.note == (
+        "2 classes matched by name; 2 of the 4 classes of big are left out, their probability dropped: 'cow', 'pig'"
     )
-    with pytest.raises(ModelError, match="1 of the 2 classes of small are not among the 2 classes of big: 'b'"):
-        align(["a", "b"], ["a", "q"], 2, 2)
+    fewer = align(["cat", "dog", "cow"], ["dog", "cat"], 3, 2)
+    assert fewer.label_map == LabelMap(targets=(1, 0), num_classes=3)
+    assert fewer.note == (
+        "2 classes matched by name; 1 of the 3 classes of the student small has no counterpart in big and no "
+        "probability from it: 'cow'"
+    )
+    other = align(["goldfsh", "cat"], ["goldfish", "cat"], 2, 2)
+    assert other.label_map == LabelMap(targets=(None, 1), num_classes=2)
+    assert other.note == (
+        "1 class matched by name; 1 of the 2 classes of the student small has no counterpart in big and no probability "
+        "from it: 'goldfsh' (near matches: goldfish); 1 of the 2 classes of big is left out, their probability "
+        "dropped: 'goldfish'"
+    )
+    assert "'c0', 'c1', 'c2' and 7 more" in str(align(["a"], ["a", *(f"c{i}" for i in range(10))], 1, 11).note)
+
+
+def test_teachers_that_no_name_helps_with_are_refused() -> None:
+    with pytest.raises(ModelError) as caught:
+        align(["a", "b"], ["x", "y", "z"], 2, 3)
+    assert str(caught.value) == (
+        "big has 3 classes and the student small has 2 classes: no name is common ('x', 'y', 'z' and 'a', 'b'); "
+        "--label-map FILE says which of the teacher's classes is which of the student's"
+    )
+    with pytest.raises(ModelError) as caught:
+        align(["a", "b"], None, 2, 3)
+    assert str(caught.value) == (
+        "big has 3 classes and the student small has 2 classes: big names none, so they cannot be matched by name; "
+        "?classes= in the model reference sets a model's class names, and --label-map FILE says which of the teacher's "
+        "classes is which of the student's"
+    )
+    for student, teacher in ((["a", "a", "b"], ["a", "c"]), (["a", "b"], ["a", "a", "c"])):
+        with pytest.raises(ModelError, match="the class name 'a' occurs 2 times in"):
+            align(student, teacher, len(student), len(teacher))
+
+
+def test_a_label_map_takes_names_and_indices() -> None:
+    names = ["cat", "dog", "2"]
+    found = mapped(("tabby", "Cat"), ("1", "cat"), ("3", "2"), student=names, teacher=["tabby", "lynx", "2", "3"])
+    assert found.label_map == LabelMap(targets=(0, 0, None, 2), num_classes=3)
+    assert found.note == (
+        "label map map.json: 1 of the 3 classes of the student small has no counterpart in big and no probability from "
+        "it: 'dog'; 1 of the 4 classes of big is left out, their probability dropped: '2'"
+    )
+    # the name '0' is another class than the index 0
+    assert mapped(("0", "0"), student=["x", "y", "0"], teacher=None).label_map == LabelMap(
+        targets=(2, None, None, None), num_classes=3
+    )
+    covered = mapped(("0", "0"), ("1", "1"), ("2", "2"), ("3", "2"), ("3", "2"))
+    assert covered == TeacherMatch(label_map=LabelMap(targets=(0, 1, 2, 2), num_classes=3), note=None)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ((), "map.json: the label map is empty: expected pairs of a teacher's class and a student's"),
+        (
+            (("tabbi", "cat"),),
+            "map.json: 'tabbi' is no class of the teacher big; near matches: tabby; expected one of its 4 classes "
+            "('tabby', 'lynx', 'pug', …) or an index from 0",
+        ),
+        (
+            (("pug", "dgo"),),
+            "map.json: 'dgo' is no class of the student small, which names none: give indices from 0 to 2, or its "
+            "names (?classes= in the model reference sets a model's class names)",
+        ),
+        (
+            (("pug", "3"),),
+            "map.json: class 3 of the student is out of range: small has 3 classes, expected 0 to 2",
+        ),
+        ((("-1", "0"),), "map.json: class -1 of the teacher is out of range: big has 4 classes, expected 0 to 3"),
+        (
+            (("pug", "0"), ("2", "1")),
+            "map.json: the teacher's class '2' is mapped to '0' and to '1': expected one of the student's classes for "
+            "each of the teacher's",
+        ),
+        ((("wolf", "0"),), "the class name 'wolf' occurs 2 times in big"),
+    ],
+)
+def test_mistakes_in_label_maps_are_told(pairs: tuple[tuple[str, str], ...], message: str) -> None:
+    teacher = ["tabby", "lynx", "wolf", "wolf"] if pairs == (("wolf", "0"),) else ["tabby", "lynx", "pug", "wolf"]
+    student = ["cat", "dog", "cow"] if pairs == (("tabbi", "cat"),) else None
+    with pytest.raises(DataError) as caught:
+        mapped(*pairs, student=student, teacher=teacher)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
 def test_a_count_that_is_not_the_number_of_names_is_our_mistake() -> None:
@@ -142,6 +238,6 @@ def test_a_count_that_is_not_the_number_of_names_is_our_mistake() -> None:
 @given(names=st.lists(st.text(alphabet="abAB _-", min_size=1, max_size=4), min_size=1, unique=True), data=st.data())
 def test_a_shuffled_list_is_found_again(names: list[str], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(names))
-    order = align(names, shuffled, len(names), len(names)).order
+    order = order_of(align(names, shuffled, len(names), len(names)))
     assert order is not None
     assert [shuffled[index] for index in order] == names

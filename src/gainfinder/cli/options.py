@@ -14,8 +14,8 @@ MaxBroken = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a forward pass.")]
 MODEL_HELP = (
-    "a timm name, hf-hub:REPO, local-dir:FOLDER, torchvision:NAME[/WEIGHTS], hf:REPO-OR-FOLDER or "
-    "file:PATH.py:FACTORY[@WEIGHTS]; settings follow as ?size=64&mean=0.5,0.5,0.5"
+    "a timm name, hf-hub:REPO, local-dir:FOLDER, torchvision:NAME[/WEIGHTS], hf:REPO-OR-FOLDER, "
+    "file:PATH.py:FACTORY[@WEIGHTS] or onnx:PATH; settings follow as ?size=64&mean=0.5,0.5,0.5"
 )
 DATA_HELP = (
     "a folder of class folders or of images, a .tar or a folder of them, a .parquet file, hfds/NAME?split=, "

@@ -1,4 +1,4 @@
-"""`gainfinder predict`: a model's predictions as a Parquet file."""
+"""`gainfinder predict`: a model's predictions as a Parquet or CSV file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,10 @@ from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, 
 def predict(
     model: Annotated[str, typer.Option(help=f"The model: {MODEL_HELP}.", show_default=False)],
     data: Annotated[str, typer.Option(help=f"Images: {DATA_HELP}.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write: CSV if it ends in .csv, else Parquet.", show_default=False)],
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Write only so many classes an image, the most probable; default: all.")
+    ] = None,
     labels: Annotated[str, typer.Option(help="use, or none: labels are not read and need not fit the model.")] = "use",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     device: Device = "auto",
@@ -22,7 +25,10 @@ def predict(
     max_broken: MaxBroken = 0.01,
     json: Json = False,
 ) -> None:
-    """Write a model's predictions: sample ids, logits and, where the images carry them, labels."""
+    """Write a model's predictions: sample ids, logits and, where the images carry them, labels.
+
+    The file can stand for the model as a teacher: --teacher table:FILE.
+    """
     from .. import predictions
     from ..data import load_images
     from ..errors import RunFolderError, SettingsError
@@ -51,12 +57,16 @@ def predict(
         )
     finally:
         watcher.close()
-    found.write(out)
+    found.write(out, top_k=top_k)
     show_broken(found.broken)
+    teacher = f"table:{out}"
+    if top_k is not None and out.suffix.lower() == ".csv":  # the one file that does not say how many classes there are
+        named = found.class_names is not None
+        teacher += "?classes=@FILE, a class name a line" if named else f"?num_classes={found.logits.shape[1]}"
     accuracy = None if found.target is None else found.accuracy
     if json:
-        document = {"model": model, "samples": len(found), "accuracy": accuracy}
+        document = {"model": model, "samples": len(found), "accuracy": accuracy, "top_k": top_k}
         print_json({**document, "broken_images": list(found.broken), "out": str(out)})
     else:
         known = "" if accuracy is None else f", accuracy {accuracy:.4f}"
-        print_lines(f"{out}: predictions of {model} for {len(found):,} images{known}")
+        print_lines(f"{out}: predictions of {model} for {len(found):,} images{known}", f"as a teacher: {teacher}")

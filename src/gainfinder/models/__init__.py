@@ -6,29 +6,35 @@ from typing import TypedDict, Unpack
 
 from torch import nn
 
-from ..errors import SettingsError
+from ..errors import BadReference, SettingsError
 from ..references import near
 from .assembly import with_query_over
 from .classifier import Classifier
 from .from_module import Size, Values, classifier_from_module, overrides_query
 from .preprocessing import Preprocessing
 from .reference import ModelRef, parse_model_ref
+from .tables import PredictionTable, load_table
 
 __all__ = [
     "Classifier",
     "ModelRef",
     "ModelSource",
     "Overrides",
+    "PredictionTable",
     "Preprocessing",
+    "TeacherSource",
     "classifier_from_module",
     "load_model",
     "load_own",
+    "load_teacher",
     "parse_model_ref",
 ]
 
 
 ModelSource = str | ModelRef | Classifier | nn.Module
 """Whatever names or is a model."""
+TeacherSource = ModelSource | PredictionTable
+"""Whatever names or is a teacher: a model, or a table of its predictions."""
 
 
 class Overrides(TypedDict, total=False):
@@ -81,7 +87,21 @@ def load_own(model: ModelSource) -> Classifier:
     return load_model(model)
 
 
+def load_teacher(source: TeacherSource) -> Classifier | PredictionTable:
+    """A teacher: `table:PATH` becomes a table of predictions, all else a classifier, as `load_own` gives it.
+
+    Raises:
+        GainfinderError: whatever is wrong with the reference, the model or the table.
+    """
+    if isinstance(source, PredictionTable):
+        return source
+    ref = parse_model_ref(source) if isinstance(source, str) else source
+    return load_table(ref) if isinstance(ref, ModelRef) and ref.source == "table" else load_own(ref)
+
+
 def _load(ref: ModelRef, overrides: Overrides) -> Classifier:
+    if ref.source == "table":
+        raise BadReference(f"{str(ref)!r} is a table of predictions, no model: it can only be a teacher")
     names = overrides.pop("class_names", None)
     changes = overrides_query(**overrides)  # type: ignore[misc]  # class_names was taken out above
     if names is not None:
@@ -98,6 +118,8 @@ def _load(ref: ModelRef, overrides: Overrides) -> Classifier:
         from .from_torchvision import load  # noqa: PLC0415
     elif ref.source == "hf":
         from .from_transformers import load  # noqa: PLC0415
+    elif ref.source == "onnx":
+        from .from_onnx import load  # noqa: PLC0415
     else:
         from .from_file import load  # noqa: PLC0415
     return load(ref)

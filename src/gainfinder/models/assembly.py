@@ -156,12 +156,12 @@ def names_in_module_order(classifier: Classifier, loaded: Sequence[str] | None) 
 
     Args:
         classifier: as it is saved.
-        loaded: the names it was loaded with; they stand where the logits are a part of the outputs.
+        loaded: the names it was loaded with; they stand where the logits are not the outputs in another order.
     """
-    order, names = classifier.class_order, classifier.class_names
-    if order is None:
-        return names if names is not None else _tuple(loaded)
-    if names is None or sorted(order) != list(range(len(order))) or (loaded is not None and len(loaded) != len(order)):
+    if classifier.label_map is None:
+        return classifier.class_names if classifier.class_names is not None else _tuple(loaded)
+    order, names = classifier.label_map.order, classifier.class_names
+    if names is None or order is None or (loaded is not None and len(loaded) != len(order)):
         return _tuple(loaded)
     return tuple(name for _, name in sorted(zip(order, names, strict=True)))
 

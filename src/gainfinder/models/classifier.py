@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, SettingsError
+from ..label_map import LabelMap, MappedLogits
 from ..library_calls import first_line
 from .preprocessing import Preprocessing
 
@@ -26,8 +27,7 @@ class Classifier:
         preprocessing: input size, normalisation, interpolation and crop.
         num_classes: number of logits that `logits` returns.
         class_names: names in the order of the logits, or None where the model carries none.
-        class_order: for each logit that `logits` returns, its position among the module's own outputs; None for the
-            module's own order.
+        label_map: from the module's own outputs to the classes that `logits` returns; None for the module's own.
         save: writes weights (and, where the source has one, a configuration) into a folder and returns a reference
             that loads them again, or None where no reference can.
     """
@@ -38,7 +38,7 @@ class Classifier:
     num_classes: int
     class_names: tuple[str, ...] | None
     save: SaveFunction
-    class_order: tuple[int, ...] | None = None
+    label_map: LabelMap | None = None
 
     def logits(self, x: Tensor, *, module: nn.Module | None = None) -> Tensor:
         """Logits (N, num_classes) of normalised inputs (N, C, H, W).
@@ -51,11 +51,53 @@ class Classifier:
             ModelError: the module fails, or does not return a row of logits an image.
             SettingsError: the device's memory does not suffice.
         """
+        outputs = self._outputs(x, module)
+        return outputs if self.label_map is None else self.label_map.apply(outputs).logits
+
+    def logits_and_kept(self, x: Tensor) -> MappedLogits:
+        """Logits as `logits` gives them, and the share (N,) of each image's probability that falls on their classes.
+
+        The rest falls on outputs that `label_map` leaves out; without a map nothing does.
+
+        Raises:
+            ModelError, SettingsError: as `logits`.
+        """
+        outputs = self._outputs(x, None)
+        if self.label_map is None:
+            return MappedLogits(outputs, torch.ones(len(outputs), device=outputs.device))
+        return self.label_map.apply(outputs)
+
+    def with_class_order(self, order: tuple[int, ...], names: tuple[str, ...] | None) -> "Classifier":
+        """The same model, its logits reordered: logit k is what logit `order[k]` was."""
+        if order == tuple(range(self.num_classes)):
+            return replace(self, class_names=names)
+        return self.with_label_map(LabelMap.from_order(order, outputs=self.num_classes), names)
+
+    def with_label_map(self, label_map: LabelMap, names: tuple[str, ...] | None) -> "Classifier":
+        """The same model with logits of other classes, made of those it gives now; see `LabelMap.apply`."""
+        whole = label_map if self.label_map is None else self.label_map.then(label_map)
+        return replace(self, label_map=whole, num_classes=whole.num_classes, class_names=names)
+
+    def weights_digest(self) -> str:
+        """Hex digest of all parameters and buffers: names, dtypes, shapes and bytes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.module.state_dict().items()):
+            if not isinstance(tensor, Tensor):
+                continue
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        return digest.hexdigest()
+
+    def _outputs(self, x: Tensor, module: nn.Module | None) -> Tensor:
+        """The module's own logits (N, K)."""
         called = self.module if module is None else module
         try:
             output: Any = called(x)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(len(x), error) from error
+        except ModelError:
+            raise
         except Exception as error:
             mode = "training" if called.training else "evaluation"
             raise ModelError(
@@ -70,26 +112,7 @@ class Classifier:
                 f"{self.reference}: expected logits of shape ({len(x)}, classes) for {len(x)} images in {mode} mode, "
                 f"got {got}"
             )
-        if self.class_order is None:
-            return logits
-        return logits[:, torch.tensor(self.class_order, device=logits.device)]
-
-    def with_class_order(self, order: tuple[int, ...], names: tuple[str, ...] | None) -> "Classifier":
-        """The same model, its logits reordered: output k is the module's output `order[k]`."""
-        if order == tuple(range(self.num_classes)):
-            return replace(self, class_names=names)
-        return replace(self, class_order=order, num_classes=len(order), class_names=names)
-
-    def weights_digest(self) -> str:
-        """Hex digest of all parameters and buffers: names, dtypes, shapes and bytes."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self.module.state_dict().items()):
-            if not isinstance(tensor, Tensor):
-                continue
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
-        return digest.hexdigest()
+        return logits
 
 
 def out_of_memory(images: int, error: torch.OutOfMemoryError) -> SettingsError:

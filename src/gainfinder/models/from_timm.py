@@ -20,6 +20,7 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import PICKLES
 
+_FILES = {".onnx": "onnx", ".parquet": "table", ".csv": "table"}
 _LOGGERS = ("timm", "huggingface_hub", "huggingface_hub.utils._http", "httpx")
 
 
@@ -133,7 +134,9 @@ def _check_name(ref: ModelRef) -> bool:
         return False
     architecture, tag = split_model_name_tag(name)
     if not timm.is_model(architecture):
-        raise BadReference(f"timm has no architecture {architecture!r}{near(architecture, timm.list_models())}")
+        raise BadReference(
+            _hint(ref.name) or f"timm has no architecture {architecture!r}{near(architecture, timm.list_models())}"
+        )
     # deprecated names are not listed: timm maps them itself
     if architecture in timm.list_models():
         _check_weights(architecture, tag)
@@ -145,6 +148,8 @@ def _hint(name: str) -> str | None:
     path = Path(name)
     if path.is_dir():
         return f"{name!r} is a folder: a model that timm saved is local-dir:{name}, one of transformers hf:{name}"
+    if path.is_file() and path.suffix.lower() in _FILES:
+        return f"{name!r} is a file: give it as {_FILES[path.suffix.lower()]}:{name}"
     if path.is_file():
         return f"{name!r} is a file; weights need their architecture: file:PATH.py:FACTORY@{name}"
     return None

@@ -9,8 +9,11 @@
     hf:FOLDER                        a folder that `save_pretrained` wrote
     file:PATH.py:FACTORY             FACTORY() of a Python file returns the module
     file:PATH.py:FACTORY@PATH        own weights over it
+    onnx:PATH                        an ONNX file; it can be asked, and teach, but not be trained
+    table:PATH                       a file of a model's predictions; it can teach, and nothing else
 
-Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`.
+Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes `output`, and
+`table:` takes `TABLE_SETTINGS` alone.
 """
 
 import difflib
@@ -22,11 +25,15 @@ from ..errors import BadReference
 from ..references import Query, check_keys, join_query, near, split_query
 from .preprocessing import OVERRIDES
 
-Source = Literal["timm", "torchvision", "hf", "file"]
+Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
 
-_OWN_PREFIXES = ("torchvision", "hf", "file")
+ONNX_SETTINGS = (*OVERRIDES, "output")
+TABLE_SETTINGS = ("classes", "num_classes")
+
+_OWN_PREFIXES = ("torchvision", "hf", "file", "onnx", "table")
 _TIMM_PREFIXES = ("hf-hub", "hf_hub", "local-dir")
-_PREFIXES = ("torchvision", "hf", "file", "hf-hub", "local-dir")
+_PREFIXES = ("torchvision", "hf", "file", "onnx", "table", "hf-hub", "local-dir")
+_SETTINGS = {"onnx": ONNX_SETTINGS, "table": TABLE_SETTINGS}
 # two letters at least, so that a Windows drive is no prefix
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z][\w.+-]+):(?P<rest>.*)", re.DOTALL)
 _TORCHVISION = re.compile(r"(?P<name>[^/@]*)(?:/(?P<tag>[^/@]*))?(?:@(?P<weights>.*))?", re.DOTALL)
@@ -39,7 +46,7 @@ class ModelRef:
 
     Attributes:
         source: which library or file the model comes from.
-        name: timm's name (with `hf-hub:` or `local-dir:`), torchvision's, a repository or folder, or a Python file.
+        name: timm's name (with `hf-hub:` or `local-dir:`), torchvision's, a repository or folder, or a file.
         tag: member of the weights enum; torchvision only.
         factory: name of the function that returns the module; files only.
         weights: path of own weights; torchvision and files only.
@@ -78,8 +85,8 @@ def parse_model_ref(text: str) -> ModelRef:
     base, query = split_query(text)
     if not base.strip():
         raise BadReference(f"model reference {text!r} is empty: expected a timm name or one of {_forms()}")
-    check_keys(query, OVERRIDES, reference=text)
     match = _PREFIX.fullmatch(base)
+    check_keys(query, _SETTINGS.get(match["prefix"] if match else "", OVERRIDES), reference=text)
     if match is None:
         return ModelRef(source="timm", name=base, query=query)
     prefix, rest = match["prefix"], match["rest"]
@@ -93,7 +100,8 @@ def parse_model_ref(text: str) -> ModelRef:
         return _parse_torchvision(rest, query, text)
     if prefix == "file":
         return _parse_file(rest, query, text)
-    return ModelRef(source="hf", name=rest, query=query)
+    source: Literal["onnx", "table", "hf"] = "onnx" if prefix == "onnx" else "table" if prefix == "table" else "hf"
+    return ModelRef(source=source, name=rest, query=query)
 
 
 def _parse_torchvision(rest: str, query: Query, text: str) -> ModelRef:

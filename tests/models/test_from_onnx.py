@@ -1,0 +1,339 @@
+"""ONNX files: the same logits as the module they were written from, and the messages where they cannot be used."""
+
+import copy
+import logging
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gainfinder
+from gainfinder.errors import BadReference, GainfinderError, MissingExtra, ModelError
+from gainfinder.models import load_model, load_own
+from gainfinder.models.from_onnx import OnnxModule
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+helper, numpy_helper, FLOAT, FLOAT16 = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+
+STATISTICS = "mean=0.5&std=0.5"
+
+
+class Net(nn.Module):
+    """A convolution, its mean and a linear layer, which `write` writes as ONNX operators."""
+
+    def __init__(self, classes: int = 4, channels: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 3, stride=2)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def net() -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Net().eval()
+
+
+def write(
+    path: Path,
+    net: Net,
+    *,
+    shape: Sequence[int | str] = ("N", 3, 16, 16),
+    dtype: int = FLOAT,
+    outputs: Sequence[str] = ("logits",),
+    probs: bool = False,
+    channels_last: bool = False,
+    metadata: dict[str, str] | None = None,
+    external: str | None = None,
+) -> Path:
+    """An ONNX file of the net."""
+    numpy_type = np.float16 if dtype == FLOAT16 else np.float32
+    weights = [
+        numpy_helper.from_array(value.detach().numpy().astype(numpy_type), name)
+        for name, value in net.state_dict().items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["h"], strides=[2, 2]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "head.weight", "head.bias"], ["z"], transB=1),
+        helper.make_node("Softmax" if probs else "Identity", ["z"], ["logits"]),
+        helper.make_node("Identity", ["f"], ["features"]),
+    ]
+    if channels_last:
+        nodes.insert(0, helper.make_node("Transpose", ["images"], ["x"], perm=[0, 3, 1, 2]))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("images" if channels_last else "x", dtype, shape)],
+        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, metadata or {})
+    options = {"save_as_external_data": True, "location": external, "size_threshold": 0} if external else {}
+    onnx.save_model(model, str(path), **options)
+    return path
+
+
+def images(count: int = 5, channels: int = 3) -> Tensor:
+    return torch.randn(count, channels, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_logits_are_those_of_the_module(net: Net, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "net.onnx", net)
+    classifier = load_model(f"onnx:{path}?{STATISTICS}&classes=a,b,c,d")
+    assert classifier.reference == f"onnx:{path}?{STATISTICS}&classes=a,b,c,d"
+    assert classifier.preprocessing.input_size == (3, 16, 16)
+    assert classifier.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert classifier.class_names == ("a", "b", "c", "d") and classifier.num_classes == 4
+    assert not list(classifier.module.parameters())
+    with torch.inference_mode():
+        logits = classifier.logits(images())
+        torch.testing.assert_close(logits, net(images()), rtol=1e-5, atol=1e-5)
+    assert logits.dtype == torch.float32
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_fixed_number_of_images_is_filled_up(net: Net, tmp_path: Path, count: int) -> None:
+    classifier = load_model(f"onnx:{write(tmp_path / 'net.onnx', net, shape=(2, 3, 16, 16))}?{STATISTICS}")
+    torch.testing.assert_close(classifier.logits(images(count)), net(images(count)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [("N", 16, 16, 3), (1, 16, 16, 3), ("N", "H", "W", 3)])
+def test_channels_may_come_last(net: Net, tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+    path = write(tmp_path / "net.onnx", net, shape=shape, channels_last=True)
+    classifier = load_model(f"onnx:{path}?{STATISTICS}" + ("&size=16" if "H" in shape else ""))
+    assert classifier.preprocessing.input_size == (3, 16, 16)
+    torch.testing.assert_close(classifier.logits(images()), net(images()), rtol=1e-5, atol=1e-5)
+
+
+def test_one_channel(tmp_path: Path) -> None:
+    grey = Net(channels=1).eval()
+    classifier = load_model(f"onnx:{write(tmp_path / 'net.onnx', grey, shape=('N', 1, 16, 16))}?{STATISTICS}")
+    assert classifier.preprocessing.mean == (0.5,)
+    torch.testing.assert_close(classifier.logits(images(channels=1)), grey(images(channels=1)), rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision(net: Net, tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", net, dtype=FLOAT16)
+    logits = load_model(f"onnx:{path}?{STATISTICS}").logits(images())
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, net(images()), rtol=1e-2, atol=1e-2)
+
+
+def test_the_output_named_logits_wins_over_the_first(net: Net, tmp_path: Path) -> None:
+    both = write(tmp_path / "both.onnx", net, outputs=("features", "logits"))
+    assert load_model(f"onnx:{both}?{STATISTICS}").num_classes == 4
+    first = write(tmp_path / "first.onnx", net, outputs=("features",))
+    assert load_model(f"onnx:{first}?{STATISTICS}").num_classes == 8
+
+
+def test_probabilities_become_log_probabilities(net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "net.onnx", net, probs=True)
+    expected = net(images()).log_softmax(dim=1)
+    found = load_model(f"onnx:{path}?{STATISTICS}")
+    assert "its outputs are probabilities" in caplog.text
+    torch.testing.assert_close(found.logits(images()), expected, rtol=1e-4, atol=1e-4)
+    caplog.clear()
+    told = load_model(f"onnx:{path}?{STATISTICS}&output=probs")
+    assert torch.equal(told.logits(images()), found.logits(images()))
+    as_they_are = load_model(f"onnx:{path}?{STATISTICS}&output=logits")
+    torch.testing.assert_close(as_they_are.logits(images()), expected.exp(), rtol=1e-4, atol=1e-4)
+    assert caplog.text == ""
+    # logits are not mistaken for them
+    assert not load_model(f"onnx:{write(tmp_path / 'z.onnx', net)}?{STATISTICS}").module.gives_probs
+
+
+def test_the_normalisation_is_the_files_or_imagenets_with_a_note(
+    net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.onnx", net)
+    with caplog.at_level(logging.WARNING, logger="gainfinder"):
+        assert load_model(f"onnx:{path}").preprocessing.mean == (0.485, 0.456, 0.406)
+    assert caplog.messages == [
+        f"onnx:{path}: the file does not say how its input is normalised; ImageNet's mean 0.485,0.456,0.406 and std "
+        "0.229,0.224,0.225 are used: give ?mean=…&std=… if it was trained otherwise"
+    ]
+    caplog.clear()
+    load_model(f"onnx:{path}?mean=0.1")
+    assert "ImageNet's std 0.229,0.224,0.225 are used: give ?std=…" in caplog.text
+    caplog.clear()
+    path = write(tmp_path / "b.onnx", net, metadata={"image_mean": "[0.1, 0.2, 0.3]", "std": "0.5"})
+    preprocessing = load_model(f"onnx:{path}").preprocessing
+    assert preprocessing.mean == (0.1, 0.2, 0.3) and preprocessing.std == (0.5, 0.5, 0.5)
+    assert load_model(f"onnx:{path}?mean=0.4").preprocessing.mean == (0.4, 0.4, 0.4)
+    assert caplog.text == ""
+
+
+def test_an_open_size_has_to_be_given(net: Net, tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", net, shape=("N", 3, "height", 16))
+    with pytest.raises(ModelError) as caught:
+        load_model(f"onnx:{path}")
+    assert str(caught.value) == (
+        f"onnx:{path}: the file leaves its input size open (height, width: ?, 16): add ?size=EDGE or "
+        "?size=HEIGHTxWIDTH to the reference"
+    )
+    classifier = load_model(f"onnx:{path}?{STATISTICS}", size=(20, 16))
+    assert classifier.preprocessing.view_size == (20, 16)
+    with pytest.raises(BadReference, match=r"^size=20 in .* does not fit the file, .*: \?, 16$"):
+        load_model(f"onnx:{path}?size=20")
+
+
+def test_the_digest_is_that_of_the_content(net: Net, tmp_path: Path) -> None:
+    one = load_model(f"onnx:{write(tmp_path / 'a.onnx', net)}?{STATISTICS}")
+    same = load_model(f"onnx:{write(tmp_path / 'b.onnx', net)}?{STATISTICS}")
+    with torch.no_grad():
+        net.head.bias += 1
+    other = load_model(f"onnx:{write(tmp_path / 'c.onnx', net)}?{STATISTICS}")
+    assert one.weights_digest() == same.weights_digest() != other.weights_digest()
+
+
+def test_weights_in_other_files_are_part_of_the_model(net: Net, tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        write(folder / "net.onnx", net, external="net.data")
+        with torch.no_grad():
+            net.conv.weight += 1
+    one, other = (load_model(f"onnx:{folder / 'net.onnx'}?{STATISTICS}") for folder in folders)
+    assert (folders[0] / "net.onnx").read_bytes() == (folders[1] / "net.onnx").read_bytes()
+    assert one.weights_digest() != other.weights_digest()
+    saved = one.save(one, tmp_path / "saved")
+    assert saved == f"onnx:{tmp_path / 'saved' / 'net.onnx'}?{STATISTICS}"
+    again = load_model(saved)
+    assert again.weights_digest() == one.weights_digest()
+    assert torch.equal(again.logits(images()), one.logits(images()))
+    (folders[0] / "net.data").unlink()
+    with pytest.raises(ModelError, match=r"ONNX Runtime .* cannot open .*net\.onnx'.*net\.data") as caught:
+        load_model(f"onnx:{folders[0] / 'net.onnx'}?{STATISTICS}")
+    assert "\n" not in str(caught.value)
+
+
+def test_copies_and_pickles_open_the_file_again(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "net.onnx", net)
+    monkeypatch.chdir(tmp_path)
+    classifier = load_model(f"onnx:net.onnx?{STATISTICS}")
+    expected = classifier.logits(images())
+    monkeypatch.chdir("/")
+    for module in (copy.deepcopy(classifier.module), pickle.loads(pickle.dumps(classifier.module))):
+        assert torch.equal(module(images()), expected)
+    own = load_own(classifier)
+    assert own.weights_digest() == classifier.weights_digest()
+    with torch.no_grad():
+        net.head.bias += 1
+    write(path, net)
+    assert torch.equal(classifier.logits(images()), expected)  # it was opened before
+    with pytest.raises(ModelError, match=r"^onnx:net\.onnx.*: the file has changed since it was loaded$"):
+        own.logits(images())
+
+
+def test_the_runtime_uses_as_many_threads_as_torch(net: Net, tmp_path: Path) -> None:
+    classifier = load_model(f"onnx:{write(tmp_path / 'net.onnx', net)}?{STATISTICS}")
+    (session,) = classifier.module._sessions.values()
+    assert session.get_session_options().intra_op_num_threads == torch.get_num_threads()
+    assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+def two_inputs(path: Path) -> str:
+    infos = [helper.make_tensor_value_info(name, FLOAT, ("N", 3, 16, 16)) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "g", infos, [
+        helper.make_tensor_value_info("c", FLOAT, None)
+    ])  # fmt: skip
+    return store(path, graph)
+
+
+def store(path: Path, graph: Any) -> str:
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return f"onnx:{path}"
+
+
+def one_node(path: Path, kind: int, operator: str, out: int, shape: Sequence[int | str] = ("N", 3, 16, 16)) -> str:
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", out, None)],
+    )
+    return store(path, graph)
+
+
+def test_files_that_are_no_classifiers_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    uint8, int64 = onnx.TensorProto.UINT8, onnx.TensorProto.INT64
+    a, b, c, d, e, f, g = (tmp_path / f"{letter}.onnx" for letter in "abcdefg")
+    for reference, message in (
+        (two_inputs(a), r"expected a file with one input, the images, got 2 \(a, b\)"),
+        (one_node(b, uint8, "Identity", uint8), r"its input 'x' is tensor\(uint8\)\(N, 3, 16, 16\): expected float"),
+        (one_node(c, FLOAT, "Shape", int64), r"its output 'y' is tensor\(int64\): expected floating-point logits"),
+        (one_node(d, FLOAT, "Identity", FLOAT), r"expected logits of shape \(1, classes\) for one image, got \(1, 3"),
+        (one_node(e, FLOAT, "Identity", FLOAT, ("N", 12)), r"is tensor\(float\)\(N, 12\): expected \(images, channel"),
+        (one_node(f, FLOAT, "Identity", FLOAT, ("N", 4, 8, 8)), r"with 1 or 3 channels"),
+        (f"onnx:{write(g, Net(), metadata={'mean': 'none'})}", r"mean in the file's metadata is 'none': expected num"),
+    ):
+        with pytest.raises(ModelError, match=f"^onnx:.*{message}") as caught:
+            load_model(reference)
+        assert "\n" not in str(caught.value)
+    assert load_model(f"onnx:{g}?mean=0.5").preprocessing.mean == (0.5, 0.5, 0.5)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_that_cannot_be_opened_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "net.onnx", Net())
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    for name, message in (
+        ("nte.onnx", r"the file '.*nte\.onnx' does not exist; near matches: net\.onnx"),
+        ("", "the file '.*' is a folder"),
+        ("text.onnx", r"ONNX Runtime .* cannot open '.*text\.onnx': "),
+        ("empty.onnx", r"ONNX Runtime .* cannot open '.*empty\.onnx': "),
+    ):
+        with pytest.raises(ModelError, match=message) as caught:
+            load_model(f"onnx:{tmp_path / name}")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BadReference, match=r"^output=prob in .* cannot be used; near matches: probs; expected logits"):
+        load_model(f"onnx:{tmp_path / 'net.onnx'}?output=prob")
+    with pytest.raises(BadReference, match=r"is a file: give it as onnx:.*net\.onnx"):
+        load_model(str(tmp_path / "net.onnx"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_the_package(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "net.onnx", net)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"^onnx:.* needs the package 'onnxruntime': .*gainfinder\[onnx\]"):
+        load_model(f"onnx:{path}")
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> str:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        path = write(tmp_path / "digits.onnx", Net(classes=10))
+    return f"onnx:{path}?{STATISTICS}&classes={','.join(map(str, range(10)))}"
+
+
+def test_a_file_is_scanned_asked_and_teaches_but_does_not_learn(zoo: dict[str, str], digits: str) -> None:
+    settings: dict[str, Any] = {"device": "cpu", "workers": 0}
+    assert gainfinder.predict(digits, "digits#1/40", **settings).logits.shape[1] == 10
+    assert len(gainfinder.scan([digits, zoo["vit"]], "digits#1/40", **settings).pairs) == 2
+    done = gainfinder.transfer(zoo["vit"], digits, "digits#2/40", val="digits#1/40", epochs=1, **settings)
+    assert done.account["teachers"] == [digits]
+    with pytest.raises(GainfinderError, match="the student has no weight that can be trained"):
+        gainfinder.transfer(digits, zoo["vit"], "digits#2/40", val="digits#1/40", **settings)
+
+
+def test_a_module_of_its_own_name(net: Net, tmp_path: Path) -> None:
+    module = OnnxModule(write(tmp_path / "net.onnx", net), reference="mine")
+    assert load_model(module, size=16).num_classes == 4
