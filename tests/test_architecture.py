@@ -32,6 +32,7 @@ ORDER = (
     "views",
     "settings",
     "losses",
+    "feature_comparison",
     "targets",
     "checkpoint",
     "training",

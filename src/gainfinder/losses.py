@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .methods import Method
 from .objectives import (
     chosen_logits,
     cross_entropy,
@@ -58,14 +57,19 @@ def distillation_losses(
         target_N: labels, for methods that need them.
         settings: of the run.
         temperatures_M: the models' own temperatures, for calibrated methods: confidences are compared after the logits
-            are divided by them. What the student learns stays uncalibrated.
+            are divided by them. What the student learns is on its own scale: the logits of a teacher with T_t are
+            divided by T_t / T_st, so that the student's confidence is not drawn to that of another kind of training.
     """
     method = settings.method
     if method.partition is None:
         values = _objective(student_logits_NC, target_logits_NMC[:, 0], target_N, settings=settings)
         return Losses(values_N=values, taught=values.new_zeros(()))
     by = target_N if method.partition == "label" else None
-    probs_NMC = _calibrated(target_logits_NMC, method, temperatures_M).softmax(dim=-1)
+    probs_NMC = target_logits_NMC.softmax(dim=-1)
+    if method.calibrated:
+        assert temperatures_M is not None, "calibrated methods get temperatures"
+        calibrated_NMC = target_logits_NMC / temperatures_M.view(1, -1, 1)
+        probs_NMC, target_logits_NMC = calibrated_NMC.softmax(dim=-1), calibrated_NMC * temperatures_M[0]
     if method.soft:
         weights_NM = soft_weights(probs_NMC, by, sharpness=settings.sharpness)
         values = mixed_kl(student_logits_NC, target_logits_NMC, weights_NM, settings.temperature, reduction="none")
@@ -78,13 +82,6 @@ def distillation_losses(
 def label_losses(student_logits_NC: Tensor, target_N: Tensor, *, settings: Resolved) -> Tensor:
     """The cross-entropy with the labels of each sample, (N,)."""
     return cross_entropy(student_logits_NC, target_N, label_smoothing=settings.label_smoothing, reduction="none")
-
-
-def _calibrated(logits_NMC: Tensor, method: Method, temperatures_M: Tensor | None) -> Tensor:
-    if not method.calibrated:
-        return logits_NMC
-    assert temperatures_M is not None, "calibrated methods get temperatures"
-    return logits_NMC / temperatures_M.view(1, -1, 1)
 
 
 def _objective(student_NC: Tensor, target_NC: Tensor, target_N: Tensor | None, *, settings: Resolved) -> Tensor:

@@ -18,6 +18,8 @@ Strategy = Literal["sequential", "parallel", "soup"]
 STRATEGIES: tuple[Strategy, ...] = ("sequential", "parallel", "soup")
 Order = Literal["ascending", "descending", "given"]
 ORDERS: tuple[Order, ...] = ("ascending", "descending", "given")
+Schedule = Literal["linear", "constant"]
+SCHEDULES: tuple[Schedule, ...] = ("linear", "constant")
 StudentMode = Literal["train", "frozen", "reestimate"]
 STUDENT_MODES: tuple[StudentMode, ...] = ("train", "frozen", "reestimate")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -38,6 +40,7 @@ class TransferSettings:
         batch_size: images a step, over all processes (64; paper preset: 256). An epoch is cut into batches of at
             most this size that differ by at most one image.
         lr: learning rate, as it reaches the optimiser; the default rule stands at the top of this file.
+        schedule: of the rate: `linear` (down to 0 with the last step; the default) or `constant` (as in the paper).
         temperature: T of the distillation loss (the method's, mostly 1).
         distill_weight: λ, weight of the distillation loss; the cross-entropy with the labels gets 1 − λ (the method's).
         label_smoothing: ε of the cross-entropy's targets (the method's).
@@ -75,6 +78,7 @@ class TransferSettings:
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
+    schedule: Schedule | None = None
     temperature: float | None = None
     distill_weight: float | None = None
     label_smoothing: float | None = None
@@ -116,6 +120,7 @@ class Resolved:
     epochs: int
     batch_size: int
     lr: float
+    schedule: Schedule
     temperature: float
     distill_weight: float
     label_weight: float
@@ -142,6 +147,7 @@ class Resolved:
 DEFAULTS: dict[str, Any] = {
     "epochs": 5,
     "batch_size": 64,
+    "schedule": "linear",
     "top_k": 10,
     "sharpness": 4.0,
     "slow_every": 2,
@@ -152,12 +158,13 @@ DEFAULTS: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
-    "paper": {"epochs": 20, "batch_size": 256, "augment": "paper", "student_mode": "train", "slow_momentum": 0.9999},
+    "paper": {"epochs": 20, "batch_size": 256, "augment": "paper", "schedule": "constant", "student_mode": "train"},
 }
 OF_METHODS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
 """Settings that each method has a default of its own for."""
 PAPER_LR_BATCH = 256
-PAPER_SLOW_TRAVEL = 1e-4 * 20 * 128_117 / 256 / 2
+PAPER_SLOW_MOMENTUM = 0.9999
+PAPER_SLOW_TRAVEL = (1 - PAPER_SLOW_MOMENTUM) * 20 * 128_117 / 256 / 2
 """(1 − τ) × interpolations of the paper's runs with momentum weight interpolation: about 0.5."""
 
 
@@ -188,6 +195,8 @@ def resolve_settings(
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
     if "lr" not in chosen:
         chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
+    if "slow_momentum" not in chosen and settings.preset == "paper":
+        chosen["slow_momentum"] = PAPER_SLOW_MOMENTUM
     if "slow_momentum" not in chosen:
         chosen["slow_momentum"] = default_slow_momentum(steps=steps, every=chosen["slow_every"])
     resolved = Resolved(method=method, **chosen)
@@ -242,6 +251,7 @@ def _check_ranges(s: TransferSettings) -> None:
         ("epochs", s.epochs is None or s.epochs >= 1, "1 or more"),
         ("batch_size", s.batch_size is None or s.batch_size >= 1, "1 or more"),
         ("lr", s.lr is None or s.lr >= 0, "0 or more"),
+        ("schedule", s.schedule in (None, *SCHEDULES), f"one of {', '.join(SCHEDULES)}"),
         ("distill_weight", s.distill_weight is None or 0 <= s.distill_weight <= 1, "from 0 to 1"),
         ("label_smoothing", s.label_smoothing is None or 0 <= s.label_smoothing < 1, "from 0 to below 1"),
         ("top_k", s.top_k is None or s.top_k >= 1, "1 or more"),

@@ -22,8 +22,10 @@ from .data.images import Images
 from .data.loading import LoadedBatch, check_broken, load_batches
 from .devices import synchronised
 from .errors import ModelError
+from .feature_comparison import FeatureComparison
 from .losses import Losses, distillation_losses, label_losses
 from .models.classifier import Classifier, out_of_memory
+from .models.features import find_classifier_layer
 from .models.preprocessing import prepare
 from .normalisation import has_batch_norm
 from .settings import Resolved
@@ -44,6 +46,7 @@ class Batch:
         positions_N: int64, where its samples stand among the transfer images; on the CPU.
         target_N: int64 labels on the device, for settings that need them.
         total: samples of the batch over all processes.
+        seed: of whatever is drawn at random in the step.
         weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its black
             view does enter the statistics of synchronised batch-norm.
     """
@@ -52,6 +55,7 @@ class Batch:
     positions_N: Tensor
     target_N: Tensor | None
     total: int
+    seed: int = 0
     weight: float = 1.0
 
 
@@ -64,6 +68,7 @@ class Learner:
         settings: of the run.
         accelerator: of this process.
         temperatures: of the models that answer, for calibrated methods.
+        comparison: of features, for methods that compare them.
     """
 
     def __init__(
@@ -74,21 +79,23 @@ class Learner:
         settings: Resolved,
         accelerator: Accelerator,
         temperatures: Sequence[float] | None = None,
+        comparison: FeatureComparison | None = None,
     ) -> None:
         self.student = student
         self.targets = targets
         self.settings = settings
         self.accelerator = accelerator
         self.temperatures_M = None if temperatures is None else torch.tensor(temperatures, device=accelerator.device)
-        # Warm-up trains these alone; named before wrappers get at the module.
-        self.classifier_layer = ""
-        if settings.warmup_epochs:
-            from .models.features import find_classifier_layer
-
-            self.classifier_layer = find_classifier_layer(student)
+        self.comparison = comparison
+        # Warm-up trains it alone; found before wrappers get at the module.
+        self.classifier_layer = find_classifier_layer(student) if settings.warmup_epochs else ""
         module = synchronised(student.module.to(accelerator.device), accelerator)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        if comparison is not None:
+            comparison.to(accelerator.device)
+            trained += comparison.parameters()
         optimizer = torch.optim.SGD(
-            [p for p in module.parameters() if p.requires_grad],
+            trained,
             lr=settings.lr,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
@@ -99,6 +106,16 @@ class Learner:
             every, momentum = settings.slow_every, settings.slow_momentum
             self.slow = SlowWeights(self.fast_weights(), momentum=momentum, every=every)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
+
+    def set_rate(self, done: float) -> None:
+        """Set the learning rate for the next step.
+
+        Args:
+            done: share of all steps of the run that are done, from 0 to below 1.
+        """
+        rate = self.settings.lr * (1 - done if self.settings.schedule == "linear" else 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
@@ -139,6 +156,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "slow": None if self.slow is None else self.slow.state(),
+            "comparison": None if self.comparison is None else self.comparison.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -149,6 +167,8 @@ class Learner:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.slow is not None:
             self.slow.load_state(state["slow"])
+        if self.comparison is not None:
+            self.comparison.load_state(state["comparison"])
 
     def weights(self) -> Mapping[str, Any]:
         """State dict of the student to measure and return: the slow one where the method has one (Eq. 3).
@@ -176,9 +196,13 @@ class Learner:
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
         targets_NMC = self.targets(batch.views, batch.positions_N)
-        losses = distillation_losses(
-            student_logits, targets_NMC, batch.target_N, settings=settings, temperatures_M=self.temperatures_M
-        )
+        if self.comparison is not None:
+            values = self.comparison.losses(batch.positions_N, seed=batch.seed)
+            losses = Losses(values_N=values, taught=values.new_zeros(()))
+        else:
+            losses = distillation_losses(
+                student_logits, targets_NMC, batch.target_N, settings=settings, temperatures_M=self.temperatures_M
+            )
         values = losses.values_N if settings.distill_weight == 1 else settings.distill_weight * losses.values_N
         if settings.label_weight > 0:
             assert batch.target_N is not None, "methods with a cross-entropy get labels"
@@ -231,6 +255,7 @@ def train(
         totals = _Totals(progress, learner.accelerator)
         batches = epoch_batches(data.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
         for batch, size in _shares(learner, data, batches, progress):
+            learner.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
             _one_step(learner, data, batch, totals)
             progress.step += 1
             on_images(size)
@@ -323,16 +348,17 @@ def _one_step(learner: Learner, data: TrainingData, batch: LoadedBatch, totals: 
     if total < learner.smallest_batch:  # broken images have left too few
         return
     # Dropout draws from torch's generators: seeding them by the step makes a resumed run draw the same.
-    torch.manual_seed(_step_seed(settings.seed, totals.progress, accelerator.process_index))
+    seed = _step_seed(settings.seed, totals.progress, accelerator.process_index)
+    torch.manual_seed(seed)
     loss_sum, taught = learner.step(
-        make_batch(data, batch, settings=settings, device=device, total=total),
+        make_batch(data, batch, settings=settings, device=device, total=total, seed=seed),
         warmup=totals.progress.epoch < settings.warmup_epochs,
     )
     totals.add(loss_sum, taught, count)
 
 
 def make_batch(
-    data: TrainingData, loaded: LoadedBatch, *, settings: Resolved, device: torch.device, total: int
+    data: TrainingData, loaded: LoadedBatch, *, settings: Resolved, device: torch.device, total: int, seed: int = 0
 ) -> Batch:
     """A batch for the learner from what was loaded; a black stand-in where nothing was."""
     given, positions = loaded.inputs, loaded.positions
@@ -344,7 +370,7 @@ def make_batch(
         assert data.images.labels is not None, "resolve_settings refuses methods that need labels where there are none"
         target = torch.from_numpy(data.images.labels[positions.numpy()]).to(device)
     weight = 0.0 if given is None else 1.0
-    return Batch(views=views.to(device), positions_N=positions, target_N=target, total=total, weight=weight)
+    return Batch(views=views.to(device), positions_N=positions, target_N=target, total=total, seed=seed, weight=weight)
 
 
 def _finish_epoch(progress: Progress, measures: dict[str, Any], *, partitioned: bool) -> None:
