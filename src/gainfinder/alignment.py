@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .library_calls import near_siblings
 from .models.classifier import Classifier
 from .models.tables import PredictionTable
 
-Teacher = TypeVar("Teacher", Classifier, PredictionTable)
+Teacher: TypeAlias = Classifier | PredictionTable
 
 _log = logging.getLogger("gainfinder")
 

@@ -65,7 +65,7 @@ def estimate(plan: Plan) -> Estimate:
         torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng(devices=[device] if cuda else []):
         training_s = _step_s(plan) * plan.settings.epochs * -(-len(plan.train_images) // plan.settings.batch_size)
-    passes = [(plan.student, plan.settings.epochs + 1), *((teacher, 1) for teacher in plan.teachers)]
+    passes = [(plan.student, plan.settings.epochs + 1), *((t, 1) for t in plan.teachers if isinstance(t, Classifier))]
     images = -(-len(plan.val_images) // plan.accelerator.num_processes)
     measuring_s = sum(_image_s(plan, model) * images * times for model, times in passes)
     logits = 4 * len(plan.val_images) * plan.student.num_classes

@@ -31,31 +31,37 @@ LABELLED_MEASURES = (
 )
 
 
-def measure_transfer(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> dict[str, Any]:
+def measure_transfer(before: Predictions, after: Predictions, teachers: Sequence[Predictions | None]) -> dict[str, Any]:
     """The measures of a student against its initial self and its teacher (PAPER section 5).
 
     Args:
         before: of the initial student.
         after: of the transferred student, for the same images.
-        teachers: of the teachers, for the same images. With several, a sample is a positive flip when any of them is
-            right where the initial student is wrong, and a negative one when none is right where it is right.
+        teachers: of the teachers, for the same images; None for one that cannot tell. With several, a sample is a
+            positive flip when any of them is right where the initial student is wrong, and a negative one when none is
+            right where it is right.
 
     Returns:
         Shares of all samples in [0, 1] (`knowledge_gain`, `knowledge_loss`, `positive_flips`, `negative_flips`),
         accuracies in [0, 1], deltas in percentage points with a 95 % interval (paired bootstrap, fixed seed), and
         `transfer_rate`; all null without labels, `transfer_rate` also without positive flips. Always: `agreement`
         (share of samples whose predicted class is unchanged), `agreement_with_teachers` (share on which student and
-        teacher agree, before and after, a pair a teacher) and mean `confidence_before`, `confidence_after`.
+        teacher agree, before and after, a pair a teacher or null), `dropped_mass` (mean share of probability that each
+        teacher spends on classes that are none of the student's, or null) and mean `confidence_before`,
+        `confidence_after`.
     """
-    _check_same_samples(before, after, *teachers)
+    known = [teacher for teacher in teachers if teacher is not None]
+    _check_same_samples(before, after, *known)
     measures: dict[str, Any] = dict.fromkeys(LABELLED_MEASURES)
     if before.target is not None:
-        measures.update(_with_labels(before, after, teachers, before.target))
+        measures.update(_with_labels(before, after, known, before.target))
     measures["samples"] = len(before)
     measures["agreement"] = accuracy(after.predicted, before.predicted)
     measures["agreement_with_teachers"] = [
-        [accuracy(student.predicted, teacher.predicted) for student in (before, after)] for teacher in teachers
+        None if teacher is None else [accuracy(student.predicted, teacher.predicted) for student in (before, after)]
+        for teacher in teachers
     ]
+    measures["dropped_mass"] = [None if teacher is None else teacher.dropped_mass for teacher in teachers]
     measures["confidence_before"] = _mean(before.confidence)
     measures["confidence_after"] = _mean(after.confidence)
     return measures
@@ -116,9 +122,15 @@ def _with_labels(
     before: Predictions, after: Predictions, teachers: Sequence[Predictions], target: Tensor
 ) -> dict[str, Any]:
     gained, lost = _gained_lost(before, after, target)
-    pairs = [(positive_flips(before.predicted, t.predicted, target), t) for t in teachers]
-    positive = torch.stack([flips for flips, _ in pairs]).any(dim=0)
-    negative = torch.stack([negative_flips(before.predicted, t.predicted, target) for t in teachers]).all(dim=0)
+    measures: dict[str, Any] = dict.fromkeys(("positive_flips", "negative_flips", "transfer_rate"))
+    if teachers:
+        positive = torch.stack([positive_flips(before.predicted, t.predicted, target) for t in teachers]).any(dim=0)
+        negative = torch.stack([negative_flips(before.predicted, t.predicted, target) for t in teachers]).all(dim=0)
+        measures = {
+            "positive_flips": _share(positive),
+            "negative_flips": _share(negative),
+            "transfer_rate": transfer_rate(gained, positive),
+        }
     return {
         "accuracy_before": before.accuracy,
         "accuracy_after": after.accuracy,
@@ -126,9 +138,7 @@ def _with_labels(
         "transfer_delta_ci_pp": _interval_pp(before, after, target),
         "knowledge_gain": _share(gained),
         "knowledge_loss": _share(lost),
-        "positive_flips": _share(positive),
-        "negative_flips": _share(negative),
-        "transfer_rate": transfer_rate(gained, positive),
+        **measures,
     }
 
 

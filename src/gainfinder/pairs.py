@@ -13,6 +13,7 @@ from .devices import default_workers, resolve_device
 from .errors import DataError, SettingsError
 from .flips import accuracy, compare
 from .models import ModelSource, load_own
+from .models.classifier import Classifier
 from .predictions import ImageCount, Predictions, predict_images
 
 
@@ -102,6 +103,7 @@ def scan(
     answers: list[Answers] = []
     for number, source in enumerate(models):
         classifier = first if number == 0 else align_model(load_own(source), first)
+        assert isinstance(classifier, Classifier), "only a table stays a table"
         classifier = replace(classifier, reference=_free_name(classifier.reference, answers))
         found = predict_images(
             classifier,

@@ -6,20 +6,22 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from . import __version__
-from .alignment import align_images, align_model, named_after
+from .alignment import Teacher, align_images, align_model, named_after
 from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
 from .devices import check_batch_norm, default_workers, make_accelerator, resolve_device
 from .errors import DataError, ModelError, SettingsError
-from .models import ModelSource, load_own
+from .models import ModelSource, TeacherSource, load_own, load_teacher
 from .models.classifier import Classifier
+from .models.tables import PredictionTable
 from .normalisation import has_batch_norm
 from .settings import Resolved, TransferSettings, resolve_settings
 from .views import ViewSpec, view_spec
@@ -56,7 +58,7 @@ class Plan:
     """
 
     student: Classifier
-    teachers: tuple[Classifier, ...]
+    teachers: tuple[Teacher, ...]
     train_images: Images
     val_images: Images
     guard_images: Images | None
@@ -87,7 +89,7 @@ class Plan:
         resolved = {**asdict(self.settings), "method": self.settings.method.name}
         return {
             "student": _describe_model(self.student),
-            "teachers": [_describe_model(teacher) for teacher in self.teachers],
+            "teachers": [_describe_teacher(teacher) for teacher in self.teachers],
             "data": _describe_images(self.train_images),
             "val": {**_describe_images(self.val_images), "held_out": self.held_out},
             "guard": None
@@ -111,14 +113,25 @@ class Plan:
 
 def plan_transfer(
     student: ModelSource,
-    teachers: Sequence[ModelSource],
+    teachers: Sequence[TeacherSource],
     data: ImageSource,
     *,
     val: ImageSource | None,
     guard_data: ImageSource | None = None,
+    label_maps: Sequence[Path] = (),
     settings: TransferSettings,
 ) -> Plan:
     """Load and check everything, decide every setting; write nothing.
+
+    Args:
+        student: that is to learn.
+        teachers: that are to teach.
+        data: the transfer images.
+        val: images to measure on, or None to set some of the data apart.
+        guard_data: images for the guard, or None likewise.
+        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+            or one each.
+        settings: as asked for.
 
     Raises:
         GainfinderError: whatever is wrong with models, images or settings.
@@ -128,11 +141,13 @@ def plan_transfer(
     if not teachers:
         raise SettingsError("expected at least one teacher, got none")
     split = _split(data, val, guard_data, settings)
-    models = _aligned_models([load_own(model) for model in (student, *teachers)], (split.val, split.train))
-    train_images = align_images(split.train, models[0])
-    val_images = _aligned_val(split.val, models[0], asked_for=val is not None or settings.labels == "use")
-    guard_images = None if split.guard is None else align_images(split.guard, models[0])
-    spec = view_spec([model.preprocessing for model in models], "none")
+    learner = _named_student(load_own(student), (split.val, split.train))
+    knowers = _aligned_teachers([load_teacher(teacher) for teacher in teachers], learner, label_maps)
+    train_images = align_images(split.train, learner)
+    val_images = _aligned_val(split.val, learner, asked_for=val is not None or settings.labels == "use")
+    guard_images = None if split.guard is None else align_images(split.guard, learner)
+    modules = [learner, *(teacher for teacher in knowers if isinstance(teacher, Classifier))]
+    spec = view_spec([model.preprocessing for model in modules], "none")
     transfer_images = _subset(train_images, settings)
     resolved = resolve_settings(
         settings,
@@ -143,10 +158,11 @@ def plan_transfer(
     )
     _check_strategy(resolved, settings, len(teachers))
     accelerator = make_accelerator(settings.device, settings.precision)
-    _check_trainable(models[0], resolved, len(transfer_images), accelerator)
+    _check_trainable(learner, resolved, len(transfer_images), accelerator)
+    _check_teachers(knowers, resolved, transfer_images, accelerator)
     return Plan(
-        student=models[0],
-        teachers=tuple(models[1:]),
+        student=learner,
+        teachers=knowers,
         train_images=transfer_images,
         val_images=val_images,
         guard_images=guard_images,
@@ -232,12 +248,25 @@ def _check_strategy(resolved: Resolved, settings: TransferSettings, teachers: in
         )
 
 
-def _aligned_models(models: Sequence[Classifier], images: Sequence[Images]) -> list[Classifier]:
-    """The models in the student's class order; a student without class names takes those of the images."""
-    student = models[0]
+def _named_student(student: Classifier, images: Sequence[Images]) -> Classifier:
+    """The student; one without class names takes those of the images."""
     for source in images:
         student = named_after(student, source)
-    return [student, *(align_model(model, student) for model in models[1:])]
+    return student
+
+
+def _aligned_teachers(
+    teachers: Sequence[Teacher], student: Classifier, label_maps: Sequence[Path]
+) -> tuple[Teacher, ...]:
+    """The teachers with their logits in the student's classes."""
+    if len(label_maps) not in (0, 1, len(teachers)):
+        raise SettingsError(
+            f"{len(label_maps)} label maps are given for {len(teachers)} teachers: expected one for all, or one each"
+        )
+    maps: list[Path | None] = [None] * len(teachers)
+    if label_maps:
+        maps = [*label_maps] if len(label_maps) == len(teachers) else [label_maps[0]] * len(teachers)
+    return tuple(align_model(teacher, student, label_map) for teacher, label_map in zip(teachers, maps, strict=True))
 
 
 def _aligned_val(val_images: Images, student: Classifier, *, asked_for: bool) -> Images:
@@ -276,6 +305,28 @@ def _check_trainable(student: Classifier, settings: Resolved, images: int, accel
         )
 
 
+def _check_teachers(teachers: Sequence[Teacher], settings: Resolved, images: Images, accelerator: Accelerator) -> None:
+    for teacher in teachers:
+        if not isinstance(teacher, PredictionTable):
+            continue
+        if settings.method.needs_features:
+            raise SettingsError(
+                f"method {settings.method.name!r} compares features, and {teacher.reference} has predictions alone: "
+                "use a method such as kl-dp"
+            )
+        teacher.require(images.ids)
+        if settings.augment != "none":
+            _log.warning(
+                "%s answers for images as they are, while the student sees them augmented (%s)",
+                teacher.reference,
+                settings.augment,
+            )
+    if settings.method.objective == "crd" and accelerator.num_processes > 1:
+        raise SettingsError(
+            f"method 'crd' keeps a memory that {accelerator.num_processes} processes cannot share: run it in one"
+        )
+
+
 def _note_overlap(others: Images, images: Images, role: str, other_role: str) -> None:
     """Warn where images of one source have two roles."""
     bases = {source.reference.split("#")[0] for source in (others, images)}
@@ -305,6 +356,14 @@ def _environment(plan: Plan) -> dict[str, Any]:
         "workers": plan.workers,
         "checkpoint_every": plan.asked.checkpoint_every,
     }
+
+
+def _describe_teacher(teacher: Teacher) -> dict[str, Any]:
+    label_map = None if teacher.label_map is None else list(teacher.label_map.targets)
+    if isinstance(teacher, Classifier):
+        return {**_describe_model(teacher), "label_map": label_map}
+    about = {"reference": teacher.reference, "digest": teacher.digest, "classes": teacher.num_classes}
+    return {**about, "label_map": label_map}
 
 
 def _describe_model(model: Classifier) -> dict[str, Any]:

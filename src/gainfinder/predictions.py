@@ -42,6 +42,7 @@ class Predictions:
         target: int64 (N,), or None where the images carry no labels.
         class_names: names of the C classes, or None.
         broken: `where: reason` of each image that could not be decoded; these have no row.
+        dropped_mass: mean share of probability that the model spends on classes outside these; 0 without a label map.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Predictions:
     target: Tensor | None
     class_names: tuple[str, ...] | None = None
     broken: tuple[str, ...] = ()
+    dropped_mass: float = 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,6 +104,7 @@ class Predictions:
             "class_names": names,
             "num_classes": self.logits.shape[1],
             "broken": self.broken,
+            "dropped_mass": self.dropped_mass,
         }
         samples = self._about_samples()
         columns = {"id": samples.pop("id"), **self._list_columns(top_k), **samples}
@@ -135,6 +138,7 @@ class Predictions:
             target=torch.from_numpy(np.array(table["label"].to_numpy())) if "label" in table.column_names else None,
             class_names=None if names is None else tuple(names),
             broken=tuple(about["broken"]),
+            dropped_mass=about.get("dropped_mass", 0.0),
         )
 
     def _about_samples(self) -> dict[str, pa.Array]:
@@ -241,12 +245,15 @@ def predict_images(
     classifier.module.to(device).eval()
     broken: list[str] = []
     logits, positions = [], []
+    dropped = 0.0
     for batch in load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices):
         broken.extend(batch.broken)
         check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
         if batch.inputs is not None:
             with torch.inference_mode():
-                logits.append(classifier.logits(batch.inputs.to(device)).float().cpu())
+                found, share_kept = classifier.logits_and_kept(batch.inputs.to(device))
+            logits.append(found.float().cpu())
+            dropped += float((1 - share_kept).sum())
             positions.append(batch.positions)
         if on_images is not None:
             on_images(len(batch.positions) + len(batch.broken))
@@ -258,6 +265,7 @@ def predict_images(
         target=None if images.labels is None else torch.from_numpy(images.labels)[kept],
         class_names=classifier.class_names,
         broken=tuple(broken),
+        dropped_mass=dropped / max(1, len(kept)),
     )
 
 
@@ -277,6 +285,7 @@ def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
         target=torch.cat(labels)[order] if labels else None,
         class_names=shards[0].class_names,
         broken=tuple(sorted(reason for shard in shards for reason in shard.broken)),
+        dropped_mass=sum(shard.dropped_mass * len(shard) for shard in shards) / max(1, len(ids)),
     )
 
 

@@ -13,18 +13,41 @@ import torch
 from .calibration import calibrated_temperatures
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .data.images import Images
+from .errors import DataError
 from .evaluation import epoch_measures, measure_transfer, since_origin, unguarded_measures
+from .feature_comparison import FeatureComparison
 from .files import write_atomically, write_json, write_json_lines
 from .models import load_model
 from .models.classifier import Classifier
+from .models.tables import PredictionTable
 from .models.weights import load_into, load_weights
 from .planning import Plan
 from .predictions import Predictions
 from .run_folder import RunFolder
 from .run_guard import Line, guard
-from .run_models import Watcher, constant_predictions, reestimate_on_views, shared_predictions
-from .targets import LiveTargets
+from .run_models import (
+    Watcher,
+    constant_predictions,
+    reestimate_on_views,
+    shared_predictions,
+    table_predictions,
+)
+from .targets import LiveTargets, TableRows
 from .training import Learner, TrainingData, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the frozen models say of some images.
+
+    Attributes:
+        before: predictions of the initial student.
+        teachers: of the teachers; None for a table that does not hold all of these images.
+    """
+
+    before: Predictions
+    teachers: tuple[Predictions | None, ...]
+
 
 Known: TypeAlias = Mapping[str, Predictions]
 NOTHING_KNOWN: Known = {}
@@ -109,7 +132,8 @@ def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
 def _train_and_account(
     plan: Plan, folder: RunFolder, watcher: Watcher, known: Known, origin: Predictions | None
 ) -> TransferResult:
-    before, teachers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
+    answers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
+    before = answers.before
     probes = None
     if plan.guard_images is not None or plan.settings.method.calibrated:
         probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=known, watcher=watcher)
@@ -122,7 +146,7 @@ def _train_and_account(
         line = Line(initial=plan.student.module.state_dict(), transferred=_on_cpu(learner.weights()))
         after, guarded = keep_best(plan, line, snapshot, probes=probes, ends=(before, latest), watcher=watcher)
     account = {
-        **_account(plan, progress, measure_transfer(before, after, teachers), broken=before.broken),
+        **_account(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken),
         "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
         "resumed_epochs": resumed,
     }
@@ -155,7 +179,7 @@ def conclude(
 
 def ask_frozen(
     plan: Plan, folder: RunFolder, images: Images, prefix: str, *, known: Known, watcher: Watcher
-) -> tuple[Predictions, list[Predictions]]:
+) -> Answers:
     """Predictions of the initial student and of the teachers, kept in the folder."""
 
     def ask(model: Classifier, name: str) -> Predictions:
@@ -163,7 +187,13 @@ def ask_frozen(
         return constant_predictions(plan, model, images, path, known=known.get(prefix + name), watcher=watcher)
 
     before = ask(plan.student, "before")
-    return before, [ask(teacher, f"teacher-{number}") for number, teacher in enumerate(plan.teachers, start=1)]
+    teachers = tuple(
+        table_predictions(teacher, before)
+        if isinstance(teacher, PredictionTable)
+        else ask(teacher, f"teacher-{number}")
+        for number, teacher in enumerate(plan.teachers, start=1)
+    )
+    return Answers(before=before, teachers=teachers)
 
 
 def keep_best(
@@ -171,7 +201,7 @@ def keep_best(
     line: Line,
     model: Classifier,
     *,
-    probes: tuple[Predictions, list[Predictions]],
+    probes: Answers,
     ends: tuple[Predictions, Predictions],
     watcher: Watcher,
 ) -> tuple[Predictions, dict[str, Any]]:
@@ -181,14 +211,15 @@ def keep_best(
         plan: of the run.
         line: from the initial to the transferred student.
         model: a copy of the student.
-        probes: predictions of the initial student and of the teachers for the guard images.
+        probes: what the frozen models say of the guard images.
         ends: predictions of the two ends of the line for the images measured on.
         watcher: is told of progress.
 
     Returns:
         The kept student's predictions for the images measured on, and the guard's account.
     """
-    found = guard(plan, line, model, before=probes[0], teachers=probes[1], watcher=watcher)
+    teachers = [teacher for teacher in probes.teachers if teacher is not None]
+    found = guard(plan, line, model, before=probes.before, teachers=teachers, watcher=watcher)
     line.load(found.share, model, plan)
     if found.share in (0, 1):
         return ends[round(found.share)], found.to_dict()
@@ -273,17 +304,50 @@ def make_learner(plan: Plan, *, temperatures: Sequence[float] | None = None) -> 
         reestimate_on_views(plan, student)
     frozen = [*([plan.student] if plan.settings.method.needs_initial_student else []), *plan.teachers]
     plan.student.module.cpu()  # it was measured; LiveTargets takes it back to the device where the method needs it
-    targets = LiveTargets(frozen, device=plan.accelerator.device, autocast=plan.accelerator.autocast)
+    answering = [
+        TableRows(logits=model.lookup(plan.train_images.ids)) if isinstance(model, PredictionTable) else model
+        for model in frozen
+    ]
+    targets = LiveTargets(answering, device=plan.accelerator.device, autocast=plan.accelerator.autocast)
     if plan.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(frozen)
-    return Learner(student, targets, settings=plan.settings, accelerator=plan.accelerator, temperatures=temperatures)
+    return Learner(
+        student,
+        targets,
+        settings=plan.settings,
+        accelerator=plan.accelerator,
+        temperatures=temperatures,
+        comparison=_comparison(plan, student),
+    )
 
 
-def _temperatures(plan: Plan, probes: tuple[Predictions, list[Predictions]] | None) -> list[float] | None:
+def _comparison(plan: Plan, student: Classifier) -> FeatureComparison | None:
+    if not plan.settings.method.needs_features:
+        return None
+    (teacher,) = plan.teachers
+    assert isinstance(teacher, Classifier), "plan_transfer refuses tables for methods that compare features"
+    labels = plan.train_images.labels if plan.settings.method.objective == "crd" else None
+    return FeatureComparison.between(
+        student,
+        teacher,
+        labels_n=None if labels is None else torch.from_numpy(labels),
+        negatives=plan.settings.negatives,
+        seed=plan.settings.seed,
+    )
+
+
+def _temperatures(plan: Plan, probes: Answers | None) -> list[float] | None:
     if not plan.settings.method.calibrated or probes is None:
         return None
-    before, teachers = probes
-    return calibrated_temperatures([found.logits for found in (before, *teachers)], before.target)
+    logits = [probes.before.logits]
+    for teacher, found in zip(plan.teachers, probes.teachers, strict=True):
+        if found is None:
+            raise DataError(
+                f"{teacher.reference}: method {plan.settings.method.name!r} compares models on "
+                f"{plan.probe_images.reference}, and the table lacks some of these images; predict them, too"
+            )
+        logits.append(found.logits)
+    return calibrated_temperatures(logits, probes.before.target)
 
 
 def _on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,6 +366,9 @@ def _account(plan: Plan, progress: Progress, measures: dict[str, Any], *, broken
         "method": plan.settings.method.name,
         **measures,
         "teacher_share": progress.taught / progress.seen if partitioned and progress.seen else None,
+        "unaugmented_teachers": [
+            teacher.reference for teacher in plan.teachers if isinstance(teacher, PredictionTable)
+        ],
         "broken_images": sorted({*progress.broken, *broken}),
     }
 

@@ -13,6 +13,7 @@ from .data.loading import check_broken, load_batches
 from .errors import DataError
 from .models.classifier import Classifier
 from .models.preprocessing import prepare
+from .models.tables import PredictionTable
 from .normalisation import has_batch_norm, reestimate
 from .planning import Plan
 from .predictions import Predictions, merge_shards, predict_images
@@ -58,6 +59,21 @@ def constant_predictions(
         predictions.write(path)
     plan.accelerator.wait_for_everyone()
     return predictions
+
+
+def table_predictions(table: PredictionTable, like: Predictions) -> Predictions | None:
+    """A table's predictions for the images of other predictions; None where it does not have them all."""
+    if table.missing(like.ids):
+        return None
+    logits, kept = table.lookup_and_kept(like.ids)
+    return Predictions(
+        model=table.reference,
+        ids=like.ids,
+        logits=logits,
+        target=like.target,
+        class_names=table.class_names,
+        dropped_mass=float((1 - kept).mean()),
+    )
 
 
 def shared_predictions(plan: Plan, model: Classifier, images: Images, stage: str, *, watcher: Watcher) -> Predictions:

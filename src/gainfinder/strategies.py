@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from .data import ImageSource
+from .errors import DataError
 from .evaluation import estimated_strengths, measure_transfer
-from .models import ModelSource
+from .models import ModelSource, TeacherSource
 from .models.classifier import Classifier
 from .planning import Plan, plan_transfer
 from .predictions import Predictions
@@ -42,11 +43,12 @@ OF_STEPS = (
 
 def transfer(
     student: ModelSource,
-    teacher: ModelSource | Sequence[ModelSource],
+    teacher: TeacherSource | Sequence[TeacherSource],
     data: ImageSource,
     *,
     val: ImageSource | None = None,
     guard_data: ImageSource | None = None,
+    label_map: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     watcher: Watcher | None = None,
     **settings: Any,
@@ -63,6 +65,8 @@ def transfer(
         val: images to measure on, in full; by default a tenth of `data` is set apart.
         guard_data: images that none of the models was trained on, for the guard (see `guard.py`); by default a tenth of
             `data` is set apart for it, too. `guard=False` goes without.
+        label_map: file that says which of a teacher's classes is which of the student's, for all teachers, or one each;
+            see `alignment.read_label_map`.
         out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
             one returns its result. None: nothing is kept on disk.
         watcher: is told of progress.
@@ -71,8 +75,17 @@ def transfer(
     Raises:
         GainfinderError: whatever is wrong with models, images, settings or folder.
     """
-    teachers: list[ModelSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(ModelSource, teacher)]
-    plan = plan_transfer(student, teachers, data, val=val, guard_data=guard_data, settings=settings_from(settings))
+    teachers: list[TeacherSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(TeacherSource, teacher)]
+    maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map
+    plan = plan_transfer(
+        student,
+        teachers,
+        data,
+        val=val,
+        guard_data=guard_data,
+        label_maps=[Path(path) for path in maps],
+        settings=settings_from(settings),
+    )
     if out is not None:
         return carry_out(plan, Path(out), watcher=watcher)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
@@ -105,10 +118,9 @@ class _Strategy:
         self.plan = plan
         self.folder = folder
         self.watcher = watcher
-        self.before, self.teachers = ask_frozen(plan, folder, plan.val_images, "", known=NOTHING_KNOWN, watcher=watcher)
-        self.probe_before, self.probe_teachers = ask_frozen(
-            plan, folder, plan.probe_images, "probe-", known=NOTHING_KNOWN, watcher=watcher
-        )
+        nothing = NOTHING_KNOWN
+        self.answers = ask_frozen(plan, folder, plan.val_images, "", known=nothing, watcher=watcher)
+        self.probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=nothing, watcher=watcher)
         self.results: list[TransferResult] = []
 
     def carry_out(self) -> TransferResult:
@@ -125,7 +137,7 @@ class _Strategy:
 
     def _sequence(self) -> tuple[Classifier, Predictions, None]:
         """One teacher after another; each result is the next one's student and frozen initial student."""
-        student, before = self.plan.student, self.before
+        student, before = self.plan.student, self.answers.before
         for number in self._order():
             result = self._step(number, student, before)
             name = f"{self.plan.student.reference} after {len(self.results)} teacher(s)"
@@ -136,7 +148,7 @@ class _Strategy:
     def _soup(self) -> tuple[Classifier, Predictions, dict[str, Any] | None]:
         """A transfer from each teacher; the mean of the resulting weights, guarded once more."""
         plan = self.plan
-        results = [self._step(number, plan.student, self.before) for number in range(len(plan.teachers))]
+        results = [self._step(number, plan.student, self.answers.before) for number in range(len(plan.teachers))]
         student = replace(plan.student, module=results[0].student.module)
         with forked_generators(plan):
             student.module.load_state_dict(average([result.student.module.state_dict() for result in results]))
@@ -147,24 +159,27 @@ class _Strategy:
                 return student, after, None
             state = {name: value.clone() for name, value in student.module.cpu().state_dict().items()}
             line = Line(initial=plan.student.module.state_dict(), transferred=state)
-            probes, ends = (self.probe_before, self.probe_teachers), (self.before, after)
-            kept, guarded = keep_best(plan, line, student, probes=probes, ends=ends, watcher=self.watcher)
+            ends = (self.answers.before, after)
+            kept, guarded = keep_best(plan, line, student, probes=self.probes, ends=ends, watcher=self.watcher)
             return student, kept, guarded
 
     def _step(self, number: int, student: Classifier, before: Predictions) -> TransferResult:
         """The transfer from one teacher, in its own folder."""
         teacher = self.plan.teachers[number]
         self.watcher.teacher(len(self.results) + 1, len(self.plan.teachers), teacher.reference)
-        known = {"before": before, "teacher-1": self.teachers[number]}
-        known["probe-teacher-1"] = self.probe_teachers[number]
-        if student is self.plan.student:
-            known["probe-before"] = self.probe_before
+        first = self.probes.before if student is self.plan.student else None
+        known = {
+            "before": before,
+            "teacher-1": self.answers.teachers[number],
+            "probe-before": first,
+            "probe-teacher-1": self.probes.teachers[number],
+        }
         result = run_transfer(
             replace(self.plan, student=student, teachers=(teacher,)),
             self.folder.path / "steps" / str(len(self.results) + 1),
             watcher=self.watcher,
-            known=known,
-            origin=self.before,
+            known={name: found for name, found in known.items() if found is not None},
+            origin=self.answers.before,
         )
         self.results.append(result)
         return result
@@ -174,7 +189,13 @@ class _Strategy:
         order, numbers = self.plan.asked.order, list(range(len(self.plan.teachers)))
         if order == "given":
             return numbers
-        strengths = estimated_strengths([self.probe_before, *self.probe_teachers])[1:]
+        asked = [found for found in self.probes.teachers if found is not None]
+        if len(asked) < len(numbers):
+            raise DataError(
+                f"teachers cannot be ordered: a table lacks images of {self.plan.probe_images.reference}; predict "
+                "these, too, or give --order given"
+            )
+        strengths = estimated_strengths([self.probes.before, *asked])[1:]
         return sorted(numbers, key=strengths.__getitem__, reverse=order == "descending")
 
     def _after(self, result: TransferResult) -> Predictions:
@@ -190,7 +211,7 @@ class _Strategy:
             "teachers": [teacher.reference for teacher in self.plan.teachers],
             "method": self.plan.settings.method.name,
             "strategy": self.plan.asked.strategy,
-            **measure_transfer(self.before, after, self.teachers),
+            **measure_transfer(self.answers.before, after, self.answers.teachers),
             "teacher_share": None if None in shares else sum(shares) / len(shares),
             "broken_images": sorted(broken),
             "guard": guarded,

@@ -250,11 +250,11 @@ def test_any_module_and_any_dataset(zoo: dict[str, str]) -> None:
     assert found["student"] == "Own" and found["samples"] == 6  # a tenth
 
 
-def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path) -> None:
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path, schedule: str) -> None:
     """One-teacher KL is ten lines of PyTorch: the same weights, step for step."""
-    result = gainfinder.transfer(
-        zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method="kl", temperature=2.0, lr=1e-2, **SHORT
-    )
+    asked = {**SHORT, "method": "kl", "temperature": 2.0, "lr": 1e-2, "schedule": schedule}
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **asked)
 
     student, teacher = (timm.create_model(zoo[name], pretrained=True).eval() for name in ("vit", "resnet"))
     images = gainfinder.load_images("digits#2/4")
@@ -266,15 +266,19 @@ def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path) -> None:
     x = ((pixels.to(torch.float32) / 255) - 0.5) / 0.5
     student.train()
     optimizer = torch.optim.SGD(student.parameters(), lr=1e-2, momentum=0.9, weight_decay=1e-3)
+    steps = 0
     for epoch in range(2):
         order = torch.from_numpy(epoch_order(images.ids, seed=0, epoch=epoch))
         for batch in torch.tensor_split(order, 7):  # 200 images, at most 32 a batch
             with torch.no_grad():
                 target = (teacher(x[batch]) / 2).softmax(-1)
             loss = 4 * nn.functional.kl_div((student(x[batch]) / 2).log_softmax(-1), target, reduction="batchmean")
+            if schedule == "linear":
+                optimizer.param_groups[0]["lr"] = 1e-2 * (1 - steps / 14)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            steps += 1
     for name, tensor in student.state_dict().items():
         assert torch.allclose(tensor, result.student.module.state_dict()[name], atol=1e-5), name
 

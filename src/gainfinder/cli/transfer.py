@@ -30,6 +30,10 @@ def transfer(
     guard: Annotated[
         bool, typer.Option(help="Keep the best point between the old and the new student, judged on guard images.")
     ] = True,
+    label_map: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON or CSV file: teacher's class, student's class; one for all teachers, or one each."),
+    ] = None,
     strategy: Annotated[str, typer.Option(help="With several teachers: sequential, parallel or soup.")] = "sequential",
     order: Annotated[
         str, typer.Option(help="Of teachers in a sequence: ascending accuracy, descending, or as given.")
@@ -104,7 +108,15 @@ def transfer(
         "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
         "strategy": strategy, "order": order,
     }  # fmt: skip
-    plan = plan_transfer(student, teacher, data, val=val, guard_data=guard_data, settings=settings_from(asked))
+    plan = plan_transfer(
+        student,
+        teacher,
+        data,
+        val=val,
+        guard_data=guard_data,
+        label_maps=label_map or (),
+        settings=settings_from(asked),
+    )
     if dry_run:
         _show_estimate(plan, out, as_json=json)
         return

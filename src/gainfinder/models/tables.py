@@ -88,15 +88,23 @@ class PredictionTable:
         Raises:
             DataError: the table lacks some of them.
         """
+        self.require(ids)
+        logits = self._dense(torch.tensor([self._rows[name] for name in ids], dtype=torch.int64))
+        return MappedLogits(logits, torch.ones(len(ids))) if self.label_map is None else self.label_map.apply(logits)
+
+    def require(self, ids: Sequence[str]) -> None:
+        """Check that the table has predictions for all of the ids.
+
+        Raises:
+            DataError: it lacks some of them.
+        """
         missing = self.missing(ids)
         if missing:
             shown = ", ".join(map(repr, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
             raise DataError(
                 f"{self.reference} has no predictions for {len(missing)} of {len(ids)} images: {shown}; its own ids "
-                f"are like {self.ids[0]!r}: predict the very images that are learned from and measured on"
+                f"are like {self.ids[0]!r}: predict the very images that are learned from"
             )
-        logits = self._dense(torch.tensor([self._rows[name] for name in ids], dtype=torch.int64))
-        return MappedLogits(logits, torch.ones(len(ids))) if self.label_map is None else self.label_map.apply(logits)
 
     def with_class_order(self, order: tuple[int, ...], names: tuple[str, ...] | None) -> "PredictionTable":
         """The same table, its logits reordered: logit k is what logit `order[k]` was."""
