@@ -90,6 +90,16 @@ class ContrastiveMemory(nn.Module):
     Raises:
         SettingsError: fewer than two classes, or a value out of its range.
         ValueError: labels of a wrong shape or dtype.
+
+    Projected to zeros, all products are 0 and all powers 1: Z = n = 2, h = 1 / (1 + 2 · 1/2) = 1/2, and each direction
+    costs ln 2 for the positive and ln 2 for the negative:
+
+    >>> memory = ContrastiveMemory(torch.tensor([0, 1]), student_size=3, teacher_size=2, seed=0, negatives=1)
+    >>> for parameter in memory.parameters():
+    ...     _ = nn.init.zeros_(parameter)
+    >>> loss = memory(torch.ones(1, 3), torch.ones(1, 2), torch.tensor([0]), generator=0)
+    >>> round(loss.item(), 4), round(4 * math.log(2), 4)
+    (2.7726, 2.7726)
     """
 
     student_memory: Tensor
@@ -114,6 +124,7 @@ class ContrastiveMemory(nn.Module):
     ) -> None:
         super().__init__()
         _check_settings(negatives=negatives, temperature=temperature, momentum=momentum)
+        ranges = _class_ranges(labels_n.cpu())
         self.negatives = negatives
         self.temperature = temperature
         self.momentum = momentum
@@ -126,7 +137,7 @@ class ContrastiveMemory(nn.Module):
             bound = math.sqrt(3 / projected_size)
             self.register_buffer(f"{model}_memory", rows.uniform_(-bound, bound, generator=generator))
             self.register_buffer(f"{model}_log_z", torch.tensor(torch.nan))
-        for name, values in zip(("by_class", "class_start", "class_size"), _class_ranges(labels_n), strict=True):
+        for name, values in zip(("by_class", "class_start", "class_size"), ranges, strict=True):
             self.register_buffer(name, values, persistent=False)
 
     def forward(

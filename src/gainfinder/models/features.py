@@ -49,22 +49,14 @@ def find_classifier_layer(classifier: Classifier) -> str:
     >>> find_classifier_layer(load_model(net, size=2))
     '2'
     """
-    calls = _trace(classifier)
-    logits = _logits(calls[-1].output)  # the module itself is the last to return
-    inner = [call for call in calls if call.name]
-    yielding = [call for call in inner if _is_layer(call) and _is_view_of(call.output, logits)]
-    if yielding:
-        return yielding[-1].name
-    named = _timm_classifier(classifier.module)
-    if any(call.layer is named for call in inner):
-        return next(call.name for call in inner if call.layer is named)
-    wide = [call for call in inner if _outputs(call) == logits.shape[1]]
-    if wide:
-        return wide[-1].name
-    raise ModelError(
-        f"{classifier.reference}: no layer yields the {logits.shape[1]} logits, so its features are unknown: give the "
-        "model an nn.Linear or nn.Conv2d as its last layer, or a method get_classifier() that returns that layer"
-    )
+    name = _name_of_layer(_trace(classifier), classifier.module)
+    if name is None:
+        raise ModelError(
+            f"{classifier.reference}: no layer yields its {classifier.num_classes} logits, so its features are "
+            "unknown: give the model an nn.Linear or nn.Conv2d as its last layer, or a method get_classifier() that "
+            "returns that layer; the layers of scripted modules cannot be seen"
+        )
+    return name
 
 
 def feature_size(classifier: Classifier) -> int:
@@ -184,6 +176,21 @@ class _Call:
     output: Any
 
 
+def _name_of_layer(calls: list[_Call], module: nn.Module) -> str | None:
+    if not calls:
+        return None
+    logits = _logits(calls[-1].output)  # the module itself is the last to return
+    inner = [call for call in calls if call.name]
+    yielding = [call for call in inner if _is_layer(call) and _is_view_of(call.output, logits)]
+    if yielding:
+        return yielding[-1].name
+    named = _timm_classifier(module)
+    if any(call.layer is named for call in inner):
+        return next(call.name for call in inner if call.layer is named)
+    wide = [call for call in inner if _outputs(call) == logits.shape[1]]
+    return wide[-1].name if wide else None
+
+
 def _trace(classifier: Classifier) -> list[_Call]:
     """All calls of submodules for one blank image, in the order in which they return."""
     calls: list[_Call] = []
@@ -192,7 +199,8 @@ def _trace(classifier: Classifier) -> list[_Call]:
     def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         calls.append(_Call(name=names[layer], layer=layer, inputs=_first_tensor(args, kwargs), output=output))
 
-    handles = [layer.register_forward_hook(record, with_kwargs=True) for layer in names]
+    visible = [layer for layer in names if not isinstance(layer, torch.jit.ScriptModule)]
+    handles = [layer.register_forward_hook(record, with_kwargs=True) for layer in visible]
     try:
         _run_blank(classifier)
     finally:
