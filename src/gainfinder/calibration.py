@@ -5,6 +5,7 @@ partition (Eq. 4) compares confidences between models: one that is overconfident
 Shapes: N samples, C classes. Solved in float64 on the CPU; takes about ten passes over the logits.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -126,14 +127,16 @@ def _root(rising: Callable[[float], tuple[float, float]]) -> float:
         return high
     if rising(low)[0] >= 0:
         return low
-    beta = 1.0
-    for iteration in range(200):
+    beta, step = 1.0, high - low
+    for _ in range(200):
         value, slope = rising(beta)
         low, high = (beta, high) if value < 0 else (low, beta)
-        newton = beta - value / slope if slope > 0 else high
-        # Each third step halves the bracket, so that Newton's cannot creep along one side of it.
-        following = newton if low <= newton <= high and iteration % 3 < 2 else (low * high) ** 0.5
-        if abs(following - beta) <= 1e-12 * beta:
+        newton = beta - value / slope if slope > 0 else math.inf
+        # Newton's method while its steps halve and stay in the bracket, which is halved otherwise: neither can stall.
+        converging = low <= newton <= high and abs(newton - beta) <= step / 2
+        following = newton if converging else (low * high) ** 0.5
+        step = abs(following - beta)
+        if step <= 1e-12 * beta:
             break
         beta = following
     return beta
