@@ -105,7 +105,8 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
 
     With labels each is calibrated (`fit_temperature`). Without, nothing tells how sure a model may be, but models that
     were trained with different losses can at least be brought to one scale: the first model, the student, keeps its own
-    (T = 1), and the others get the temperature at which their mean confidence is the student's.
+    (T = 1), and a model that is surer than it on average is cooled to the same mean confidence. One that is less sure
+    keeps its doubts (T = 1): it may well be the worse.
 
     Args:
         logits: (N, C) each, of the models on the same samples; the student's first.
@@ -117,7 +118,7 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
     if target_N is not None:
         return [fit_temperature(logits_NC, target_N) for logits_NC in logits]
     confidence = float(logits[0].double().softmax(dim=1).amax(dim=1).mean())
-    return [1.0, *(fit_temperature_to(logits_NC, confidence) for logits_NC in logits[1:])]
+    return [1.0, *(max(1.0, fit_temperature_to(logits_NC, confidence)) for logits_NC in logits[1:])]
 
 
 def _root(rising: Callable[[float], tuple[float, float]]) -> float:
