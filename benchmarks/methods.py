@@ -12,12 +12,14 @@ there already are not run again; several such processes may share the work with 
 import argparse
 import csv
 import tempfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gainfinder import load_images
 from gainfinder.guard import SHARES, judge
 from gainfinder.methods import METHODS
 from gainfinder.planning import plan_transfer
@@ -58,7 +60,7 @@ def main() -> None:
     answers: dict[tuple[str, str], Predictions] = {}
     for number, (seed, method, (student, teacher)) in enumerate(jobs):
         if number % n == k - 1 and (student, teacher, method, str(seed)) not in done(args.out):
-            append(args.out, transfer(args, student, teacher, method, seed, answers))
+            append(args.out, transfer(args, student, teacher, method, seed=seed, answers=answers))
 
 
 def transfer(
@@ -66,6 +68,7 @@ def transfer(
     student: str,
     teacher: str,
     method: str,
+    *,
     seed: int,
     answers: dict[tuple[str, str], Predictions],
 ) -> dict[str, Any]:
@@ -85,11 +88,12 @@ def transfer(
         folder = Path(scratch) / "run" / "predictions"
         for name, key in keys.items():
             answers[key] = Predictions.load(folder / f"{name}.parquet")
-        gains = guard_gains(folder, plan_transfer_labels(test))
+        gains = guard_gains(folder, labels_of(test))
     share = account["guard"]["share"]
     teacher_accuracy = answers[keys["teacher-1"]].accuracy
     return {
-        "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": plan.settings.lr, "labels": labels,
+        "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": plan.settings.lr,
+        "labels": labels,
         "delta_acc_pp": 100 * (teacher_accuracy - account["accuracy_before"]),
         "unguarded_delta_pp": account["guard"]["unguarded_delta_pp"],
         "unguarded_delta_ci_pp": account["guard"]["unguarded_delta_ci_pp"],
@@ -98,10 +102,8 @@ def transfer(
     }  # fmt: skip
 
 
-def plan_transfer_labels(test: str) -> dict[str, int]:
+def labels_of(test: str) -> dict[str, int]:
     """The labels of the guard images, which a label-free run has not read."""
-    from gainfinder import load_images
-
     images = load_images(test)
     assert images.labels is not None
     return dict(zip(images.ids, images.labels.tolist(), strict=True))
@@ -109,7 +111,6 @@ def plan_transfer_labels(test: str) -> dict[str, int]:
 
 def guard_gains(folder: Path, labels: dict[str, int]) -> dict[float, float]:
     """Accuracy gained on the guard images at each point of the line, percentage points."""
-    from dataclasses import replace
 
     def labelled(name: str) -> Predictions:
         found = Predictions.load(folder / f"{name}.parquet")

@@ -96,9 +96,7 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:
         [
             (
                 row["name"],
-                ("all, by how " if row["soft"] else "")
-                + teaches[row["partition"]]
-                + (" (cal.)" if row["calibrated"] else ""),
+                _teaches(row),
                 row["objective"],
                 f"{row['distill_weight']:g} / {row['label_weight']:g}",
                 "yes" if row["needs_labels"] else "no",
