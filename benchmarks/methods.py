@@ -2,8 +2,8 @@
 
     python benchmarks/methods.py --models MODELS --images IMAGES --out benchmarks/methods.csv [--only METHOD ...]
 
-MODELS holds the zoo (cifar_resnet.py with its weights, tiny_mixer.py with its own, vit_48, convnext_32 and resnet10_64 in
-timm's local-dir form), IMAGES train.parquet and test.parquet. Each row: 2,000 training images, 2 epochs; a quarter of
+MODELS holds the zoo (cifar_resnet.py and tiny_mixer.py with their weights, vit_48 and resnet10_64 in timm's local-dir
+form), IMAGES train.parquet and test.parquet. Each row: 2,000 training images, 2 epochs; a quarter of
 the test images guards, another half measures. Label-free methods run with `labels="none"`, so that the guard has no
 labels either; what labels would have said of its choice is worked out afterwards on the guard images. Rows that are
 there already are not run again; several such processes may share the work with --part k/n.

@@ -15,6 +15,7 @@ from torch import nn
 
 from .data.loading import LoadedBatch, load_batches
 from .errors import BrokenImage
+from .guard import SHARES
 from .models.classifier import Classifier
 from .planning import Plan
 from .predictions import predict_images
@@ -35,7 +36,7 @@ class Estimate:
 
     Attributes:
         training_s: all steps of all epochs.
-        measuring_s: predictions before, after each epoch, and of the teachers.
+        measuring_s: predictions before, after each epoch, of the teachers and for the guard.
         memory_mb: peak so far of this process on the CPU, or of the GPU's allocations.
         disk_mb: the most that the folder holds while the run goes on.
         result_mb: what it holds at the end.
@@ -63,11 +64,20 @@ def estimate(plan: Plan) -> Estimate:
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
+    several = len(plan.teachers) > 1 and plan.asked.strategy != "parallel"
+    transfers = len(plan.teachers) if several else 1
+    one = replace(plan, teachers=plan.teachers[:1]) if several else plan
+    epochs, steps = plan.settings.epochs, -(-len(plan.train_images) // plan.settings.batch_size)
     with torch.random.fork_rng(devices=[device] if cuda else []):
-        training_s = _step_s(plan) * plan.settings.epochs * -(-len(plan.train_images) // plan.settings.batch_size)
-    passes = [(plan.student, plan.settings.epochs + 1), *((t, 1) for t in plan.teachers if isinstance(t, Classifier))]
-    images = -(-len(plan.val_images) // plan.accelerator.num_processes)
-    measuring_s = sum(_image_s(plan, model) * images * times for model, times in passes)
+        training_s = _step_s(one) * epochs * steps * transfers
+    # Images that each model answers for besides the views; each process answers for its share.
+    guards = 0 if plan.guard_images is None else len(plan.guard_images)
+    of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(SHARES))
+    of_teacher = len(plan.val_images) + guards
+    asked = [(plan.student, of_student)]
+    asked += [(teacher, of_teacher) for teacher in plan.teachers if isinstance(teacher, Classifier)]
+    processes = plan.accelerator.num_processes
+    measuring_s = sum(_image_s(plan, model) * count / processes for model, count in asked)
     logits = 4 * len(plan.val_images) * plan.student.num_classes
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(plan.teachers))
     weights = _size(plan.student.module, trained_only=False)

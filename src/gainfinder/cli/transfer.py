@@ -185,8 +185,8 @@ def _plan_lines(plan: Any) -> list[str]:
         f"method: {settings.method.name}, {settings.method.summary}; student mode {settings.student_mode}",
         *([f"strategy: {asked.strategy}"] if len(plan.teachers) > 1 else []),
         f"steps: {settings.epochs} epochs of {steps}, at most {settings.batch_size} images each",
-        f"learning rate: {settings.lr:g}{rule}, {settings.schedule}; temperature {settings.temperature:g}, momentum {settings.momentum:g}, "
-        f"weight decay {settings.weight_decay:g}, seed {settings.seed}",
+        f"learning rate: {settings.lr:g}{rule}, {settings.schedule}; temperature {settings.temperature:g}, "
+        f"momentum {settings.momentum:g}, weight decay {settings.weight_decay:g}, seed {settings.seed}",
         f"views: {', '.join(map(_by, plan.spec.sizes))}, augmentation {settings.augment}{own}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
         f"{plan.accelerator.num_processes} process(es), {plan.workers} worker(s)",
