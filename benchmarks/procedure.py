@@ -1,0 +1,234 @@
+"""Why students lose by the procedure itself: batch-norm, learning rate, schedule, calibration; one short loop, many runs.
+
+    python benchmarks/procedure.py --models MODELS --images IMAGES --out benchmarks/procedure.csv --jobs JOBS.jsonl
+
+A loop apart from the package, with views and frozen models' logits held in memory, to try what the package then
+took over. A job is a line of JSON with arguments of `run`; the columns of procedure.csv of those names are the jobs that
+were run. Measured on 6,000 test images. `d1.0` is the change of accuracy in pp, `d0.5` that half way in weight space
+(batch-norm statistics re-estimated on views), `se…` their standard errors, `churn…` the share of changed answers.
+Students ending in `_bce` and `_ls` are made first: the same model trained on with binary cross-entropy or with labels
+smoothed by 0.2.
+"""
+
+import argparse
+import copy
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from gainfinder import load_model
+from gainfinder.calibration import fit_temperature, fit_temperature_to
+from gainfinder.models.preprocessing import Preprocessing
+from gainfinder.normalisation import batch_norms, reestimate
+from gainfinder.weight_space import between
+
+PURPOSE_BUILT = {"convnext_32": (10_000, 2e-3), "resnet20": (6_000, 1e-2)}
+
+
+class Model(nn.Module):
+    """A classifier of the zoo on uint8 images of 32 pixels."""
+
+    def __init__(self, net: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.net, self.preprocessing = net, preprocessing
+
+    def prepare(self, x: Tensor) -> Tensor:
+        x = x.float().div(255)
+        if x.shape[-2:] != self.preprocessing.view_size:
+            x = F.interpolate(x, self.preprocessing.view_size, mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
+        return (x - mean) / std
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits
+
+
+class Lab:
+    """Images, models and the logits that were asked for before."""
+
+    def __init__(self, models: Path, images: Path) -> None:
+        self.folder = models
+        (self.x, self.y), (test_x, test_y) = (read(images / f"{part}.parquet") for part in ("train", "test"))
+        kept = torch.randperm(10_000, generator=torch.Generator().manual_seed(1))[:6000]
+        self.test_x, self.test_y = test_x[kept], test_y[kept]
+        self.models: dict[str, Model] = {}
+        self.asked: dict[tuple[Any, ...], Tensor] = {}
+
+    def model(self, name: str) -> Model:
+        if name not in self.models:
+            self.models[name] = self.made(name) if name.endswith(("_bce", "_ls")) else self.loaded(name)
+        return self.models[name]
+
+    def loaded(self, name: str) -> Model:
+        reference = f"local-dir:{self.folder}/{name}"
+        if (self.folder / f"{name}.safetensors").exists():
+            source = "tiny_mixer" if name == "tiny_mixer" else "cifar_resnet"
+            reference = f"file:{self.folder}/{source}.py:{name}@{self.folder}/{name}.safetensors"
+        found = load_model(reference)
+        return Model(found.module, found.preprocessing).eval()
+
+    def made(self, name: str) -> Model:
+        """A student trained on with another loss, for 3 epochs at a falling rate."""
+        base, loss = name.rsplit("_", 1)
+        n, lr = PURPOSE_BUILT[base]
+        torch.manual_seed(0)
+        model = self.loaded(base).train()
+        generator = torch.Generator().manual_seed(5)
+        chosen = torch.randperm(50_000, generator=generator)[:n]
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
+        batches = [
+            (epoch, batch)
+            for epoch in range(3)
+            for batch in torch.randperm(n, generator=generator)[: n // 128 * 128].split(128)
+        ]
+        views = [self.views(chosen, 9, epoch) for epoch in range(3)]
+        for step, (epoch, batch) in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = lr * (1 - step / len(batches))
+            logits, target = model(model.prepare(views[epoch][batch])), self.y[chosen][batch]
+            if loss == "ls":
+                value = F.cross_entropy(logits, target, label_smoothing=0.2)
+            else:
+                value = F.binary_cross_entropy_with_logits(logits, F.one_hot(target, 10).float()) * 10
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        return model.eval()
+
+    def views(self, chosen: Tensor, seed: int, epoch: int) -> Tensor:
+        """Padded by 4, cropped and mirrored at random."""
+        generator = torch.Generator().manual_seed(seed * 1000 + epoch)
+        padded = F.pad(self.x[chosen], (4, 4, 4, 4))
+        at = torch.randint(0, 9, (len(chosen), 2), generator=generator).tolist()
+        mirrored = torch.rand(len(chosen), generator=generator) < 0.5
+        crops = [image[:, top : top + 32, left : left + 32] for image, (top, left) in zip(padded, at, strict=True)]
+        return torch.stack([crop.flip(-1) if flip else crop for crop, flip in zip(crops, mirrored, strict=True)])
+
+    def logits(self, model: Model, x: Tensor, key: tuple[Any, ...] | None = None) -> Tensor:
+        if key is not None and key in self.asked:
+            return self.asked[key]
+        with torch.no_grad():
+            found = torch.cat([model.eval()(model.prepare(part)) for part in x.split(250)])
+        if key is not None:
+            self.asked[key] = found
+        return found
+
+
+def read(path: Path) -> tuple[Tensor, Tensor]:
+    table = pq.read_table(path)
+    pixels = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in table["image"].to_pylist()]
+    return torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()), torch.tensor(table["label"].to_pylist())
+
+
+def run(
+    lab: Lab, student: str, teacher: str, *, method: str = "kl-dp-u", mode: str = "train", lr: float = 1e-3,
+    n: int = 2000, epochs: int = 2, seed: int = 0, extra: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """One transfer.
+
+    Args:
+        lab: images and models.
+        student: name.
+        teacher: name.
+        method: kl or kl-dp-u.
+        mode: train; frozen (as in evaluation); reest (statistics re-estimated on views first, then frozen) and
+            reest-both (of the frozen initial student, too).
+        lr: learning rate.
+        n: images.
+        epochs: passes, batches of 64.
+        seed: of images, views and order.
+        extra: words: decay (rate falls to 0), calM (teacher's mean confidence brought to the student's), calL (both
+            calibrated with labels), rescale (the student learns the teacher's logits on its own scale).
+    """
+    torch.manual_seed(seed)
+    chosen = torch.randperm(50_000, generator=torch.Generator().manual_seed(77 + seed))[:n]
+    initial, other = lab.model(student), lab.model(teacher)
+    model = copy.deepcopy(initial)
+    views = [lab.views(chosen, seed, epoch) for epoch in range(epochs)]
+    if mode.startswith("reest"):
+        adapt(model, views[0])
+    frozen, name = (copy.deepcopy(model), f"{student} re-estimated") if mode == "reest-both" else (initial, student)
+    ours = [lab.logits(frozen, view, (name, seed, n, epoch)) for epoch, view in enumerate(views)]
+    theirs = [lab.logits(other, view, (teacher, seed, n, epoch)) for epoch, view in enumerate(views)]
+    before = lab.logits(initial, lab.test_x, (student,))
+    own_t = their_t = 1.0
+    if "calL" in extra:
+        tests = (before, lab.logits(other, lab.test_x, (teacher,)))
+        own_t, their_t = (fit_temperature(logits[:3000], lab.test_y[:3000]) for logits in tests)
+    if "calM" in extra:
+        their_t = fit_temperature_to(theirs[0], ours[0].softmax(1).amax(1).mean().item())
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-3)
+    steps, taught = epochs * -(-n // 64), 0
+    for epoch in range(epochs):
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 77 + epoch))
+        for number, batch in enumerate(order.split(64)):
+            if "decay" in extra:
+                optimizer.param_groups[0]["lr"] = lr * (1 - (epoch * -(-n // 64) + number) / steps)
+            model.train(mode == "train")
+            mine, others = ours[epoch][batch], theirs[epoch][batch]
+            to_teacher = torch.ones(len(batch), dtype=torch.bool)
+            if method == "kl-dp-u":
+                to_teacher = (others / their_t).softmax(1).amax(1) > (mine / own_t).softmax(1).amax(1)
+            others = others * own_t / their_t if "rescale" in extra else others
+            target = torch.where(to_teacher[:, None], others, mine).log_softmax(1)
+            log_q = model(model.prepare(views[epoch][batch])).log_softmax(1)
+            loss = (target.exp() * (target - log_q)).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            taught += int(to_teacher.sum())
+    row = {
+        "student": student, "teacher": teacher, "method": method, "mode": mode, "lr": lr, "n": n, "epochs": epochs,
+        "seed": seed, "extra": extra, "T_teacher": their_t, "share": taught / (n * epochs),
+    }  # fmt: skip
+    start, end = initial.state_dict(), copy.deepcopy(model.state_dict())
+    for share in (1.0, 0.5):
+        model.load_state_dict(between(start, end, share))
+        if share < 1 and mode != "frozen":
+            adapt(model, views[-1])
+        row.update(measured(before, lab.logits(model, lab.test_x), lab.test_y, share))
+    return row
+
+
+def adapt(model: Model, views: Tensor) -> None:
+    if batch_norms(model):
+        reestimate(model, map(model.prepare, views.split(125)), model)
+
+
+def measured(before: Tensor, after: Tensor, y: Tensor, share: float) -> dict[str, float]:
+    gained = (after.argmax(1) == y).float() - (before.argmax(1) == y).float()
+    return {
+        f"d{share}": 100 * gained.mean().item(),
+        f"se{share}": 100 * gained.std().item() / len(y) ** 0.5,
+        f"churn{share}": (after.argmax(1) != before.argmax(1)).float().mean().item(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("models", "images", "out", "jobs"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args()
+    lab = Lab(args.models, args.images)
+    for line in args.jobs.read_text().splitlines():
+        row = run(lab, **json.loads(line))
+        new = not args.out.exists()
+        with args.out.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

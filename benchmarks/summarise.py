@@ -1,0 +1,77 @@
+"""The tables of benchmarks/README.md from the rows of methods.csv.
+
+    python benchmarks/summarise.py benchmarks/methods.csv
+
+Prints, in Markdown, each pair's change by method without the guard, and for each method the means over pairs with and
+without it, how many changes are significantly negative (the 95 % interval lies below zero), and how the guard chose.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+Row = dict[str, str]
+
+
+def main() -> None:
+    with Path(sys.argv[1]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    print_pairs(rows, methods)
+    print()
+    print_methods(rows, methods)
+
+
+def print_pairs(rows: list[Row], methods: list[str]) -> None:
+    """Δ_transf without the guard, pp: pairs down, methods across; the mean over seeds."""
+    print(f"| student ← teacher | Δ_acc | {' | '.join(f'`{name}`' for name in methods)} |")
+    print("|---|" + "---|" * (len(methods) + 1))
+    for pair in dict.fromkeys((row["student"], row["teacher"]) for row in rows):
+        ours = [row for row in rows if (row["student"], row["teacher"]) == pair]
+        cells = [f"{pair[0]} ← {pair[1]}", f"{float(ours[0]['delta_acc_pp']):+.1f}"]
+        for method in methods:
+            deltas = [float(row["unguarded_delta_pp"]) for row in ours if row["method"] == method]
+            cells.append(f"{mean(deltas):+.2f}" if deltas else "")
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_methods(rows: list[Row], methods: list[str]) -> None:
+    """Per method: means with and without the guard, significant losses, and the guard's choices."""
+    print(
+        "| method | transfers | mean Δ unguarded | significantly below 0 | mean Δ guarded | significantly below 0 |",
+        end="",
+    )
+    print(" initial student kept | on the guard images: gain of the choice | of the best choice | of no guard |")
+    print("|---|" + "---|" * 9)
+    for method in methods:
+        ours = [row for row in rows if row["method"] == method]
+        cells = [
+            f"`{method}`",
+            str(len(ours)),
+            f"{mean(column(ours, 'unguarded_delta_pp')):+.2f}",
+            str(below_zero(ours, "unguarded_delta_ci_pp")),
+            f"{mean(column(ours, 'transfer_delta_pp')):+.2f}",
+            str(below_zero(ours, "transfer_delta_ci_pp")),
+            str(sum(float(row["share_kept"]) == 0 for row in ours)),
+            f"{mean(column(ours, 'guard_gain_kept_pp')):+.2f}",
+            f"{mean(column(ours, 'guard_gain_best_pp')):+.2f}",
+            f"{mean(column(ours, 'guard_gain_whole_pp')):+.2f}",
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def below_zero(rows: list[Row], interval: str) -> int:
+    return sum(json.loads(row[interval])[1] < 0 for row in rows)
+
+
+def column(rows: list[Row], name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    main()
