@@ -15,7 +15,7 @@ Row = list[float]
 LOGIT_METHODS = [method for method in METHODS if method.objective not in ("cd", "crd")]
 PARTITIONED = [method for method in LOGIT_METHODS if method.partition is not None]
 LABEL_FREE = [method for method in LOGIT_METHODS if method.partition != "label"]
-N, C = 12, 5
+N, C = 14, 12  # more classes than the 10 of kl-top-k
 
 
 def named(methods: list[Method]) -> Any:
@@ -68,7 +68,7 @@ def dkd(target: Row, student: Row, y: int, t: float) -> float:
     return t**2 * (first + 0.5 * kl([p[j] / rest_p for j in others], [q[j] / rest_q for j in others]))
 
 
-def one_loss(objective: str, target: Row, student: Row, y: int | None, t: float, k: int) -> float:
+def one_loss(objective: str, target: Row, student: Row, y: int | None, t: float, *, k: int) -> float:
     """An objective that looks at one sample at a time."""
     if objective == "standardised":
         target, student = standardised(target), standardised(student)
@@ -118,7 +118,7 @@ def naive(
         elif method.soft:
             powers = [confidence ** settings["sharpness"] for confidence in confidences]
             shares = [power / sum(powers) for power in powers]
-            losses = [one_loss(method.objective, z, student, None, t, k) for z in targets]
+            losses = [one_loss(method.objective, z, student, None, t, k=k) for z in targets]
             mixed.append(sum(share * loss for share, loss in zip(shares, losses, strict=True)))
             taught += sum(shares[1:])
         else:
@@ -131,7 +131,7 @@ def naive(
         return dist(chosen, students, t), taught
     by = [y if supervised else None for y in y_N]
     triples = zip(chosen, students, by, strict=True)
-    return [one_loss(method.objective, *triple, t, k) for triple in triples], taught
+    return [one_loss(method.objective, *triple, t, k=k) for triple in triples], taught
 
 
 # ---- the tests ----
