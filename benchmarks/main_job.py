@@ -17,6 +17,7 @@ from pathlib import Path
 
 METHODS = ("kl", "kl-dp-u", "kl-dp", "xe-kl")
 SETTINGS = ["--limit", "4000", "--epochs", "3", "--batch-size", "64", "--augment", "crop-flip", "--device", "cpu"]
+SETTINGS += ["--no-guard", "--schedule", "constant"]
 KEPT = (
     "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
     "knowledge_loss", "positive_flips", "negative_flips", "transfer_rate", "teacher_share",

@@ -5,6 +5,7 @@ partition (Eq. 4) compares confidences between models: one that is overconfident
 Shapes: N samples, C classes. Solved in float64 on the CPU; takes about ten passes over the logits.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -104,7 +105,8 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
 
     With labels each is calibrated (`fit_temperature`). Without, nothing tells how sure a model may be, but models that
     were trained with different losses can at least be brought to one scale: the first model, the student, keeps its own
-    (T = 1), and the others get the temperature at which their mean confidence is the student's.
+    (T = 1), and a model that is surer than it on average is cooled to the same mean confidence. One that is less sure
+    keeps its doubts (T = 1): it may well be the worse.
 
     Args:
         logits: (N, C) each, of the models on the same samples; the student's first.
@@ -116,7 +118,7 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
     if target_N is not None:
         return [fit_temperature(logits_NC, target_N) for logits_NC in logits]
     confidence = float(logits[0].double().softmax(dim=1).amax(dim=1).mean())
-    return [1.0, *(fit_temperature_to(logits_NC, confidence) for logits_NC in logits[1:])]
+    return [1.0, *(max(1.0, fit_temperature_to(logits_NC, confidence)) for logits_NC in logits[1:])]
 
 
 def _root(rising: Callable[[float], tuple[float, float]]) -> float:
@@ -126,14 +128,16 @@ def _root(rising: Callable[[float], tuple[float, float]]) -> float:
         return high
     if rising(low)[0] >= 0:
         return low
-    beta = 1.0
-    for iteration in range(200):
+    beta, step = 1.0, high - low
+    for _ in range(200):
         value, slope = rising(beta)
         low, high = (beta, high) if value < 0 else (low, beta)
-        newton = beta - value / slope if slope > 0 else high
-        # Each third step halves the bracket, so that Newton's cannot creep along one side of it.
-        following = newton if low <= newton <= high and iteration % 3 < 2 else (low * high) ** 0.5
-        if abs(following - beta) <= 1e-12 * beta:
+        newton = beta - value / slope if slope > 0 else math.inf
+        # Newton's method while its steps halve and stay in the bracket, which is halved otherwise: neither can stall.
+        converging = low <= newton <= high and abs(newton - beta) <= step / 2
+        following = newton if converging else (low * high) ** 0.5
+        step = abs(following - beta)
+        if step <= 1e-12 * beta:
             break
         beta = following
     return beta

@@ -9,17 +9,21 @@ Shapes: N samples, M models, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .calibration import fit_temperature_to
+from .evaluation import estimated_strengths
 from .predictions import Predictions
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Points of the line that are tried besides the initial student (0)."""
 MARGIN = 1.0
-"""Standard errors that are taken off a gain."""
+"""Standard errors that are taken off a gain in accuracy."""
+UNLABELLED_MARGIN = 2.0
+"""Standard errors that are taken off a gain that is estimated without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +34,13 @@ class GuardPoint:
         share: of the way from the initial (0) to the transferred student (1).
         gain_pp: accuracy gained on the guard images, percentage points; estimated where there are no labels.
         error_pp: standard error of that gain.
+        sure_gain_pp: the gain less the margin for its noise.
     """
 
     share: float
     gain_pp: float
     error_pp: float
-
-    @property
-    def sure_gain_pp(self) -> float:
-        """The gain less the margin for its noise."""
-        return self.gain_pp - MARGIN * self.error_pp
+    sure_gain_pp: float
 
 
 def judge(before: Predictions, candidate: Predictions, teachers: Sequence[Predictions], *, share: float) -> GuardPoint:
@@ -57,7 +58,10 @@ def judge(before: Predictions, candidate: Predictions, teachers: Sequence[Predic
         right_N = (candidate.predicted == before.target).double()
         gains_N = right_N - (before.predicted == before.target).double()
     error = float(gains_N.std(correction=1)) / len(gains_N) ** 0.5 if len(gains_N) > 1 else float("inf")
-    return GuardPoint(share=share, gain_pp=100 * float(gains_N.mean()), error_pp=100 * error)
+    gain_pp, error_pp = 100 * float(gains_N.mean()), 100 * error
+    margin = UNLABELLED_MARGIN if before.target is None else MARGIN
+    sure_pp = gain_pp - margin * error_pp
+    return GuardPoint(share=share, gain_pp=gain_pp, error_pp=error_pp, sure_gain_pp=sure_pp)
 
 
 def choose(points: Sequence[GuardPoint]) -> float:
@@ -65,10 +69,10 @@ def choose(points: Sequence[GuardPoint]) -> float:
 
     Ties go to the shorter way.
 
-    >>> choose([GuardPoint(share=0.5, gain_pp=1.0, error_pp=0.2), GuardPoint(share=1.0, gain_pp=1.1, error_pp=0.5)])
-    0.5
-    >>> choose([GuardPoint(share=1.0, gain_pp=0.1, error_pp=0.2)])
-    0.0
+    >>> near = GuardPoint(share=0.5, gain_pp=1.0, error_pp=0.2, sure_gain_pp=0.8)
+    >>> far = GuardPoint(share=1.0, gain_pp=1.1, error_pp=0.5, sure_gain_pp=0.6)
+    >>> choose([near, far]), choose([GuardPoint(share=1.0, gain_pp=0.1, error_pp=0.2, sure_gain_pp=-0.1)])
+    (0.5, 0.0)
     """
     best, kept = 0.0, 0.0
     for point in sorted(points, key=lambda point: point.share):
@@ -78,8 +82,31 @@ def choose(points: Sequence[GuardPoint]) -> float:
 
 
 def expected_gain(before: Predictions, candidate: Predictions, teachers: Sequence[Predictions]) -> Tensor:
-    """Without labels: the change of the probability of being right that the models together see, float64 (N,)."""
+    """Without labels: how much likelier, in the eyes of the frozen models together, the candidate's answer is right.
+
+        q_i(candidate's class) − q_i(initial student's class),  q = mean over the models of σ(z_m / T_m)
+
+    T_m is the temperature at which a model's mean confidence is its mean agreement with the others: models that are
+    often contradicted may not be sure. The candidate itself has no say. It is a cautious measure: knowledge that no
+    frozen model shows, such as statistics adapted to new images, counts as loss (benchmarks/README.md tells how often
+    it chose well and badly).
+
+    Args:
+        before: of the initial student.
+        candidate: of the student in question, for the same images.
+        teachers: of the teachers, for the same images; without any, nothing is known and every gain is 0.
+
+    Returns:
+        float64 (N,), from −1 to 1; 0 where the answer is unchanged.
+    """
+    if not teachers:
+        return torch.zeros(len(before), dtype=torch.float64)
     models = [before, *teachers]
-    consensus_NC = torch.stack([model.logits.double().softmax(dim=1) for model in models]).mean(dim=0)
-    gathered = [consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (candidate, before)]
-    return gathered[0] - gathered[1]
+    agreements = estimated_strengths([replace(model, target=None) for model in models])
+    probs = [
+        (model.logits.double() / fit_temperature_to(model.logits, agreement)).softmax(dim=1)
+        for model, agreement in zip(models, agreements, strict=True)
+    ]
+    consensus_NC = torch.stack(probs).mean(dim=0)
+    after_N, before_N = (consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (candidate, before))
+    return after_N - before_N

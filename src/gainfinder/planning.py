@@ -160,6 +160,7 @@ def plan_transfer(
     accelerator = make_accelerator(settings.device, settings.precision)
     _check_trainable(learner, resolved, len(transfer_images), accelerator)
     _check_teachers(knowers, resolved, transfer_images, accelerator)
+    _note_guard(guard_images, held_out=guard_data is None)
     return Plan(
         student=learner,
         teachers=knowers,
@@ -200,11 +201,6 @@ def _split(
         _note_overlap(val_images, guard_images, "that guard", "measured on")
     elif settings.guard:
         rest, guard_images = _set_apart_for_guard(rest)
-    if guard_images is not None and len(guard_images) < FEW_IMAGES:
-        _log.warning(
-            "the guard has %d images only and will mostly keep the student as it was: give --guard-data with more",
-            len(guard_images),
-        )
     return _Split(train=rest, val=val_images, guard=guard_images)
 
 
@@ -226,13 +222,20 @@ def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]
 
 def _set_apart_for_guard(images: Images) -> tuple[Images, Images]:
     share = min(HOLDOUT_SHARE, MAX_GUARD_IMAGES / len(images))
-    rest, held = holdout(images, share=share, salt="guard", by_id_alone=images.labels is None)
-    _log.warning(
-        "%d images of --data are set apart for the guard; if a model was trained on them, the guard is shy: give "
-        "--guard-data with images that none of the models was trained on",
-        len(held),
-    )
-    return rest, held
+    return holdout(images, share=share, salt="guard", by_id_alone=images.labels is None)
+
+
+def _note_guard(images: Images | None, *, held_out: bool) -> None:
+    if images is None:
+        return
+    if held_out:
+        _log.warning(
+            "%d images of --data are set apart for the guard; if a model was trained on them, the guard is shy: give "
+            "--guard-data with images that none of the models was trained on",
+            len(images),
+        )
+    if len(images) < FEW_IMAGES:
+        _log.warning("the guard has %d images only and will mostly keep the student as it was: give more", len(images))
 
 
 def _check_guard(settings: TransferSettings, guard_data: ImageSource | None) -> None:

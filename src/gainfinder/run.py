@@ -144,7 +144,7 @@ def _train_and_account(
     after, guarded = latest, None
     if plan.guard_images is not None and probes is not None:
         line = Line(initial=plan.student.module.state_dict(), transferred=_on_cpu(learner.weights()))
-        after, guarded = keep_best(plan, line, snapshot, probes=probes, ends=(before, latest), watcher=watcher)
+        after, guarded = keep_best(plan, line, snapshot, folder, probes=probes, ends=(before, latest), watcher=watcher)
     account = {
         **_account(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken),
         "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
@@ -200,6 +200,7 @@ def keep_best(
     plan: Plan,
     line: Line,
     model: Classifier,
+    folder: RunFolder,
     *,
     probes: Answers,
     ends: tuple[Predictions, Predictions],
@@ -211,6 +212,7 @@ def keep_best(
         plan: of the run.
         line: from the initial to the transferred student.
         model: a copy of the student.
+        folder: of the run.
         probes: what the frozen models say of the guard images.
         ends: predictions of the two ends of the line for the images measured on.
         watcher: is told of progress.
@@ -219,7 +221,9 @@ def keep_best(
         The kept student's predictions for the images measured on, and the guard's account.
     """
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
-    found = guard(plan, line, model, before=probes.before, teachers=teachers, watcher=watcher)
+    found = guard(
+        plan, line, model, folder=folder.predictions, before=probes.before, teachers=teachers, watcher=watcher
+    )
     line.load(found.share, model, plan)
     if found.share in (0, 1):
         return ends[round(found.share)], found.to_dict()

@@ -1,9 +1,12 @@
 """The guard at work: points between the initial and the transferred student are made, asked and one of them kept."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from .errors import DataError
 from .guard import SHARES, GuardPoint, choose, judge
 from .models.classifier import Classifier
 from .normalisation import has_batch_norm
@@ -64,6 +67,7 @@ def guard(
     line: Line,
     model: Classifier,
     *,
+    folder: Path,
     before: Predictions,
     teachers: Sequence[Predictions],
     watcher: Watcher,
@@ -74,16 +78,14 @@ def guard(
         plan: of the run, with guard images.
         line: its ends.
         model: a copy of the student, overwritten.
+        folder: where the predictions of the points are kept.
         before: the initial student's predictions for the guard images.
         teachers: the teachers'.
         watcher: is told of progress.
     """
-    assert plan.guard_images is not None
     points = []
     for share in SHARES:
-        line.load(share, model, plan)
-        stage = f"guard: {share:.0%} of the way"
-        found = shared_predictions(plan, model, plan.guard_images, stage, watcher=watcher)
+        found = _ask(plan, line, model, share, path=folder / f"guard-{share:g}.parquet", watcher=watcher)
         points.append(judge(before, found, teachers, share=share))
     return Guarded(
         share=choose(points),
@@ -92,3 +94,18 @@ def guard(
         labelled=before.target is not None,
         held_out=plan.guard_held_out,
     )
+
+
+def _ask(plan: Plan, line: Line, model: Classifier, share: float, *, path: Path, watcher: Watcher) -> Predictions:
+    """Predictions at a point for the guard images; a resumed run reads what was written before."""
+    assert plan.guard_images is not None
+    if path.exists():
+        with contextlib.suppress(DataError):  # damaged from outside; they can be made again
+            return Predictions.load(path)
+    line.load(share, model, plan)
+    stage = f"guard: {share:.0%} of the way"
+    found = shared_predictions(plan, model, plan.guard_images, stage, watcher=watcher)
+    if plan.is_main:
+        found.write(path)
+    plan.accelerator.wait_for_everyone()
+    return found

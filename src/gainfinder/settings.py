@@ -228,7 +228,7 @@ def default_slow_momentum(*, steps: int, every: int) -> float:
     >>> default_slow_momentum(steps=10009, every=2)
     0.9999
     >>> default_slow_momentum(steps=40, every=2)
-    0.975
+    0.974977
     """
     return round(1 - min(0.1, PAPER_SLOW_TRAVEL / max(1, steps // every)), 6)
 

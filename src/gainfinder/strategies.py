@@ -160,7 +160,9 @@ class _Strategy:
             state = {name: value.clone() for name, value in student.module.cpu().state_dict().items()}
             line = Line(initial=plan.student.module.state_dict(), transferred=state)
             ends = (self.answers.before, after)
-            kept, guarded = keep_best(plan, line, student, probes=self.probes, ends=ends, watcher=self.watcher)
+            kept, guarded = keep_best(
+                plan, line, student, self.folder, probes=self.probes, ends=ends, watcher=self.watcher
+            )
             return student, kept, guarded
 
     def _step(self, number: int, student: Classifier, before: Predictions) -> TransferResult:

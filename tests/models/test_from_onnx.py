@@ -103,7 +103,8 @@ def test_the_logits_are_those_of_the_module(net: Net, tmp_path: Path, capfd: pyt
         logits = classifier.logits(images())
         torch.testing.assert_close(logits, net(images()), rtol=1e-5, atol=1e-5)
     assert logits.dtype == torch.float32
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == "" and not [line for line in err.splitlines() if not line.startswith("note: ")]  # ORT is silent
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -286,7 +287,8 @@ def test_files_that_are_no_classifiers_are_told(tmp_path: Path, capfd: pytest.Ca
             load_model(reference)
         assert "\n" not in str(caught.value)
     assert load_model(f"onnx:{g}?mean=0.5").preprocessing.mean == (0.5, 0.5, 0.5)
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == "" and not [line for line in err.splitlines() if not line.startswith("note: ")]  # ORT is silent
 
 
 def test_files_that_cannot_be_opened_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +308,8 @@ def test_files_that_cannot_be_opened_are_told(tmp_path: Path, capfd: pytest.Capt
         load_model(f"onnx:{tmp_path / 'net.onnx'}?output=prob")
     with pytest.raises(BadReference, match=r"is a file: give it as onnx:.*net\.onnx"):
         load_model(str(tmp_path / "net.onnx"))
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == "" and not [line for line in err.splitlines() if not line.startswith("note: ")]  # ORT is silent
 
 
 def test_without_the_package(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

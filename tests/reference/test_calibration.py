@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from gainfinder import calibration
 from gainfinder.calibration import fit_temperature, fit_temperature_to
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
@@ -145,6 +146,43 @@ def test_ties_for_the_largest_logit_and_equal_rows_among_others() -> None:
     assert naive_confidence(z, fit_temperature_to(z, 0.5)) == pytest.approx(0.5, abs=1e-9)
     y = torch.tensor([1, 2, 2])
     assert fit_temperature(z, y) == pytest.approx(golden_section(lambda t: naive_loss(z, y, t)), rel=1e-5)
+
+
+def test_a_fit_takes_about_ten_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bisection to the same precision takes fifty, each of them over all logits."""
+    passes = []
+    solve = calibration._root
+
+    def counted(rising: Callable[[float], tuple[float, float]]) -> float:
+        betas: list[float] = []
+        root = solve(lambda beta: (betas.append(beta), rising(beta))[1])
+        passes.append(len(betas))
+        return root
+
+    monkeypatch.setattr(calibration, "_root", counted)
+    for scale in (0.1, 1.0, 10.0, 100.0):
+        z = logits(200, 10, seed=1, scale=scale)
+        for true in (0.1, 1.0, 5.0):
+            fit_temperature(z, sampled_labels(z, true))
+            fit_temperature_to(z, 0.9 - 0.1 * true)
+    assert len(passes) == 24
+    assert max(passes) <= 16
+
+
+def test_a_root_is_found_where_newtons_method_alone_would_fail() -> None:
+    """Steps back and forth, off a plateau, and with a slope that is no help."""
+    for center in (0.06, 0.3, 1.0, 7.0, 19.9):
+        for width in (1e-6, 1e-3, 0.1, 10.0):
+
+            def rising(beta: float, center: float = center, width: float = width) -> tuple[float, float]:
+                t = math.tanh((beta - center) / width)
+                return t, (1 - t * t) / width
+
+            assert calibration._root(rising) == pytest.approx(center, rel=1e-9)
+    for slope in (0.0, 1e-9):
+        assert calibration._root(lambda beta, slope=slope: (beta - 3, slope)) == pytest.approx(3, rel=1e-9)
+    creeping = calibration._root(lambda beta: ((beta - 3) ** 21, 21 * (beta - 3) ** 20))  # by 1/21 of the way a step
+    assert creeping == pytest.approx(3, rel=1e-9)
 
 
 def test_masked_classes_are_a_smaller_problem() -> None:

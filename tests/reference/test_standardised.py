@@ -113,6 +113,12 @@ def test_neither_small_nor_large_logits_are_lost_in_their_squares(scale: float) 
     assert (gradient * scale).tolist() == pytest.approx([j / (20 * math.sqrt(5)) for j in (6, -8, -2, 4)], abs=1e-6)
 
 
+def test_differences_of_one_unit_in_the_last_place_are_kept() -> None:
+    """At 4096 neighbours in float32 are 2^-11 apart: a mean of the logits themselves would be rounded by that much."""
+    z = 4096 + torch.tensor([0.0, 1.0, 2.0, 3.0]) * 2.0**-11
+    assert standardised_logits(z).tolist() == pytest.approx([v / math.sqrt(5) for v in (-3, -1, 1, 3)], rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32_and_kept(dtype: torch.dtype) -> None:
     z = logits(64, 50, seed=1, dtype=dtype)

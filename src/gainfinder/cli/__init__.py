@@ -8,6 +8,7 @@ import sys
 import typer
 
 from .demo import demo
+from .methods import methods
 from .predict import predict
 from .scan import scan
 from .transfer import transfer
@@ -31,7 +32,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, predict, transfer):
+for command in (demo, scan, predict, transfer, methods):
     app.command()(command)
 
 

@@ -46,6 +46,9 @@ class PlainProgress(Watcher):
     def epoch(self, row: dict[str, Any]) -> None:
         self.say(epoch_line(row))
 
+    def teacher(self, number: int, of: int, reference: str) -> None:
+        self.say(f"teacher {number} of {of}: {reference}")
+
     def resumed(self, epochs: int, steps: int) -> None:
         self.say(f"going on after {epochs} epoch(s)" + (f" and {steps} step(s)" if steps else ""))
 
@@ -85,6 +88,9 @@ class LiveProgress(Watcher):
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.progress.console.print(epoch_line(row), highlight=False)
+
+    def teacher(self, number: int, of: int, reference: str) -> None:
+        self.progress.console.print(f"teacher {number} of {of}: {reference}", highlight=False)
 
     def resumed(self, epochs: int, steps: int) -> None:
         self.progress.console.print(f"going on after {epochs} epoch(s)" + (f" and {steps} step(s)" if steps else ""))

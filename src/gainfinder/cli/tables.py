@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source")
 SHOWN_BROKEN = 10
 """Broken images named one by one."""
 
@@ -21,7 +22,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """A table on stdout; the first column left, the others right."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for number, column in enumerate(columns):
-        justify: JustifyMethod = "left" if number == 0 or column == "reference" else "right"
+        justify: JustifyMethod = "left" if number == 0 or column in TEXT_COLUMNS else "right"
         table.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*row)
@@ -87,6 +88,36 @@ def scan_tables(document: Mapping[str, Any]) -> None:
     )
 
 
+def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The transfer methods for people."""
+    print_table(
+        "Transfer methods",
+        ("method", "teaches", "objective", "weights", "labels", "paper lr", "what it does", "source"),
+        [
+            (
+                row["name"],
+                _teaches(row),
+                row["objective"],
+                f"{row['distill_weight']:g} / {row['label_weight']:g}",
+                "yes" if row["needs_labels"] else "no",
+                f"{row['paper_lr']:g}",
+                row["summary"],
+                row["source"],
+            )
+            for row in rows
+        ],
+    )
+    print_lines(
+        "teaches: which model a sample is learned from; the initial student is always one of those that are compared.",
+        "weights: of the objective and of the cross-entropy with the labels.",
+    )
+
+
+def _teaches(row: Mapping[str, Any]) -> str:
+    by = {None: "teacher", "label": "surer of label", "confidence": "more confident"}[row["partition"]]
+    return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
+
+
 def _short_name(reference: str) -> str:
     base = reference.split("?", maxsplit=1)[0]
     if base.startswith("file:"):
@@ -104,6 +135,28 @@ def transfer_table(account: Mapping[str, Any]) -> None:
         ("measure", "value"),
         _labelled_rows(account) if account["accuracy_after"] is not None else _unlabelled_rows(account),
     )
+    if account.get("steps"):
+        _steps_table(account)
+
+
+def _steps_table(account: Mapping[str, Any]) -> None:
+    name = short_names([step["teacher"] for step in account["steps"]])
+    rows = []
+    for number, step in enumerate(account["steps"], start=1):
+        guard = step["guard"]
+        known = step["accuracy_after"] is not None
+        rows.append(
+            (
+                f"{number}: {name[step['teacher']]}",
+                f"{step['accuracy_after']:.4f}" if known else "–",
+                f"{step['transfer_delta_pp']:+.2f}" if known else "–",
+                f"{step['knowledge_gain']:.2%} / {step['knowledge_loss']:.2%}" if known else "–",
+                _percent(step["teacher_share"]),
+                "–" if guard is None else f"{guard['share']:.0%}",
+            )
+        )
+    columns = ("teacher", "accuracy after", "delta pp", "gained / lost", "taught", "kept of the way")
+    print_table(f"Each transfer ({account['strategy']})", columns, rows)
 
 
 def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -112,11 +165,25 @@ def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("accuracy before → after", f"{account['accuracy_before']:.4f} → {account['accuracy_after']:.4f}"),
         ("transfer delta (95 % interval)", f"{account['transfer_delta_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})"),
         ("knowledge gained / lost", f"{account['knowledge_gain']:.2%} / {account['knowledge_loss']:.2%} of all images"),
-        ("teacher right, student wrong before", f"{account['positive_flips']:.2%} of all images"),
+        ("teacher right, student wrong before", _of_all(account["positive_flips"])),
         ("  of these, now right", _percent(account["transfer_rate"])),
-        ("teacher wrong, student right before", f"{account['negative_flips']:.2%} of all images"),
+        ("teacher wrong, student right before", _of_all(account["negative_flips"])),
         ("training samples taught by the teacher", _percent(account["teacher_share"])),
+        *_guard_rows(account),
     ]
+
+
+def _guard_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
+    guard = account["guard"]
+    if guard is None:
+        return []
+    way = "all of the way" if guard["share"] == 1 else f"{guard['share']:.0%} of the way"
+    kept = "the initial student: no gain was sure" if guard["share"] == 0 else f"{way} from the initial student"
+    by = "accuracy" if guard["labelled"] else "an estimate without labels"
+    rows = [(f"kept by the guard ({guard['images']:,} images, by {by})", kept)]
+    if guard["share"] != 1 and guard["unguarded_delta_pp"] is not None:
+        rows.append(("  transfer delta without it", f"{guard['unguarded_delta_pp']:+.2f} pp"))
+    return rows
 
 
 def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -126,9 +193,14 @@ def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("mean confidence before → after", f"{account['confidence_before']:.4f} → {account['confidence_after']:.4f}"),
         ("training samples taught by the teacher", _percent(account["teacher_share"])),
     ]
-    for teacher, (before, after) in zip(account["teachers"], account["agreement_with_teachers"], strict=True):
-        rows.append((f"agreement with {teacher} before → after", f"{before:.2%} → {after:.2%}"))
-    return rows
+    for teacher, agreement in zip(account["teachers"], account["agreement_with_teachers"], strict=True):
+        if agreement is not None:
+            rows.append((f"agreement with {teacher} before → after", f"{agreement[0]:.2%} → {agreement[1]:.2%}"))
+    return [*rows, *_guard_rows(account)]
+
+
+def _of_all(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%} of all images"
 
 
 def _percent(share: float | None) -> str:

@@ -50,6 +50,9 @@ def transfer(
         float | None, typer.Option(help="Learning rate; default: 1 / steps, at most 1e-3 (most methods).")
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the distillation; default: mostly 1.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the rate: linear (to 0 by the last step; default) or constant.")
+    ] = None,
     distill_weight: Annotated[
         float | None, typer.Option(help="Of the distillation, 0 to 1; the cross-entropy with the labels gets the rest.")
     ] = None,
@@ -106,7 +109,7 @@ def transfer(
         "max_broken": max_broken, "distill_weight": distill_weight, "label_smoothing": label_smoothing,
         "top_k": top_k, "sharpness": sharpness, "slow_momentum": slow_momentum, "slow_every": slow_every,
         "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
-        "strategy": strategy, "order": order,
+        "strategy": strategy, "order": order, "schedule": schedule,
     }  # fmt: skip
     plan = plan_transfer(
         student,
@@ -171,21 +174,35 @@ def _plan_lines(plan: Any) -> list[str]:
     own = "" if asked.augment is not None else ", by rule"
     held_out = ", set apart from the data" if plan.held_out else ""
     lines = [
-        f"{role}: {model.reference} ({model.num_classes} classes, input {_by(model.preprocessing.view_size)})"
+        f"{role}: {model.reference} ({model.num_classes} classes, {_input(model)})"
         for role, model in [("student", plan.student), *(("teacher", teacher) for teacher in plan.teachers)]
     ]
     return [
         *lines,
         f"learns from: {plan.train_images.reference}, {_images(plan.train_images)}",
         f"measured on: {plan.val_images.reference}, {_images(plan.val_images)}{held_out}",
-        f"method: {settings.method.name}, {settings.method.summary}",
+        *_guard_line(plan),
+        f"method: {settings.method.name}, {settings.method.summary}; student mode {settings.student_mode}",
+        *([f"strategy: {asked.strategy}"] if len(plan.teachers) > 1 else []),
         f"steps: {settings.epochs} epochs of {steps}, at most {settings.batch_size} images each",
-        f"learning rate: {settings.lr:g}{rule}; temperature {settings.temperature:g}, momentum {settings.momentum:g}, "
+        f"learning rate: {settings.lr:g}{rule}, {settings.schedule}; temperature {settings.temperature:g}, momentum {settings.momentum:g}, "
         f"weight decay {settings.weight_decay:g}, seed {settings.seed}",
         f"views: {', '.join(map(_by, plan.spec.sizes))}, augmentation {settings.augment}{own}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
         f"{plan.accelerator.num_processes} process(es), {plan.workers} worker(s)",
     ]
+
+
+def _guard_line(plan: Any) -> list[str]:
+    if plan.guard_images is None:
+        return ["guard: none"]
+    held_out = ", set apart from the data" if plan.guard_held_out else ""
+    return [f"guarded by: {plan.guard_images.reference}, {_images(plan.guard_images)}{held_out}"]
+
+
+def _input(model: Any) -> str:
+    size = getattr(model, "preprocessing", None)
+    return f"{len(model):,} predictions" if size is None else f"input {_by(size.view_size)}"
 
 
 def _images(images: Any) -> str:

@@ -103,7 +103,7 @@ class PredictionTable:
             shown = ", ".join(map(repr, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
             raise DataError(
                 f"{self.reference} has no predictions for {len(missing)} of {len(ids)} images: {shown}; its own ids "
-                f"are like {self.ids[0]!r}: predict the very images that are learned from"
+                f"are like {self.ids[0]!r}: predict the very images that are learned from and measured on"
             )
 
     def with_class_order(self, order: tuple[int, ...], names: tuple[str, ...] | None) -> "PredictionTable":

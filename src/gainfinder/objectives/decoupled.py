@@ -71,10 +71,9 @@ def dkd_loss(
     )
     if others_NK.shape[1] > 0:
         alone_N1 = _masked_whole(target_rest)
-        rest = kl_divergence(
-            student_rest.masked_fill(alone_N1, 0.0), target_rest.masked_fill(alone_N1, 0.0), reduction="none"
-        )
-        values = values + non_target_weight * rest.masked_fill(alone_N1.squeeze(1), 0.0)
+        # Where nothing is left to share out, logits of 0 on both sides cost 0, without a NaN of −inf alone.
+        student_rest, target_rest = student_rest.masked_fill(alone_N1, 0.0), target_rest.masked_fill(alone_N1, 0.0)
+        values = values + non_target_weight * kl_divergence(student_rest, target_rest, reduction="none")
     return reduce(temperature**2 * values, reduction).to(student_logits_NC.dtype)
 
 

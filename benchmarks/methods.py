@@ -1,0 +1,151 @@
+"""Every transfer method on public and small CIFAR-10 models, guarded and not: rows as they come.
+
+    python benchmarks/methods.py --models MODELS --images IMAGES --out benchmarks/methods.csv [--only METHOD ...]
+
+MODELS holds the zoo (cifar_resnet.py with its weights, tiny_mixer.py with its own, vit_48, convnext_32 and resnet10_64 in
+timm's local-dir form), IMAGES train.parquet and test.parquet. Each row: 2,000 training images, 2 epochs; a quarter of
+the test images guards, another half measures. Label-free methods run with `labels="none"`, so that the guard has no
+labels either; what labels would have said of its choice is worked out afterwards on the guard images. Rows that are
+there already are not run again; several such processes may share the work with --part k/n.
+"""
+
+import argparse
+import csv
+import tempfile
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gainfinder import load_images
+from gainfinder.guard import SHARES, judge
+from gainfinder.methods import METHODS
+from gainfinder.planning import plan_transfer
+from gainfinder.predictions import Predictions
+from gainfinder.run import run_transfer
+from gainfinder.settings import settings_from
+
+PAIRS = (
+    ("resnet10_64", "vit_48"), ("tiny_mixer", "vit_48"),  # weaker teachers
+    ("resnet10_64", "tiny_mixer"), ("tiny_mixer", "resnet10_64"),  # about equal
+    ("resnet10_64", "resnet32"), ("tiny_mixer", "resnet20"),  # much stronger
+    ("resnet32", "resnet20"), ("resnet20", "resnet32"),  # of one family, batch-norm, trained on other images
+)  # fmt: skip
+FIRST = ("kl", "kl-dp-u", "kl-dp-cal-u", "kl-dp", "kl-dp-cal", "kl-dp-soft-u", "xe-kl")
+SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip", "device": "cpu", "workers": 0}
+KEPT = (
+    "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
+    "knowledge_loss", "positive_flips", "transfer_rate", "teacher_share",
+)  # fmt: skip
+COLUMNS = (
+    "student", "teacher", "method", "seed", "lr", "labels", "delta_acc_pp", "unguarded_delta_pp",
+    "unguarded_delta_ci_pp", "share_kept", "guard_gain_kept_pp", "guard_gain_best_pp", "guard_gain_whole_pp", *KEPT,
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--part", default="1/1")
+    args = parser.parse_args()
+    k, n = map(int, args.part.split("/"))
+    names = args.only or [*FIRST, *(method.name for method in METHODS if method.name not in FIRST)]
+    jobs = [(seed, method, pair) for seed, method, pair in product(range(args.seeds), names, PAIRS)]
+    answers: dict[tuple[str, str], Predictions] = {}
+    for number, (seed, method, (student, teacher)) in enumerate(jobs):
+        if number % n == k - 1 and (student, teacher, method, str(seed)) not in done(args.out):
+            append(args.out, transfer(args, student, teacher, method, seed=seed, answers=answers))
+
+
+def transfer(
+    args: argparse.Namespace,
+    student: str,
+    teacher: str,
+    method: str,
+    *,
+    seed: int,
+    answers: dict[tuple[str, str], Predictions],
+) -> dict[str, Any]:
+    needs_labels = next(row.needs_labels for row in METHODS if row.name == method)
+    labels = "use" if needs_labels else "none"
+    test = f"{args.images}/test.parquet"
+    settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels})
+    plan = plan_transfer(
+        reference(args.models, student), [reference(args.models, teacher)], f"{args.images}/train.parquet",
+        val=f"{test}#2/2", guard_data=f"{test}#1/4", settings=settings,
+    )  # fmt: skip
+    models = {"before": student, "probe-before": student, "teacher-1": teacher, "probe-teacher-1": teacher}
+    keys = {name: (model, labels + name.split("-")[0]) for name, model in models.items()}
+    known = {name: answers[key] for name, key in keys.items() if key in answers}
+    with tempfile.TemporaryDirectory() as scratch:
+        account = run_transfer(plan, Path(scratch) / "run", known=known).account
+        folder = Path(scratch) / "run" / "predictions"
+        for name, key in keys.items():
+            answers[key] = Predictions.load(folder / f"{name}.parquet")
+        gains = guard_gains(folder, labels_of(test))
+    share = account["guard"]["share"]
+    teacher_accuracy = answers[keys["teacher-1"]].accuracy
+    return {
+        "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": plan.settings.lr,
+        "labels": labels,
+        "delta_acc_pp": 100 * (teacher_accuracy - account["accuracy_before"]),
+        "unguarded_delta_pp": account["guard"]["unguarded_delta_pp"],
+        "unguarded_delta_ci_pp": account["guard"]["unguarded_delta_ci_pp"],
+        "share_kept": share, "guard_gain_kept_pp": gains[share], "guard_gain_best_pp": max(gains.values()),
+        "guard_gain_whole_pp": gains[1.0], **{key: account[key] for key in KEPT},
+    }  # fmt: skip
+
+
+def labels_of(test: str) -> dict[str, int]:
+    """The labels of the guard images, which a label-free run has not read."""
+    images = load_images(test)
+    assert images.labels is not None
+    return dict(zip(images.ids, images.labels.tolist(), strict=True))
+
+
+def guard_gains(folder: Path, labels: dict[str, int]) -> dict[float, float]:
+    """Accuracy gained on the guard images at each point of the line, percentage points."""
+
+    def labelled(name: str) -> Predictions:
+        found = Predictions.load(folder / f"{name}.parquet")
+        return replace(found, target=torch.tensor([labels[sample] for sample in found.ids]))
+
+    before = labelled("probe-before")
+    points = {share: judge(before, labelled(f"guard-{share:g}"), [], share=share).gain_pp for share in SHARES}
+    return {0.0: 0.0, **points}
+
+
+def reference(models: Path, name: str) -> str:
+    if name.startswith("resnet") and not name.endswith("_64"):
+        return f"file:{models}/cifar_resnet.py:{name}@{models}/{name}.safetensors"
+    if name == "tiny_mixer":
+        return f"file:{models}/tiny_mixer.py:tiny_mixer@{models}/tiny_mixer.safetensors"
+    return f"local-dir:{models}/{name}"
+
+
+def done(path: Path) -> set[tuple[str, ...]]:
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        return {(row["student"], row["teacher"], row["method"], row["seed"]) for row in csv.DictReader(file)}
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to the file, with a header where it is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
