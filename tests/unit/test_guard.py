@@ -26,12 +26,8 @@ def from_logits(logits: torch.Tensor, target: Sequence[int] | None = None) -> Pr
     )
 
 
-def from_probs(rows: Sequence[Sequence[float]], target: Sequence[int] | None = None) -> Predictions:
-    return from_logits(torch.tensor(rows).log(), target)
-
-
 def point(share: float, gain_pp: float, error_pp: float = 0.0) -> GuardPoint:
-    return GuardPoint(share=share, gain_pp=gain_pp, error_pp=error_pp)
+    return GuardPoint(share=share, gain_pp=gain_pp, error_pp=error_pp, sure_gain_pp=gain_pp - error_pp)
 
 
 def standard_error(differences: Sequence[float]) -> float:
@@ -68,43 +64,85 @@ def test_a_wrong_answer_for_another_wrong_answer_is_no_gain() -> None:
     assert choose([found]) == 0.0
 
 
-def test_without_labels_the_models_together_say_what_a_change_is_worth() -> None:
-    # Consensus of student and teacher: (0.3, 0.7), (0.5, 0.5), (0.9, 0.1).
-    before = from_probs([[0.6, 0.4], [0.8, 0.2], [0.9, 0.1]])
-    teacher = from_probs([[0.0001, 0.9999], [0.2, 0.8], [0.9, 0.1]])
-    after = from_probs([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8]])
-    gains = expected_gain(before, after, [teacher])
+def softmax(z: Sequence[float], t: float) -> list[float]:
+    powers = [math.exp((v - max(z)) / t) for v in z]
+    return [power / sum(powers) for power in powers]
+
+
+def tempered(rows: Sequence[Sequence[float]], confidence: float) -> list[list[float]]:
+    """Probabilities at the temperature, from 0.05 to 20, at which they are so sure on average; by bisection."""
+    low, high = 0.05, 20.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        mean = sum(max(softmax(row, middle)) for row in rows) / len(rows)
+        low, high = (middle, high) if mean > confidence else (low, middle)
+    return [softmax(row, low) for row in rows]
+
+
+def naive_gains(models: Sequence[Predictions], candidate: Predictions) -> list[float]:
+    """The first model is the initial student. Each is as sure, on average, as the others agree with it."""
+    classes = [[row.index(max(row)) for row in model.logits.tolist()] for model in models]
+    count, probs = len(candidate), []
+    for model, own in zip(models, classes, strict=True):
+        others = [other for other in classes if other is not own]
+        agreement = sum(a == b for other in others for a, b in zip(own, other, strict=True)) / count / len(others)
+        probs.append(tempered(model.logits.double().tolist(), agreement))
+    gains = []
+    for i, row in enumerate(candidate.logits.tolist()):
+        q = [sum(p[i][c] for p in probs) / len(probs) for c in range(len(row))]
+        gains.append(q[row.index(max(row))] - q[classes[0][i]])
+    return gains
+
+
+def drawn(seed: int, *, count: int = 40, classes: int = 4) -> Predictions:
+    draw = torch.Generator().manual_seed(seed)
+    shared = torch.randn(count, classes, generator=torch.Generator().manual_seed(99))
+    return from_logits(3 * (shared + 0.7 * torch.randn(count, classes, generator=draw)))
+
+
+@pytest.mark.parametrize("teachers", [1, 2, 3])
+def test_without_labels_the_models_together_say_what_a_change_is_worth(teachers: int) -> None:
+    models, candidate = [drawn(seed) for seed in range(teachers + 1)], drawn(50)
+    expected = naive_gains(models, candidate)
+    gains = expected_gain(models[0], candidate, models[1:])
     assert gains.dtype == torch.float64
-    expected = [0.69995 - 0.30005, 0.5 - 0.5, 0.1 - 0.9]
     assert gains.tolist() == pytest.approx(expected, abs=1e-6)
-    found = judge(before, after, [teacher], share=0.75)
-    assert found.gain_pp == pytest.approx(100 * sum(expected) / 3, abs=1e-4)
+    assert 0 < sum(gain != 0 for gain in expected) < len(expected)
+    found = judge(models[0], candidate, models[1:], share=0.75)
+    assert found.gain_pp == pytest.approx(100 * sum(expected) / len(expected), abs=1e-4)
     assert found.error_pp == pytest.approx(100 * standard_error(expected), abs=1e-4)
+    assert found.sure_gain_pp == pytest.approx(found.gain_pp - 2 * found.error_pp)
 
 
-def test_without_labels_every_model_has_one_vote_and_the_candidate_none() -> None:
-    before = from_probs([[0.9, 0.1]])
-    teachers = [from_probs([[0.3, 0.7]]), from_probs([[0.3, 0.7]])]
-    expected = ((0.1 + 0.7 + 0.7) - (0.9 + 0.3 + 0.3)) / 3
-    for sure in (0.51, 0.99):
-        candidate = from_probs([[1 - sure, sure]])
-        assert expected_gain(before, candidate, teachers).item() == pytest.approx(expected, abs=1e-6)
-    assert expected_gain(before, from_probs([[0.6, 0.4]]), teachers).item() == 0.0  # the same class, no change
+def test_without_labels_how_sure_the_candidate_is_does_not_matter() -> None:
+    models, candidate = [drawn(seed) for seed in range(3)], drawn(50)
+    surer = from_logits(candidate.logits * 7)
+    assert torch.equal(expected_gain(models[0], candidate, models[1:]), expected_gain(models[0], surer, models[1:]))
 
 
-def test_without_labels_what_the_consensus_prefers_is_kept_and_what_it_does_not_is_not() -> None:
-    count = 50
-    before = from_probs([[0.55, 0.45]] * count)
-    teacher = from_probs([[0.05, 0.95]] * count)
-    better, worse = from_probs([[0.4, 0.6]] * count), from_probs([[0.6, 0.4]] * count)
-    assert choose([judge(before, better, [teacher], share=1.0)]) == 1.0
-    assert choose([judge(from_probs([[0.4, 0.6]] * count), worse, [teacher], share=1.0)]) == 0.0
+def test_without_labels_an_unchanged_answer_is_worth_nothing_nor_is_any_without_teachers() -> None:
+    before, candidate = drawn(0), drawn(50)
+    gains = expected_gain(before, candidate, [drawn(1)])
+    same = before.predicted == candidate.predicted
+    assert same.any() and (gains[same] == 0).all()
+    assert expected_gain(before, candidate, []).tolist() == [0.0] * len(before)
+    assert choose([judge(before, candidate, [], share=1.0)]) == 0.0
+
+
+def test_without_labels_what_the_others_agree_on_is_kept_and_the_contrary_is_not() -> None:
+    """Two teachers that agree contradict the student on half of the images."""
+    target, wrong = [0, 1, 2] * 10, [0, 1, 2] * 5 + [1, 2, 0] * 5
+    teachers = [predictions(target, None), predictions(target, None)]
+    student = predictions(wrong, None)
+    assert choose([judge(student, predictions(target, None), teachers, share=1.0)]) == 1.0
+    backwards = [1, 2, 0] * 10
+    assert choose([judge(student, predictions(backwards, None), teachers, share=1.0)]) == 0.0
 
 
 @pytest.mark.parametrize("target", [[1], None])
 def test_one_image_proves_nothing(target: list[int] | None) -> None:
-    before, after, teacher = (predictions([c], target, classes=2) for c in (0, 1, 1))
-    found = judge(before, after, [teacher], share=1.0)
+    before, after, *teachers = (predictions([c], target, classes=2) for c in (0, 1, 0, 1, 1))
+    found = judge(before, after, teachers, share=1.0)
     assert found.error_pp == math.inf
     assert choose([found]) == 0.0
     if target is not None:
