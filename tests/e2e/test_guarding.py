@@ -1,0 +1,232 @@
+"""Never a worse student: the guard in whole runs."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+import gainfinder
+from gainfinder.data.images import Images
+from gainfinder.data.sampling import stratified
+from gainfinder.errors import SettingsError
+from gainfinder.views import epoch_order
+
+Run = dict[str, Any]
+State = dict[str, Tensor]
+SHORT: Run = {"epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def guards() -> Images:
+    """Images that guard."""
+    return gainfinder.load_images("digits#3/4").select(range(100))
+
+
+def same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def weights(result: Any) -> State:
+    return result.student.module.state_dict()
+
+
+def relabelled(images: Images) -> Images:
+    """The same images with labels that are all wrong."""
+    return images.relabel((images.labels + 3) % 10, class_names=images.class_names, num_classes=10)
+
+
+@pytest.mark.parametrize(("student", "labels"), [("resnet", "use"), ("resnet", "none"), ("vit", "use")])
+def test_a_ruined_student_is_not_kept(
+    zoo: dict[str, str], val: Images, guards: Images, student: str, labels: str
+) -> None:
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "labels": labels}
+    result = gainfinder.transfer(zoo[student], zoo["convnext"], "digits#2/4", **asked)
+    account = result.account
+    assert account["guard"]["share"] == 0.0
+    assert same(weights(result), timm.create_model(zoo[student], pretrained=True).state_dict())
+    assert account["accuracy_after"] == account["accuracy_before"]
+    assert account["transfer_delta_pp"] == 0.0 and account["transfer_delta_ci_pp"] == [0.0, 0.0]
+    assert account["knowledge_gain"] == account["knowledge_loss"] == 0.0 and account["agreement"] == 1.0
+    # what would have been, the epochs tell: they are measured on the student that trains
+    assert account["guard"]["unguarded_delta_pp"] == result.epochs[-1]["transfer_delta_pp"] < -10.0
+
+
+def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: Images, guards: Images) -> None:
+    asked = {**SHORT, "val": val, "method": "kl", "limit": 200, "epochs": 2, "lr": 0.05}
+    guarded = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
+    free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard=False, **asked)
+    start, end = timm.create_model(zoo["convnext"], pretrained=True).state_dict(), weights(free)
+    guard = guarded.account["guard"]
+    share = guard["share"]
+    assert share > 0
+    for name, tensor in weights(guarded).items():  # no batch-norm: between has no statistics of its own
+        expected = start[name] + share * (end[name] - start[name])
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+
+    # the record of each point, and the decision, by hand
+    assert (guard["images"], guard["labelled"], guard["held_out"]) == (100, True, False)
+    module = timm.create_model(zoo["convnext"], pretrained=True)
+    before = gainfinder.predict(module, guards, device="cpu", workers=0)
+    sure = {0.0: 0.0}
+    for point in guard["points"]:
+        module.load_state_dict({name: start[name] + point["share"] * (end[name] - start[name]) for name in start})
+        now = gainfinder.predict(module, guards, device="cpu", workers=0)
+        gains = ((now.predicted == now.target).double() - (before.predicted == before.target).double()).tolist()
+        mean = sum(gains) / len(gains)
+        error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains))
+        assert point["gain_pp"] == pytest.approx(100 * mean, abs=1e-9)
+        assert point["error_pp"] == pytest.approx(100 * error, abs=1e-9)
+        sure[point["share"]] = point["gain_pp"] - point["error_pp"]
+    assert max(sure.values()) == sure[share] > 0
+    assert [point["share"] for point in guard["points"]][-1] == 1.0
+    assert guard["unguarded_delta_pp"] == free.account["transfer_delta_pp"]
+    after = gainfinder.predict(guarded.student, val, device="cpu", workers=0)
+    assert guarded.account["accuracy_after"] == after.accuracy
+
+
+@pytest.mark.parametrize("mode", ["train", "frozen"])
+def test_batch_norm_statistics_in_between_are_re_estimated(
+    zoo: dict[str, str], val: Images, guards: Images, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Of weights half way between two networks; a student that learned with its statistics frozen keeps them."""
+    monkeypatch.setattr("gainfinder.run_guard.SHARES", (0.5,))
+    student = timm.create_model(zoo["resnet"], pretrained=True)
+    with torch.no_grad():
+        student.fc.weight.zero_()  # it has all to gain
+        student.fc.bias.zero_()
+    asked = {**SHORT, "val": val, "method": "kl", "limit": 96, "epochs": 2, "lr": 0.05, "student_mode": mode}
+    result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
+    assert result.account["guard"]["share"] == 0.5 and result.account["transfer_delta_pp"] > 10
+    kept = result.student.module
+    end = weights(gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard=False, **asked))
+    half = (student.conv1.weight + end["conv1.weight"]) / 2
+    torch.testing.assert_close(kept.conv1.weight, half, rtol=1e-5, atol=1e-6)
+    if mode == "frozen":
+        assert torch.equal(kept.bn1.running_var, student.bn1.running_var)
+        return
+    config = timm.data.resolve_data_config(student.pretrained_cfg)
+    transform = timm.data.create_transform(**config, is_training=False)
+    images = gainfinder.load_images("digits#2/4")
+    images = images.select(stratified(images, count=96, salt="transfer"))
+    x = torch.stack([transform(images.read(i)) for i in range(len(images))])
+    order = torch.from_numpy(epoch_order(images.ids, seed=0, epoch=0))
+    with torch.inference_mode():
+        outputs = [kept.conv1(x[batch]) for batch in order.split(32)]
+    variance = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in outputs]).mean(0)
+    torch.testing.assert_close(kept.bn1.running_var, variance, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(variance, (student.bn1.running_var + end["bn1.running_var"]) / 2, rtol=1e-3)
+
+
+def test_the_images_measured_on_never_reach_the_guard(zoo: dict[str, str], val: Images, guards: Images) -> None:
+    others = relabelled(gainfinder.load_images("digits#4/4").select(range(30)))
+    asked = {**SHORT, "guard_data": guards, "method": "kl", "limit": 200, "lr": 0.05}
+    one, other = (
+        gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", val=images, **asked)
+        for images in (val, others)
+    )
+    assert one.account["accuracy_before"] != other.account["accuracy_before"]
+    for key in ("share", "points"):
+        assert one.account["guard"][key] == other.account["guard"][key]
+    assert one.account["guard"]["share"] > 0
+    assert same(weights(one), weights(other))
+
+
+def test_the_guard_images_are_neither_learned_from_nor_measured_on(zoo: dict[str, str], run_folder: Path) -> None:
+    asked = {key: value for key, value in SHORT.items() if key != "limit"}
+    data = gainfinder.load_images("digits#2/4").select(range(150))
+    seen: list[str] = []
+
+    class Read:
+        """Notes which images are read."""
+
+        def read(self, index: int) -> Any:
+            seen.append(data.ids[index])
+            return data.reader.read(int(data.positions[index]))
+
+        def where(self, index: int) -> str:
+            return data.ids[index]
+
+    noted = Images.build(
+        reference="noted", reader=Read(), ids=data.ids, labels=data.labels.tolist(), class_names=data.class_names,
+        mirrorable=False,
+    )  # fmt: skip
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], noted, out=run_folder, method="kl", **asked)
+    config = json.loads((run_folder / "config.json").read_text())
+    counts = {part: config[part]["samples"] for part in ("data", "val", "guard")}
+    assert counts == {"data": 150 - 15 - 14, "val": 15, "guard": 14}  # a tenth, and a tenth of what is left
+    assert config["guard"]["held_out"] and config["val"]["held_out"]
+    # Read: those measured on by student, teacher and after the epoch; the guard's by both and at four points; the
+    # others once, to be learned from. (The kept student is measured once more where it is between the ends.)
+    share = json.loads((run_folder / "result.json").read_text())["guard"]["share"]
+    times = sorted(seen.count(sample) for sample in data.ids)
+    assert times == sorted([1] * 121 + [3 + (0 < share < 1)] * 15 + [6] * 14)
+
+
+def test_guard_images_and_no_guard_are_refused_together(
+    zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
+) -> None:
+    asked = {**SHORT, "val": val, "guard_data": guards, "guard": False, "out": run_folder}
+    with pytest.raises(SettingsError, match="--guard-data is given together with --no-guard"):
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
+    assert not run_folder.exists()
+
+
+def test_without_a_guard_nothing_is_set_apart_for_it(zoo: dict[str, str], val: Images, run_folder: Path) -> None:
+    asked = {**SHORT, "val": val, "guard": False, "limit": None, "out": run_folder}
+    data = gainfinder.load_images("digits#2/4").select(range(70))
+    account = gainfinder.transfer(zoo["vit"], zoo["resnet"], data, **asked).account
+    config = json.loads((run_folder / "config.json").read_text())
+    assert account["guard"] is None and config["guard"] is None and config["data"]["samples"] == 70
+
+
+@pytest.mark.parametrize("method", ["kl", "kl-dp-cal-u"])
+def test_labels_of_guard_images_are_not_read_where_none_may_be(
+    zoo: dict[str, str], val: Images, guards: Images, method: str
+) -> None:
+    unlabelled = guards.without_labels()
+    asked = {**SHORT, "val": val, "labels": "none", "method": method, "lr": 0.05}
+    runs = [
+        gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=images, **asked)
+        for images in (guards, relabelled(guards), unlabelled)
+    ]
+    for run in runs:
+        assert run.account["guard"] == runs[0].account["guard"] and not run.account["guard"]["labelled"]
+        assert run.epochs == runs[0].epochs, "temperatures, too, are fitted on guard images"
+        assert same(weights(run), weights(runs[0]))
+    assert any(point["gain_pp"] != 0 for point in runs[0].account["guard"]["points"])
+    labelled = {**asked, "labels": "use"}
+    wrong = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=relabelled(guards), **labelled)
+    assert wrong.account["guard"]["labelled"]
+    assert wrong.account["guard"]["points"] != runs[0].account["guard"]["points"]
+
+
+def test_every_step_of_a_sequence_is_guarded(
+    zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
+) -> None:
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "out": run_folder}
+    result = gainfinder.transfer(zoo["resnet"], [zoo["vit"], zoo["convnext"]], "digits#2/4", **asked)
+    assert [step["guard"]["share"] for step in result.account["steps"]] == [0.0, 0.0]
+    initial = timm.create_model(zoo["resnet"], pretrained=True).state_dict()
+    assert same(weights(result), initial)
+    assert same(timm.create_model(f"local-dir:{run_folder / 'student'}", pretrained=True).state_dict(), initial)
+    assert result.account["transfer_delta_pp"] == 0.0
+
+
+def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: Images, run_folder: Path) -> None:
+    asked = {**SHORT, "val": val, "guard_data": guards, "method": "kl", "lr": 0.05, "limit": 150, "strategy": "soup"}
+    result = gainfinder.transfer(zoo["convnext"], [zoo["resnet"], zoo["vit"]], "digits#2/4", out=run_folder, **asked)
+    share = result.account["guard"]["share"]
+    start = timm.create_model(zoo["convnext"], pretrained=True).state_dict()
+    steps = [
+        timm.create_model(f"local-dir:{run_folder / 'steps' / step / 'student'}", pretrained=True).state_dict()
+        for step in "12"
+    ]
+    for name, tensor in weights(result).items():
+        soup = (steps[0][name] + steps[1][name]) / 2
+        torch.testing.assert_close(tensor, start[name] + share * (soup - start[name]), rtol=1e-5, atol=1e-6)
+    assert share > 0
