@@ -104,7 +104,10 @@ def expected_gain(before: Predictions, candidate: Predictions, teachers: Sequenc
     models = [before, *teachers]
     agreements = estimated_strengths([replace(model, target=None) for model in models])
     probs = [
-        (model.logits.double() / fit_temperature_to(model.logits, agreement)).softmax(dim=1)
+        # a model that agrees with none is unsure of everything, not an error
+        (model.logits.double() / fit_temperature_to(model.logits, max(agreement, 1 / model.logits.shape[1]))).softmax(
+            dim=1
+        )
         for model, agreement in zip(models, agreements, strict=True)
     ]
     consensus_NC = torch.stack(probs).mean(dim=0)

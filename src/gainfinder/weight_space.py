@@ -104,7 +104,7 @@ class SlowWeights:
         """Go on from what `state` returned."""
         for name, value in state["weights"].items():
             held = self.weights[name]
-            self.weights[name] = value.to(held.device) if isinstance(held, Tensor) else value
+            self.weights[name] = _copy(value).to(held.device) if isinstance(held, Tensor) else value
         self.steps = state["steps"]
 
 

@@ -178,3 +178,10 @@ def test_ties_go_to_the_shorter_way_in_whatever_order_the_points_come(order: tup
 def test_the_whole_way_and_no_way_outside_the_line_are_tried() -> None:
     assert SHARES[-1] == 1.0 and all(0 < share <= 1 for share in SHARES)
     assert list(SHARES) == sorted(set(SHARES))
+
+
+def test_models_that_never_agree_are_unsure_of_everything() -> None:
+    before, teacher = predictions([0, 1, 2], None), predictions([1, 2, 0], None)
+    found = judge(before, predictions([0, 1, 0], None), [teacher], share=1.0)
+    assert abs(found.gain_pp) < 1e-6
+    assert choose([found]) == 0.0
