@@ -103,12 +103,14 @@ def expected_gain(before: Predictions, candidate: Predictions, teachers: Sequenc
         return torch.zeros(len(before), dtype=torch.float64)
     models = [before, *teachers]
     agreements = estimated_strengths([replace(model, target=None) for model in models])
-    probs = [
-        # a model that agrees with none is unsure of everything, not an error
-        (model.logits.double() / fit_temperature_to(model.logits, max(agreement, 1 / model.logits.shape[1]))).softmax(
-            dim=1
-        )
+    least = 1 / before.logits.shape[1]  # a model that agrees with none is unsure of everything, not an error
+    temperatures = [
+        fit_temperature_to(model.logits, max(agreement, least))
         for model, agreement in zip(models, agreements, strict=True)
+    ]
+    probs = [
+        (model.logits.double() / temperature).softmax(dim=1)
+        for model, temperature in zip(models, temperatures, strict=True)
     ]
     consensus_NC = torch.stack(probs).mean(dim=0)
     after_N, before_N = (consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (candidate, before))
