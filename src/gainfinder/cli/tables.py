@@ -182,7 +182,7 @@ def _guard_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
     by = "accuracy" if guard["labelled"] else "an estimate without labels"
     rows = [(f"kept by the guard ({guard['images']:,} images, by {by})", kept)]
     if guard["share"] != 1 and guard["unguarded_delta_pp"] is not None:
-        rows.append(("  transfer delta without it", f"{guard['unguarded_delta_pp']:+.2f} pp"))
+        rows.append(("  without it", f"{guard['unguarded_delta_pp']:+.2f} pp"))
     return rows
 
 
