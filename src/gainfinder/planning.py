@@ -75,6 +75,11 @@ class Plan:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
 
+    @property
+    def needs_probes(self) -> bool:
+        """Whether a transfer compares models on `probe_images`: to guard the student, or to calibrate confidences."""
+        return self.guard_images is not None or self.settings.method.calibrated
+
     @functools.cached_property
     def probe_images(self) -> Images:
         """Images on which models are compared before any training: the guard's, else some of the transfer images."""

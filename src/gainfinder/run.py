@@ -34,6 +34,7 @@ from .run_models import (
 )
 from .targets import LiveTargets, TableRows
 from .training import Learner, TrainingData, train
+from .weight_space import copied
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def _train_and_account(
     answers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
     before = answers.before
     probes = None
-    if plan.guard_images is not None or plan.settings.method.calibrated:
+    if plan.needs_probes:
         probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=known, watcher=watcher)
     learner = make_learner(plan, temperatures=_temperatures(plan, probes))
     # Measured on a copy: mixed precision wraps the module that trains.
@@ -143,7 +144,9 @@ def _train_and_account(
     latest, progress, resumed = _train(plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher)
     after, guarded = latest, None
     if plan.guard_images is not None and probes is not None:
-        line = Line(initial=plan.student.module.state_dict(), transferred=_on_cpu(learner.weights()))
+        line = Line(
+            initial=plan.student.module.state_dict(), transferred=copied(learner.weights(), device=torch.device("cpu"))
+        )
         after, guarded = keep_best(plan, line, snapshot, folder, probes=probes, ends=(before, latest), watcher=watcher)
     account = {
         **_account(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken),
@@ -352,14 +355,6 @@ def _temperatures(plan: Plan, probes: Answers | None) -> list[float] | None:
             )
         logits.append(found.logits)
     return calibrated_temperatures(logits, probes.before.target)
-
-
-def _on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a state dict that no later step changes."""
-    return {
-        name: value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
-        for name, value in state.items()
-    }
 
 
 def _account(plan: Plan, progress: Progress, measures: dict[str, Any], *, broken: Sequence[str]) -> dict[str, Any]:

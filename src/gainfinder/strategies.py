@@ -4,6 +4,7 @@ Each strategy is made of transfers in folders of their own, so that a killed seq
 result folder, besides what `run_folder.py` lists: steps/1, steps/2 …, a folder for each teacher's transfer.
 """
 
+import functools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from .planning import Plan, plan_transfer
 from .predictions import Predictions
 from .run import (
     NOTHING_KNOWN,
+    Answers,
     TransferResult,
     ask_frozen,
     conclude,
@@ -32,7 +34,7 @@ from .run_folder import RunFolder
 from .run_guard import Line
 from .run_models import Watcher, reestimate_on_views, shared_predictions
 from .settings import settings_from
-from .weight_space import average
+from .weight_space import average, copied
 
 OF_STEPS = (
     "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "accuracy_after", "transfer_rate",
@@ -118,10 +120,14 @@ class _Strategy:
         self.plan = plan
         self.folder = folder
         self.watcher = watcher
-        nothing = NOTHING_KNOWN
-        self.answers = ask_frozen(plan, folder, plan.val_images, "", known=nothing, watcher=watcher)
-        self.probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=nothing, watcher=watcher)
+        self.answers = ask_frozen(plan, folder, plan.val_images, "", known=NOTHING_KNOWN, watcher=watcher)
         self.results: list[TransferResult] = []
+
+    @functools.cached_property
+    def probes(self) -> Answers:
+        """What the frozen models say of the images they are compared on; asked only where something depends on it."""
+        images = self.plan.probe_images
+        return ask_frozen(self.plan, self.folder, images, "probe-", known=NOTHING_KNOWN, watcher=self.watcher)
 
     def carry_out(self) -> TransferResult:
         if self.plan.asked.strategy == "soup":
@@ -157,7 +163,7 @@ class _Strategy:
             after = shared_predictions(plan, student, plan.val_images, "measuring the soup", watcher=self.watcher)
             if plan.guard_images is None:
                 return student, after, None
-            state = {name: value.clone() for name, value in student.module.cpu().state_dict().items()}
+            state = copied(student.module.cpu().state_dict())
             line = Line(initial=plan.student.module.state_dict(), transferred=state)
             ends = (self.answers.before, after)
             kept, guarded = keep_best(
@@ -169,13 +175,10 @@ class _Strategy:
         """The transfer from one teacher, in its own folder."""
         teacher = self.plan.teachers[number]
         self.watcher.teacher(len(self.results) + 1, len(self.plan.teachers), teacher.reference)
-        first = self.probes.before if student is self.plan.student else None
-        known = {
-            "before": before,
-            "teacher-1": self.answers.teachers[number],
-            "probe-before": first,
-            "probe-teacher-1": self.probes.teachers[number],
-        }
+        known = {"before": before, "teacher-1": self.answers.teachers[number]}
+        if self.plan.needs_probes:
+            known["probe-teacher-1"] = self.probes.teachers[number]
+            known["probe-before"] = self.probes.before if student is self.plan.student else None
         result = run_transfer(
             replace(self.plan, student=student, teachers=(teacher,)),
             self.folder.path / "steps" / str(len(self.results) + 1),

@@ -30,11 +30,19 @@ def between(start: State, end: State, share: float) -> dict[str, Any]:
     """
     _check_names(start, end)
     if share in (0, 1):
-        return {name: _copy(value) for name, value in (end if share else start).items()}
+        return copied(end if share else start)
     return {
         name: torch.lerp(value, end[name].to(value.device), share) if _is_floating(value) else _copy(end[name])
         for name, value in start.items()
     }
+
+
+def copied(state: State, *, device: torch.device | None = None) -> dict[str, Any]:
+    """A copy of a state dict that no later step changes, on its own devices or on a given one."""
+    copies = {name: _copy(value) for name, value in state.items()}
+    if device is None:
+        return copies
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in copies.items()}
 
 
 def average(states: Sequence[State]) -> dict[str, Any]:
@@ -80,7 +88,7 @@ class SlowWeights:
     """
 
     def __init__(self, initial: State, *, momentum: float, every: int) -> None:
-        self.weights = {name: _copy(value) for name, value in initial.items()}
+        self.weights = copied(initial)
         self.momentum = momentum
         self.every = every
         self.steps = 0
