@@ -15,6 +15,8 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
+from rows import append
+
 METHODS = ("kl", "kl-dp-u", "kl-dp", "xe-kl")
 SETTINGS = ["--limit", "4000", "--epochs", "3", "--batch-size", "64", "--augment", "crop-flip", "--device", "cpu"]
 SETTINGS += ["--no-guard", "--schedule", "constant"]
@@ -22,7 +24,6 @@ KEPT = (
     "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
     "knowledge_loss", "positive_flips", "negative_flips", "transfer_rate", "teacher_share",
 )  # fmt: skip
-COLUMNS = ("student", "teacher", "method", "seed", "lr", *KEPT)
 
 
 def main() -> None:
@@ -60,17 +61,6 @@ def transfer(args: argparse.Namespace, student: str, method: str, seed: int) -> 
         lr = json.loads((out / "config.json").read_text())["settings"]["lr"]
     kept = {key: account[key] for key in KEPT}
     return {"student": student, "teacher": teacher, "method": method, "seed": seed, "lr": lr, **kept}
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    """Add a row to the file, with a header where it is new."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rows import append
 
 from gainfinder import load_images
 from gainfinder.guard import SHARES, judge
@@ -38,10 +39,6 @@ SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip"
 KEPT = (
     "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
     "knowledge_loss", "positive_flips", "transfer_rate", "teacher_share",
-)  # fmt: skip
-COLUMNS = (
-    "student", "teacher", "method", "seed", "lr", "labels", "delta_acc_pp", "unguarded_delta_pp",
-    "unguarded_delta_ci_pp", "share_kept", "guard_gain_kept_pp", "guard_gain_best_pp", "guard_gain_whole_pp", *KEPT,
 )  # fmt: skip
 
 
@@ -134,17 +131,6 @@ def done(path: Path) -> set[tuple[str, ...]]:
         return set()
     with path.open(newline="") as file:
         return {(row["student"], row["teacher"], row["method"], row["seed"]) for row in csv.DictReader(file)}
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to the file, with a header where it is new."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ smoothed by 0.2.
 
 import argparse
 import copy
-import csv
 import io
 import json
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from rows import append
 from torch import Tensor, nn
 
 from gainfinder import load_model
@@ -220,14 +220,7 @@ def main() -> None:
     args = parser.parse_args()
     lab = Lab(args.models, args.images)
     for line in args.jobs.read_text().splitlines():
-        row = run(lab, **json.loads(line))
-        new = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        print(row, flush=True)
+        append(args.out, run(lab, **json.loads(line)))
 
 
 if __name__ == "__main__":
