@@ -18,8 +18,8 @@ from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
 from gainfinder.methods import METHODS, Method
 from gainfinder.models.features import find_classifier_layer
-from gainfinder.run_models import Watcher
 from gainfinder.views import epoch_order
+from watchers import KillAfter, Killed
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -351,27 +351,6 @@ def test_features_are_compared_and_labels_fitted(zoo: dict[str, str], val: Image
 
 
 # ---- killed and resumed ----
-
-
-class Killed(BaseException):
-    """Stands for a process that ends at once: nothing catches it."""
-
-
-class KillAfter(Watcher):
-    """Ends the run after so many training images."""
-
-    def __init__(self, images: int) -> None:
-        self.left = images
-        self.training = False
-
-    def stage(self, name: str, images: int) -> None:
-        self.training = name.startswith("training")
-
-    def advance(self, images: int) -> None:
-        if self.training:
-            self.left -= images
-            if self.left <= 0:
-                raise Killed
 
 
 @pytest.mark.parametrize("method", ["xe-kl-mcl", "crd", "kl-warmup"])

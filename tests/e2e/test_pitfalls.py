@@ -15,12 +15,9 @@ from gainfinder import load_model
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
 from gainfinder.run_models import Watcher
+from watchers import Killed
 
 SHORT: dict[str, Any] = {"epochs": 2, "limit": 100, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
-
-
-class Killed(BaseException):
-    """Stands for a process that ends at once."""
 
 
 class KillAtStage(Watcher):

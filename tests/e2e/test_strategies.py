@@ -17,6 +17,7 @@ from gainfinder.errors import SettingsError
 from gainfinder.predictions import Predictions
 from gainfinder.run_models import Watcher
 from gainfinder.views import epoch_order
+from watchers import Killed
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -137,10 +138,6 @@ def test_the_rows_of_the_epochs_tell_the_change_since_the_very_first_student(
             assert row[loss] == int((was & ~is_now).sum()) / len(now)
         assert row["total_delta_pp"] == pytest.approx(100 * (row["total_gain"] - row["total_loss"]))
     assert rows[3]["total_gain"] != rows[3]["knowledge_gain"], "the rows would not tell the two apart"
-
-
-class Killed(BaseException):
-    """Stands for a process that ends at once: nothing catches it."""
 
 
 class Counting(Watcher):

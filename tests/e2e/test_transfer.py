@@ -14,8 +14,8 @@ import gainfinder
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderError, SettingsError
 from gainfinder.predictions import Predictions
-from gainfinder.run_models import Watcher
 from gainfinder.views import epoch_order
+from watchers import KillAfter, Killed
 
 Run = dict[str, Any]
 SHORT: Run = {
@@ -36,27 +36,6 @@ def account(folder: Path) -> dict[str, Any]:
     for key in ("out", "resumed_epochs", "student_reference"):
         found.pop(key)
     return found
-
-
-class Killed(BaseException):
-    """Stands for a process that ends at once: nothing catches it."""
-
-
-class KillAfter(Watcher):
-    """Ends the run after so many training images."""
-
-    def __init__(self, images: int) -> None:
-        self.left = images
-        self.training = False
-
-    def stage(self, name: str, images: int) -> None:
-        self.training = name.startswith("training")
-
-    def advance(self, images: int) -> None:
-        if self.training:
-            self.left -= images
-            if self.left <= 0:
-                raise Killed
 
 
 @pytest.mark.parametrize("method", ["kl", "xe-kl", "kl-dp", "kl-dp-u"])

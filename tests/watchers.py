@@ -1,0 +1,24 @@
+"""Watchers that end a run, as a kill would."""
+
+from gainfinder.run_models import Watcher
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once: nothing catches it."""
+
+
+class KillAfter(Watcher):
+    """Ends the run after so many training images."""
+
+    def __init__(self, images: int) -> None:
+        self.left = images
+        self.training = False
+
+    def stage(self, name: str, images: int) -> None:
+        self.training = name.startswith("training")
+
+    def advance(self, images: int) -> None:
+        if self.training:
+            self.left -= images
+            if self.left <= 0:
+                raise Killed
