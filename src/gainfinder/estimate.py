@@ -15,11 +15,11 @@ from torch import nn
 
 from .data.loading import LoadedBatch, load_batches
 from .errors import BrokenImage
-from .guard import SHARES
 from .models.classifier import Classifier
 from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
+from .run_guard import candidates
 from .training import TrainingData, epoch_batches, make_batch
 from .views import TrainingViews
 
@@ -72,7 +72,7 @@ def estimate(plan: Plan) -> Estimate:
         training_s = _step_s(one) * epochs * steps * transfers
     # Images that each model answers for besides the views; each process answers for its share.
     guards = 0 if plan.guard_images is None else len(plan.guard_images)
-    of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(SHARES))
+    of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(candidates(plan)))
     of_teacher = len(plan.val_images) + guards
     asked = [(plan.student, of_student)]
     asked += [(teacher, of_teacher) for teacher in plan.teachers if isinstance(teacher, Classifier)]

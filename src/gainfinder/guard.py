@@ -1,15 +1,31 @@
-"""Never a worse student: which point between the initial and the transferred student to keep.
+"""Never a worse student: which of several candidates to keep, judged on images that are new to all models.
 
-The points lie on the straight line in weight space. Each is judged on guard images, which none of the models should
-have been trained on, by the accuracy it gains over the initial student less a margin for the noise of that gain; the
-initial student gains 0 without noise, and is kept unless a point is better than that. Without labels the gain is
-estimated; see `expected_gain`.
+Candidates are points of the straight line in weight space from the initial to the transferred student, and, where the
+student has batch-norm, the initial student with its statistics re-estimated (adaptation to the images, without any
+knowledge). Each is given what it gains over the initial student, the noise of that gain and, without labels, whether
+something contradicts it; the initial student is kept unless a gain is larger than its margin.
+
+With labels the gain is one of accuracy. Without, three things are looked at, each a function of predictions alone:
+
+- Movement towards the teachers (`movement`). Answers that the student gave up for one of the teachers' speak for a
+  candidate; answers that it shared with them and gave up speak against it, three times as much: what two different
+  models agree on is mostly right, and damage shows there first.
+- Consensus (`consensus_gain`). A candidate that the frozen models together, on a common scale of confidence, hold to be
+  worse is vetoed. A student that merely imitates a teacher less sure than itself fails here.
+- Information (`information`). A student whose statistics fit the images better tells them apart better: the mutual
+  information between image and predicted class rises. It judges adaptation only, for training changes confidences at
+  will; a rise that comes with fewer classes predicted, or against the teachers, is vetoed.
+
+The numbers were chosen on transfers between CIFAR-10 models and tested on others; benchmarks/README.md tells how often
+they chose badly.
 
 Shapes: N samples, M models, C classes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,79 +37,137 @@ from .predictions import Predictions
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Points of the line that are tried besides the initial student (0)."""
 MARGIN = 1.0
-"""Standard errors that are taken off a gain in accuracy."""
-UNLABELLED_MARGIN = 2.0
-"""Standard errors that are taken off a gain that is estimated without labels."""
+"""Standard errors that are taken off a gain in accuracy or movement."""
+INFORMATION_MARGIN = 2.0
+"""Standard errors that are taken off a gain in information."""
+VETO_MARGIN = 2.0
+"""Standard errors by which something must be below zero to contradict a gain."""
+LOST_AGREEMENT_WEIGHT = 3.0
+"""How much more an agreement lost counts than one won."""
+LEAST_INFORMATION = 0.005
+"""A gain in information below this share of ln C is not worth a change."""
+
+Measure = Literal["accuracy", "movement", "information"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardPoint:
-    """A point of the line and what it gains over the initial student.
+class Candidate:
+    """A student that may be kept instead of the initial one.
 
     Attributes:
         share: of the way from the initial (0) to the transferred student (1).
-        gain_pp: accuracy gained on the guard images, percentage points; estimated where there are no labels.
-        error_pp: standard error of that gain.
-        sure_gain_pp: the gain less the margin for its noise.
+        adapted: whether it is the initial student with batch-norm statistics re-estimated; its share is 0.
     """
 
     share: float
-    gain_pp: float
-    error_pp: float
-    sure_gain_pp: float
+    adapted: bool = False
+
+    @property
+    def name(self) -> str:
+        """As files and messages name it."""
+        return "adapted" if self.adapted else f"{self.share:g}"
 
 
-def judge(before: Predictions, candidate: Predictions, teachers: Sequence[Predictions], *, share: float) -> GuardPoint:
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a candidate gains over the initial student.
+
+    Attributes:
+        candidate: that is judged.
+        measure: what the gain is one of: `accuracy` and `movement` are in percentage points, `information` in nats.
+        gain: on the guard images.
+        error: standard error of that gain.
+        sure_gain: the gain less the margin for its noise.
+        veto: what contradicts the gain, or None.
+    """
+
+    candidate: Candidate
+    measure: Measure
+    gain: float
+    error: float
+    sure_gain: float
+    veto: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the candidate may be kept."""
+        return self.sure_gain > 0 and self.veto is None
+
+
+def judge(
+    before: Predictions, after: Predictions, teachers: Sequence[Predictions], *, candidate: Candidate
+) -> Judgement:
     """What a candidate gains over the initial student on the guard images.
 
     Args:
         before: of the initial student; with labels, they decide.
-        candidate: of the point, for the same images.
+        after: of the candidate, for the same images.
         teachers: of the teachers, for the same images; they only matter without labels.
-        share: of the way.
+        candidate: that `after` are predictions of.
     """
-    if before.target is None:
-        gains_N = expected_gain(before, candidate, teachers)
-    else:
-        right_N = (candidate.predicted == before.target).double()
+    if before.target is not None:
+        right_N = (after.predicted == before.target).double()
         gains_N = right_N - (before.predicted == before.target).double()
-    error = float(gains_N.std(correction=1)) / len(gains_N) ** 0.5 if len(gains_N) > 1 else float("inf")
-    gain_pp, error_pp = 100 * float(gains_N.mean()), 100 * error
-    margin = UNLABELLED_MARGIN if before.target is None else MARGIN
-    sure_pp = gain_pp - margin * error_pp
-    return GuardPoint(share=share, gain_pp=gain_pp, error_pp=error_pp, sure_gain_pp=sure_pp)
+        return _judgement(candidate, "accuracy", 100 * gains_N, margin=MARGIN)
+    if candidate.adapted:
+        return _judge_adaptation(before, after, teachers, candidate)
+    moves_N = movement(before, after, teachers)
+    weighed_N = torch.where(moves_N < 0, LOST_AGREEMENT_WEIGHT * moves_N, moves_N)
+    veto = "the frozen models together hold it to be worse" if _falls(consensus_gain(before, after, teachers)) else None
+    return _judgement(candidate, "movement", 100 * weighed_N, margin=MARGIN, veto=veto)
 
 
-def choose(points: Sequence[GuardPoint]) -> float:
-    """The share of the way to keep: the point of highest sure gain; 0, the initial student, where none is above 0.
+def choose(judgements: Sequence[Judgement]) -> Candidate | None:
+    """The candidate to keep; None, the initial student, where none holds.
 
-    Ties go to the shorter way.
+    Among those that hold, the one of highest sure gain; adaptation that is judged by information, which cannot be
+    compared with the others, only where nothing else holds. Ties go to the shorter way.
 
-    >>> near = GuardPoint(share=0.5, gain_pp=1.0, error_pp=0.2, sure_gain_pp=0.8)
-    >>> far = GuardPoint(share=1.0, gain_pp=1.1, error_pp=0.5, sure_gain_pp=0.6)
-    >>> choose([near, far]), choose([GuardPoint(share=1.0, gain_pp=0.1, error_pp=0.2, sure_gain_pp=-0.1)])
-    (0.5, 0.0)
+    >>> def judged(share, sure_gain):
+    ...     point = Candidate(share=share)
+    ...     return Judgement(candidate=point, measure="accuracy", gain=sure_gain, error=0.0, sure_gain=sure_gain)
+    >>> choose([judged(0.5, 0.8), judged(1.0, 0.6)]).share
+    0.5
+    >>> choose([judged(1.0, -0.1)]) is None
+    True
     """
-    best, kept = 0.0, 0.0
-    for point in sorted(points, key=lambda point: point.share):
-        if point.sure_gain_pp > best:
-            best, kept = point.sure_gain_pp, point.share
-    return kept
+    holding = sorted((one for one in judgements if one.holds), key=lambda one: one.candidate.share)
+    comparable = [one for one in holding if one.measure != "information"]
+    best = max(comparable or holding, key=lambda one: one.sure_gain, default=None)
+    return None if best is None else best.candidate
 
 
-def expected_gain(before: Predictions, candidate: Predictions, teachers: Sequence[Predictions]) -> Tensor:
+def movement(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Tensor:
+    """Without labels: how far each answer has moved towards the teachers'.
+
+        v_i = share of the teachers that predict the candidate's class − share that predict the initial student's
+
+    Args:
+        before: of the initial student.
+        after: of the candidate, for the same images.
+        teachers: of the teachers, for the same images; without any, nothing is known and every move is 0.
+
+    Returns:
+        float64 (N,), from −1 to 1; 0 where the answer is unchanged, or changed between two that no teacher gives.
+    """
+    moves_N = torch.zeros(len(before), dtype=torch.float64)
+    for teacher in teachers:
+        moves_N += (after.predicted == teacher.predicted).double() - (before.predicted == teacher.predicted).double()
+    return moves_N / max(1, len(teachers))
+
+
+def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Tensor:
     """Without labels: how much likelier, in the eyes of the frozen models together, the candidate's answer is right.
 
         q_i(candidate's class) − q_i(initial student's class),  q = mean over the models of σ(z_m / T_m)
 
     T_m is the temperature at which a model's mean confidence is its mean agreement with the others: models that are
-    often contradicted may not be sure. The candidate itself has no say. It is a cautious measure: knowledge that no
-    frozen model shows, such as statistics adapted to new images, counts as loss (benchmarks/README.md tells how often
-    it chose well and badly).
+    often contradicted may not be sure. The candidate itself has no say. By itself it is too cautious to choose by: what
+    no frozen model shows, such as statistics adapted to new images, counts as loss.
 
     Args:
         before: of the initial student.
-        candidate: of the student in question, for the same images.
+        after: of the candidate, for the same images.
         teachers: of the teachers, for the same images; without any, nothing is known and every gain is 0.
 
     Returns:
@@ -113,5 +187,70 @@ def expected_gain(before: Predictions, candidate: Predictions, teachers: Sequenc
         for model, temperature in zip(models, temperatures, strict=True)
     ]
     consensus_NC = torch.stack(probs).mean(dim=0)
-    after_N, before_N = (consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (candidate, before))
+    after_N, before_N = (consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (after, before))
     return after_N - before_N
+
+
+def information(logits_NC: Tensor) -> Tensor:
+    """What each prediction adds to the mutual information between image and predicted class.
+
+        KL(p_i ‖ p̄),  p_i = σ(z_i),  p̄ = mean of p_i;  their mean is H(p̄) − mean of H(p_i)
+
+    Source: the objective of Krause et al., "Discriminative Clustering by Regularized Information Maximization" (NeurIPS
+    2010); here it is only looked at.
+
+    Args:
+        logits_NC: floating point (N, C).
+
+    Returns:
+        float64 (N,), nats, from 0; their mean is at most ln C.
+
+    Two sure answers, one a class, tell one bit each; two that are the same tell nothing.
+
+    >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
+    >>> [round(value, 4) for value in information(sure).tolist()], information(sure[[0, 0]]).tolist()
+    ([0.6931, 0.6931], [0.0, 0.0])
+    """
+    log_probs_NC = logits_NC.double().log_softmax(dim=1)
+    probs_NC = log_probs_NC.exp()
+    log_mean_C = probs_NC.mean(dim=0).log()
+    # a class of probability 0 adds nothing, though its logarithm is −inf
+    return torch.where(probs_NC > 0, probs_NC * (log_probs_NC - log_mean_C), 0.0).sum(dim=1)
+
+
+def _judge_adaptation(
+    before: Predictions, after: Predictions, teachers: Sequence[Predictions], candidate: Candidate
+) -> Judgement:
+    gains_N = information(after.logits) - information(before.logits)
+    veto = None
+    if _falls(_surprise(after.logits) - _surprise(before.logits)):
+        veto = "fewer classes are predicted"
+    elif _falls(movement(before, after, teachers)):
+        veto = "the teachers agree less"
+    elif float(gains_N.mean()) < LEAST_INFORMATION * math.log(before.logits.shape[1]):
+        veto = "the gain is too small to matter"
+    return _judgement(candidate, "information", gains_N, margin=INFORMATION_MARGIN, veto=veto)
+
+
+def _surprise(logits_NC: Tensor) -> Tensor:
+    """What each prediction adds to the entropy of the classes predicted, H(p̄): −Σ_c p_ic · ln p̄_c."""
+    probs_NC = logits_NC.double().softmax(dim=1)
+    return -torch.xlogy(probs_NC, probs_NC.mean(dim=0)).sum(dim=1)
+
+
+def _judgement(
+    candidate: Candidate, measure: Measure, gains_N: Tensor, *, margin: float, veto: str | None = None
+) -> Judgement:
+    gain, error = float(gains_N.mean()), _standard_error(gains_N)
+    return Judgement(
+        candidate=candidate, measure=measure, gain=gain, error=error, sure_gain=gain - margin * error, veto=veto
+    )
+
+
+def _falls(changes_N: Tensor) -> bool:
+    """Whether the mean is below zero beyond its noise."""
+    return float(changes_N.mean()) < -VETO_MARGIN * _standard_error(changes_N)
+
+
+def _standard_error(values_N: Tensor) -> float:
+    return float(values_N.std(correction=1)) / len(values_N) ** 0.5 if len(values_N) > 1 else math.inf

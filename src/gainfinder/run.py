@@ -209,7 +209,7 @@ def keep_best(
     ends: tuple[Predictions, Predictions],
     watcher: Watcher,
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Guard the student: `model` becomes the point of the line that is kept.
+    """Guard the student: `model` becomes the one that is kept.
 
     Args:
         plan: of the run.
@@ -227,9 +227,11 @@ def keep_best(
     found = guard(
         plan, line, model, folder=folder.predictions, before=probes.before, teachers=teachers, watcher=watcher
     )
-    line.load(found.share, model, plan)
-    if found.share in (0, 1):
-        return ends[round(found.share)], found.to_dict()
+    line.load(found.kept, model, plan)
+    if found.kept is None:
+        return ends[0], found.to_dict()
+    if found.kept.share == 1:
+        return ends[1], found.to_dict()
     after = shared_predictions(plan, model, plan.val_images, "measuring the student that is kept", watcher=watcher)
     return after, found.to_dict()
 

@@ -1,13 +1,13 @@
-"""The guard at work: points between the initial and the transferred student are made, asked and one of them kept."""
+"""The guard at work: candidates on the way to the transferred student are made, asked and one of them kept."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .guard import SHARES, GuardPoint, choose, judge
+from .guard import SHARES, Candidate, Judgement, choose, judge
 from .models.classifier import Classifier
 from .normalisation import has_batch_norm
 from .planning import Plan
@@ -28,14 +28,15 @@ class Line:
     initial: Mapping[str, Any]
     transferred: Mapping[str, Any]
 
-    def load(self, share: float, model: Classifier, plan: Plan) -> None:
-        """Make `model` the student at a share of the way.
+    def load(self, candidate: Candidate | None, model: Classifier, plan: Plan) -> None:
+        """Make `model` a candidate, or, for None, the initial student.
 
         Batch-norm statistics in between are re-estimated, unless the student learned with its statistics frozen, so
         that both ends have the same.
         """
+        share = 0.0 if candidate is None else candidate.share
         model.module.load_state_dict(between(self.initial, self.transferred, share))
-        if 0 < share < 1 and plan.settings.student_mode != "frozen" and has_batch_norm(model.module):
+        if candidate is not None and (candidate.adapted or 0 < share < 1) and adapts(plan):
             reestimate_on_views(plan, model)
 
 
@@ -44,22 +45,46 @@ class Guarded:
     """What the guard decided.
 
     Attributes:
-        share: of the way from the initial (0) to the transferred student (1) that is kept.
-        points: what was tried.
+        kept: the candidate, or None for the initial student.
+        judgements: of all candidates.
         images: how many images judged.
         labelled: whether by labels.
         held_out: whether the images were set apart from the data.
     """
 
-    share: float
-    points: tuple[GuardPoint, ...]
+    kept: Candidate | None
+    judgements: tuple[Judgement, ...]
     images: int
     labelled: bool
     held_out: bool
 
     def to_dict(self) -> dict[str, Any]:
         """As `result.json` holds it."""
-        return {**asdict(self), "points": [asdict(point) for point in self.points]}
+        return {
+            "share": 0.0 if self.kept is None else self.kept.share,
+            "adapted": self.kept is not None and self.kept.adapted,
+            "points": [
+                {
+                    "share": one.candidate.share, "adapted": one.candidate.adapted, "measure": one.measure,
+                    "gain": one.gain, "error": one.error, "sure_gain": one.sure_gain, "veto": one.veto,
+                }
+                for one in self.judgements
+            ],
+            "images": self.images,
+            "labelled": self.labelled,
+            "held_out": self.held_out,
+        }  # fmt: skip
+
+
+def adapts(plan: Plan) -> bool:
+    """Whether the student has batch-norm statistics that may follow the images."""
+    return plan.settings.student_mode != "frozen" and has_batch_norm(plan.student.module)
+
+
+def candidates(plan: Plan) -> tuple[Candidate, ...]:
+    """What the guard tries besides the initial student."""
+    adapted = (Candidate(share=0.0, adapted=True),) if adapts(plan) else ()
+    return (*adapted, *(Candidate(share=share) for share in SHARES))
 
 
 def guard(
@@ -72,38 +97,41 @@ def guard(
     teachers: Sequence[Predictions],
     watcher: Watcher,
 ) -> Guarded:
-    """Try the points of the line on the guard images and decide; `model` is left at the last point tried.
+    """Try the candidates on the guard images and decide; `model` is left at the last one tried.
 
     Args:
         plan: of the run, with guard images.
         line: its ends.
         model: a copy of the student, overwritten.
-        folder: where the predictions of the points are kept.
+        folder: where the predictions of the candidates are kept.
         before: the initial student's predictions for the guard images.
         teachers: the teachers'.
         watcher: is told of progress.
     """
-    points = []
-    for share in SHARES:
-        found = _ask(plan, line, model, share, path=folder / f"guard-{share:g}.parquet", watcher=watcher)
-        points.append(judge(before, found, teachers, share=share))
+    judgements = []
+    for candidate in candidates(plan):
+        path = folder / f"guard-{candidate.name}.parquet"
+        found = _ask(plan, line, model, candidate, path=path, watcher=watcher)
+        judgements.append(judge(before, found, teachers, candidate=candidate))
     return Guarded(
-        share=choose(points),
-        points=tuple(points),
+        kept=choose(judgements),
+        judgements=tuple(judgements),
         images=len(before),
         labelled=before.target is not None,
         held_out=plan.guard_held_out,
     )
 
 
-def _ask(plan: Plan, line: Line, model: Classifier, share: float, *, path: Path, watcher: Watcher) -> Predictions:
-    """Predictions at a point for the guard images; a resumed run reads what was written before."""
+def _ask(
+    plan: Plan, line: Line, model: Classifier, candidate: Candidate, *, path: Path, watcher: Watcher
+) -> Predictions:
+    """A candidate's predictions for the guard images; a resumed run reads what was written before."""
     assert plan.guard_images is not None
     if path.exists():
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
             return Predictions.load(path)
-    line.load(share, model, plan)
-    stage = f"guard: {share:.0%} of the way"
+    line.load(candidate, model, plan)
+    stage = "guard: statistics re-estimated" if candidate.adapted else f"guard: {candidate.share:.0%} of the way"
     found = shared_predictions(plan, model, plan.guard_images, stage, watcher=watcher)
     if plan.is_main:
         found.write(path)

@@ -152,7 +152,7 @@ def _steps_table(account: Mapping[str, Any]) -> None:
                 f"{step['transfer_delta_pp']:+.2f}" if known else "–",
                 f"{step['knowledge_gain']:.2%} / {step['knowledge_loss']:.2%}" if known else "–",
                 _percent(step["teacher_share"]),
-                "–" if guard is None else f"{guard['share']:.0%}",
+                "–" if guard is None else "adapted" if guard["adapted"] else f"{guard['share']:.0%}",
             )
         )
     columns = ("teacher", "accuracy after", "delta pp", "gained / lost", "taught", "kept of the way")
@@ -177,13 +177,19 @@ def _guard_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
     guard = account["guard"]
     if guard is None:
         return []
-    way = "all of the way" if guard["share"] == 1 else f"{guard['share']:.0%} of the way"
-    kept = "the initial student: no gain was sure" if guard["share"] == 0 else f"{way} from the initial student"
     by = "accuracy" if guard["labelled"] else "an estimate without labels"
-    rows = [(f"kept by the guard ({guard['images']:,} images, by {by})", kept)]
+    rows = [(f"kept by the guard ({guard['images']:,} images, by {by})", _kept(guard))]
     if guard["share"] != 1 and guard["unguarded_delta_pp"] is not None:
         rows.append(("  without it", f"{guard['unguarded_delta_pp']:+.2f} pp"))
     return rows
+
+
+def _kept(guard: Mapping[str, Any]) -> str:
+    if guard["adapted"]:
+        return "the initial student with batch-norm statistics re-estimated: adapted, nothing learned"
+    if guard["share"] == 0:
+        return "the initial student: no gain was sure"
+    return f"{'all' if guard['share'] == 1 else format(guard['share'], '.0%')} of the way from the initial student"
 
 
 def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
