@@ -5,16 +5,19 @@ student has batch-norm, the initial student with its statistics re-estimated (ad
 knowledge). Each is given what it gains over the initial student, the noise of that gain and, without labels, whether
 something contradicts it; the initial student is kept unless a gain is larger than its margin.
 
-With labels the gain is one of accuracy. Without, three things are looked at, each a function of predictions alone:
+With labels the gain is one of accuracy. Without, four things are looked at, each a function of predictions alone:
 
 - Movement towards the teachers (`movement`). Answers that the student gave up for one of the teachers' speak for a
   candidate; answers that it shared with them and gave up speak against it, three times as much: what two different
   models agree on is mostly right, and damage shows there first.
 - Consensus (`consensus_gain`). A candidate that the frozen models together, on a common scale of confidence, hold to be
-  worse is vetoed. A student that merely imitates a teacher less sure than itself fails here.
+  worse is vetoed: its teachers were less sure of what it took over than it had been of its own.
+- Classes (`class_information`). A candidate that spreads its answers over fewer classes is vetoed: so does a student
+  that imitates a teacher which knows some classes only, sure of itself everywhere. Where the images are mostly of a few
+  classes, which a good student would rightly prefer, this is too cautious.
 - Information (`information`). A student whose statistics fit the images better tells them apart better: the mutual
   information between image and predicted class rises. It judges adaptation only, for training changes confidences at
-  will; a rise that comes with fewer classes predicted, or against the teachers, is vetoed.
+  will; a rise against the teachers, or with fewer classes, is vetoed.
 
 The numbers were chosen on transfers between CIFAR-10 models and tested on others; benchmarks/README.md tells how often
 they chose badly.
@@ -46,6 +49,8 @@ LOST_AGREEMENT_WEIGHT = 3.0
 """How much more an agreement lost counts than one won."""
 LEAST_INFORMATION = 0.005
 """A gain in information below this share of ln C is not worth a change."""
+
+FEWER_CLASSES = "its answers are spread over fewer classes"
 
 Measure = Literal["accuracy", "movement", "information"]
 
@@ -113,7 +118,11 @@ def judge(
         return _judge_adaptation(before, after, teachers, candidate)
     moves_N = movement(before, after, teachers)
     weighed_N = torch.where(moves_N < 0, LOST_AGREEMENT_WEIGHT * moves_N, moves_N)
-    veto = "the frozen models together hold it to be worse" if _falls(consensus_gain(before, after, teachers)) else None
+    veto = None
+    if _falls(consensus_gain(before, after, teachers)):
+        veto = "the frozen models together hold it to be worse"
+    elif _falls(_more_classes(before, after)):
+        veto = FEWER_CLASSES
     return _judgement(candidate, "movement", 100 * weighed_N, margin=MARGIN, veto=veto)
 
 
@@ -218,13 +227,32 @@ def information(logits_NC: Tensor) -> Tensor:
     return torch.where(probs_NC > 0, probs_NC * (log_probs_NC - log_mean_C), 0.0).sum(dim=1)
 
 
+def class_information(predicted_N: Tensor, *, num_classes: int) -> Tensor:
+    """What each answer adds to the entropy of the classes predicted.
+
+        −ln n_c / N,  c the class predicted for the image, n_c of N images predicted as it; their mean is the entropy
+
+    Args:
+        predicted_N: classes, int64 (N,).
+        num_classes: C.
+
+    Returns:
+        float64 (N,), nats, from 0 (all of one class); their mean is at most ln C (all classes alike).
+
+    >>> class_information(torch.tensor([0, 1, 1, 1]), num_classes=3).exp().tolist()
+    [4.0, 1.3333333333333333, 1.3333333333333333, 1.3333333333333333]
+    """
+    shares_C = torch.bincount(predicted_N, minlength=num_classes).double() / max(1, len(predicted_N))
+    return -shares_C[predicted_N].log()
+
+
 def _judge_adaptation(
     before: Predictions, after: Predictions, teachers: Sequence[Predictions], candidate: Candidate
 ) -> Judgement:
     gains_N = information(after.logits) - information(before.logits)
     veto = None
-    if _falls(_surprise(after.logits) - _surprise(before.logits)):
-        veto = "fewer classes are predicted"
+    if _falls(_more_classes(before, after)):
+        veto = FEWER_CLASSES
     elif _falls(movement(before, after, teachers)):
         veto = "the teachers agree less"
     elif float(gains_N.mean()) < LEAST_INFORMATION * math.log(before.logits.shape[1]):
@@ -232,10 +260,10 @@ def _judge_adaptation(
     return _judgement(candidate, "information", gains_N, margin=INFORMATION_MARGIN, veto=veto)
 
 
-def _surprise(logits_NC: Tensor) -> Tensor:
-    """What each prediction adds to the entropy of the classes predicted, H(p̄): −Σ_c p_ic · ln p̄_c."""
-    probs_NC = logits_NC.double().softmax(dim=1)
-    return -torch.xlogy(probs_NC, probs_NC.mean(dim=0)).sum(dim=1)
+def _more_classes(before: Predictions, after: Predictions) -> Tensor:
+    classes = before.logits.shape[1]
+    now_N, then_N = (class_information(one.predicted, num_classes=classes) for one in (after, before))
+    return now_N - then_N
 
 
 def _judgement(
