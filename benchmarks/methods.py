@@ -1,16 +1,18 @@
 """Every transfer method on public and small CIFAR-10 models, guarded and not: rows as they come.
 
-    python benchmarks/methods.py --models MODELS --images IMAGES --out benchmarks/methods.csv [--only METHOD ...]
+    python benchmarks/methods.py --models MODELS --images IMAGES --specialists SPECIALISTS \\
+        --out benchmarks/methods.csv [--only METHOD ...] [--part k/n]
 
-MODELS holds the zoo (cifar_resnet.py and tiny_mixer.py with their weights, vit_48 and resnet10_64 in timm's local-dir
-form), IMAGES train.parquet and test.parquet. Each row: 2,000 training images, 2 epochs; a quarter of
-the test images guards, another half measures. Label-free methods run with `labels="none"`, so that the guard has no
-labels either; what labels would have said of its choice is worked out afterwards on the guard images. Rows that are
-there already are not run again; several such processes may share the work with --part k/n.
+MODELS holds the zoo (see zoo.py), IMAGES train.parquet and test.parquet, SPECIALISTS what specialists.py wrote. Each
+row: 2,000 training images, 2 epochs; a quarter of the test images guards, another half measures. Label-free methods run
+with `labels="none"`, so that the guard has no labels either; what labels would have said of its choice is worked out
+afterwards on the guard images. Rows that are there already are not run again; several such processes may share the work
+with --part k/n.
 """
 
 import argparse
 import csv
+import json
 import tempfile
 from dataclasses import replace
 from itertools import product
@@ -19,21 +21,25 @@ from typing import Any
 
 import torch
 from rows import append
+from zoo import laid_out, reference
 
 from gainfinder import load_images
-from gainfinder.guard import SHARES, judge
+from gainfinder.guard import Candidate, judge
 from gainfinder.methods import METHODS
+from gainfinder.models.classifier import Classifier
 from gainfinder.planning import plan_transfer
 from gainfinder.predictions import Predictions
 from gainfinder.run import run_transfer
 from gainfinder.settings import settings_from
 
 PAIRS = (
-    ("resnet10_64", "vit_48"), ("tiny_mixer", "vit_48"),  # weaker teachers
-    ("resnet10_64", "tiny_mixer"), ("tiny_mixer", "resnet10_64"),  # about equal
-    ("resnet10_64", "resnet32"), ("tiny_mixer", "resnet20"),  # much stronger
-    ("resnet32", "resnet20"), ("resnet20", "resnet32"),  # of one family, batch-norm, trained on other images
+    ("resnet10_64", "vit_48"), ("tiny_mixer", "vit_48"),  # weaker teachers; students with batch-norm and without
+    ("resnet10_64", "tiny_mixer"), ("convnext_32", "vit_48"),  # about equal
+    ("resnet10_64", "resnet32"), ("convnext_32", "resnet20"),  # much stronger
+    ("convnext_32-low", "resnet10_64-high"),  # each knows other classes
 )  # fmt: skip
+ADAPTED = (("resnet20", "resnet32"), ("resnet32", "resnet20"))
+"""Models of one family, with batch-norm, trained on other images than these; for the first few methods only."""
 FIRST = ("kl", "kl-dp-u", "kl-dp-cal-u", "kl-dp", "kl-dp-cal", "kl-dp-soft-u", "xe-kl")
 SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip", "device": "cpu", "workers": 0}
 KEPT = (
@@ -44,16 +50,19 @@ KEPT = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    for name in ("models", "images", "specialists", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--part", default="1/1")
     args = parser.parse_args()
     k, n = map(int, args.part.split("/"))
     names = args.only or [*FIRST, *(method.name for method in METHODS if method.name not in FIRST)]
-    jobs = [(seed, method, pair) for seed, method, pair in product(range(args.seeds), names, PAIRS)]
+    jobs = [
+        (seed, method, pair)
+        for seed, method in product(range(args.seeds), names)
+        for pair in (*PAIRS, *(ADAPTED if method in FIRST[:4] else ()))
+    ]
     answers: dict[tuple[str, str], Predictions] = {}
     for number, (seed, method, (student, teacher)) in enumerate(jobs):
         if number % n == k - 1 and (student, teacher, method, str(seed)) not in done(args.out):
@@ -74,9 +83,12 @@ def transfer(
     test = f"{args.images}/test.parquet"
     settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels})
     plan = plan_transfer(
-        reference(args.models, student), [reference(args.models, teacher)], f"{args.images}/train.parquet",
+        found(args, student), [found(args, teacher)], f"{args.images}/train.parquet",
         val=f"{test}#2/2", guard_data=f"{test}#1/4", settings=settings,
     )  # fmt: skip
+    for model, name in ((plan.student, student), (plan.teachers[0], teacher)):
+        assert isinstance(model, Classifier)
+        laid_out(model.module, name)
     models = {"before": student, "probe-before": student, "teacher-1": teacher, "probe-teacher-1": teacher}
     keys = {name: (model, labels + name.split("-")[0]) for name, model in models.items()}
     known = {name: answers[key] for name, key in keys.items() if key in answers}
@@ -85,8 +97,8 @@ def transfer(
         folder = Path(scratch) / "run" / "predictions"
         for name, key in keys.items():
             answers[key] = Predictions.load(folder / f"{name}.parquet")
-        gains = guard_gains(folder, labels_of(test))
-    share = account["guard"]["share"]
+        gains = guard_gains(folder, labels_of(test), account["guard"]["points"])
+    kept = Candidate(share=account["guard"]["share"], adapted=account["guard"]["adapted"]).name
     teacher_accuracy = answers[keys["teacher-1"]].accuracy
     return {
         "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": plan.settings.lr,
@@ -94,9 +106,21 @@ def transfer(
         "delta_acc_pp": 100 * (teacher_accuracy - account["accuracy_before"]),
         "unguarded_delta_pp": account["guard"]["unguarded_delta_pp"],
         "unguarded_delta_ci_pp": account["guard"]["unguarded_delta_ci_pp"],
-        "share_kept": share, "guard_gain_kept_pp": gains[share], "guard_gain_best_pp": max(gains.values()),
-        "guard_gain_whole_pp": gains[1.0], **{key: account[key] for key in KEPT},
+        "kept": kept, "guard_gain_kept_pp": gains[kept], "guard_gain_best_pp": max(gains.values()),
+        "guard_gain_whole_pp": gains["1"], **{key: account[key] for key in KEPT},
+        "candidates": json.dumps([
+            [name, round(gains[name], 3), round(point["gain"], 4), round(point["error"], 4), point["veto"]]
+            for name, point in named(account["guard"]["points"])
+        ]),
     }  # fmt: skip
+
+
+def found(args: argparse.Namespace, name: str) -> str:
+    return reference(args.specialists if name.endswith(("-low", "-high")) else args.models, name)
+
+
+def named(points: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(Candidate(share=point["share"], adapted=point["adapted"]).name, point) for point in points]
 
 
 def labels_of(test: str) -> dict[str, int]:
@@ -106,24 +130,18 @@ def labels_of(test: str) -> dict[str, int]:
     return dict(zip(images.ids, images.labels.tolist(), strict=True))
 
 
-def guard_gains(folder: Path, labels: dict[str, int]) -> dict[float, float]:
-    """Accuracy gained on the guard images at each point of the line, percentage points."""
+def guard_gains(folder: Path, labels: dict[str, int], points: list[dict[str, Any]]) -> dict[str, float]:
+    """Accuracy gained on the guard images by each candidate and the initial student ("0"), percentage points."""
 
     def labelled(name: str) -> Predictions:
         found = Predictions.load(folder / f"{name}.parquet")
         return replace(found, target=torch.tensor([labels[sample] for sample in found.ids]))
 
-    before = labelled("probe-before")
-    points = {share: judge(before, labelled(f"guard-{share:g}"), [], share=share).gain_pp for share in SHARES}
-    return {0.0: 0.0, **points}
-
-
-def reference(models: Path, name: str) -> str:
-    if name.startswith("resnet") and not name.endswith("_64"):
-        return f"file:{models}/cifar_resnet.py:{name}@{models}/{name}.safetensors"
-    if name == "tiny_mixer":
-        return f"file:{models}/tiny_mixer.py:tiny_mixer@{models}/tiny_mixer.safetensors"
-    return f"local-dir:{models}/{name}"
+    before, any_candidate = labelled("probe-before"), Candidate(share=1.0)
+    gains = {
+        name: judge(before, labelled(f"guard-{name}"), [], candidate=any_candidate).gain for name, _ in named(points)
+    }
+    return {"0": 0.0, **gains}
 
 
 def done(path: Path) -> set[tuple[str, ...]]:

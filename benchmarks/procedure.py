@@ -12,45 +12,22 @@ smoothed by 0.2.
 
 import argparse
 import copy
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from images import crop_flips, read
 from rows import append
-from torch import Tensor, nn
+from torch import Tensor
+from zoo import Model
 
-from gainfinder import load_model
 from gainfinder.calibration import fit_temperature, fit_temperature_to
-from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.normalisation import batch_norms, reestimate
 from gainfinder.weight_space import between
 
 PURPOSE_BUILT = {"convnext_32": (10_000, 2e-3), "resnet20": (6_000, 1e-2)}
-
-
-class Model(nn.Module):
-    """A classifier of the zoo on uint8 images of 32 pixels."""
-
-    def __init__(self, net: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.net, self.preprocessing = net, preprocessing
-
-    def prepare(self, x: Tensor) -> Tensor:
-        x = x.float().div(255)
-        if x.shape[-2:] != self.preprocessing.view_size:
-            x = F.interpolate(x, self.preprocessing.view_size, mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
-        return (x - mean) / std
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits
 
 
 class Lab:
@@ -70,12 +47,7 @@ class Lab:
         return self.models[name]
 
     def loaded(self, name: str) -> Model:
-        reference = f"local-dir:{self.folder}/{name}"
-        if (self.folder / f"{name}.safetensors").exists():
-            source = "tiny_mixer" if name == "tiny_mixer" else "cifar_resnet"
-            reference = f"file:{self.folder}/{source}.py:{name}@{self.folder}/{name}.safetensors"
-        found = load_model(reference)
-        return Model(found.module, found.preprocessing).eval()
+        return Model.load(self.folder, name)
 
     def made(self, name: str) -> Model:
         """A student trained on with another loss, for 3 epochs at a falling rate."""
@@ -106,12 +78,7 @@ class Lab:
 
     def views(self, chosen: Tensor, seed: int, epoch: int) -> Tensor:
         """Padded by 4, cropped and mirrored at random."""
-        generator = torch.Generator().manual_seed(seed * 1000 + epoch)
-        padded = F.pad(self.x[chosen], (4, 4, 4, 4))
-        at = torch.randint(0, 9, (len(chosen), 2), generator=generator).tolist()
-        mirrored = torch.rand(len(chosen), generator=generator) < 0.5
-        crops = [image[:, top : top + 32, left : left + 32] for image, (top, left) in zip(padded, at, strict=True)]
-        return torch.stack([crop.flip(-1) if flip else crop for crop, flip in zip(crops, mirrored, strict=True)])
+        return crop_flips(self.x[chosen], torch.Generator().manual_seed(seed * 1000 + epoch))
 
     def logits(self, model: Model, x: Tensor, key: tuple[Any, ...] | None = None) -> Tensor:
         if key is not None and key in self.asked:
@@ -121,12 +88,6 @@ class Lab:
         if key is not None:
             self.asked[key] = found
         return found
-
-
-def read(path: Path) -> tuple[Tensor, Tensor]:
-    table = pq.read_table(path)
-    pixels = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in table["image"].to_pylist()]
-    return torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()), torch.tensor(table["label"].to_pylist())
 
 
 def run(

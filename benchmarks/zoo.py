@@ -1,0 +1,49 @@
+"""The zoo's models: their references, and the models as they run on images in memory."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gainfinder import load_model
+from gainfinder.models.preprocessing import Preprocessing
+
+FROM_FILE = {"resnet20": "cifar_resnet", "resnet32": "cifar_resnet", "tiny_mixer": "tiny_mixer"}
+CONVOLUTIONAL = ("resnet", "convnext")
+
+
+def reference(models: Path, name: str) -> str:
+    """The reference of a model in the zoo's folder: a file with a factory and weights, or timm's local-dir form."""
+    if name in FROM_FILE:
+        return f"file:{models}/{FROM_FILE[name]}.py:{name}@{models}/{name}.safetensors"
+    return f"local-dir:{models}/{name}"
+
+
+def laid_out(module: nn.Module, name: str) -> nn.Module:
+    """The module, its weights laid out as its kind runs fastest on a CPU; what it computes is the same."""
+    return module.to(memory_format=torch.channels_last) if name.startswith(CONVOLUTIONAL) else module
+
+
+class Model(nn.Module):
+    """A classifier of the zoo on uint8 images of 32 pixels."""
+
+    def __init__(self, net: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.net, self.preprocessing = net, preprocessing
+
+    @classmethod
+    def load(cls, models: Path, name: str) -> "Model":
+        found = load_model(reference(models, name))
+        return cls(laid_out(found.module, name), found.preprocessing).eval()
+
+    def prepare(self, x: Tensor) -> Tensor:
+        x = x.float().div(255)
+        if x.shape[-2:] != self.preprocessing.view_size:
+            x = F.interpolate(x, self.preprocessing.view_size, mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
+        return (x - mean) / std
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits
