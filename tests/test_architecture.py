@@ -36,6 +36,7 @@ ORDER = (
     "targets",
     "checkpoint",
     "training",
+    "information",
     "evaluation",
     "guard",
     "pairs",
@@ -50,7 +51,17 @@ ORDER = (
     "demo",
     "cli",
 )
-PURE = ("flips", "partition", "calibration", "objectives", "label_map", "bootstrap", "classes", "methods")
+PURE = (
+    "flips",
+    "partition",
+    "calibration",
+    "information",
+    "objectives",
+    "label_map",
+    "bootstrap",
+    "classes",
+    "methods",
+)
 MODULES = sorted(path.relative_to(SOURCE).with_suffix("").parts for path in SOURCE.rglob("*.py"))
 
 

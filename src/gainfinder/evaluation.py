@@ -16,6 +16,7 @@ from .flips import (
     positive_flips,
     transfer_rate,
 )
+from .information import information
 from .predictions import Predictions
 
 LABELLED_MEASURES = (
@@ -101,8 +102,10 @@ def unguarded_measures(before: Predictions, trained: Predictions) -> dict[str, A
 def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
     """A number for each model that rises with its accuracy: the accuracy itself where there are labels.
 
-    Without labels: how often, on average, the others predict the same class. Models that err for different reasons
-    agree where they are right, so the better ones agree more; models that are alike (of one family) agree more, too.
+    Without labels: mean agreement with the others × mutual information between image and predicted class. Agreement
+    alone does not do: weak models that are alike agree with each other more than with a strong one. Information alone
+    does not, either: it believes a model that is sure of itself without reason. Both can be wrong; benchmarks/README.md
+    tells how often they were.
 
     Raises:
         DataError: predictions for different images.
@@ -110,6 +113,19 @@ def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
     _check_same_samples(*models)
     if models[0].target is not None:
         return [model.accuracy for model in models]
+    agreements = mean_agreements(models)
+    return [
+        agreement * float(information(model.logits).mean()) for agreement, model in zip(agreements, models, strict=True)
+    ]
+
+
+def mean_agreements(models: Sequence[Predictions]) -> list[float]:
+    """How often, on average, the other models predict the same class as each; 1 for a model without others.
+
+    Raises:
+        DataError: predictions for different images.
+    """
+    _check_same_samples(*models)
     if len(models) == 1:
         return [1.0]
     return [

@@ -27,14 +27,15 @@ Shapes: N samples, M models, C classes.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .calibration import fit_temperature_to
-from .evaluation import estimated_strengths
+from .evaluation import mean_agreements
+from .information import class_information, information
 from .predictions import Predictions
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -185,7 +186,7 @@ def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[P
     if not teachers:
         return torch.zeros(len(before), dtype=torch.float64)
     models = [before, *teachers]
-    agreements = estimated_strengths([replace(model, target=None) for model in models])
+    agreements = mean_agreements(models)
     least = 1 / before.logits.shape[1]  # a model that agrees with none is unsure of everything, not an error
     temperatures = [
         fit_temperature_to(model.logits, max(agreement, least))
@@ -198,52 +199,6 @@ def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[P
     consensus_NC = torch.stack(probs).mean(dim=0)
     after_N, before_N = (consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (after, before))
     return after_N - before_N
-
-
-def information(logits_NC: Tensor) -> Tensor:
-    """What each prediction adds to the mutual information between image and predicted class.
-
-        KL(p_i ‖ p̄),  p_i = σ(z_i),  p̄ = mean of p_i;  their mean is H(p̄) − mean of H(p_i)
-
-    Source: the objective of Krause et al., "Discriminative Clustering by Regularized Information Maximization" (NeurIPS
-    2010); here it is only looked at.
-
-    Args:
-        logits_NC: floating point (N, C).
-
-    Returns:
-        float64 (N,), nats, from 0; their mean is at most ln C.
-
-    Two sure answers, one a class, tell one bit each; two that are the same tell nothing.
-
-    >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
-    >>> [round(value, 4) for value in information(sure).tolist()], information(sure[[0, 0]]).tolist()
-    ([0.6931, 0.6931], [0.0, 0.0])
-    """
-    log_probs_NC = logits_NC.double().log_softmax(dim=1)
-    probs_NC = log_probs_NC.exp()
-    log_mean_C = probs_NC.mean(dim=0).log()
-    # a class of probability 0 adds nothing, though its logarithm is −inf
-    return torch.where(probs_NC > 0, probs_NC * (log_probs_NC - log_mean_C), 0.0).sum(dim=1)
-
-
-def class_information(predicted_N: Tensor, *, num_classes: int) -> Tensor:
-    """What each answer adds to the entropy of the classes predicted.
-
-        −ln n_c / N,  c the class predicted for the image, n_c of N images predicted as it; their mean is the entropy
-
-    Args:
-        predicted_N: classes, int64 (N,).
-        num_classes: C.
-
-    Returns:
-        float64 (N,), nats, from 0 (all of one class); their mean is at most ln C (all classes alike).
-
-    >>> class_information(torch.tensor([0, 1, 1, 1]), num_classes=3).exp().tolist()
-    [4.0, 1.3333333333333333, 1.3333333333333333, 1.3333333333333333]
-    """
-    shares_C = torch.bincount(predicted_N, minlength=num_classes).double() / max(1, len(predicted_N))
-    return -shares_C[predicted_N].log()
 
 
 def _judge_adaptation(
