@@ -12,6 +12,7 @@ with --part k/n.
 
 import argparse
 import csv
+import functools
 import json
 import tempfile
 from dataclasses import replace
@@ -82,8 +83,9 @@ def transfer(
     labels = "use" if needs_labels else "none"
     test = f"{args.images}/test.parquet"
     settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels})
+    found = functools.partial(reference, args.models, specialists=args.specialists)
     plan = plan_transfer(
-        found(args, student), [found(args, teacher)], f"{args.images}/train.parquet",
+        found(student), [found(teacher)], f"{args.images}/train.parquet",
         val=f"{test}#2/2", guard_data=f"{test}#1/4", settings=settings,
     )  # fmt: skip
     for model, name in ((plan.student, student), (plan.teachers[0], teacher)):
@@ -113,10 +115,6 @@ def transfer(
             for name, point in named(account["guard"]["points"])
         ]),
     }  # fmt: skip
-
-
-def found(args: argparse.Namespace, name: str) -> str:
-    return reference(args.specialists if name.endswith(("-low", "-high")) else args.models, name)
 
 
 def named(points: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

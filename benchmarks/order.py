@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from zoo import reference
+from zoo import SPECIALISTS, reference
 
 from gainfinder import load_model, predict
 from gainfinder.evaluation import estimated_strengths, mean_agreements
@@ -20,7 +20,6 @@ from gainfinder.information import information
 from gainfinder.predictions import Predictions
 
 ZOO = ("resnet20", "resnet32", "convnext_32", "tiny_mixer", "vit_48", "resnet10_64")
-SPECIALISTS = ("convnext_32-low", "resnet10_64-high")
 Estimate = Callable[[Sequence[Predictions]], list[float]]
 ESTIMATES: dict[str, Estimate] = {
     "agreement": mean_agreements,
@@ -36,8 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     asked = {}
     for name in (*ZOO, *SPECIALISTS):
-        folder = args.specialists if name in SPECIALISTS else args.models
-        model = load_model(reference(folder, name))
+        model = load_model(reference(args.models, name, specialists=args.specialists))
         asked[name] = predict(model, f"{args.images}/test.parquet#1/4", device="cpu", workers=0)
     print("| models | estimate | orders of three | pairs within 3 pp | 3 to 10 pp apart | more |")
     print("|---|---|---|---|---|---|")

@@ -25,16 +25,15 @@ TEACHERS = {
     "convnext_32-low": ("vit_48", "tiny_mixer", "resnet10_64-high"),
     "resnet10_64": ("vit_48", "tiny_mixer", "resnet32"),
 }
-RUNS = (
-    ("soup", "kl-dp-u", "ascending", False),
-    ("sequential", "kl-dp-u", "ascending", False),
-    ("sequential", "kl-dp-u", "ascending", True),
-    ("parallel", "kl-dp-u", "ascending", False),
-    ("soup", "kl", "ascending", False),
-    ("sequential", "kl", "ascending", False),
-    ("sequential", "kl-dp-u", "descending", False),
+RUNS: tuple[dict[str, Any], ...] = (
+    {"strategy": "soup", "method": "kl-dp-u", "order": "ascending", "guard": False},
+    {"strategy": "sequential", "method": "kl-dp-u", "order": "ascending", "guard": False},
+    {"strategy": "sequential", "method": "kl-dp-u", "order": "ascending", "guard": True},
+    {"strategy": "parallel", "method": "kl-dp-u", "order": "ascending", "guard": False},
+    {"strategy": "soup", "method": "kl", "order": "ascending", "guard": False},
+    {"strategy": "sequential", "method": "kl", "order": "ascending", "guard": False},
+    {"strategy": "sequential", "method": "kl-dp-u", "order": "descending", "guard": False},
 )
-"""Strategy, method, order, guard."""
 SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip", "device": "cpu", "workers": 0}
 
 
@@ -46,34 +45,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     for student in args.students:
-        for strategy, method, order, guard in RUNS:
-            key = (student, strategy, method, order, str(guard), str(args.seed))
-            if key not in done(args.out):
-                append(
-                    args.out, dict(zip(KEY, key, strict=True)) | measured(args, student, strategy, method, order, guard)
-                )
+        for asked in RUNS:
+            key = {"student": student, **asked, "seed": args.seed}
+            if tuple(map(str, key.values())) not in done(args.out, tuple(key)):
+                append(args.out, {**key, **measured(args, student, {**asked, "seed": args.seed})})
 
 
-KEY = ("student", "strategy", "method", "order", "guard", "seed")
-
-
-def done(path: Path) -> set[tuple[str, ...]]:
+def done(path: Path, key: tuple[str, ...]) -> set[tuple[str, ...]]:
     if not path.exists():
         return set()
     with path.open(newline="") as file:
-        return {tuple(row[name] for name in KEY) for row in csv.DictReader(file)}
+        return {tuple(row[name] for name in key) for row in csv.DictReader(file)}
 
 
-def measured(
-    args: argparse.Namespace, student: str, strategy: str, method: str, order: str, guard: bool
-) -> dict[str, Any]:
+def measured(args: argparse.Namespace, student: str, asked: dict[str, Any]) -> dict[str, Any]:
     test = f"{args.images}/test.parquet"
     with tempfile.TemporaryDirectory() as scratch:
         account = gainfinder.transfer(
             loaded(args, student), [loaded(args, teacher) for teacher in TEACHERS[student]],
-            f"{args.images}/train.parquet", val=f"{test}#2/2", guard_data=f"{test}#1/4" if guard else None,
-            labels="none", strategy=strategy, method=method, order=order, guard=guard, seed=args.seed,
-            out=Path(scratch) / "run", **SETTINGS,
+            f"{args.images}/train.parquet", val=f"{test}#2/2", guard_data=f"{test}#1/4" if asked["guard"] else None,
+            labels="none", out=Path(scratch) / "run", **SETTINGS, **asked,
         ).account  # fmt: skip
     steps = [
         {
@@ -89,8 +80,7 @@ def measured(
 
 
 def loaded(args: argparse.Namespace, name: str) -> Classifier:
-    folder = args.specialists if name.endswith(("-low", "-high")) else args.models
-    model = gainfinder.load_model(reference(folder, name))
+    model = gainfinder.load_model(reference(args.models, name, specialists=args.specialists))
     laid_out(model.module, name)
     return model
 

@@ -10,14 +10,21 @@ from gainfinder import load_model
 from gainfinder.models.preprocessing import Preprocessing
 
 FROM_FILE = {"resnet20": "cifar_resnet", "resnet32": "cifar_resnet", "tiny_mixer": "tiny_mixer"}
+SPECIALISTS = ("convnext_32-low", "resnet10_64-high")
 CONVOLUTIONAL = ("resnet", "convnext")
 
 
-def reference(models: Path, name: str) -> str:
-    """The reference of a model in the zoo's folder: a file with a factory and weights, or timm's local-dir form."""
+def reference(models: Path, name: str, *, specialists: Path | None = None) -> str:
+    """The reference of a model: a file with a factory and weights, or timm's local-dir form.
+
+    Args:
+        models: the zoo's folder.
+        name: of the model.
+        specialists: the folder that specialists.py wrote.
+    """
     if name in FROM_FILE:
         return f"file:{models}/{FROM_FILE[name]}.py:{name}@{models}/{name}.safetensors"
-    return f"local-dir:{models}/{name}"
+    return f"local-dir:{specialists if name in SPECIALISTS else models}/{name}"
 
 
 def laid_out(module: nn.Module, name: str) -> nn.Module:
