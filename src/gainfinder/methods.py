@@ -31,7 +31,7 @@ class Method:
         interpolated: whether the student measured and returned is the slow one of Eq. 3.
         warmup_epochs: first epochs, which train the classifier layer alone.
         paper_lr: the paper's learning rate at batch 256; the default rule scales with it.
-        max_lr: the default rule goes no higher.
+        max_lr: the default rule goes no higher at a batch of 64.
         summary: in one line.
         source: where it is defined; what it departs in.
     """

@@ -2,7 +2,7 @@
 
 The default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
 rate × steps comes to 1. A run with fewer steps would hardly move at that rate, so by default the rate is the one that
-travels as far, 1 / steps, but never above 1e-3.
+travels as far, 1 / steps, but never above 1e-3 at a batch of 64 and in proportion at others (`default_lr`).
 """
 
 from dataclasses import dataclass, fields, replace
@@ -163,6 +163,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 OF_METHODS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
 """Settings that each method has a default of its own for."""
 PAPER_LR_BATCH = 256
+MAX_LR_BATCH = 64
+"""Batch size that the methods' highest rates are for; the rate is in proportion to the batch …"""
+LARGEST_LR_BATCH = 256
+"""… up to this one, the largest measured."""
 PAPER_SLOW_MOMENTUM = 0.9999
 PAPER_SLOW_TRAVEL = (1 - PAPER_SLOW_MOMENTUM) * 20 * 128_117 / 256 / 2
 """(1 − τ) × interpolations of the paper's runs with momentum weight interpolation: about 0.5."""
@@ -207,17 +211,24 @@ def resolve_settings(
 def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | None) -> float:
     """The learning rate where none is given.
 
-    The paper's preset scales its rate by batch/256, as the published code does; otherwise it is the rate that travels
-    as far as the paper's in so many steps, but no more than the method's highest: min(1e-3, 1 / steps) for most.
+    The paper's preset scales its rate by batch/256, as the published code does. Otherwise it is the rate that travels
+    as far as the paper's in so many steps, rate × steps = 1, but no more than the method's highest: for most 1e-3 at a
+    batch of 64, and in proportion to the batch, so that one pass over the images travels as far whatever the batch
+    (benchmarks/README.md has the measurements), up to a batch of 256.
 
     >>> default_lr(find_method("kl-dp"), steps=100, batch_size=64, preset=None)
     0.001
+    >>> default_lr(find_method("kl-dp"), steps=25, batch_size=256, preset=None)
+    0.004
+    >>> round(default_lr(find_method("kl-dp"), steps=10009, batch_size=256, preset=None), 6)
+    0.0001
     >>> default_lr(find_method("kl-dp"), steps=100, batch_size=128, preset="paper")
     5e-05
     """
     if preset == "paper":
         return method.paper_lr * batch_size / PAPER_LR_BATCH
-    return min(method.max_lr, PAPER_TRAVEL / steps * (method.paper_lr / PAPER_LR))
+    highest = method.max_lr * min(batch_size, LARGEST_LR_BATCH) / MAX_LR_BATCH
+    return min(highest, PAPER_TRAVEL / steps * (method.paper_lr / PAPER_LR))
 
 
 def default_slow_momentum(*, steps: int, every: int) -> float:

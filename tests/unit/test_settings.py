@@ -32,6 +32,15 @@ def test_the_default_rate_travels_as_far_as_the_papers_but_no_faster_than_1e_3()
     assert resolve(images=128_117, epochs=20, batch_size=64).lr == pytest.approx(1e-4 / 4, rel=0.01)
 
 
+def test_a_short_run_travels_as_far_at_any_batch_size_up_to_256() -> None:
+    """Rate × steps, since the steps fall as the batch grows; a batch of 512 is not measured and goes no faster."""
+    rates = {size: resolve(images=2048, epochs=2, batch_size=size).lr for size in (16, 64, 256, 512)}
+    travelled = {size: rate * 2 * 2048 / size for size, rate in rates.items()}
+    assert travelled[16] == pytest.approx(travelled[64]) == pytest.approx(travelled[256])
+    assert rates[512] == rates[256]
+    assert resolve(images=2048, epochs=2, batch_size=64, method="xe-kl-mcl").lr == pytest.approx(10 * rates[64])
+
+
 def test_the_paper_preset_scales_its_rate_and_gives_way_to_what_is_asked() -> None:
     paper = resolve(preset="paper")
     assert (paper.epochs, paper.temperature, paper.augment, paper.weight_decay) == (20, 1.0, "paper", 1e-3)
