@@ -213,7 +213,7 @@ def information(logits_NC: Tensor) -> Tensor:
     """
     log_probs_NC = logits_NC.double().log_softmax(dim=1)
     probs_NC = log_probs_NC.exp()
-    log_mean_C = probs_NC.mean(dim=0).log()
+    log_mean_C = _mean(probs_NC).log()
     # a class of probability 0 adds nothing, though its logarithm is −inf
     return torch.where(probs_NC > 0, probs_NC * (log_probs_NC - log_mean_C), 0.0).sum(dim=1)
 
@@ -235,7 +235,12 @@ def _judge_adaptation(
 def _surprise(logits_NC: Tensor) -> Tensor:
     """What each prediction adds to the entropy of the classes predicted, H(p̄): −Σ_c p_ic · ln p̄_c."""
     probs_NC = logits_NC.double().softmax(dim=1)
-    return -torch.xlogy(probs_NC, probs_NC.mean(dim=0)).sum(dim=1)
+    return -torch.xlogy(probs_NC, _mean(probs_NC)).sum(dim=1)
+
+
+def _mean(probs_NC: Tensor) -> Tensor:
+    """The mean probability of each class, never 0: that of a very unlikely class may be too small for a float."""
+    return probs_NC.mean(dim=0).clamp_min(torch.finfo(probs_NC.dtype).tiny)
 
 
 def _judgement(
