@@ -22,3 +22,14 @@ class KillAfter(Watcher):
             self.left -= images
             if self.left <= 0:
                 raise Killed
+
+
+class KillAtStage(Watcher):
+    """Ends the run when a stage begins."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def stage(self, name: str, images: int) -> None:
+        if name.startswith(self.name):
+            raise Killed

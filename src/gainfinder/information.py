@@ -29,7 +29,8 @@ def information(logits_NC: Tensor) -> Tensor:
     """
     log_probs_NC = logits_NC.double().log_softmax(dim=1)
     probs_NC = log_probs_NC.exp()
-    log_mean_C = probs_NC.mean(dim=0).log()
+    # the mean of a class that is all but impossible may be too small for a float
+    log_mean_C = probs_NC.mean(dim=0).clamp_min(torch.finfo(torch.float64).tiny).log()
     # a class of probability 0 adds nothing, though its logarithm is −inf
     return torch.where(probs_NC > 0, probs_NC * (log_probs_NC - log_mean_C), 0.0).sum(dim=1)
 

@@ -1,6 +1,7 @@
 """The guard at work: candidates on the way to the transferred student are made, asked and one of them kept."""
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +60,15 @@ class Guarded:
     held_out: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """As `result.json` holds it."""
+        """As `result.json` holds it; null for the error of a single image, which is not finite and so not JSON."""
         return {
             "share": 0.0 if self.kept is None else self.kept.share,
             "adapted": self.kept is not None and self.kept.adapted,
             "points": [
                 {
                     "share": one.candidate.share, "adapted": one.candidate.adapted, "measure": one.measure,
-                    "gain": one.gain, "error": one.error, "sure_gain": one.sure_gain, "veto": one.veto,
+                    "gain": one.gain, "error": _finite(one.error), "sure_gain": _finite(one.sure_gain),
+                    "veto": one.veto,
                 }
                 for one in self.judgements
             ],
@@ -74,6 +76,10 @@ class Guarded:
             "labelled": self.labelled,
             "held_out": self.held_out,
         }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def adapts(plan: Plan) -> bool:

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import gainfinder
+from gainfinder.cli.tables import transfer_table
 from gainfinder.data.images import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
+from gainfinder.guard import SHARES
 from gainfinder.views import epoch_order
+from watchers import KillAtStage, Killed
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -40,20 +43,137 @@ def relabelled(images: Images) -> Images:
     return images.relabel((images.labels + 3) % 10, class_names=images.class_names, num_classes=10)
 
 
-@pytest.mark.parametrize(("student", "labels"), [("resnet", "use"), ("resnet", "none"), ("vit", "use")])
+def spoiled(reference: str) -> nn.Module:
+    """A model whose batch-norm statistics fit its images no more; its weights are as good as ever."""
+    model: nn.Module = timm.create_model(reference, pretrained=True)
+    draw = torch.Generator().manual_seed(0)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            noise = torch.randn(2, len(layer.running_var), generator=draw)
+            layer.running_mean += layer.running_var.sqrt() * noise[0]
+            layer.running_var *= noise[1].exp()
+    return model
+
+
+def without_statistics(state: State) -> State:
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return {name: tensor for name, tensor in state.items() if not name.endswith(statistics)}
+
+
+@pytest.mark.parametrize(
+    ("student", "mode", "labels"),
+    [("resnet", "frozen", "use"), ("resnet", "frozen", "none"), ("vit", "train", "use"), ("vit", "train", "none")],
+)
 def test_a_ruined_student_is_not_kept(
-    zoo: dict[str, str], val: Images, guards: Images, student: str, labels: str
+    zoo: dict[str, str], val: Images, guards: Images, *, student: str, mode: str, labels: str
 ) -> None:
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "labels": labels}
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "student_mode": mode, "labels": labels}
     result = gainfinder.transfer(zoo[student], zoo["convnext"], "digits#2/4", **asked)
     account = result.account
-    assert account["guard"]["share"] == 0.0
+    assert (account["guard"]["share"], account["guard"]["adapted"]) == (0.0, False)
     assert same(weights(result), timm.create_model(zoo[student], pretrained=True).state_dict())
     assert account["accuracy_after"] == account["accuracy_before"]
     assert account["transfer_delta_pp"] == 0.0 and account["transfer_delta_ci_pp"] == [0.0, 0.0]
     assert account["knowledge_gain"] == account["knowledge_loss"] == 0.0 and account["agreement"] == 1.0
     # what would have been, the epochs tell: they are measured on the student that trains
     assert account["guard"]["unguarded_delta_pp"] == result.epochs[-1]["transfer_delta_pp"] < -10.0
+
+
+@pytest.mark.parametrize("labels", ["use", "none"])
+@pytest.mark.parametrize("lr", [1e-9, 0.5], ids=["nothing-learned", "ruined"])
+def test_a_student_that_only_needed_other_statistics_is_adapted(
+    zoo: dict[str, str],
+    val: Images,
+    guards: Images,
+    run_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    labels: str,
+    lr: float,
+) -> None:
+    """Nothing learned is kept: where the points on the way are as good, the guard takes none of them."""
+    student = spoiled(zoo["resnet"])
+    initial = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": lr, "labels": labels, "out": run_folder}
+    result = gainfinder.transfer(student, zoo["vit"], "digits#2/4", **asked)
+    guard = json.loads((run_folder / "result.json").read_text())["guard"]
+    assert guard == result.account["guard"]
+    assert (guard["share"], guard["adapted"], guard["labelled"]) == (0.0, True, labels == "use")
+    adapted, *points = guard["points"]
+    assert (adapted["share"], adapted["adapted"], adapted["veto"]) == (0.0, True, None)
+    assert adapted["measure"] == ("accuracy" if labels == "use" else "information") and adapted["sure_gain"] > 0
+    assert [(point["share"], point["adapted"]) for point in points] == [(share, False) for share in SHARES]
+    assert {point["measure"] for point in points} == {"accuracy" if labels == "use" else "movement"}
+
+    kept = weights(result)
+    assert same(without_statistics(kept), without_statistics(initial))
+    assert not torch.allclose(kept["bn1.running_var"], initial["bn1.running_var"], rtol=0.1)
+    assert same(weights(gainfinder.transfer(student, zoo["vit"], "digits#2/4", **asked)), kept)  # read from the folder
+    assert same(student.state_dict(), initial)
+    account = result.account
+    assert account["accuracy_after"] > account["accuracy_before"] + 0.5
+    assert account["accuracy_after"] == gainfinder.predict(result.student, val, device="cpu", workers=0).accuracy
+    assert guard["unguarded_delta_pp"] == result.epochs[-1]["transfer_delta_pp"] < account["transfer_delta_pp"]
+    transfer_table(account)
+    assert "batch-norm statistics re-estimated" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "train"])
+def test_statistics_that_may_not_change_or_that_do_not_exist_are_not_re_estimated(
+    zoo: dict[str, str], val: Images, guards: Images, run_folder: Path, mode: str
+) -> None:
+    student = spoiled(zoo["resnet"]) if mode == "frozen" else timm.create_model(zoo["vit"], pretrained=True)
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 1e-9, "student_mode": mode, "out": run_folder}
+    result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", **asked)
+    guard = result.account["guard"]
+    assert (guard["share"], guard["adapted"]) == (0.0, False)
+    assert [(point["share"], point["adapted"]) for point in guard["points"]] == [(share, False) for share in SHARES]
+    assert same(weights(result), student.state_dict())
+    files = {path.name for path in (run_folder / "predictions").glob("guard-*")}
+    assert files == {f"guard-{share:g}.parquet" for share in SHARES}
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["guard: statistics re-estimated", "guard: 25% of the way", "guard: 100% of the way", "measuring the student that"],
+)
+def test_a_run_killed_while_it_is_guarded_ends_bit_identical(
+    zoo: dict[str, str], val: Images, guards: Images, tmp_path: Path, stage: str
+) -> None:
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.05, "labels": "none"}
+    student = spoiled(zoo["resnet"])
+    whole = gainfinder.transfer(student, zoo["convnext"], "digits#2/4", **asked)
+    assert whole.account["guard"]["adapted"]
+    asked["out"] = tmp_path / "killed"
+    with pytest.raises(Killed):
+        gainfinder.transfer(student, zoo["convnext"], "digits#2/4", watcher=KillAtStage(stage), **asked)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "predictions").glob("guard-*.parquet")}
+    again = gainfinder.transfer(student, zoo["convnext"], "digits#2/4", **asked)
+    assert again.account["resumed_epochs"] == 1
+    differing = {"out", "student_reference", "resumed_epochs"}
+    for key in whole.account.keys() - differing:
+        assert again.account[key] == whole.account[key], key
+    assert same(weights(again), weights(whole))
+    # what was asked before the kill is not asked again
+    assert done == {path: path.stat().st_mtime_ns for path in done}
+    assert len(done) == {"guard: s": 0, "guard: 2": 1, "guard: 1": 4, "measurin": 5}[stage[:8]]
+
+
+def test_one_guard_image_keeps_the_student_and_its_record_is_json(
+    zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
+) -> None:
+    """A single difference has no standard error, and JSON no infinity."""
+    asked = {**SHORT, "val": val, "guard_data": guards.select([0]), "out": run_folder}
+    result = gainfinder.transfer(spoiled(zoo["resnet"]), zoo["vit"], "digits#2/4", **asked)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    guard = json.loads((run_folder / "result.json").read_text(), parse_constant=refuse)["guard"]
+    assert (guard["share"], guard["adapted"], guard["images"]) == (0.0, False, 1)
+    assert {(point["error"], point["sure_gain"]) for point in guard["points"]} == {(None, None)}
+    assert same(weights(result), spoiled(zoo["resnet"]).state_dict())
 
 
 def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: Images, guards: Images) -> None:
@@ -79,9 +199,11 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         gains = ((now.predicted == now.target).double() - (before.predicted == before.target).double()).tolist()
         mean = sum(gains) / len(gains)
         error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains))
-        assert point["gain_pp"] == pytest.approx(100 * mean, abs=1e-9)
-        assert point["error_pp"] == pytest.approx(100 * error, abs=1e-9)
-        sure[point["share"]] = point["gain_pp"] - point["error_pp"]
+        assert (point["measure"], point["adapted"], point["veto"]) == ("accuracy", False, None)
+        assert point["gain"] == pytest.approx(100 * mean, abs=1e-9)
+        assert point["error"] == pytest.approx(100 * error, abs=1e-9)
+        assert point["sure_gain"] == pytest.approx(point["gain"] - point["error"], abs=1e-9)
+        sure[point["share"]] = point["sure_gain"]
     assert max(sure.values()) == sure[share] > 0
     assert [point["share"] for point in guard["points"]][-1] == 1.0
     assert guard["unguarded_delta_pp"] == free.account["transfer_delta_pp"]
@@ -198,7 +320,7 @@ def test_labels_of_guard_images_are_not_read_where_none_may_be(
         assert run.account["guard"] == runs[0].account["guard"] and not run.account["guard"]["labelled"]
         assert run.epochs == runs[0].epochs, "temperatures, too, are fitted on guard images"
         assert same(weights(run), weights(runs[0]))
-    assert any(point["gain_pp"] != 0 for point in runs[0].account["guard"]["points"])
+    assert any(point["gain"] != 0 for point in runs[0].account["guard"]["points"])
     labelled = {**asked, "labels": "use"}
     wrong = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=relabelled(guards), **labelled)
     assert wrong.account["guard"]["labelled"]
@@ -222,14 +344,32 @@ def test_every_step_of_a_sequence_is_guarded(
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
 ) -> None:
     asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.1, "method": "kl", "out": run_folder}
-    teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("resnet", "convnext")]
-    result = gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", **asked)
+    teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("vit", "convnext")]
+    result = gainfinder.transfer(zoo["resnet"], teachers, "digits#2/4", student_mode="frozen", **asked)
     assert [step["guard"]["share"] for step in result.account["steps"]] == [0.0, 0.0]
     assert all(step["guard"]["unguarded_delta_pp"] < 0 for step in result.account["steps"])
-    initial = timm.create_model(zoo["vit"], pretrained=True).state_dict()
+    initial = timm.create_model(zoo["resnet"], pretrained=True).state_dict()
     assert same(weights(result), initial)
     assert same(timm.create_model(f"local-dir:{run_folder / 'student'}", pretrained=True).state_dict(), initial)
     assert result.account["transfer_delta_pp"] == 0.0
+
+
+def test_a_student_is_adapted_once_in_a_sequence(
+    zoo: dict[str, str], val: Images, guards: Images, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its second teacher the statistics fit already: there is nothing left to gain."""
+    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "method": "kl", "out": run_folder}
+    teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("vit", "convnext")]
+    result = gainfinder.transfer(spoiled(zoo["resnet"]), teachers, "digits#2/4", **asked)
+    first, second = (step["guard"] for step in result.account["steps"])
+    assert [(one["share"], one["adapted"]) for one in (first, second)] == [(0.0, True), (0.0, False)]
+    assert (second["points"][0]["adapted"], second["points"][0]["gain"]) == (True, 0.0)
+    assert same(
+        weights(result), timm.create_model(f"local-dir:{run_folder}/steps/1/student", pretrained=True).state_dict()
+    )
+    assert result.account["transfer_delta_pp"] == result.account["steps"][0]["transfer_delta_pp"] > 50
+    transfer_table(result.account)
+    assert "adapted" in capsys.readouterr().out
 
 
 def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: Images, run_folder: Path) -> None:

@@ -1,16 +1,22 @@
-"""Which point between two students is kept, on predictions made by hand."""
+"""Which of several candidates is kept in place of the initial student, on predictions made by hand."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gainfinder.guard import SHARES, GuardPoint, choose, expected_gain, judge
+from gainfinder.guard import SHARES, Candidate, Judgement, Measure, choose, consensus_gain, judge, movement
+from gainfinder.information import information
 from gainfinder.predictions import Predictions
 
+WHOLE = Candidate(share=1.0)
+ADAPTED = Candidate(share=0.0, adapted=True)
+TARGET = [0, 1, 2, 0, 1, 2, 0, 1]
 
-def predictions(predicted: Sequence[int], target: Sequence[int] | None, *, classes: int = 3) -> Predictions:
+
+def predictions(predicted: Sequence[int], target: Sequence[int] | None = None, *, classes: int = 3) -> Predictions:
     """A model that is sure of these classes."""
     logits = torch.full((len(predicted), classes), -2.0)
     logits[range(len(predicted)), list(predicted)] = 2.0
@@ -26,45 +32,39 @@ def from_logits(logits: torch.Tensor, target: Sequence[int] | None = None) -> Pr
     )
 
 
-def point(share: float, gain_pp: float, error_pp: float = 0.0) -> GuardPoint:
-    return GuardPoint(share=share, gain_pp=gain_pp, error_pp=error_pp, sure_gain_pp=gain_pp - error_pp)
+def drawn(seed: int, *, count: int = 40, classes: int = 4, noise: float = 0.7) -> Predictions:
+    """One of several models that see the same in the same images, each with noise of its own."""
+    draw = torch.Generator().manual_seed(seed)
+    shared = torch.randn(count, classes, generator=torch.Generator().manual_seed(99))
+    return from_logits(3 * (shared + noise * torch.randn(count, classes, generator=draw)))
 
 
-def standard_error(differences: Sequence[float]) -> float:
-    mean = sum(differences) / len(differences)
-    return math.sqrt(sum((d - mean) ** 2 for d in differences) / (len(differences) - 1) / len(differences))
+def judged(
+    share: float, sure_gain: float, *, adapted: bool = False, measure: Measure = "accuracy", veto: str | None = None
+) -> Judgement:
+    """With a gain whose margin is taken off already: only what is sure may decide."""
+    candidate = Candidate(share=share, adapted=adapted)
+    return Judgement(
+        candidate=candidate, measure=measure, gain=sure_gain + 9, error=9.0, sure_gain=sure_gain, veto=veto
+    )
 
 
-TARGET = [0, 1, 2, 0, 1, 2, 0, 1]
+# Naive loops.
 
 
-def test_with_labels_the_gain_is_that_of_the_accuracy_and_its_error_is_paired() -> None:
-    before = predictions([0, 1, 2, 0, 0, 0, 1, 0], TARGET)  # four right
-    found = judge(before, predictions([0, 1, 2, 0, 1, 2, 1, 2], TARGET), [], share=0.5)
-    differences = [0, 0, 0, 0, 1, 1, 0, 0]  # two gained, none lost
-    assert found.share == 0.5
-    assert found.gain_pp == pytest.approx(25.0)
-    assert found.error_pp == pytest.approx(100 * standard_error(differences))
-    # Were the two taken for independent samples, the error would be another.
-    before_right, after_right = [1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0]
-    unpaired = math.hypot(standard_error(before_right), standard_error(after_right))
-    assert found.error_pp != pytest.approx(100 * unpaired, rel=0.05)
-    assert found.sure_gain_pp == pytest.approx(found.gain_pp - found.error_pp)
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
-def test_with_labels_teachers_do_not_matter() -> None:
-    before, after = predictions([0, 0, 0, 0], [0, 1, 2, 0]), predictions([0, 1, 0, 1], [0, 1, 2, 0])
-    teachers = [predictions([1, 2, 0, 1], None), predictions([0, 0, 0, 0], None)]
-    assert judge(before, after, teachers, share=1.0) == judge(before, after, [], share=1.0)
+def standard_error(values: Sequence[float]) -> float:
+    return math.sqrt(math.fsum((v - mean(values)) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
-def test_a_wrong_answer_for_another_wrong_answer_is_no_gain() -> None:
-    found = judge(predictions([1, 1, 0], [0, 1, 2]), predictions([2, 1, 1], [0, 1, 2]), [], share=1.0)
-    assert (found.gain_pp, found.error_pp) == (0.0, 0.0)
-    assert choose([found]) == 0.0
+def classes_of(model: Predictions) -> list[int]:
+    return [row.index(max(row)) for row in model.logits.tolist()]  # of equal ones the first
 
 
-def softmax(z: Sequence[float], t: float) -> list[float]:
+def softmax(z: Sequence[float], t: float = 1.0) -> list[float]:
     powers = [math.exp((v - max(z)) / t) for v in z]
     return [power / sum(powers) for power in powers]
 
@@ -74,114 +74,443 @@ def tempered(rows: Sequence[Sequence[float]], confidence: float) -> list[list[fl
     low, high = 0.05, 20.0
     for _ in range(100):
         middle = (low + high) / 2
-        mean = sum(max(softmax(row, middle)) for row in rows) / len(rows)
-        low, high = (middle, high) if mean > confidence else (low, middle)
+        found = mean([max(softmax(row, middle)) for row in rows])
+        low, high = (middle, high) if found > confidence else (low, middle)
     return [softmax(row, low) for row in rows]
 
 
-def naive_gains(models: Sequence[Predictions], candidate: Predictions) -> list[float]:
-    """The first model is the initial student. Each is as sure, on average, as the others agree with it."""
-    classes = [[row.index(max(row)) for row in model.logits.tolist()] for model in models]
-    count, probs = len(candidate), []
+def naive_movement(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> list[float]:
+    moves = []
+    for i, (old, new) in enumerate(zip(classes_of(before), classes_of(after), strict=True)):
+        votes = [classes_of(teacher)[i] for teacher in teachers]
+        moves.append((votes.count(new) - votes.count(old)) / len(votes) if votes else 0.0)
+    return moves
+
+
+def naive_consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> list[float]:
+    """Each frozen model is as sure, on average, as the others agree with it."""
+    models = [before, *teachers]
+    classes = [classes_of(model) for model in models]
+    probs = []
     for model, own in zip(models, classes, strict=True):
         others = [other for other in classes if other is not own]
-        agreement = sum(a == b for other in others for a, b in zip(own, other, strict=True)) / count / len(others)
+        agreement = mean([float(a == b) for other in others for a, b in zip(own, other, strict=True)])
         probs.append(tempered(model.logits.double().tolist(), agreement))
     gains = []
-    for i, row in enumerate(candidate.logits.tolist()):
-        q = [sum(p[i][c] for p in probs) / len(probs) for c in range(len(row))]
-        gains.append(q[row.index(max(row))] - q[classes[0][i]])
+    for i, (old, new) in enumerate(zip(classes[0], classes_of(after), strict=True)):
+        gains.append(mean([p[i][new] for p in probs]) - mean([p[i][old] for p in probs]))
     return gains
 
 
-def drawn(seed: int, *, count: int = 40, classes: int = 4) -> Predictions:
-    draw = torch.Generator().manual_seed(seed)
-    shared = torch.randn(count, classes, generator=torch.Generator().manual_seed(99))
-    return from_logits(3 * (shared + 0.7 * torch.randn(count, classes, generator=draw)))
+def probabilities(logits: torch.Tensor) -> tuple[list[list[float]], list[float]]:
+    """Of each image, and their mean."""
+    rows = [softmax(row) for row in logits.double().tolist()]
+    return rows, [mean([row[c] for row in rows]) for c in range(logits.shape[1])]
 
 
-@pytest.mark.parametrize("teachers", [1, 2, 3])
-def test_without_labels_the_models_together_say_what_a_change_is_worth(teachers: int) -> None:
-    models, candidate = [drawn(seed) for seed in range(teachers + 1)], drawn(50)
-    expected = naive_gains(models, candidate)
-    gains = expected_gain(models[0], candidate, models[1:])
-    assert gains.dtype == torch.float64
-    assert gains.tolist() == pytest.approx(expected, abs=1e-6)
-    assert 0 < sum(gain != 0 for gain in expected) < len(expected)
-    found = judge(models[0], candidate, models[1:], share=0.75)
-    assert found.gain_pp == pytest.approx(100 * sum(expected) / len(expected), abs=1e-4)
-    assert found.error_pp == pytest.approx(100 * standard_error(expected), abs=1e-4)
-    assert found.sure_gain_pp == pytest.approx(found.gain_pp - 2 * found.error_pp)
+def naive_information(logits: torch.Tensor) -> list[float]:
+    rows, average = probabilities(logits)
+    return [math.fsum(p * math.log(p / q) for p, q in zip(row, average, strict=True) if p > 0) for row in rows]
 
 
-def test_without_labels_how_sure_the_candidate_is_does_not_matter() -> None:
-    models, candidate = [drawn(seed) for seed in range(3)], drawn(50)
-    surer = from_logits(candidate.logits * 7)
-    assert torch.equal(expected_gain(models[0], candidate, models[1:]), expected_gain(models[0], surer, models[1:]))
+def naive_surprise(logits: torch.Tensor) -> list[float]:
+    rows, average = probabilities(logits)
+    return [-math.fsum(p * math.log(q) for p, q in zip(row, average, strict=True) if p > 0) for row in rows]
 
 
-def test_without_labels_an_unchanged_answer_is_worth_nothing_nor_is_any_without_teachers() -> None:
-    before, candidate = drawn(0), drawn(50)
-    gains = expected_gain(before, candidate, [drawn(1)])
-    same = before.predicted == candidate.predicted
-    assert same.any() and (gains[same] == 0).all()
-    assert expected_gain(before, candidate, []).tolist() == [0.0] * len(before)
-    assert choose([judge(before, candidate, [], share=1.0)]) == 0.0
+def entropy(probs: Sequence[float]) -> float:
+    return -math.fsum(p * math.log(p) for p in probs if p > 0)
 
 
-def test_without_labels_what_the_others_agree_on_is_kept_and_the_contrary_is_not() -> None:
-    """Two teachers that agree contradict the student on half of the images."""
-    target, wrong = [0, 1, 2] * 10, [0, 1, 2] * 5 + [1, 2, 0] * 5
-    teachers = [predictions(target, None), predictions(target, None)]
-    student = predictions(wrong, None)
-    assert choose([judge(student, predictions(target, None), teachers, share=1.0)]) == 1.0
-    backwards = [1, 2, 0] * 10
-    assert choose([judge(student, predictions(backwards, None), teachers, share=1.0)]) == 0.0
+def change(before: Sequence[float], after: Sequence[float]) -> list[float]:
+    return [now - then for then, now in zip(before, after, strict=True)]
 
 
-@pytest.mark.parametrize("target", [[1], None])
-def test_one_image_proves_nothing(target: list[int] | None) -> None:
-    before, after, *teachers = (predictions([c], target, classes=2) for c in (0, 1, 0, 1, 1))
-    found = judge(before, after, teachers, share=1.0)
-    assert found.error_pp == math.inf
-    assert choose([found]) == 0.0
-    if target is not None:
-        assert found.gain_pp == 100.0
+def errors_below_zero(values: Sequence[float]) -> float:
+    return -mean(values) / standard_error(values)
 
 
-def test_no_point_or_no_gain_keeps_the_initial_student() -> None:
-    assert choose([]) == 0.0
-    assert choose([point(1.0, 0.0), point(0.5, -1.0)]) == 0.0
+# With labels.
+
+
+@pytest.mark.parametrize("candidate", [Candidate(share=0.5), ADAPTED])
+def test_with_labels_the_gain_is_that_of_the_accuracy_and_its_error_is_paired(candidate: Candidate) -> None:
+    before = predictions([0, 1, 2, 0, 0, 0, 1, 0], TARGET)  # four right
+    found = judge(before, predictions([0, 1, 2, 0, 1, 2, 1, 2], TARGET), [], candidate=candidate)
+    differences = [0, 0, 0, 0, 1, 1, 0, 0]  # two gained, none lost
+    assert found.candidate == candidate and found.measure == "accuracy" and found.veto is None
+    assert found.gain == pytest.approx(25.0)
+    assert found.error == pytest.approx(100 * standard_error(differences))
+    # Were the two taken for independent samples, the error would be another.
+    before_right, after_right = [1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0]
+    unpaired = math.hypot(standard_error(before_right), standard_error(after_right))
+    assert found.error != pytest.approx(100 * unpaired, rel=0.05)
+    assert found.sure_gain == pytest.approx(found.gain - found.error)
+    assert found.holds and choose([found]) == candidate
+
+
+@pytest.mark.parametrize("candidate", [WHOLE, ADAPTED])
+def test_with_labels_only_they_decide(candidate: Candidate) -> None:
+    """Neither teachers that know better nor how sure the candidate is."""
+    before, after = predictions([0, 0, 0, 0], [0, 1, 2, 0]), predictions([0, 1, 2, 0], [0, 1, 2, 0])
+    found = judge(before, after, [], candidate=candidate)
+    against = [predictions([0, 0, 0, 0]), predictions([0, 0, 0, 0])]
+    assert judge(before, after, against, candidate=candidate) == found
+    unsure = replace(after, logits=after.logits / 100)
+    assert judge(before, unsure, against, candidate=candidate) == found
+    assert found.holds
+
+
+def test_a_wrong_answer_for_another_wrong_answer_is_no_gain() -> None:
+    found = judge(predictions([1, 1, 0], [0, 1, 2]), predictions([2, 1, 1], [0, 1, 2]), [], candidate=WHOLE)
+    assert (found.gain, found.error) == (0.0, 0.0)
+    assert choose([found]) is None
 
 
 def test_a_gain_within_its_noise_keeps_the_initial_student() -> None:
-    assert choose([point(1.0, 3.0, 3.0)]) == 0.0
-    assert choose([point(1.0, 3.0, 2.9)]) == 1.0
-    before = predictions([0] * 100, [1] * 51 + [0] * 49, classes=2)
-    flipped = predictions([1] * 100, [1] * 51 + [0] * 49, classes=2)
-    found = judge(before, flipped, [], share=1.0)
-    assert found.gain_pp == pytest.approx(2.0) and found.error_pp > 2.0
-    assert choose([found]) == 0.0
+    target = [1] * 51 + [0] * 49
+    before, flipped = predictions([0] * 100, target, classes=2), predictions([1] * 100, target, classes=2)
+    found = judge(before, flipped, [], candidate=WHOLE)
+    assert found.gain == pytest.approx(2.0) and found.error > 2.0
+    assert choose([found]) is None
+
+
+# Movement towards the teachers.
+
+
+@pytest.mark.parametrize("teachers", [0, 1, 2, 3])
+def test_movement_is_the_share_of_teachers_won_less_that_lost(teachers: int) -> None:
+    before, after, *others = (drawn(seed) for seed in range(teachers + 2))
+    moves = movement(before, after, others)
+    assert moves.dtype == torch.float64
+    assert moves.tolist() == pytest.approx(naive_movement(before, after, others))
+    if teachers:
+        assert moves.min() < 0 < moves.max()
+
+
+def test_movement_by_hand() -> None:
+    before, after = predictions([0, 0, 0, 0, 0]), predictions([1, 1, 1, 0, 2])
+    teachers = [predictions([1, 0, 1, 1, 0]), predictions([1, 0, 0, 1, 1])]
+    # both won, both lost, one for another, unchanged, one lost for an answer that nobody gives
+    assert movement(before, after, teachers).tolist() == [1.0, -1.0, 0.0, 0.0, -0.5]
+
+
+def test_movement_takes_the_first_of_equal_classes() -> None:
+    tied = from_logits(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]))  # the first, the second class
+    assert movement(predictions([1, 2]), tied, [predictions([0, 1])]).tolist() == [1.0, 1.0]
+    assert movement(predictions([2, 2]), predictions([0, 1]), [tied]).tolist() == [1.0, 1.0]
+    assert movement(predictions([2, 2]), predictions([1, 2]), [tied]).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("teachers", [1, 2, 3])
+def test_without_labels_an_agreement_lost_counts_three_times(teachers: int) -> None:
+    before, after, *others = (drawn(seed) for seed in range(teachers + 2))
+    weighed = [3 * move if move < 0 else move for move in naive_movement(before, after, others)]
+    found = judge(before, after, others, candidate=Candidate(share=0.75))
+    assert found.measure == "movement" and found.candidate.share == 0.75
+    assert found.gain == pytest.approx(100 * mean(weighed))
+    assert found.error == pytest.approx(100 * standard_error(weighed))
+    assert found.sure_gain == pytest.approx(found.gain - found.error)
+
+
+@pytest.mark.parametrize(("won", "lost", "kept"), [(30, 0, True), (30, 4, True), (30, 10, False), (30, 12, False)])
+def test_without_labels_few_agreements_may_be_lost_for_those_won(won: int, lost: int, kept: bool) -> None:
+    """Of a hundred answers; those given up for none of the teacher's."""
+    others = 100 - won - lost
+    teacher = predictions([0] * 100)
+    before = predictions([1] * won + [0] * (lost + others))
+    before.logits[:won] /= 2  # it was unsure of these
+    after = predictions([0] * won + [2] * lost + [0] * others)
+    found = judge(before, after, [teacher], candidate=WHOLE)
+    assert found.gain == pytest.approx(won - 3 * lost)
+    assert (choose([found]) == WHOLE) == kept
+
+
+# Consensus.
+
+
+@pytest.mark.parametrize("teachers", [1, 2, 3])
+def test_the_frozen_models_together_say_what_a_change_is_worth(teachers: int) -> None:
+    before, *others = (drawn(seed) for seed in range(teachers + 1))
+    after = drawn(50)
+    expected = naive_consensus_gain(before, after, others)
+    gains = consensus_gain(before, after, others)
+    assert gains.dtype == torch.float64
+    assert gains.tolist() == pytest.approx(expected, abs=1e-6)
+    assert 0 < sum(gain != 0 for gain in expected) < len(expected)
+
+
+def test_consensus_does_not_depend_on_labels_or_how_sure_the_candidate_is() -> None:
+    before, after, *teachers = (drawn(seed) for seed in range(4))
+    expected = consensus_gain(before, after, teachers)
+    assert torch.equal(consensus_gain(before, from_logits(after.logits * 7), teachers), expected)
+    labelled = [replace(model, target=torch.zeros(40, dtype=torch.int64)) for model in (before, *teachers)]
+    assert torch.equal(consensus_gain(labelled[0], after, labelled[1:]), expected)
+
+
+def test_an_unchanged_answer_is_worth_nothing_nor_is_any_without_teachers() -> None:
+    before, after = drawn(0), drawn(50)
+    gains = consensus_gain(before, after, [drawn(1)])
+    same = before.predicted == after.predicted
+    assert same.any() and (gains[same] == 0).all()
+    assert consensus_gain(before, after, []).tolist() == [0.0] * len(before)
+    found = judge(before, after, [], candidate=WHOLE)
+    assert (found.gain, found.error, found.veto) == (0.0, 0.0, None)
+    assert choose([found]) is None
+
+
+def test_models_that_never_agree_are_unsure_of_everything() -> None:
+    before, teacher = predictions([0, 1, 2]), predictions([1, 2, 0])
+    assert consensus_gain(before, predictions([0, 1, 0]), [teacher]).abs().max() < 1e-6
+
+
+def test_a_candidate_that_the_frozen_models_hold_to_be_worse_beyond_noise_is_vetoed() -> None:
+    """Two standard errors below zero, on many draws on both sides of it."""
+    below = []
+    for seed in range(60):
+        before, after, teacher = (drawn(100 * seed + i, noise=0.5) for i in range(3))
+        below.append(errors_below_zero(naive_consensus_gain(before, after, [teacher])))
+        found = judge(before, after, [teacher], candidate=WHOLE)
+        assert (found.veto is not None) == (below[-1] > 2)
+        assert found.veto is None or "the frozen models together" in found.veto
+    assert any(2 < value < 2.3 for value in below) and any(1.7 < value < 2 for value in below)
+    assert not all(value > 0 for value in below)
+
+
+def test_a_student_that_imitates_a_weaker_unsure_teacher_is_not_kept() -> None:
+    """All of its moves are towards the teacher, and yet it is the worse for it."""
+    draw = torch.Generator().manual_seed(0)
+    target = torch.randint(5, (400,), generator=draw)
+    truth = torch.nn.functional.one_hot(target, 5)
+    student = from_logits(4 * truth + 1.2 * torch.randn(400, 5, generator=draw))
+    teacher = from_logits(1.0 * truth + torch.randn(400, 5, generator=draw))
+    right = [float((model.predicted == target).double().mean()) for model in (student, teacher)]
+    assert right[0] > 0.9 and right[1] < 0.6
+    for candidate in (teacher, from_logits(5 * teacher.logits)):  # however sure it has become
+        found = judge(student, candidate, [teacher], candidate=WHOLE)
+        assert found.sure_gain > 0 and found.veto == "the frozen models together hold it to be worse"
+        assert choose([found]) is None
+    # the other way round there is nothing against it
+    assert choose([judge(teacher, student, [student], candidate=WHOLE)]) == WHOLE
+
+
+def test_without_labels_what_two_teachers_agree_on_is_learned_and_the_contrary_is_not() -> None:
+    """They contradict the student on half of the images."""
+    target, wrong = [0, 1, 2] * 10, [0, 1, 2] * 5 + [1, 2, 0] * 5
+    teachers = [predictions(target), predictions(target)]
+    student = predictions(wrong)
+    assert choose([judge(student, predictions(target), teachers, candidate=WHOLE)]) == WHOLE
+    assert choose([judge(student, predictions([1, 2, 0] * 10), teachers, candidate=WHOLE)]) is None
+
+
+# Information.
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_information_is_what_the_class_tells_of_the_image(classes: int) -> None:
+    logits = drawn(3, classes=classes).logits
+    values = information(logits)
+    assert values.dtype == torch.float64 and values.min() >= 0
+    assert values.tolist() == pytest.approx(naive_information(logits), abs=1e-12)
+    rows, average = probabilities(logits)
+    mutual = entropy(average) - mean([entropy(row) for row in rows])
+    assert float(values.mean()) == pytest.approx(mutual, abs=1e-12)
+    assert 0.1 < mutual < math.log(classes)
+
+
+def test_sure_balanced_answers_tell_all_there_is_and_others_nothing() -> None:
+    for classes in (2, 5):
+        sure = 1000 * torch.eye(classes)  # other classes have probability 0 exactly
+        assert information(sure).tolist() == pytest.approx([math.log(classes)] * classes)
+        assert information(sure[[0] * 4]).tolist() == [0.0] * 4
+        assert information(torch.zeros(4, classes)).tolist() == [0.0] * 4
+
+
+def test_a_class_that_is_masked_tells_nothing() -> None:
+    logits = drawn(3).logits
+    masked = torch.cat([logits, torch.full((len(logits), 1), -torch.inf)], dim=1)
+    assert information(masked).tolist() == pytest.approx(information(logits).tolist(), abs=1e-12)
+    partly = logits.clone()
+    partly[::2, 1] = -torch.inf
+    assert information(partly).tolist() == pytest.approx(naive_information(partly), abs=1e-12)
+
+
+def test_one_class_or_one_image_tells_nothing() -> None:
+    assert information(torch.randn(5, 1)).tolist() == [0.0] * 5
+    assert information(torch.tensor([[3.0, -1.0, 0.5]])).tolist() == pytest.approx([0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("gap", [-738.0, -742.0, -744.0, -745.0, -750.0])
+def test_a_probability_that_is_almost_too_small_to_hold_tells_nothing(gap: float) -> None:
+    """Of float64, whose least positive number is e^-744.4: the mean over a hundred images is then 0."""
+    logits = drawn(0, count=100, classes=3).logits
+    logits[:, 2] = -2000.0
+    logits[0, :2] = 0.0
+    without = information(logits)
+    logits[0, 2] = gap
+    assert information(logits).tolist() == pytest.approx(without.tolist(), abs=1e-12)
+    found = judge(from_logits(logits / 2), from_logits(logits), [], candidate=ADAPTED)
+    assert all(math.isfinite(value) for value in (found.gain, found.error, found.sure_gain))
+    assert found.holds
+
+
+# Adaptation without labels.
+
+
+def spread(margin: float, classes: int = 3, *, count: int = 61) -> Predictions:
+    """Each class about as often as any other, by a margin over the rest."""
+    return from_logits(margin * torch.eye(classes)[torch.arange(count) % classes])
+
+
+def test_adaptation_gains_by_information() -> None:
+    before, after = drawn(0, classes=5, noise=0.2), drawn(1, classes=5, noise=0.2)
+    after = from_logits(2 * after.logits)
+    gains = change(naive_information(before.logits), naive_information(after.logits))
+    found = judge(before, after, [], candidate=ADAPTED)
+    assert (found.candidate, found.measure, found.veto) == (ADAPTED, "information", None)
+    assert found.gain == pytest.approx(mean(gains))
+    assert found.error == pytest.approx(standard_error(gains))
+    assert found.sure_gain == pytest.approx(found.gain - 2 * found.error) and found.sure_gain > 0
+    assert choose([found]) == ADAPTED
+
+
+def test_a_point_of_the_line_gains_nothing_by_information() -> None:
+    """Training changes confidences at will."""
+    found = judge(spread(1.0), spread(3.0), [spread(3.0)], candidate=WHOLE)
+    assert (found.measure, found.gain) == ("movement", 0.0)
+    assert choose([found]) is None
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize(("share", "kept"), [(0.0045, False), (0.0049, False), (0.0051, True), (0.0055, True)])
+def test_adaptation_that_gains_less_than_a_two_hundredth_of_all_there_is_is_vetoed(
+    classes: int, share: float, kept: bool
+) -> None:
+    before = spread(1.5, classes)
+    least, most = 1.5, 3.0
+    for _ in range(40):  # a margin at which so much is gained
+        margin = (least + most) / 2
+        after = spread(margin, classes)
+        gain = mean(change(naive_information(before.logits), naive_information(after.logits)))
+        least, most = (margin, most) if gain < share * math.log(classes) else (least, margin)
+    found = judge(before, after, [], candidate=ADAPTED)
+    assert found.gain == pytest.approx(share * math.log(classes), abs=1e-6)
+    assert found.sure_gain > 0
+    assert found.holds == kept and found.veto == (None if kept else "the gain is too small to matter")
+
+
+def test_adaptation_by_which_fewer_classes_are_predicted_is_vetoed() -> None:
+    """Though the images are told apart better by what is left."""
+    before = from_logits(0.8 * torch.eye(4)[torch.arange(80) % 4])
+    after = from_logits(9.0 * torch.eye(4)[torch.arange(80) % 2])
+    found = judge(before, after, [], candidate=ADAPTED)
+    assert found.sure_gain > 0.3 and found.veto == "fewer classes are predicted"
+    assert choose([found]) is None
+
+
+def test_adaptation_by_which_more_classes_are_predicted_is_kept() -> None:
+    collapsed = from_logits(4.0 * torch.eye(4)[(torch.arange(80) % 4).clamp_max(1)])
+    found = judge(collapsed, spread(4.0, 4, count=80), [spread(2.0, 4, count=80)], candidate=ADAPTED)
+    assert found.veto is None and choose([found]) == ADAPTED
+
+
+def test_adaptation_by_which_the_teachers_agree_less_is_vetoed() -> None:
+    """Though it tells all classes apart better."""
+    before, teachers = spread(1.0), [spread(4.0), spread(2.0)]
+    turned = from_logits(4.0 * torch.eye(3)[(torch.arange(61) + 1) % 3])
+    found = judge(before, turned, teachers, candidate=ADAPTED)
+    assert found.sure_gain > 0.3 and found.veto == "the teachers agree less"
+    assert choose([found]) is None
+    assert choose([judge(before, turned, [], candidate=ADAPTED)]) == ADAPTED
+
+
+def test_fewer_classes_must_be_predicted_beyond_noise() -> None:
+    """Two standard errors; one class is preferred more and more."""
+    before = drawn(0, count=60, noise=0.3)
+    below = []
+    for preference in range(40):
+        after = 2 * drawn(1, count=60, noise=0.3).logits
+        after[:, 0] += preference / 5
+        below.append(errors_below_zero(change(naive_surprise(before.logits), naive_surprise(after))))
+        found = judge(before, from_logits(after), [], candidate=ADAPTED)
+        assert (found.veto == "fewer classes are predicted") == (below[-1] > 2)
+    assert any(2 < value < 2.5 for value in below) and any(1.5 < value < 2 for value in below)
+
+
+def test_teachers_must_agree_less_beyond_noise() -> None:
+    """Two standard errors, each agreement counted once; more and more answers are turned against them."""
+    before, teacher = drawn(0, count=60, noise=0.3), drawn(1, count=60, noise=0.3)
+    below = []
+    for turned in range(4, 20):
+        after = 2 * before.logits
+        after[:turned] = after[:turned].roll(1, dims=1)
+        below.append(errors_below_zero(naive_movement(before, from_logits(after), [teacher])))
+        found = judge(before, from_logits(after), [teacher], candidate=ADAPTED)
+        assert found.veto == ("the teachers agree less" if below[-1] > 2 else None)
+    assert any(2 < value < 2.5 for value in below) and any(1.5 < value < 2 for value in below)
+
+
+def test_adaptation_that_loses_information_is_not_kept() -> None:
+    assert choose([judge(spread(3.0), spread(2.0), [], candidate=ADAPTED)]) is None
+
+
+# The choice.
+
+
+@pytest.mark.parametrize("target", [[1], None])
+@pytest.mark.parametrize("candidate", [WHOLE, ADAPTED])
+def test_one_image_proves_nothing(target: list[int] | None, candidate: Candidate) -> None:
+    before, after, *teachers = (predictions([c], target, classes=2) for c in (0, 1, 1, 1))
+    found = judge(before, after, teachers, candidate=candidate)
+    assert found.error == math.inf
+    assert not found.holds and choose([found]) is None
+    if target is not None or candidate is WHOLE:
+        assert found.gain == 100.0 and found.veto is None
+
+
+def test_no_candidate_or_no_gain_keeps_the_initial_student() -> None:
+    assert choose([]) is None
+    assert choose([judged(1.0, 0.0), judged(0.5, -1.0), judged(0.0, 0.0, adapted=True)]) is None
+    assert choose([judged(1.0, 1e-9)]) == WHOLE
 
 
 def test_the_surest_gain_wins_not_the_largest() -> None:
-    assert choose([point(0.25, 2.0, 0.5), point(1.0, 5.0, 4.0)]) == 0.25
-    assert choose([point(0.25, 2.0, 0.5), point(1.0, 5.0, 3.0)]) == 1.0
+    near = replace(judged(0.25, 1.5), gain=2.0, error=0.5)
+    assert choose([near, replace(judged(1.0, 1.0), gain=5.0, error=4.0)]) == near.candidate
+    assert choose([near, replace(judged(1.0, 2.0), gain=5.0, error=3.0)]) == WHOLE
 
 
 @pytest.mark.parametrize("order", [(0.25, 0.5, 1.0), (1.0, 0.5, 0.25), (0.5, 1.0, 0.25)])
-def test_ties_go_to_the_shorter_way_in_whatever_order_the_points_come(order: tuple[float, ...]) -> None:
-    assert choose([point(share, 2.0, 1.0) for share in order]) == 0.25
-    assert choose([point(share, 4.0 if share > 0.25 else 1.0) for share in order]) == 0.5
+def test_ties_go_to_the_shorter_way_in_whatever_order_the_candidates_come(order: tuple[float, ...]) -> None:
+    assert choose([judged(share, 1.0) for share in order]) == Candidate(share=0.25)
+    assert choose([judged(share, 4.0 if share > 0.25 else 1.0) for share in order]) == Candidate(share=0.5)
+    assert choose([*(judged(share, 1.0) for share in order), judged(0.0, 1.0, adapted=True)]) == ADAPTED
+
+
+def test_what_is_vetoed_is_never_kept() -> None:
+    vetoed = judged(1.0, 9.0, measure="movement", veto="for a reason")
+    assert choose([vetoed]) is None
+    assert choose([vetoed, judged(0.25, 0.1, measure="movement")]) == Candidate(share=0.25)
+    adapted = judged(0.0, 9.0, adapted=True, measure="information", veto="for a reason")
+    assert choose([adapted]) is None and choose([adapted, vetoed]) is None
+
+
+def test_adaptation_by_information_is_kept_only_where_nothing_else_holds() -> None:
+    adapted = judged(0.0, 2.0, adapted=True, measure="information")  # nats are not percentage points
+    for points in (
+        [judged(0.5, 0.1, measure="movement"), judged(1.0, -1.0, measure="movement")],
+        [judged(0.5, 0.1, measure="movement"), judged(0.25, 5.0, measure="movement", veto="for a reason")],
+    ):
+        assert choose([adapted, *points]) == choose([*points, adapted]) == Candidate(share=0.5)
+        assert choose([adapted, points[1]]) == choose([points[1], adapted]) == ADAPTED
+
+
+def test_adaptation_by_accuracy_competes_on_equal_terms() -> None:
+    adapted = judged(0.0, 1.0, adapted=True)
+    assert choose([adapted, judged(0.5, 0.9), judged(1.0, -1.0)]) == ADAPTED
+    assert choose([adapted, judged(0.5, 1.1), judged(1.0, -1.0)]) == Candidate(share=0.5)
 
 
 def test_the_whole_way_and_no_way_outside_the_line_are_tried() -> None:
     assert SHARES[-1] == 1.0 and all(0 < share <= 1 for share in SHARES)
     assert list(SHARES) == sorted(set(SHARES))
-
-
-def test_models_that_never_agree_are_unsure_of_everything() -> None:
-    before, teacher = predictions([0, 1, 2], None), predictions([1, 2, 0], None)
-    found = judge(before, predictions([0, 1, 0], None), [teacher], share=1.0)
-    assert abs(found.gain_pp) < 1e-6
-    assert choose([found]) == 0.0
