@@ -105,6 +105,8 @@ def test_a_student_that_only_needed_other_statistics_is_adapted(
     assert adapted["measure"] == ("accuracy" if labels == "use" else "information") and adapted["sure_gain"] > 0
     assert [(point["share"], point["adapted"]) for point in points] == [(share, False) for share in SHARES]
     assert {point["measure"] for point in points} == {"accuracy" if labels == "use" else "movement"}
+    files = {path.name for path in (run_folder / "predictions").glob("guard-*")}
+    assert files == {"guard-adapted.parquet", *(f"guard-{share:g}.parquet" for share in SHARES)}
 
     kept = weights(result)
     assert same(without_statistics(kept), without_statistics(initial))

@@ -326,13 +326,16 @@ def test_sure_balanced_answers_tell_all_there_is_and_others_nothing() -> None:
         assert information(torch.zeros(4, classes)).tolist() == [0.0] * 4
 
 
-def test_a_class_that_is_masked_tells_nothing() -> None:
+def test_a_class_that_is_masked_tells_nothing_and_a_rare_one_little() -> None:
     logits = drawn(3).logits
     masked = torch.cat([logits, torch.full((len(logits), 1), -torch.inf)], dim=1)
     assert information(masked).tolist() == pytest.approx(information(logits).tolist(), abs=1e-12)
     partly = logits.clone()
     partly[::2, 1] = -torch.inf
     assert information(partly).tolist() == pytest.approx(naive_information(partly), abs=1e-12)
+    rare = logits.clone()
+    rare[:, 1] -= 20.0
+    assert information(rare).tolist() == pytest.approx(naive_information(rare), abs=1e-12)
 
 
 def test_one_class_or_one_image_tells_nothing() -> None:
