@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gainfinder.guard import SHARES, Candidate, Judgement, Measure, choose, consensus_gain, judge, movement
+from gainfinder.guard import (
+    FEWER_CLASSES,
+    SHARES,
+    Candidate,
+    Judgement,
+    Measure,
+    choose,
+    consensus_gain,
+    judge,
+    movement,
+)
 from gainfinder.information import information
 from gainfinder.predictions import Predictions
 
@@ -113,9 +123,9 @@ def naive_information(logits: torch.Tensor) -> list[float]:
     return [math.fsum(p * math.log(p / q) for p, q in zip(row, average, strict=True) if p > 0) for row in rows]
 
 
-def naive_surprise(logits: torch.Tensor) -> list[float]:
-    rows, average = probabilities(logits)
-    return [-math.fsum(p * math.log(q) for p, q in zip(row, average, strict=True) if p > 0) for row in rows]
+def naive_class_information(model: Predictions) -> list[float]:
+    classes = classes_of(model)
+    return [-math.log(classes.count(c) / len(classes)) for c in classes]
 
 
 def entropy(probs: Sequence[float]) -> float:
@@ -216,11 +226,11 @@ def test_without_labels_an_agreement_lost_counts_three_times(teachers: int) -> N
 @pytest.mark.parametrize(("won", "lost", "kept"), [(30, 0, True), (30, 4, True), (30, 10, False), (30, 12, False)])
 def test_without_labels_few_agreements_may_be_lost_for_those_won(won: int, lost: int, kept: bool) -> None:
     """Of a hundred answers; those given up for none of the teacher's."""
-    others = 100 - won - lost
-    teacher = predictions([0] * 100)
-    before = predictions([1] * won + [0] * (lost + others))
+    truth = [i % 3 for i in range(100)]
+    teacher = predictions(truth)
+    before = predictions([(c + 1) % 3 if i < won else c for i, c in enumerate(truth)])
     before.logits[:won] /= 2  # it was unsure of these
-    after = predictions([0] * won + [2] * lost + [0] * others)
+    after = predictions([(c + 1) % 3 if won <= i < won + lost else c for i, c in enumerate(truth)])
     found = judge(before, after, [teacher], candidate=WHOLE)
     assert found.gain == pytest.approx(won - 3 * lost)
     assert (choose([found]) == WHOLE) == kept
@@ -407,7 +417,7 @@ def test_adaptation_by_which_fewer_classes_are_predicted_is_vetoed() -> None:
     before = from_logits(0.8 * torch.eye(4)[torch.arange(80) % 4])
     after = from_logits(9.0 * torch.eye(4)[torch.arange(80) % 2])
     found = judge(before, after, [], candidate=ADAPTED)
-    assert found.sure_gain > 0.3 and found.veto == "fewer classes are predicted"
+    assert found.sure_gain > 0.3 and found.veto == FEWER_CLASSES
     assert choose([found]) is None
 
 
@@ -427,17 +437,32 @@ def test_adaptation_by_which_the_teachers_agree_less_is_vetoed() -> None:
     assert choose([judge(before, turned, [], candidate=ADAPTED)]) == ADAPTED
 
 
-def test_fewer_classes_must_be_predicted_beyond_noise() -> None:
+@pytest.mark.parametrize("candidate", [ADAPTED, WHOLE])
+def test_fewer_classes_must_be_predicted_beyond_noise(candidate: Candidate) -> None:
     """Two standard errors; one class is preferred more and more."""
     before = drawn(0, count=60, noise=0.3)
     below = []
     for preference in range(40):
-        after = 2 * drawn(1, count=60, noise=0.3).logits
-        after[:, 0] += preference / 5
-        below.append(errors_below_zero(change(naive_surprise(before.logits), naive_surprise(after))))
-        found = judge(before, from_logits(after), [], candidate=ADAPTED)
-        assert (found.veto == "fewer classes are predicted") == (below[-1] > 2)
+        logits = 2 * drawn(1, count=60, noise=0.3).logits
+        logits[:, 0] += preference / 5
+        after = from_logits(logits)
+        below.append(errors_below_zero(change(naive_class_information(before), naive_class_information(after))))
+        found = judge(before, after, [], candidate=candidate)  # without teachers, nothing else is known
+        assert (found.veto == FEWER_CLASSES) == (below[-1] > 2)
     assert any(2 < value < 2.5 for value in below) and any(1.5 < value < 2 for value in below)
+
+
+def test_a_student_that_imitates_a_teacher_of_few_classes_is_not_kept() -> None:
+    """The teacher is sure of itself everywhere and the student was not: consensus and movement are for it."""
+    truth = [i % 4 for i in range(200)]
+    before = predictions(truth, classes=4)
+    before.logits[100:] /= 4
+    narrow = predictions([c % 2 if i >= 100 else c for i, c in enumerate(truth)], classes=4)
+    found = judge(before, narrow, [narrow], candidate=WHOLE)
+    assert found.sure_gain > 0 and float(consensus_gain(before, narrow, [narrow]).mean()) > 0
+    assert found.veto == FEWER_CLASSES and choose([found]) is None
+    back = judge(narrow, before, [before], candidate=WHOLE)
+    assert back.veto != FEWER_CLASSES
 
 
 def test_teachers_must_agree_less_beyond_noise() -> None:
