@@ -77,10 +77,14 @@ def print_ablation(transfers: list[Transfer]) -> None:
             by_movement(*point, consensus=True, classes=True) for point in trained(one)
         ],
         "and adaptation: the guard as it is": judged,
+        "the guard, consensus not asked": lambda one: [
+            *adaptation(one),
+            *(by_movement(*point, classes=True) for point in trained(one)),
+        ],
     }
     for weight in (1.0, 2.0, 3.0, 4.0):
         rules[f"the guard, an agreement lost counting {weight:g}"] = lambda one, weight=weight: [
-            *(judgement(*point) for point in one.items() if point[0].adapted),
+            *adaptation(one),
             *(by_movement(*point, weight=weight, consensus=True, classes=True) for point in trained(one)),
         ]
     for name, rule in rules.items():
@@ -115,6 +119,11 @@ class Outcome:
 def judged(transfer: Transfer) -> list[Judgement]:
     """What the guard said without labels."""
     return [judgement(candidate, row) for candidate, row in transfer.items()]
+
+
+def adaptation(transfer: Transfer) -> list[Judgement]:
+    """What it said of the adapted initial student, if there is one."""
+    return [judgement(*point) for point in transfer.items() if point[0].adapted]
 
 
 def judgement(candidate: Candidate, row: Row) -> Judgement:
@@ -169,6 +178,7 @@ GROUPS: dict[str, Callable[[Row], bool]] = {
     "`kl`": lambda row: row["method"] == "kl",
     "student and teacher of the zoo": lambda row: row["student"] in ZOO and row["teacher"] in ZOO,
     "a specialist learns or teaches": lambda row: is_specialist(row["student"]) or is_specialist(row["teacher"]),
+    "no specialist": lambda row: not (is_specialist(row["student"]) or is_specialist(row["teacher"])),
     "hard imitation of weaker teachers": lambda row: row["seed"] == "7",
     "teacher weaker by more than 2 pp": lambda row: number(row, "delta_acc_pp") < -2,
     "teacher within 2 pp": lambda row: abs(number(row, "delta_acc_pp")) <= 2,
