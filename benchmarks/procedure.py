@@ -18,43 +18,33 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from images import crop_flips, read
+from lab import Lab
 from rows import append
 from torch import Tensor
+from training import adapt, distil
 from zoo import Model
 
 from gainfinder.calibration import fit_temperature, fit_temperature_to
-from gainfinder.normalisation import batch_norms, reestimate
 from gainfinder.weight_space import between
 
 PURPOSE_BUILT = {"convnext_32": (10_000, 2e-3), "resnet20": (6_000, 1e-2)}
 
 
-class Lab:
-    """Images, models and the logits that were asked for before."""
+class Students(Lab):
+    """The zoo and the students made on purpose; 6,000 test images."""
 
     def __init__(self, models: Path, images: Path) -> None:
-        self.folder = models
-        (self.x, self.y), (test_x, test_y) = (read(images / f"{part}.parquet") for part in ("train", "test"))
-        kept = torch.randperm(10_000, generator=torch.Generator().manual_seed(1))[:6000]
-        self.test_x, self.test_y = test_x[kept], test_y[kept]
-        self.models: dict[str, Model] = {}
-        self.asked: dict[tuple[Any, ...], Tensor] = {}
-
-    def model(self, name: str) -> Model:
-        if name not in self.models:
-            self.models[name] = self.made(name) if name.endswith(("_bce", "_ls")) else self.loaded(name)
-        return self.models[name]
-
-    def loaded(self, name: str) -> Model:
-        return Model.load(self.folder, name)
+        super().__init__(models, images)
+        self.test_x, self.test_y = self.test_x[:6000], self.test_y[:6000]
 
     def made(self, name: str) -> Model:
-        """A student trained on with another loss, for 3 epochs at a falling rate."""
+        """One of the zoo, or one trained on with another loss, for 3 epochs at a falling rate."""
+        if not name.endswith(("_bce", "_ls")):
+            return super().made(name)
         base, loss = name.rsplit("_", 1)
         n, lr = PURPOSE_BUILT[base]
         torch.manual_seed(0)
-        model = self.loaded(base).train()
+        model = super().made(base).train()
         generator = torch.Generator().manual_seed(5)
         chosen = torch.randperm(50_000, generator=generator)[:n]
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
@@ -76,22 +66,9 @@ class Lab:
             optimizer.step()
         return model.eval()
 
-    def views(self, chosen: Tensor, seed: int, epoch: int) -> Tensor:
-        """Padded by 4, cropped and mirrored at random."""
-        return crop_flips(self.x[chosen], torch.Generator().manual_seed(seed * 1000 + epoch))
-
-    def logits(self, model: Model, x: Tensor, key: tuple[Any, ...] | None = None) -> Tensor:
-        if key is not None and key in self.asked:
-            return self.asked[key]
-        with torch.no_grad():
-            found = torch.cat([model.eval()(model.prepare(part)) for part in x.split(250)])
-        if key is not None:
-            self.asked[key] = found
-        return found
-
 
 def run(
-    lab: Lab, student: str, teacher: str, *, method: str = "kl-dp-u", mode: str = "train", lr: float = 1e-3,
+    lab: Students, student: str, teacher: str, *, method: str = "kl-dp-u", mode: str = "train", lr: float = 1e-3,
     n: int = 2000, epochs: int = 2, seed: int = 0, extra: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """One transfer.
@@ -111,7 +88,7 @@ def run(
             calibrated with labels), rescale (the student learns the teacher's logits on its own scale).
     """
     torch.manual_seed(seed)
-    chosen = torch.randperm(50_000, generator=torch.Generator().manual_seed(77 + seed))[:n]
+    chosen = lab.chosen(seed, n)
     initial, other = lab.model(student), lab.model(teacher)
     model = copy.deepcopy(initial)
     views = [lab.views(chosen, seed, epoch) for epoch in range(epochs)]
@@ -128,25 +105,19 @@ def run(
     if "calM" in extra:
         their_t = fit_temperature_to(theirs[0], ours[0].softmax(1).amax(1).mean().item())
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-3)
-    steps, taught = epochs * -(-n // 64), 0
-    for epoch in range(epochs):
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed * 77 + epoch))
-        for number, batch in enumerate(order.split(64)):
-            if "decay" in extra:
-                optimizer.param_groups[0]["lr"] = lr * (1 - (epoch * -(-n // 64) + number) / steps)
-            model.train(mode == "train")
-            mine, others = ours[epoch][batch], theirs[epoch][batch]
-            to_teacher = torch.ones(len(batch), dtype=torch.bool)
-            if method == "kl-dp-u":
-                to_teacher = (others / their_t).softmax(1).amax(1) > (mine / own_t).softmax(1).amax(1)
-            others = others * own_t / their_t if "rescale" in extra else others
-            target = torch.where(to_teacher[:, None], others, mine).log_softmax(1)
-            log_q = model(model.prepare(views[epoch][batch])).log_softmax(1)
-            loss = (target.exp() * (target - log_q)).sum(1).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            taught += int(to_teacher.sum())
+    batches = [
+        torch.randperm(n, generator=torch.Generator().manual_seed(seed * 77 + epoch)).split(64)
+        for epoch in range(epochs)
+    ]
+    targets, taught = [], 0
+    for mine, others in zip(ours, theirs, strict=True):
+        to_teacher = torch.ones(n, dtype=torch.bool)
+        if method == "kl-dp-u":
+            to_teacher = (others / their_t).softmax(1).amax(1) > (mine / own_t).softmax(1).amax(1)
+        scaled = others * own_t / their_t if "rescale" in extra else others
+        targets.append(torch.where(to_teacher[:, None], scaled, mine).log_softmax(1))
+        taught += int(to_teacher.sum())
+    distil(model, optimizer, views, targets, batches, falling="decay" in extra, train_mode=mode == "train")
     row = {
         "student": student, "teacher": teacher, "method": method, "mode": mode, "lr": lr, "n": n, "epochs": epochs,
         "seed": seed, "extra": extra, "T_teacher": their_t, "share": taught / (n * epochs),
@@ -158,11 +129,6 @@ def run(
             adapt(model, views[-1])
         row.update(measured(before, lab.logits(model, lab.test_x), lab.test_y, share))
     return row
-
-
-def adapt(model: Model, views: Tensor) -> None:
-    if batch_norms(model):
-        reestimate(model, map(model.prepare, views.split(125)), model)
 
 
 def measured(before: Tensor, after: Tensor, y: Tensor, share: float) -> dict[str, float]:
@@ -179,7 +145,7 @@ def main() -> None:
     for name in ("models", "images", "out", "jobs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
-    lab = Lab(args.models, args.images)
+    lab = Students(args.models, args.images)
     for line in args.jobs.read_text().splitlines():
         append(args.out, run(lab, **json.loads(line)))
 
