@@ -21,6 +21,22 @@ def main() -> None:
     print_pairs(rows, methods)
     print()
     print_methods(rows, methods)
+    print()
+    print_groups([row for row in rows if row["labels"] == "none"])
+
+
+def print_groups(rows: list[Row]) -> None:
+    """Without labels, by how much better the teacher is: the means over all methods, and over kl-dp-u."""
+    groups = {"weaker": (-100.0, -2.0), "within 2 pp": (-2.0, 2.0), "stronger": (2.0, 100.0)}
+    print("| teacher | transfers | mean Δ unguarded | guarded | of `kl-dp-u` unguarded | guarded |")
+    print("|---|" + "---|" * 5)
+    for name, (low, high) in groups.items():
+        ours = [row for row in rows if low <= float(row["delta_acc_pp"]) < high]
+        default = [row for row in ours if row["method"] == "kl-dp-u"]
+        cells = [name, str(len(ours))]
+        for part in (ours, default):
+            cells += [f"{mean(column(part, key)):+.2f}" for key in ("unguarded_delta_pp", "transfer_delta_pp")]
+        print(f"| {' | '.join(cells)} |")
 
 
 def print_pairs(rows: list[Row], methods: list[str]) -> None:
@@ -42,8 +58,10 @@ def print_methods(rows: list[Row], methods: list[str]) -> None:
         "| method | transfers | mean Δ unguarded | significantly below 0 | mean Δ guarded | significantly below 0 |",
         end="",
     )
-    print(" initial student kept | on the guard images: gain of the choice | of the best choice | of no guard |")
-    print("|---|" + "---|" * 9)
+    print(
+        " initial student kept | adapted | on the guard images: gain of the choice | of the best choice | of no guard |"
+    )
+    print("|---|" + "---|" * 10)
     for method in methods:
         ours = [row for row in rows if row["method"] == method]
         cells = [
@@ -53,7 +71,8 @@ def print_methods(rows: list[Row], methods: list[str]) -> None:
             str(below_zero(ours, "unguarded_delta_ci_pp")),
             f"{mean(column(ours, 'transfer_delta_pp')):+.2f}",
             str(below_zero(ours, "transfer_delta_ci_pp")),
-            str(sum(float(row["share_kept"]) == 0 for row in ours)),
+            str(sum(row["kept"] == "0" for row in ours)),
+            str(sum(row["kept"] == "adapted" for row in ours)),
             f"{mean(column(ours, 'guard_gain_kept_pp')):+.2f}",
             f"{mean(column(ours, 'guard_gain_best_pp')):+.2f}",
             f"{mean(column(ours, 'guard_gain_whole_pp')):+.2f}",

@@ -126,7 +126,7 @@ def test_dry_run_resolves_and_writes_nothing(zoo: dict[str, str], run_folder: Pa
     result = RUNNER.invoke(app, [*command(zoo, run_folder), "--dry-run", "--json"])
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document["config"]["settings"]["lr"] == 1e-3
+    assert document["config"]["settings"]["lr"] == 5e-4
     assert all(document["estimate"][key] > 0 for key in ("time_s", "memory_mb", "disk_mb", "result_mb"))
     assert not run_folder.exists()
     assert "time: about" in RUNNER.invoke(app, [*command(zoo, run_folder), "--dry-run"]).stdout
