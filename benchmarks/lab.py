@@ -18,8 +18,8 @@ class Lab:
         autocast: whether models that are only asked run in bfloat16 where autocast says so.
     """
 
-    def __init__(self, models: Path, images: Path, *, autocast: bool = False) -> None:
-        self.folder, self.autocast = models, autocast
+    def __init__(self, models: Path, images: Path, *, specialists: Path | None = None, autocast: bool = False) -> None:
+        self.folder, self.specialists, self.autocast = models, specialists, autocast
         (self.x, self.y), (test_x, test_y) = (read(images / f"{part}.parquet") for part in ("train", "test"))
         order = torch.randperm(len(test_x), generator=torch.Generator().manual_seed(1))
         self.test_x, self.test_y = test_x[order], test_y[order]
@@ -33,8 +33,8 @@ class Lab:
         return self.models[name]
 
     def made(self, name: str) -> Model:
-        """The model of that name when it is first asked for: one of the zoo."""
-        return Model.load(self.folder, name)
+        """The model of that name when it is first asked for: one of the zoo or a specialist."""
+        return Model.load(self.folder, name, specialists=self.specialists)
 
     def chosen(self, seed: int, n: int) -> Tensor:
         """Positions of n training images."""

@@ -1,11 +1,13 @@
 """Why students lose by the procedure itself: batch-norm, learning rate, schedule, calibration; one loop, many runs.
 
-    python benchmarks/procedure.py --models MODELS --images IMAGES --out benchmarks/procedure.csv --jobs JOBS.jsonl
+    python benchmarks/procedure.py --models MODELS --images IMAGES --out benchmarks/procedure.csv --jobs JOBS.jsonl \\
+        [--specialists SPECIALISTS]
 
 A loop apart from the package, with views and frozen models' logits held in memory, to try what the package then
-took over. A job is a line of JSON with arguments of `run`; the columns of procedure.csv of those names are the jobs
-that were run. Measured on 6,000 test images. `d1.0` is the change of accuracy in pp, `d0.5` that half way in weight
-space (batch-norm statistics re-estimated on views), `se…` their standard errors, `churn…` the share of changed answers.
+took over. A job is a line of JSON with arguments of `run`; the columns of procedure.csv and rates.csv of those names
+are the jobs that were run. Measured on 6,000 test images. `d1.0` is the change of accuracy in pp, `d0.5` that half way
+in weight space (batch-norm statistics re-estimated on views), `se…` their standard errors, `churn…` the share of changed
+answers. SPECIALISTS is what specialists.py wrote, for jobs that name one.
 Students ending in `_bce` and `_ls` are made first: the same model trained on with binary cross-entropy or with labels
 smoothed by 0.2.
 """
@@ -33,8 +35,8 @@ PURPOSE_BUILT = {"convnext_32": (10_000, 2e-3), "resnet20": (6_000, 1e-2)}
 class Students(Lab):
     """The zoo and the students made on purpose; 6,000 test images."""
 
-    def __init__(self, models: Path, images: Path) -> None:
-        super().__init__(models, images)
+    def __init__(self, models: Path, images: Path, *, specialists: Path | None = None) -> None:
+        super().__init__(models, images, specialists=specialists)
         self.test_x, self.test_y = self.test_x[:6000], self.test_y[:6000]
 
     def made(self, name: str) -> Model:
@@ -69,7 +71,7 @@ class Students(Lab):
 
 def run(
     lab: Students, student: str, teacher: str, *, method: str = "kl-dp-u", mode: str = "train", lr: float = 1e-3,
-    n: int = 2000, epochs: int = 2, seed: int = 0, extra: str = "",
+    n: int = 2000, epochs: int = 2, batch_size: int = 64, seed: int = 0, extra: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """One transfer.
 
@@ -82,7 +84,8 @@ def run(
             reest-both (of the frozen initial student, too).
         lr: learning rate.
         n: images.
-        epochs: passes, batches of 64.
+        epochs: passes.
+        batch_size: images a step; the last one of an epoch may have fewer.
         seed: of images, views and order.
         extra: words: decay (rate falls to 0), calM (teacher's mean confidence brought to the student's), calL (both
             calibrated with labels), rescale (the student learns the teacher's logits on its own scale).
@@ -106,7 +109,7 @@ def run(
         their_t = fit_temperature_to(theirs[0], ours[0].softmax(1).amax(1).mean().item())
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-3)
     batches = [
-        torch.randperm(n, generator=torch.Generator().manual_seed(seed * 77 + epoch)).split(64)
+        torch.randperm(n, generator=torch.Generator().manual_seed(seed * 77 + epoch)).split(batch_size)
         for epoch in range(epochs)
     ]
     targets, taught = [], 0
@@ -120,7 +123,7 @@ def run(
     distil(model, optimizer, views, targets, batches, falling="decay" in extra, train_mode=mode == "train")
     row = {
         "student": student, "teacher": teacher, "method": method, "mode": mode, "lr": lr, "n": n, "epochs": epochs,
-        "seed": seed, "extra": extra, "T_teacher": their_t, "share": taught / (n * epochs),
+        "batch_size": batch_size, "seed": seed, "extra": extra, "T_teacher": their_t, "share": taught / (n * epochs),
     }  # fmt: skip
     start, end = initial.state_dict(), copy.deepcopy(model.state_dict())
     for share in (1.0, 0.5):
@@ -144,8 +147,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("models", "images", "out", "jobs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--specialists", type=Path)
     args = parser.parse_args()
-    lab = Students(args.models, args.images)
+    lab = Students(args.models, args.images, specialists=args.specialists)
     for line in args.jobs.read_text().splitlines():
         append(args.out, run(lab, **json.loads(line)))
 

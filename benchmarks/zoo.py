@@ -40,8 +40,8 @@ class Model(nn.Module):
         self.net, self.preprocessing = net, preprocessing
 
     @classmethod
-    def load(cls, models: Path, name: str) -> "Model":
-        found = load_model(reference(models, name))
+    def load(cls, models: Path, name: str, *, specialists: Path | None = None) -> "Model":
+        found = load_model(reference(models, name, specialists=specialists))
         return cls(laid_out(found.module, name), found.preprocessing).eval()
 
     def prepare(self, x: Tensor) -> Tensor:
