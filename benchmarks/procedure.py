@@ -6,8 +6,8 @@
 A loop apart from the package, with views and frozen models' logits held in memory, to try what the package then
 took over. A job is a line of JSON with arguments of `run`; the columns of procedure.csv and rates.csv of those names
 are the jobs that were run. Measured on 6,000 test images. `d1.0` is the change of accuracy in pp, `d0.5` that half way
-in weight space (batch-norm statistics re-estimated on views), `se…` their standard errors, `churn…` the share of changed
-answers. SPECIALISTS is what specialists.py wrote, for jobs that name one.
+in weight space (batch-norm statistics re-estimated on views), `se…` their standard errors, `churn…` the share of
+changed answers. SPECIALISTS is what specialists.py wrote, for jobs that name one.
 Students ending in `_bce` and `_ls` are made first: the same model trained on with binary cross-entropy or with labels
 smoothed by 0.2.
 """
