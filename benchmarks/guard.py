@@ -20,7 +20,6 @@ enlarged to 48 pixels.
 
 import argparse
 import copy
-import csv
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +30,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from lab import Lab
-from rows import append
+from rows import append, done, key_of
 from torch import Tensor
 from training import adapt, distil, fit, skewed
 from zoo import Model
@@ -58,6 +57,10 @@ class Job:
     n: int
     epochs: int
     seed: int
+
+
+KEY = (*Job.__dataclass_fields__, "candidate")
+"""Columns that tell a row from the others."""
 
 
 def jobs_of(setting: str, pairs: Mapping[str, str]) -> list[Job]:
@@ -280,24 +283,11 @@ def predictions(model: str, logits: Tensor) -> Predictions:
     return Predictions(model=model, ids=tuple(map(str, range(len(logits)))), logits=logits.float(), target=None)
 
 
-def key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """What tells a row from all others, as the file writes it."""
-    return tuple(str(row[name]) for name in (*Job.__dataclass_fields__, "candidate"))
-
-
-def done(path: Path) -> set[tuple[str, ...]]:
-    """Keys of the rows in the file."""
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {key(row) for row in csv.DictReader(file)}
-
-
 def add(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add the rows that the file does not have."""
-    there = done(path)
+    there = done(path, KEY)
     for row in rows:
-        if key(row) not in there:
+        if key_of(row, KEY) not in there:
             append(path, row)
 
 
@@ -307,9 +297,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
     lab = Students(args.models, args.images)
-    there = done(args.out)
+    there = done(args.out, KEY)
     for job in JOBS:
-        if key({**asdict(job), "candidate": "1"}) in there:  # the last of its rows
+        if key_of({**asdict(job), "candidate": "1"}, KEY) in there:  # the last of its rows
             continue
         before, teacher = (lab.answers(lab.model(name), name) for name in (job.student, job.teacher))
         add(args.out, rows_of(job, before, teacher, transfer(lab, job), parted(lab.test_y)))

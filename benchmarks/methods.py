@@ -11,7 +11,6 @@ with --part k/n.
 """
 
 import argparse
-import csv
 import functools
 import json
 import tempfile
@@ -21,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import append
-from zoo import laid_out, reference
+from rows import append, done
+from zoo import classifier
 
 from gainfinder import load_images
 from gainfinder.guard import Candidate, judge
 from gainfinder.methods import METHODS
-from gainfinder.models.classifier import Classifier
 from gainfinder.planning import plan_transfer
 from gainfinder.predictions import Predictions
 from gainfinder.run import run_transfer
@@ -36,7 +34,7 @@ from gainfinder.settings import settings_from
 PAIRS = (
     ("convnext_32", "vit_48"),  # about equal
     ("convnext_32", "resnet20"),  # much stronger
-    ("convnext_32-low", "resnet10_64-high"),  # about equal, each knows other classes
+    ("convnext_32-low", "resnet10_64-high"),  # stronger; each knows other classes
     ("resnet10_64", "vit_48"),  # weaker; this student has batch-norm
     ("resnet10_64", "tiny_mixer"),  # about equal
     ("resnet10_64", "resnet32"),  # much stronger
@@ -47,6 +45,8 @@ ADAPTED = (("resnet20", "resnet32"), ("resnet32", "resnet20"))
 """Models of one family, with batch-norm, trained on other images than these; for the first few methods only."""
 FIRST = ("kl", "kl-dp-u", "kl-dp-cal-u", "kl-dp", "kl-dp-cal", "kl-dp-soft-u", "xe-kl")
 SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip", "device": "cpu", "workers": 0}
+KEY = ("student", "teacher", "method", "seed")
+"""Columns that tell a row from the others."""
 KEPT = (
     "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
     "knowledge_loss", "positive_flips", "transfer_rate", "teacher_share",
@@ -70,7 +70,7 @@ def main() -> None:
     ]
     answers: dict[tuple[str, str], Predictions] = {}
     for number, (seed, method, (student, teacher)) in enumerate(jobs):
-        if number % n == k - 1 and (student, teacher, method, str(seed)) not in done(args.out):
+        if number % n == k - 1 and (student, teacher, method, str(seed)) not in done(args.out, KEY):
             append(args.out, transfer(args, student, teacher, method, seed=seed, answers=answers))
 
 
@@ -87,14 +87,11 @@ def transfer(
     labels = "use" if needs_labels else "none"
     test = f"{args.images}/test.parquet"
     settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels})
-    found = functools.partial(reference, args.models, specialists=args.specialists)
+    model = functools.partial(classifier, args.models, specialists=args.specialists)
     plan = plan_transfer(
-        found(student), [found(teacher)], f"{args.images}/train.parquet",
+        model(student), [model(teacher)], f"{args.images}/train.parquet",
         val=f"{test}#2/2", guard_data=f"{test}#1/4", settings=settings,
     )  # fmt: skip
-    for model, name in ((plan.student, student), (plan.teachers[0], teacher)):
-        assert isinstance(model, Classifier)
-        laid_out(model.module, name)
     models = {"before": student, "probe-before": student, "teacher-1": teacher, "probe-teacher-1": teacher}
     keys = {name: (model, labels + name.split("-")[0]) for name, model in models.items()}
     known = {name: answers[key] for name, key in keys.items() if key in answers}
@@ -144,13 +141,6 @@ def guard_gains(folder: Path, labels: dict[str, int], points: list[dict[str, Any
         name: judge(before, labelled(f"guard-{name}"), [], candidate=any_candidate).gain for name, _ in named(points)
     }
     return {"0": 0.0, **gains}
-
-
-def done(path: Path) -> set[tuple[str, ...]]:
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {(row["student"], row["teacher"], row["method"], row["seed"]) for row in csv.DictReader(file)}
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from zoo import SPECIALISTS, reference
+from zoo import SPECIALISTS, ZOO, classifier
 
-from gainfinder import load_model, predict
+from gainfinder import predict
 from gainfinder.evaluation import estimated_strengths, mean_agreements
 from gainfinder.information import information
 from gainfinder.predictions import Predictions
 
-ZOO = ("resnet20", "resnet32", "convnext_32", "tiny_mixer", "vit_48", "resnet10_64")
 Estimate = Callable[[Sequence[Predictions]], list[float]]
 ESTIMATES: dict[str, Estimate] = {
     "agreement": mean_agreements,
@@ -35,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     asked = {}
     for name in (*ZOO, *SPECIALISTS):
-        model = load_model(reference(args.models, name, specialists=args.specialists))
+        model = classifier(args.models, name, specialists=args.specialists)
         asked[name] = predict(model, f"{args.images}/test.parquet#1/4", device="cpu", workers=0)
     print("| models | estimate | orders of three | pairs within 3 pp | 3 to 10 pp apart | more |")
     print("|---|---|---|---|---|---|")

@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from images import read
 from training import fit, skewed
-from zoo import Model, laid_out, reference
-
-from gainfinder import load_model
+from zoo import Model, classifier
 
 RECIPES = {"convnext_32-low": (10_000, 3), "resnet10_64-high": (6_000, 2)}
 """Images and epochs."""
@@ -30,16 +28,16 @@ def main() -> None:
     x, y = read(args.images / "train.parquet")
     for name, (count, epochs) in RECIPES.items():
         base, half = name.rsplit("-", 1)
-        classifier = load_model(reference(args.models, base))
-        model = Model(laid_out(classifier.module, name), classifier.preprocessing)
+        found = classifier(args.models, base)
+        model = Model(found.module, found.preprocessing)
         generator = torch.Generator().manual_seed(len(name))
         chosen = skewed(y, rare=y >= 5 if half == "low" else y < 5, count=count, generator=generator)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
         loss = partial(F.cross_entropy, label_smoothing=0.05)
         fit(model, optimizer, x[chosen], y[chosen], loss=loss, epochs=epochs, generator=generator)
         (args.out / name).mkdir(parents=True)
-        classifier.module.eval().to(memory_format=torch.contiguous_format)
-        classifier.save(classifier, args.out / name)
+        found.module.eval().to(memory_format=torch.contiguous_format)
+        found.save(found, args.out / name)
         print(args.out / name, flush=True)
 
 

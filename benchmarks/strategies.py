@@ -9,17 +9,17 @@ of a soup are the single teachers to compare with. Rows that are there already a
 """
 
 import argparse
-import csv
+import functools
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from rows import append
-from zoo import laid_out, reference
+from methods import SETTINGS
+from rows import append, done, key_of
+from zoo import classifier
 
 import gainfinder
-from gainfinder.models.classifier import Classifier
 
 TEACHERS = {
     "convnext_32-low": ("vit_48", "tiny_mixer", "resnet10_64-high"),
@@ -34,7 +34,6 @@ RUNS: tuple[dict[str, Any], ...] = (
     {"strategy": "sequential", "method": "kl", "order": "ascending", "guard": False},
     {"strategy": "sequential", "method": "kl-dp-u", "order": "descending", "guard": False},
 )
-SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip", "device": "cpu", "workers": 0}
 
 
 def main() -> None:
@@ -47,22 +46,16 @@ def main() -> None:
     for student in args.students:
         for asked in RUNS:
             key = {"student": student, **asked, "seed": args.seed}
-            if tuple(map(str, key.values())) not in done(args.out, tuple(key)):
+            if key_of(key, key) not in done(args.out, key):
                 append(args.out, {**key, **measured(args, student, {**asked, "seed": args.seed})})
-
-
-def done(path: Path, key: tuple[str, ...]) -> set[tuple[str, ...]]:
-    if not path.exists():
-        return set()
-    with path.open(newline="") as file:
-        return {tuple(row[name] for name in key) for row in csv.DictReader(file)}
 
 
 def measured(args: argparse.Namespace, student: str, asked: dict[str, Any]) -> dict[str, Any]:
     test = f"{args.images}/test.parquet"
+    model = functools.partial(classifier, args.models, specialists=args.specialists)
     with tempfile.TemporaryDirectory() as scratch:
         account = gainfinder.transfer(
-            loaded(args, student), [loaded(args, teacher) for teacher in TEACHERS[student]],
+            model(student), [model(teacher) for teacher in TEACHERS[student]],
             f"{args.images}/train.parquet", val=f"{test}#2/2", guard_data=f"{test}#1/4" if asked["guard"] else None,
             labels="none", out=Path(scratch) / "run", **SETTINGS, **asked,
         ).account  # fmt: skip
@@ -77,12 +70,6 @@ def measured(args: argparse.Namespace, student: str, asked: dict[str, Any]) -> d
     kept = ("accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
             "knowledge_loss", "positive_flips", "transfer_rate")  # fmt: skip
     return {**{key: account[key] for key in kept}, "steps": json.dumps(steps)}
-
-
-def loaded(args: argparse.Namespace, name: str) -> Classifier:
-    model = gainfinder.load_model(reference(args.models, name, specialists=args.specialists))
-    laid_out(model.module, name)
-    return model
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guard import ADAPTED, GUARD_IMAGES, Job
-from zoo import FROM_FILE
+from zoo import ZOO
 
 from gainfinder.guard import LOST_AGREEMENT_WEIGHT, MARGIN, VETO_MARGIN, Candidate, Judgement, choose
 
@@ -22,7 +22,6 @@ Transfer = dict[Candidate, Row]
 """The rows of a transfer, by candidate."""
 
 WHOLE = Candidate(share=1.0)
-ZOO = ("convnext_32", "resnet10_64", "vit_48", *FROM_FILE)
 
 
 def main() -> None:

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gainfinder import load_model
+from gainfinder.models.classifier import Classifier
 from gainfinder.models.preprocessing import Preprocessing
 
 FROM_FILE = {"resnet20": "cifar_resnet", "resnet32": "cifar_resnet", "tiny_mixer": "tiny_mixer"}
+ZOO = ("resnet20", "resnet32", "convnext_32", "tiny_mixer", "vit_48", "resnet10_64")
 SPECIALISTS = ("convnext_32-low", "resnet10_64-high")
 CONVOLUTIONAL = ("resnet", "convnext")
 
@@ -27,9 +29,12 @@ def reference(models: Path, name: str, *, specialists: Path | None = None) -> st
     return f"local-dir:{specialists if name in SPECIALISTS else models}/{name}"
 
 
-def laid_out(module: nn.Module, name: str) -> nn.Module:
-    """The module, its weights laid out as its kind runs fastest on a CPU; what it computes is the same."""
-    return module.to(memory_format=torch.channels_last) if name.startswith(CONVOLUTIONAL) else module
+def classifier(models: Path, name: str, *, specialists: Path | None = None) -> Classifier:
+    """The model, its weights laid out as its kind runs fastest on a CPU; what it computes is the same."""
+    found = load_model(reference(models, name, specialists=specialists))
+    if name.startswith(CONVOLUTIONAL):
+        found.module.to(memory_format=torch.channels_last)
+    return found
 
 
 class Model(nn.Module):
@@ -41,8 +46,8 @@ class Model(nn.Module):
 
     @classmethod
     def load(cls, models: Path, name: str, *, specialists: Path | None = None) -> "Model":
-        found = load_model(reference(models, name, specialists=specialists))
-        return cls(laid_out(found.module, name), found.preprocessing).eval()
+        found = classifier(models, name, specialists=specialists)
+        return cls(found.module, found.preprocessing).eval()
 
     def prepare(self, x: Tensor) -> Tensor:
         x = x.float().div(255)
