@@ -20,6 +20,7 @@ from gainfinder.guard import (
 )
 from gainfinder.information import information
 from gainfinder.predictions import Predictions
+from handmade import drawn, from_logits, mean, naive_class_information, naive_information, softmax
 
 WHOLE = Candidate(share=1.0)
 ADAPTED = Candidate(share=0.0, adapted=True)
@@ -31,22 +32,6 @@ def predictions(predicted: Sequence[int], target: Sequence[int] | None = None, *
     logits = torch.full((len(predicted), classes), -2.0)
     logits[range(len(predicted)), list(predicted)] = 2.0
     return from_logits(logits, target)
-
-
-def from_logits(logits: torch.Tensor, target: Sequence[int] | None = None) -> Predictions:
-    return Predictions(
-        model="by hand",
-        ids=tuple(str(i) for i in range(len(logits))),
-        logits=logits,
-        target=None if target is None else torch.tensor(target),
-    )
-
-
-def drawn(seed: int, *, count: int = 40, classes: int = 4, noise: float = 0.7) -> Predictions:
-    """One of several models that see the same in the same images, each with noise of its own."""
-    draw = torch.Generator().manual_seed(seed)
-    shared = torch.randn(count, classes, generator=torch.Generator().manual_seed(99))
-    return from_logits(3 * (shared + noise * torch.randn(count, classes, generator=draw)))
 
 
 def judged(
@@ -62,21 +47,12 @@ def judged(
 # Naive loops.
 
 
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def standard_error(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - mean(values)) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def classes_of(model: Predictions) -> list[int]:
     return [row.index(max(row)) for row in model.logits.tolist()]  # of equal ones the first
-
-
-def softmax(z: Sequence[float], t: float = 1.0) -> list[float]:
-    powers = [math.exp((v - max(z)) / t) for v in z]
-    return [power / sum(powers) for power in powers]
 
 
 def tempered(rows: Sequence[Sequence[float]], confidence: float) -> list[list[float]]:
@@ -110,26 +86,6 @@ def naive_consensus_gain(before: Predictions, after: Predictions, teachers: Sequ
     for i, (old, new) in enumerate(zip(classes[0], classes_of(after), strict=True)):
         gains.append(mean([p[i][new] for p in probs]) - mean([p[i][old] for p in probs]))
     return gains
-
-
-def probabilities(logits: torch.Tensor) -> tuple[list[list[float]], list[float]]:
-    """Of each image, and their mean."""
-    rows = [softmax(row) for row in logits.double().tolist()]
-    return rows, [mean([row[c] for row in rows]) for c in range(logits.shape[1])]
-
-
-def naive_information(logits: torch.Tensor) -> list[float]:
-    rows, average = probabilities(logits)
-    return [math.fsum(p * math.log(p / q) for p, q in zip(row, average, strict=True) if p > 0) for row in rows]
-
-
-def naive_class_information(model: Predictions) -> list[float]:
-    classes = classes_of(model)
-    return [-math.log(classes.count(c) / len(classes)) for c in classes]
-
-
-def entropy(probs: Sequence[float]) -> float:
-    return -math.fsum(p * math.log(p) for p in probs if p > 0)
 
 
 def change(before: Sequence[float], after: Sequence[float]) -> list[float]:
@@ -313,44 +269,7 @@ def test_without_labels_what_two_teachers_agree_on_is_learned_and_the_contrary_i
     assert choose([judge(student, predictions([1, 2, 0] * 10), teachers, candidate=WHOLE)]) is None
 
 
-# Information.
-
-
-@pytest.mark.parametrize("classes", [2, 7])
-def test_information_is_what_the_class_tells_of_the_image(classes: int) -> None:
-    logits = drawn(3, classes=classes).logits
-    values = information(logits)
-    assert values.dtype == torch.float64 and values.min() >= 0
-    assert values.tolist() == pytest.approx(naive_information(logits), abs=1e-12)
-    rows, average = probabilities(logits)
-    mutual = entropy(average) - mean([entropy(row) for row in rows])
-    assert float(values.mean()) == pytest.approx(mutual, abs=1e-12)
-    assert 0.1 < mutual < math.log(classes)
-
-
-def test_sure_balanced_answers_tell_all_there_is_and_others_nothing() -> None:
-    for classes in (2, 5):
-        sure = 1000 * torch.eye(classes)  # other classes have probability 0 exactly
-        assert information(sure).tolist() == pytest.approx([math.log(classes)] * classes)
-        assert information(sure[[0] * 4]).tolist() == [0.0] * 4
-        assert information(torch.zeros(4, classes)).tolist() == [0.0] * 4
-
-
-def test_a_class_that_is_masked_tells_nothing_and_a_rare_one_little() -> None:
-    logits = drawn(3).logits
-    masked = torch.cat([logits, torch.full((len(logits), 1), -torch.inf)], dim=1)
-    assert information(masked).tolist() == pytest.approx(information(logits).tolist(), abs=1e-12)
-    partly = logits.clone()
-    partly[::2, 1] = -torch.inf
-    assert information(partly).tolist() == pytest.approx(naive_information(partly), abs=1e-12)
-    rare = logits.clone()
-    rare[:, 1] -= 20.0
-    assert information(rare).tolist() == pytest.approx(naive_information(rare), abs=1e-12)
-
-
-def test_one_class_or_one_image_tells_nothing() -> None:
-    assert information(torch.randn(5, 1)).tolist() == [0.0] * 5
-    assert information(torch.tensor([[3.0, -1.0, 0.5]])).tolist() == pytest.approx([0.0], abs=1e-12)
+# Adaptation without labels.
 
 
 @pytest.mark.parametrize("gap", [-738.0, -742.0, -744.0, -745.0, -750.0])
@@ -365,9 +284,6 @@ def test_a_probability_that_is_almost_too_small_to_hold_tells_nothing(gap: float
     found = judge(from_logits(logits / 2), from_logits(logits), [], candidate=ADAPTED)
     assert all(math.isfinite(value) for value in (found.gain, found.error, found.sure_gain))
     assert found.holds
-
-
-# Adaptation without labels.
 
 
 def spread(margin: float, classes: int = 3, *, count: int = 61) -> Predictions:

@@ -8,44 +8,50 @@ import torch
 from gainfinder.evaluation import estimated_strengths, mean_agreements
 from gainfinder.information import class_information, information
 from gainfinder.predictions import Predictions
-
-
-def predictions(logits: torch.Tensor, target: list[int] | None = None) -> Predictions:
-    return Predictions(
-        model="by hand",
-        ids=tuple(str(i) for i in range(len(logits))),
-        logits=logits,
-        target=None if target is None else torch.tensor(target),
-    )
+from handmade import drawn, entropy, from_logits, mean, naive_information, probabilities
 
 
 def sure_of(classes: list[int], *, by: float = 6.0) -> Predictions:
     logits = torch.zeros(len(classes), 3)
     logits[range(len(classes)), classes] = by
-    return predictions(logits)
+    return from_logits(logits)
 
 
-def naive_probs(logits: torch.Tensor) -> list[list[float]]:
-    rows = []
-    for row in logits.tolist():
-        powers = [math.exp(z - max(row)) for z in row]
-        rows.append([power / sum(powers) for power in powers])
-    return rows
+@pytest.mark.parametrize("classes", [2, 7])
+def test_information_is_what_the_class_tells_of_the_image(classes: int) -> None:
+    logits = drawn(3, classes=classes).logits
+    values = information(logits)
+    assert values.dtype == torch.float64 and values.min() >= 0
+    assert values.tolist() == pytest.approx(naive_information(logits), abs=1e-12)
+    rows, average = probabilities(logits)
+    mutual = entropy(average) - mean([entropy(row) for row in rows])
+    assert float(values.mean()) == pytest.approx(mutual, abs=1e-12)
+    assert 0.1 < mutual < math.log(classes)
 
 
-def entropy(shares: list[float]) -> float:
-    return -sum(share * math.log(share) for share in shares if share > 0)
+def test_sure_balanced_answers_tell_all_there_is_and_others_nothing() -> None:
+    for classes in (2, 5):
+        sure = 1000 * torch.eye(classes)  # other classes have probability 0 exactly
+        assert information(sure).tolist() == pytest.approx([math.log(classes)] * classes)
+        assert information(sure[[0] * 4]).tolist() == [0.0] * 4
+        assert information(torch.zeros(4, classes)).tolist() == [0.0] * 4
 
 
-def test_information_is_the_divergence_from_the_mean_prediction() -> None:
-    logits = 3 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    probs = naive_probs(logits.double())
-    mean = [sum(row[c] for row in probs) / 50 for c in range(4)]
-    expected = [sum(p * math.log(p / m) for p, m in zip(row, mean, strict=True)) for row in probs]
-    found = information(logits)
-    assert found.dtype == torch.float64
-    assert found.tolist() == pytest.approx(expected, abs=1e-9)
-    assert float(found.mean()) == pytest.approx(entropy(mean) - sum(map(entropy, probs)) / 50, abs=1e-9)
+def test_a_class_that_is_masked_tells_nothing_and_a_rare_one_little() -> None:
+    logits = drawn(3).logits
+    masked = torch.cat([logits, torch.full((len(logits), 1), -torch.inf)], dim=1)
+    assert information(masked).tolist() == pytest.approx(information(logits).tolist(), abs=1e-12)
+    partly = logits.clone()
+    partly[::2, 1] = -torch.inf
+    assert information(partly).tolist() == pytest.approx(naive_information(partly), abs=1e-12)
+    rare = logits.clone()
+    rare[:, 1] -= 20.0
+    assert information(rare).tolist() == pytest.approx(naive_information(rare), abs=1e-12)
+
+
+def test_one_class_or_one_image_tells_nothing() -> None:
+    assert information(torch.randn(5, 1)).tolist() == [0.0] * 5
+    assert information(torch.tensor([[3.0, -1.0, 0.5]])).tolist() == pytest.approx([0.0], abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,7 @@ def test_class_information_sums_to_the_entropy_of_the_classes_predicted() -> Non
 def test_strength_is_accuracy_where_there_are_labels() -> None:
     target = [0, 1, 2, 0]
     logits = sure_of([0, 1, 2, 1]).logits
-    assert estimated_strengths([predictions(logits, target), predictions(logits.flip(1), target)]) == [0.75, 0.25]
+    assert estimated_strengths([from_logits(logits, target), from_logits(logits.flip(1), target)]) == [0.75, 0.25]
 
 
 def test_agreement_is_the_mean_over_the_others() -> None:
