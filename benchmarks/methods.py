@@ -1,7 +1,7 @@
 """Every transfer method on public and small CIFAR-10 models, guarded and not: rows as they come.
 
     python benchmarks/methods.py --models MODELS --images IMAGES --specialists SPECIALISTS \\
-        --out benchmarks/methods.csv [--only METHOD ...] [--part k/n]
+        --out benchmarks/methods.csv [--only METHOD ...] [--pair STUDENT TEACHER] [--lr LR] [--part k/n]
 
 MODELS holds the zoo (see zoo.py), IMAGES train.parquet and test.parquet, SPECIALISTS what specialists.py wrote. Each
 row: 2,000 training images, 2 epochs; a quarter of the test images guards, another half measures. Label-free methods run
@@ -34,7 +34,9 @@ from gainfinder.settings import settings_from
 PAIRS = (
     ("convnext_32", "vit_48"),  # about equal
     ("convnext_32", "resnet20"),  # much stronger
+    ("convnext_32-low", "convnext_32-high"),  # about equal; each knows other classes
     ("convnext_32-low", "resnet10_64-high"),  # stronger; each knows other classes
+    ("resnet10_64-high", "convnext_32-low"),  # weaker; each knows other classes
     ("resnet10_64", "vit_48"),  # weaker; this student has batch-norm
     ("resnet10_64", "tiny_mixer"),  # about equal
     ("resnet10_64", "resnet32"),  # much stronger
@@ -58,6 +60,8 @@ def main() -> None:
     for name in ("models", "images", "specialists", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--pair", nargs=2, action="append", metavar=("STUDENT", "TEACHER"))
+    parser.add_argument("--lr", type=float, help="another than the default's; rows go to a file of their own")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--part", default="1/1")
     args = parser.parse_args()
@@ -65,8 +69,8 @@ def main() -> None:
     names = args.only or [*FIRST, *(method.name for method in METHODS if method.name not in FIRST)]
     jobs = [
         (seed, method, pair)
-        for pair, seed, method in product((*PAIRS, *ADAPTED), range(args.seeds), names)
-        if pair in PAIRS or method in FIRST[:4]
+        for pair, seed, method in product(map(tuple, args.pair or (*PAIRS, *ADAPTED)), range(args.seeds), names)
+        if pair not in ADAPTED or method in FIRST[:4]
     ]
     answers: dict[tuple[str, str], Predictions] = {}
     for number, (seed, method, (student, teacher)) in enumerate(jobs):
@@ -86,7 +90,7 @@ def transfer(
     needs_labels = next(row.needs_labels for row in METHODS if row.name == method)
     labels = "use" if needs_labels else "none"
     test = f"{args.images}/test.parquet"
-    settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels})
+    settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels, "lr": args.lr})
     model = functools.partial(classifier, args.models, specialists=args.specialists)
     plan = plan_transfer(
         model(student), [model(teacher)], f"{args.images}/train.parquet",

@@ -15,7 +15,15 @@ from pathlib import Path
 from guard import ADAPTED, GUARD_IMAGES, Job
 from zoo import ZOO
 
-from gainfinder.guard import LOST_AGREEMENT_WEIGHT, MARGIN, VETO_MARGIN, Candidate, Judgement, choose
+from gainfinder.guard import (
+    ACCURACY_MARGIN,
+    LOST_AGREEMENT_WEIGHT,
+    MOVEMENT_MARGIN,
+    VETO_MARGIN,
+    Candidate,
+    Judgement,
+    choose,
+)
 
 Row = dict[str, str]
 Transfer = dict[Candidate, Row]
@@ -137,7 +145,7 @@ def judged_with_labels(transfer: Transfer) -> list[Judgement]:
     found = []
     for candidate, row in transfer.items():
         gain, error = number(row, "labels_gain_pp"), number(row, "labels_error_pp")
-        sure_gain = gain - MARGIN * error
+        sure_gain = gain - ACCURACY_MARGIN * error
         found.append(Judgement(candidate=candidate, measure="accuracy", gain=gain, error=error, sure_gain=sure_gain))
     return found
 
@@ -163,7 +171,7 @@ def by_movement(
     vetoed |= classes and number(row, "classes_change") < -VETO_MARGIN * number(row, "classes_error")
     return Judgement(
         candidate=candidate, measure="movement", gain=100 * gain, error=100 * error,
-        sure_gain=100 * (gain - MARGIN * error), veto="vetoed" if vetoed else None,
+        sure_gain=100 * (gain - MOVEMENT_MARGIN * error), veto="vetoed" if vetoed else None,
     )  # fmt: skip
 
 

@@ -40,8 +40,10 @@ from .predictions import Predictions
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Points of the line that are tried besides the initial student (0)."""
-MARGIN = 1.0
-"""Standard errors that are taken off a gain in accuracy or movement."""
+ACCURACY_MARGIN = 2.0
+"""Standard errors that are taken off a gain in accuracy."""
+MOVEMENT_MARGIN = 1.0
+"""Standard errors that are taken off a gain in movement, of which lost agreements have taken their share already."""
 INFORMATION_MARGIN = 2.0
 """Standard errors that are taken off a gain in information."""
 VETO_MARGIN = 2.0
@@ -114,7 +116,7 @@ def judge(
     if before.target is not None:
         right_N = (after.predicted == before.target).double()
         gains_N = right_N - (before.predicted == before.target).double()
-        return _judgement(candidate, "accuracy", 100 * gains_N, margin=MARGIN)
+        return _judgement(candidate, "accuracy", 100 * gains_N, margin=ACCURACY_MARGIN)
     if candidate.adapted:
         return _judge_adaptation(before, after, teachers, candidate)
     moves_N = movement(before, after, teachers)
@@ -124,7 +126,7 @@ def judge(
         veto = "the frozen models together hold it to be worse"
     elif _falls(_more_classes(before, after)):
         veto = FEWER_CLASSES
-    return _judgement(candidate, "movement", 100 * weighed_N, margin=MARGIN, veto=veto)
+    return _judgement(candidate, "movement", 100 * weighed_N, margin=MOVEMENT_MARGIN, veto=veto)
 
 
 def choose(judgements: Sequence[Judgement]) -> Candidate | None:

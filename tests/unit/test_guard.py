@@ -111,16 +111,29 @@ def test_with_labels_the_gain_is_that_of_the_accuracy_and_its_error_is_paired(ca
     before_right, after_right = [1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0]
     unpaired = math.hypot(standard_error(before_right), standard_error(after_right))
     assert found.error != pytest.approx(100 * unpaired, rel=0.05)
-    assert found.sure_gain == pytest.approx(found.gain - found.error)
-    assert found.holds and choose([found]) == candidate
+    assert found.sure_gain == pytest.approx(found.gain - 2 * found.error)
+
+
+@pytest.mark.parametrize("candidate", [Candidate(share=0.5), ADAPTED])
+@pytest.mark.parametrize(("gained", "kept"), [(3, False), (4, True), (5, True)])
+def test_with_labels_a_gain_of_less_than_two_standard_errors_is_none(
+    candidate: Candidate, gained: int, kept: bool
+) -> None:
+    """Of a hundred answers, none lost: 3 is 1.75 standard errors of itself, 4 is 2.03."""
+    target = [1] * 100
+    before = predictions([0] * 100, target, classes=2)
+    after = predictions([1] * gained + [0] * (100 - gained), target, classes=2)
+    found = judge(before, after, [], candidate=candidate)
+    assert found.holds == kept and choose([found]) == (candidate if kept else None)
 
 
 @pytest.mark.parametrize("candidate", [WHOLE, ADAPTED])
 def test_with_labels_only_they_decide(candidate: Candidate) -> None:
     """Neither teachers that know better nor how sure the candidate is."""
-    before, after = predictions([0, 0, 0, 0], [0, 1, 2, 0]), predictions([0, 1, 2, 0], [0, 1, 2, 0])
+    target = [0, 1, 2, 1, 2, 0]
+    before, after = predictions([0] * 6, target), predictions(target, target)
     found = judge(before, after, [], candidate=candidate)
-    against = [predictions([0, 0, 0, 0]), predictions([0, 0, 0, 0])]
+    against = [predictions([0] * 6), predictions([0] * 6)]
     assert judge(before, after, against, candidate=candidate) == found
     unsure = replace(after, logits=after.logits / 100)
     assert judge(before, unsure, against, candidate=candidate) == found
