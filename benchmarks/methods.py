@@ -34,7 +34,8 @@ from gainfinder.settings import settings_from
 PAIRS = (
     ("convnext_32", "vit_48"),  # about equal
     ("convnext_32", "resnet20"),  # much stronger
-    ("convnext_32-low", "convnext_32-high"),  # about equal; each knows other classes
+    ("convnext_32-high", "resnet10_64-low"),  # about equal; each knows other classes
+    ("convnext_32-low", "convnext_32-high"),  # stronger; each knows other classes
     ("convnext_32-low", "resnet10_64-high"),  # stronger; each knows other classes
     ("resnet10_64-high", "convnext_32-low"),  # weaker; each knows other classes
     ("resnet10_64", "vit_48"),  # weaker; this student has batch-norm

@@ -38,7 +38,7 @@ def main() -> None:
         asked[name] = predict(model, f"{args.images}/test.parquet#1/4", device="cpu", workers=0)
     print("| models | estimate | orders of three | pairs within 3 pp | 3 to 10 pp apart | more |")
     print("|---|---|---|---|---|---|")
-    for title, names in (("the zoo", ZOO), ("and two specialists", (*ZOO, *SPECIALISTS))):
+    for title, names in (("the zoo", ZOO), ("and four specialists", (*ZOO, *SPECIALISTS))):
         for estimate, strengths in ESTIMATES.items():
             print(f"| {title} | {estimate} | {' | '.join(counted(asked, names, strengths))} |")
 

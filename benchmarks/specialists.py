@@ -1,4 +1,4 @@
-"""Models that know one half of CIFAR-10 well, made from the zoo's: `convnext_32-low`, `-high` and `resnet10_64-high`.
+"""Models that know one half of CIFAR-10 well, made from the zoo's `convnext_32` and `resnet10_64`.
 
     python benchmarks/specialists.py --models MODELS --images IMAGES --out SPECIALISTS
 
@@ -17,7 +17,10 @@ from images import read
 from training import fit, skewed
 from zoo import Model, classifier
 
-RECIPES = {"convnext_32-low": (10_000, 3), "convnext_32-high": (10_000, 3), "resnet10_64-high": (6_000, 2)}
+RECIPES = {
+    "convnext_32-low": (10_000, 3), "convnext_32-high": (10_000, 3), "resnet10_64-high": (6_000, 2),
+    "resnet10_64-low": (6_000, 2),
+}  # fmt: skip
 """Images and epochs."""
 
 

@@ -12,7 +12,7 @@ from gainfinder.models.preprocessing import Preprocessing
 
 FROM_FILE = {"resnet20": "cifar_resnet", "resnet32": "cifar_resnet", "tiny_mixer": "tiny_mixer"}
 ZOO = ("resnet20", "resnet32", "convnext_32", "tiny_mixer", "vit_48", "resnet10_64")
-SPECIALISTS = ("convnext_32-low", "convnext_32-high", "resnet10_64-high")
+SPECIALISTS = ("convnext_32-low", "convnext_32-high", "resnet10_64-high", "resnet10_64-low")
 CONVOLUTIONAL = ("resnet", "convnext")
 
 
