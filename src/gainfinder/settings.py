@@ -2,7 +2,8 @@
 
 The default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
 rate × steps comes to 1. A run with fewer steps would hardly move at that rate, so by default the rate is the one that
-travels as far, 1 / steps, but never above 1e-3 at a batch of 64 and in proportion at others (`default_lr`).
+travels as far, 1 / steps, but never above the method's highest (1e-3, a few methods' more) at a batch of 64 and in
+proportion at others (`default_lr`).
 """
 
 from dataclasses import dataclass, fields, replace
