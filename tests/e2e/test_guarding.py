@@ -204,7 +204,7 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         assert (point["measure"], point["adapted"], point["veto"]) == ("accuracy", False, None)
         assert point["gain"] == pytest.approx(100 * mean, abs=1e-9)
         assert point["error"] == pytest.approx(100 * error, abs=1e-9)
-        assert point["sure_gain"] == pytest.approx(point["gain"] - point["error"], abs=1e-9)
+        assert point["sure_gain"] == pytest.approx(point["gain"] - 2 * point["error"], abs=1e-9)
         sure[point["share"]] = point["sure_gain"]
     assert max(sure.values()) == sure[share] > 0
     assert [point["share"] for point in guard["points"]][-1] == 1.0
