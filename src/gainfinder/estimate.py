@@ -13,15 +13,14 @@ import psutil
 import torch
 from torch import nn
 
-from .data.loading import LoadedBatch, load_batches
 from .errors import BrokenImage
 from .models.classifier import Classifier
 from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
 from .run_guard import candidates
-from .training import TrainingData, epoch_batches, make_batch
-from .views import TrainingViews
+from .training import epoch_batches, make_batch
+from .view_source import ViewBatch, ViewSource
 
 STEPS = 8
 """Steps measured; the first, which warms up workers and kernels, does not count."""
@@ -67,9 +66,9 @@ def estimate(plan: Plan) -> Estimate:
     several = len(plan.teachers) > 1 and plan.asked.strategy != "parallel"
     transfers = len(plan.teachers) if several else 1
     one = replace(plan, teachers=plan.teachers[:1]) if several else plan
-    epochs, steps = plan.settings.epochs, -(-len(plan.train_images) // plan.settings.batch_size)
+    epochs = plan.settings.epochs
     with torch.random.fork_rng(devices=[device] if cuda else []):
-        training_s = _step_s(one) * epochs * steps * transfers
+        training_s = _training_s(one, epochs=epochs * transfers)
     # Images that each model answers for besides the views; each process answers for its share.
     guards = 0 if plan.guard_images is None else len(plan.guard_images)
     of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(candidates(plan)))
@@ -92,34 +91,39 @@ def estimate(plan: Plan) -> Estimate:
     )
 
 
-def _step_s(plan: Plan) -> float:
-    """Seconds a training step of this process: the slower of learning and of reading, which go on side by side."""
+def _training_s(plan: Plan, *, epochs: int) -> float:
+    """Seconds for reading and learning in this process; worker processes read while it learns."""
+    steps = -(-len(plan.train_images) // plan.settings.batch_size)
+    learning_s, reading_s = _step_times(plan)
+    if plan.views.fits:  # images are read once, before the first step
+        return steps * (_together(0.0, reading_s, plan.workers) + epochs * learning_s)
+    return steps * epochs * _together(learning_s, reading_s, plan.workers)
+
+
+def _step_times(plan: Plan) -> tuple[float, float]:
+    """Seconds that learning from a batch takes, and reading one without workers."""
     learner = make_learner(plan)
-    data = TrainingData(images=plan.train_images, spec=plan.spec, workers=plan.workers)
+    source = ViewSource(plan.train_images, plan.spec, workers=0, device=plan.accelerator.device, resident_bytes=0)
     processes = plan.accelerator.num_processes
     reading_s, learning_s = [], []
     began = time.perf_counter()
-    for batch in _batches(plan):
+    for batch in _batches(plan, source):
         reading_s.append(time.perf_counter() - began)
-        if batch.inputs is not None:
+        if batch.views is not None:
             began = time.perf_counter()
-            given = make_batch(
-                data, batch, settings=plan.settings, device=plan.accelerator.device, total=len(batch.inputs) * processes
-            )
-            loss, _ = learner.step(given)
+            loss, _ = learner.step(make_batch(learner, source, batch, total=len(batch.views) * processes))
             float(loss)  # waits for the device
             learning_s.append(time.perf_counter() - began)
         began = time.perf_counter()
-    return _together(_typical(learning_s), _typical(reading_s), plan.workers)
+    return _typical(learning_s), _typical(reading_s)
 
 
-def _batches(plan: Plan) -> Iterator[LoadedBatch]:
+def _batches(plan: Plan, source: ViewSource) -> Iterator[ViewBatch]:
     """This process's share of the first batches of the run."""
     settings, accelerator = plan.settings, plan.accelerator
     batches = epoch_batches(plan.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)[:STEPS]
-    mine = [batch[accelerator.process_index :: accelerator.num_processes].tolist() for batch in batches]
-    views = TrainingViews(plan.spec, plan.train_images.ids, seed=settings.seed, epoch=0)
-    return load_batches(plan.train_images, views, batch_indices=mine, workers=0)
+    mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
+    return source.batches(mine, epoch=0)
 
 
 def _image_s(plan: Plan, model: Classifier) -> float:

@@ -4,7 +4,7 @@ import functools
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .models.classifier import Classifier
 from .models.tables import PredictionTable
 from .normalisation import has_batch_norm
 from .settings import Resolved, TransferSettings, resolve_settings
+from .view_source import ViewSource
 from .views import ViewSpec, view_spec
 
 _log = logging.getLogger("gainfinder")
@@ -50,6 +51,7 @@ class Plan:
         guard_images: the images that guard the student, with labels only where they may be read; None without a guard.
         settings: of the training loop.
         spec: how views are made.
+        views: of the transfer images.
         accelerator: device, precision and processes.
         workers: processes that decode.
         asked: the settings as they were asked for.
@@ -64,6 +66,7 @@ class Plan:
     guard_images: Images | None
     settings: Resolved
     spec: ViewSpec
+    views: ViewSource = field(repr=False)
     accelerator: Accelerator
     workers: int
     asked: TransferSettings
@@ -166,6 +169,8 @@ def plan_transfer(
     _check_trainable(learner, resolved, len(transfer_images), accelerator)
     _check_teachers(knowers, resolved, transfer_images, accelerator)
     _note_guard(guard_images, held_out=guard_data is None)
+    workers = default_workers(device) if settings.workers is None else settings.workers
+    spec = replace(spec, augment=resolved.augment, seed=resolved.seed)
     return Plan(
         student=learner,
         teachers=knowers,
@@ -173,9 +178,10 @@ def plan_transfer(
         val_images=val_images,
         guard_images=guard_images,
         settings=resolved,
-        spec=replace(spec, augment=resolved.augment),
+        spec=spec,
+        views=ViewSource(transfer_images, spec, workers=workers, device=accelerator.device),
         accelerator=accelerator,
-        workers=default_workers(device) if settings.workers is None else settings.workers,
+        workers=workers,
         asked=settings,
         held_out=val is None,
         guard_held_out=guard_data is None,

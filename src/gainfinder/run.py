@@ -33,7 +33,7 @@ from .run_models import (
     table_predictions,
 )
 from .targets import LiveTargets, TableRows
-from .training import Learner, TrainingData, train
+from .training import Learner, train
 from .weight_space import copied
 
 
@@ -269,10 +269,13 @@ def _train(
             watcher.epoch(progress.rows[-1])
             _announce(plan, progress, watcher)
 
+    if plan.views.fits and progress.epoch < plan.settings.epochs:
+        watcher.stage("reading the transfer images", len(plan.train_images))
+        plan.views.load(watcher.advance)
     _announce(plan, progress, watcher)
     train(
         learner,
-        TrainingData(images=plan.train_images, spec=plan.spec, workers=plan.workers),
+        plan.views,
         progress,
         checkpoint_every=plan.asked.checkpoint_every,
         save=save,

@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from .data.images import Images
-from .data.loading import check_broken, load_batches
+from .data.loading import check_broken
 from .errors import DataError
 from .models.classifier import Classifier
 from .models.preprocessing import prepare
@@ -17,7 +17,7 @@ from .models.tables import PredictionTable
 from .normalisation import has_batch_norm, reestimate
 from .planning import Plan
 from .predictions import Predictions, merge_shards, predict_images
-from .views import TrainingViews, Views, epoch_order
+from .views import epoch_order
 
 STATISTICS_IMAGES = 2000
 """Images that batch-norm statistics are re-estimated on, at most."""
@@ -110,10 +110,7 @@ def reestimate_on_views(plan: Plan, model: Classifier) -> None:
 def _view_inputs(plan: Plan, model: Classifier) -> Iterator[Tensor]:
     images, settings = plan.train_images, plan.settings
     order = epoch_order(images.ids, seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
-    views = TrainingViews(plan.spec, images.ids, seed=settings.seed, epoch=0)
     count = max(1, round(len(order) / max(2, settings.batch_size)))
-    batches = [batch.tolist() for batch in np.array_split(order, count)]
-    for batch in load_batches(images, views, batch_indices=batches, workers=plan.workers):
-        if batch.inputs is not None and len(batch.inputs) > 1:
-            rendered = Views(packed=batch.inputs, sizes=plan.spec.sizes).to(plan.accelerator.device)
-            yield prepare(rendered.at(model.preprocessing.view_size), model.preprocessing)
+    for batch in plan.views.batches(np.array_split(order, count), epoch=0):
+        if batch.views is not None and len(batch.views) > 1:
+            yield prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing)

@@ -9,10 +9,11 @@ proportion at others (`default_lr`).
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from .augmentation import AUGMENTS, Augment
 from .errors import SettingsError
 from .methods import Method, default_method, find_method
 from .references import near
-from .views import AUGMENTS, Augment, default_augment
+from .views import default_augment
 
 Labels = Literal["use", "none"]
 Strategy = Literal["sequential", "parallel", "soup"]
@@ -61,7 +62,7 @@ class TransferSettings:
         order: of teachers in a sequence: `ascending` accuracy, `descending`, or as `given`.
         guard: keep the point between the initial and the transferred student that guard images find best.
         seed: fixes order, augmentation and dropout (0).
-        augment: one of `views.AUGMENTS`; the default rule is `views.default_augment`.
+        augment: one of `augmentation.AUGMENTS`; the default rule is `views.default_augment`.
         limit: use a stratified so-many of the transfer images.
         subset: use a stratified share of them.
         max_broken: largest share of images that may be undecodable (0.01).

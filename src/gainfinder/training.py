@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Progress
 from .data.images import Images
-from .data.loading import LoadedBatch, check_broken, load_batches
+from .data.loading import check_broken
 from .devices import synchronised
 from .errors import ModelError
 from .feature_comparison import FeatureComparison
@@ -30,7 +30,8 @@ from .models.preprocessing import prepare
 from .normalisation import has_batch_norm
 from .settings import Resolved
 from .targets import TargetSource
-from .views import TrainingViews, Views, ViewSpec, blank_views, epoch_order
+from .view_source import ViewBatch, ViewSource
+from .views import Views, blank_views, epoch_order
 from .weight_space import SlowWeights
 
 CHECK_EVERY = 100
@@ -210,24 +211,9 @@ class Learner:
         return Losses(values_N=values, taught=losses.taught)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """What a student learns from, and how it is read.
-
-    Attributes:
-        images: the transfer images, with labels where the method needs them.
-        spec: how views are made.
-        workers: processes that make them; they change no result.
-    """
-
-    images: Images
-    spec: ViewSpec
-    workers: int
-
-
 def train(
     learner: Learner,
-    data: TrainingData,
+    source: ViewSource,
     progress: Progress,
     *,
     checkpoint_every: int | None,
@@ -239,7 +225,7 @@ def train(
 
     Args:
         learner: the student, its weights and optimiser already those of `progress`.
-        data: the transfer images and their views.
+        source: of the views; its images carry labels where the method needs them.
         progress: where the run stands.
         checkpoint_every: steps between checkpoints within an epoch, or None.
         save: called with the progress, in every process, when it should be kept.
@@ -253,18 +239,18 @@ def train(
     settings = learner.settings
     while progress.epoch < settings.epochs:
         totals = _Totals(progress, learner.accelerator)
-        batches = epoch_batches(data.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
-        for batch, size in _shares(learner, data, batches, progress):
+        batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+        for batch, size in _shares(learner, source, batches, progress):
             learner.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
-            _one_step(learner, data, batch, totals)
+            _one_step(learner, source, batch, totals)
             progress.step += 1
             on_images(size)
             if progress.step % CHECK_EVERY == 0:
                 totals.check()
             if checkpoint_every and progress.step % checkpoint_every == 0 and progress.step < len(batches):
-                totals.settle(data.images, settings.max_broken)
+                totals.settle(source.images, settings.max_broken)
                 save(progress)
-        totals.settle(data.images, settings.max_broken)
+        totals.settle(source.images, settings.max_broken)
         save(progress)  # measuring may take long: killed there, the epoch is not trained again
         _finish_epoch(progress, measure(), partitioned=settings.method.partition is not None)
         save(progress)
@@ -322,55 +308,49 @@ class _Totals:
 
 
 def _shares(
-    learner: Learner, data: TrainingData, batches: Sequence[NDArray[np.int64]], progress: Progress
-) -> Iterator[tuple[LoadedBatch, int]]:
+    learner: Learner, source: ViewSource, batches: Sequence[NDArray[np.int64]], progress: Progress
+) -> Iterator[tuple[ViewBatch, int]]:
     """This process's share of each batch still to do, and the size of the whole batch."""
     accelerator = learner.accelerator
     to_do = batches[progress.step :]
-    mine = [batch[accelerator.process_index :: accelerator.num_processes].tolist() for batch in to_do]
-    views = TrainingViews(data.spec, data.images.ids, seed=learner.settings.seed, epoch=progress.epoch)
-    loaded = load_batches(data.images, views, batch_indices=mine, workers=data.workers)
-    return zip(loaded, (len(batch) for batch in to_do), strict=True)
+    mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in to_do]
+    return zip(source.batches(mine, epoch=progress.epoch), (len(batch) for batch in to_do), strict=True)
 
 
-def _one_step(learner: Learner, data: TrainingData, batch: LoadedBatch, totals: _Totals) -> None:
-    accelerator, settings, images = learner.accelerator, learner.settings, data.images
-    device = accelerator.device
-    if batch.broken:
-        totals.broken.update(batch.broken)
+def _one_step(learner: Learner, source: ViewSource, given: ViewBatch, totals: _Totals) -> None:
+    accelerator, settings, images = learner.accelerator, learner.settings, source.images
+    if given.broken:
+        totals.broken.update(given.broken)
         check_broken(
             sorted(totals.broken), total=len(images), max_share=settings.max_broken, reference=images.reference
         )
-    count = 0 if batch.inputs is None else len(batch.inputs)
+    count = len(given.positions_N)
     total = count
     if accelerator.num_processes > 1:
-        total = int(accelerator.reduce(torch.tensor(count, device=device), "sum"))
+        total = int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
     if total < learner.smallest_batch:  # broken images have left too few
         return
     # Dropout draws from torch's generators: seeding them by the step makes a resumed run draw the same.
     seed = _step_seed(settings.seed, totals.progress, accelerator.process_index)
     torch.manual_seed(seed)
     loss_sum, taught = learner.step(
-        make_batch(data, batch, settings=settings, device=device, total=total, seed=seed),
+        make_batch(learner, source, given, total=total, seed=seed),
         warmup=totals.progress.epoch < settings.warmup_epochs,
     )
     totals.add(loss_sum, taught, count)
 
 
-def make_batch(
-    data: TrainingData, loaded: LoadedBatch, *, settings: Resolved, device: torch.device, total: int, seed: int = 0
-) -> Batch:
-    """A batch for the learner from what was loaded; a black stand-in where nothing was."""
-    given, positions = loaded.inputs, loaded.positions
-    views = blank_views(1, data.spec) if given is None else Views(packed=given, sizes=data.spec.sizes)
-    if given is None:
-        positions = torch.zeros(1, dtype=torch.int64)
+def make_batch(learner: Learner, source: ViewSource, given: ViewBatch, *, total: int, seed: int = 0) -> Batch:
+    """A batch for the learner from the views that came; a black stand-in where none did."""
+    settings, device, labels = learner.settings, learner.accelerator.device, source.images.labels
+    views, positions_N, weight = given.views, given.positions_N, 1.0
+    if views is None:
+        views, positions_N, weight = blank_views(1, source.spec, device=device), torch.zeros(1, dtype=torch.int64), 0.0
     target = None
     if settings.needs_labels:
-        assert data.images.labels is not None, "resolve_settings refuses methods that need labels where there are none"
-        target = torch.from_numpy(data.images.labels[positions.numpy()]).to(device)
-    weight = 0.0 if given is None else 1.0
-    return Batch(views=views.to(device), positions_N=positions, target_N=target, total=total, seed=seed, weight=weight)
+        assert labels is not None, "resolve_settings refuses methods that need labels where there are none"
+        target = torch.from_numpy(labels[positions_N.numpy()]).to(device, non_blocking=True)
+    return Batch(views=views, positions_N=positions_N, target_N=target, total=total, seed=seed, weight=weight)
 
 
 def _finish_epoch(progress: Progress, measures: dict[str, Any], *, partitioned: bool) -> None:

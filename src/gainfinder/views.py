@@ -1,23 +1,27 @@
-"""Views: the augmented image that all models of a transfer see, as a pure function of (seed, epoch, sample id).
+"""Views: the augmented image that all models of a transfer see, as a pure function of (seed, number, sample id).
 
 Nothing here depends on worker count, batch size, process count or what was drawn before. A resumed run therefore
-equals an uninterrupted one, and every method of a study sees the same images. Parameters come from a counter-based
-hash (BLAKE2b); the pixels from PIL and torchvision's functional operations, which take explicit parameters.
+equals an uninterrupted one, every method of a study sees the same images, and predictions for a view can be kept (see
+`bank.py`). Parameters come from a counter-based hash (BLAKE2b); the pixels from PIL, from torchvision's functional
+operations, which take explicit parameters, and from whole-batch forms of these that give each image the same bits in
+whatever batch it is.
 
-A view is one crop, mirroring and colouring of an image, rendered from the image at the input size of each model, with
-the student's crop and resampling filter. Rendered once and resized for the others, a small image would be enlarged for
-one model and shrunk again for the next, and a student with batch-norm would adapt to the blur. Which augmentation is
-the default: see `default_augment`.
+A view is made in two stages. The *crop* is rendered from the decoded image at the input size of each model, with the
+student's crop and resampling filter, image by image. Rendered once and resized for the others, a small image would be
+enlarged for one model and shrunk again for the next, and a student with batch-norm would adapt to the blur. Then the
+crops of a batch are *augmented* together, on the device they lie on: mirrored, shifted, coloured. Only `rrc` draws at
+the first stage already. Which augmentation is the default: see `default_augment`.
 
-Shapes: N samples, H and W height and width, L bytes of all renderings of a view.
+Shapes: N samples, H and W height and width, L bytes of all renderings of a view, K numbers drawn for a view.
 """
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -27,10 +31,9 @@ from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
 
+from .augmentation import DRAWN, MIRRORED, Augment, augmented
 from .models.preprocessing import Preprocessing, resample_filter
 
-Augment = Literal["paper", "rrc", "crop-flip", "none"]
-AUGMENTS: tuple[Augment, ...] = ("paper", "rrc", "crop-flip", "none")
 Size: TypeAlias = tuple[int, int]
 SMALL_EDGE_PX = 96
 """Views whose shorter edge is below this count as small images."""
@@ -43,6 +46,8 @@ class ViewSpec:
     Attributes:
         preprocessing: the student's crop, crop mode and filter; size and normalisation are not used.
         sizes: heights and widths in pixels to render at, each once.
+        seed: of what is drawn.
+        count: how many views of an image there are, used in turn; None for a fresh one an epoch.
         augment: `paper`: centre crop, mirroring (p 0.5), colour distortion (p 0.8: brightness, contrast and saturation
             by factors in [0.2, 1.8], hue by up to ±0.2 of the circle), grey (p 0.2), as in the published code;
             `rrc`: a crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, and mirroring; `crop-flip`: padded by
@@ -52,6 +57,12 @@ class ViewSpec:
     preprocessing: Preprocessing
     sizes: tuple[Size, ...]
     augment: Augment
+    seed: int = 0
+    count: int | None = None
+
+    def number(self, epoch: int) -> int:
+        """Which view an epoch, counted from 0, shows of each image."""
+        return epoch if self.count is None else epoch % self.count
 
     def crop_at(self, size: Size) -> Preprocessing:
         """The student's evaluation crop, at a size."""
@@ -75,33 +86,36 @@ class Views:
     """The views of a batch, each rendered at every size of its specification.
 
     Attributes:
-        packed: uint8 (N, L): of each sample the renderings (3, H, W) one after the other, as `pack` lays them.
-        sizes: their heights and widths, in that order.
+        renderings: uint8 (N, 3, H, W) for each size, in the order of the specification; at least one.
     """
 
-    packed: Tensor
-    sizes: tuple[Size, ...]
+    renderings: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self.renderings[0])
+
+    @classmethod
+    def unpack(cls, packed_NL: Tensor, sizes: Sequence[Size]) -> "Views":
+        """Views from rows as `pack` makes them."""
+        lengths = [3 * height * width for height, width in sizes]
+        parts = torch.split(packed_NL, lengths, dim=1)
+        return cls(renderings=tuple(part.reshape(-1, 3, *size) for part, size in zip(parts, sizes, strict=True)))
 
     def at(self, size: Size) -> Tensor:
         """The renderings at a size, uint8 (N, 3, H, W)."""
-        start = 0
-        for height, width in self.sizes:
-            length = 3 * height * width
-            if (height, width) == tuple(size):
-                return self.packed[:, start : start + length].reshape(-1, 3, height, width)
-            start += length
-        raise ValueError(f"expected one of the sizes {self.sizes}, got {size}")
+        for rendering in self.renderings:
+            if rendering.shape[-2:] == tuple(size):
+                return rendering
+        sizes = [tuple(rendering.shape[-2:]) for rendering in self.renderings]
+        raise ValueError(f"expected one of the sizes {sizes}, got {size}")
 
-    def to(self, device: torch.device) -> "Views":
-        """The same on a device."""
-        return Views(packed=self.packed.to(device), sizes=self.sizes)
+    def augmented(self, draws_NK: Tensor, augment: Augment) -> "Views":
+        """The second stage of these crops' views, at each size with the same draws."""
+        return Views(renderings=tuple(augmented(crops, draws_NK, augment) for crops in self.renderings))
 
 
 def pack(renderings: Sequence[Tensor]) -> Tensor:
-    """One view's renderings, uint8 (3, H, W) each, as a row of `Views.packed`, uint8 (L,)."""
+    """One image's renderings, uint8 (3, H, W) each, as one row of bytes, uint8 (L,)."""
     return torch.cat([rendering.reshape(-1) for rendering in renderings])
 
 
@@ -130,30 +144,40 @@ def epoch_order(ids: Sequence[str], *, seed: int, epoch: int) -> NDArray[np.int6
     return np.array(sorted(range(len(ids)), key=keys.__getitem__), dtype=np.int64)
 
 
-def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, seed: int, epoch: int, sample_id: str) -> Tensor:
-    """The view of one sample in one epoch, rendered at one size.
+def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sample_id: str) -> Tensor:
+    """One view of one sample, rendered at one size.
 
     Args:
         image: RGB.
         spec: how views are made.
         size: height and width in pixels.
-        seed: of the run.
-        epoch: counted from 0.
+        number: of the view, from 0; see `ViewSpec.number`.
         sample_id: the sample's stable id.
 
     Returns:
         uint8 (3, H, W). At another size: the same part of the image, up to rounding, mirrored and coloured the same.
     """
-    draw = _uniforms(seed, epoch, sample_id)
+    crop = make_crop(image, spec, size=size, number=number, sample_id=sample_id)
+    return augmented(crop[None], draws(spec, [sample_id], number=number), spec.augment)[0]
+
+
+def make_crop(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sample_id: str) -> Tensor:
+    """The first stage of a view: uint8 (3, H, W); see `make_view`. Only for `rrc` is it another for each number."""
     crop = spec.crop_at(size)
     if spec.augment == "rrc":
-        return _mirrored(TF.pil_to_tensor(_random_resized_crop(image, crop, draw)), draw)
-    view = evaluation_crop(crop)(image)
-    if spec.augment == "crop-flip":
-        return _mirrored(_shifted(view, draw), draw)
-    if spec.augment == "paper":
-        return _recoloured(_mirrored(view, draw), draw)
-    return view
+        draw = _uniforms(spec.seed, number, sample_id)
+        view: Tensor = TF.pil_to_tensor(_random_resized_crop(image, crop, draw))
+        return view.flip(-1) if next(draw) < MIRRORED else view
+    return evaluation_crop(crop)(image)
+
+
+def draws(spec: ViewSpec, ids: Sequence[str], *, number: int) -> Tensor:
+    """What is drawn for the second stage of each sample's view: float64 (N, K), in [0, 1)."""
+    count = DRAWN[spec.augment]
+    if not count:
+        return torch.zeros(len(ids), 0, dtype=torch.float64)
+    rows = [list(itertools.islice(_uniforms(spec.seed, number, sample_id), count)) for sample_id in ids]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 @functools.lru_cache(maxsize=64)
@@ -163,39 +187,15 @@ def evaluation_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
     return cast(Callable[[Image.Image], Tensor], transform)
 
 
-def _uniforms(seed: int, epoch: int, sample_id: str) -> Iterator[float]:
+def _uniforms(seed: int, number: int, sample_id: str) -> Iterator[float]:
     """An endless stream of numbers in [0, 1), fixed by its arguments."""
-    key = f"view/{seed}/{epoch}/{sample_id}".encode()
+    key = f"view/{seed}/{number}/{sample_id}".encode()
     block = 0
     while True:
         digest = hashlib.blake2b(key, digest_size=64, salt=block.to_bytes(8, "little")).digest()
         for start in range(0, 64, 8):
             yield (int.from_bytes(digest[start : start + 8], "little") >> 11) * 2.0**-53
         block += 1
-
-
-def _mirrored(view: Tensor, draw: Iterator[float]) -> Tensor:
-    return view.flip(-1) if next(draw) < 0.5 else view
-
-
-def _shifted(view: Tensor, draw: Iterator[float]) -> Tensor:
-    height, width = view.shape[-2:]
-    down, right = max(1, height // 8), max(1, width // 8)
-    padded: Tensor = TF.pad(view, [right, down])
-    top, left = int(next(draw) * (2 * down + 1)), int(next(draw) * (2 * right + 1))
-    return padded[:, top : top + height, left : left + width]
-
-
-def _recoloured(view: Tensor, draw: Iterator[float]) -> Tensor:
-    distort, grey = next(draw) < 0.8, next(draw) < 0.2
-    brightness, contrast, saturation = (0.2 + 1.6 * next(draw) for _ in range(3))
-    hue = -0.2 + 0.4 * next(draw)
-    if distort:
-        view = TF.adjust_brightness(view, brightness)
-        view = TF.adjust_contrast(view, contrast)
-        view = TF.adjust_saturation(view, saturation)
-        view = TF.adjust_hue(view, hue)
-    return TF.rgb_to_grayscale(view, num_output_channels=3) if grey else view
 
 
 def _random_resized_crop(image: Image.Image, crop: Preprocessing, draw: Iterator[float]) -> Image.Image:
@@ -219,30 +219,30 @@ def _random_resized_crop(image: Image.Image, crop: Preprocessing, draw: Iterator
     return cast(Image.Image, TF.resized_crop(image, top, left, crop_h, crop_w, size, interpolation=interpolation))
 
 
-class TrainingViews:
-    """Makes the view of a sample by its position; picklable, for worker processes.
+class Crops:
+    """Renders the crops of a sample by its position; picklable, for worker processes.
 
     Args:
         spec: how views are made.
         ids: the samples' ids, by position.
-        seed: of the run.
-        epoch: counted from 0.
+        number: of the view.
     """
 
-    def __init__(self, spec: ViewSpec, ids: Sequence[str], *, seed: int, epoch: int) -> None:
+    def __init__(self, spec: ViewSpec, ids: Sequence[str], *, number: int) -> None:
         self.spec = spec
         self.ids = ids
-        self.seed = seed
-        self.epoch = epoch
+        self.number = number
 
     def __call__(self, index: int, image: Image.Image) -> Tensor:
-        """The packed view, uint8 (L,)."""
-        about = {"seed": self.seed, "epoch": self.epoch}
-        sample_id = self.ids[index]
-        return pack([make_view(image, self.spec, size=size, sample_id=sample_id, **about) for size in self.spec.sizes])
+        """The packed crops, uint8 (L,)."""
+        sample_id, number = self.ids[index], self.number
+        return pack(
+            [make_crop(image, self.spec, size=size, number=number, sample_id=sample_id) for size in self.spec.sizes]
+        )
 
 
-def blank_views(count: int, spec: ViewSpec) -> Views:
+def blank_views(count: int, spec: ViewSpec, *, device: torch.device) -> Views:
     """Black views."""
-    length = sum(3 * height * width for height, width in spec.sizes)
-    return Views(packed=torch.zeros(count, length, dtype=torch.uint8), sizes=spec.sizes)
+    return Views(
+        renderings=tuple(torch.zeros(count, 3, *size, dtype=torch.uint8, device=device) for size in spec.sizes)
+    )

@@ -1,18 +1,22 @@
-"""Views and orders are pure functions of (seed, epoch, sample id)."""
+"""Views are pure functions of (seed, number, sample id), orders of (seed, epoch, sample ids)."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from timm.data import create_transform
+from torchvision.transforms import functional as TF
 
+from gainfinder.augmentation import AUGMENTS, augmented
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views import (
-    AUGMENTS,
-    TrainingViews,
+    Crops,
     Views,
     ViewSpec,
     default_augment,
+    draws,
     epoch_order,
     make_view,
     view_spec,
@@ -31,24 +35,63 @@ def photo(size: tuple[int, int] = (50, 40), seed: int = 0) -> Image.Image:
 def test_a_view_depends_on_its_arguments_alone(augment: str) -> None:
     spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment)
     image = photo()
-    first = make_view(image, spec, size=S32, seed=1, epoch=2, sample_id="a")
+    first = make_view(image, spec, size=S32, number=2, sample_id="a")
     torch.manual_seed(99)  # no global generator has a say
-    make_view(image, spec, size=S32, seed=5, epoch=0, sample_id="b")
-    again = make_view(image, spec, size=S32, seed=1, epoch=2, sample_id="a")
+    make_view(image, spec, size=S32, number=0, sample_id="b")
+    again = make_view(image, spec, size=S32, number=2, sample_id="a")
     assert first.shape == (3, 32, 32) and first.dtype == torch.uint8
     assert torch.equal(first, again)
 
 
 @pytest.mark.parametrize("augment", ["paper", "rrc", "crop-flip"])
-@pytest.mark.parametrize("change", [{"seed": 2}, {"epoch": 3}, {"sample_id": "b"}])
-def test_another_seed_epoch_or_sample_gives_another_view(augment: str, change: dict[str, object]) -> None:
+@pytest.mark.parametrize("change", [{"seed": 2}, {"number": 3}, {"sample_id": "b"}])
+def test_another_seed_number_or_sample_gives_another_view(augment: str, change: dict[str, object]) -> None:
+    arguments = {"seed": 1, "number": 2, "sample_id": "a"}
+
+    def view(seed: int, number: int, sample_id: str) -> torch.Tensor:
+        spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment, seed=seed)
+        return make_view(photo(), spec, size=S32, number=number, sample_id=sample_id)
+
+    assert not torch.equal(view(**arguments), view(**{**arguments, **change}))
+
+
+def test_views_are_fresh_each_epoch_or_used_in_turn() -> None:
+    fresh = ViewSpec(preprocessing=P32, sizes=(S32,), augment="none")
+    assert [fresh.number(epoch) for epoch in range(5)] == [0, 1, 2, 3, 4]
+    assert [replace(fresh, count=2).number(epoch) for epoch in range(5)] == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("augment", ["paper", "crop-flip"])
+def test_a_view_has_the_same_bits_in_any_batch(augment: str) -> None:
     spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment)
-    arguments = {"seed": 1, "epoch": 2, "sample_id": "a"}
-    views = (
-        make_view(photo(), spec, size=S32, **arguments),
-        make_view(photo(), spec, size=S32, **{**arguments, **change}),
-    )
-    assert not torch.equal(*views)
+    ids = [f"img{i}" for i in range(33)]
+    crops = torch.stack([Crops(spec, ids, number=0)(i, photo(seed=i)).view(3, 32, 32) for i in range(33)])
+    drawn = draws(spec, ids, number=0)
+    whole = augmented(crops, drawn, augment)
+    for some in (slice(0, 1), slice(5, 7), slice(3, 33), [8, 2, 31]):
+        assert torch.equal(augmented(crops[some], drawn[some], augment), whole[some])
+    assert torch.equal(whole[4], make_view(photo(seed=4), spec, size=S32, number=0, sample_id="img4"))
+
+
+def test_colours_are_torchvisions_in_the_order_of_the_published_code() -> None:
+    """Of each image alone, with its own factors; up to rounding, for the hue is converted by another formula."""
+    spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment="paper")
+    ids = [str(i) for i in range(60)]
+    crops = torch.stack([Crops(spec, ids, number=0)(i, photo(seed=i)).view(3, 32, 32) for i in range(60)])
+    drawn = draws(spec, ids, number=0)
+    for crop, view, numbers in zip(crops, augmented(crops, drawn, "paper"), drawn.tolist(), strict=True):
+        mirror, distort, grey, brightness, contrast, saturation, hue = numbers
+        expected = crop.flip(-1) if mirror < 0.5 else crop
+        if distort < 0.8:
+            expected = TF.adjust_brightness(expected, 0.2 + 1.6 * brightness)
+            expected = TF.adjust_contrast(expected, 0.2 + 1.6 * contrast)
+            expected = TF.adjust_saturation(expected, 0.2 + 1.6 * saturation)
+            expected = TF.adjust_hue(expected, -0.2 + 0.4 * hue)
+        if grey < 0.2:
+            expected = TF.rgb_to_grayscale(expected, num_output_channels=3)
+        difference = (view.int() - expected.int()).abs()
+        assert difference.max() <= 2
+        assert difference.float().mean() < 0.6  # torchvision rounds the hue down
 
 
 def test_views_leave_global_generators_alone() -> None:
@@ -59,8 +102,7 @@ def test_views_leave_global_generators_alone() -> None:
             photo(),
             ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment),
             size=S32,
-            seed=0,
-            epoch=0,
+            number=0,
             sample_id="x",
         )
     assert torch.equal(before, torch.get_rng_state())
@@ -69,7 +111,7 @@ def test_views_leave_global_generators_alone() -> None:
 def test_none_is_timms_evaluation_crop() -> None:
     spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment="none")
     expected = create_transform(**P32.timm_config(), is_training=False)(photo())
-    view = make_view(photo(), spec, size=S32, seed=0, epoch=0, sample_id="x").float() / 255
+    view = make_view(photo(), spec, size=S32, number=0, sample_id="x").float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (P32.mean, P32.std))
     assert torch.allclose((view - mean) / std, expected, atol=1e-6)
 
@@ -83,7 +125,7 @@ def test_mirroring_happens_half_the_time_and_crop_flip_shifts_by_up_to_an_eighth
     )
     rows, columns = [], []
     for i in range(400):
-        view = make_view(Image.fromarray(pixels), spec, size=S32, seed=0, epoch=0, sample_id=str(i))
+        view = make_view(Image.fromarray(pixels), spec, size=S32, number=0, sample_id=str(i))
         row, column = (int(edge) for edge in view[0].nonzero()[0])
         rows.append(row)
         columns.append(column)
@@ -95,7 +137,7 @@ def test_mirroring_happens_half_the_time_and_crop_flip_shifts_by_up_to_an_eighth
 
 def test_paper_greys_a_fifth() -> None:
     spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment="paper")
-    views = [make_view(photo(), spec, size=S32, seed=0, epoch=0, sample_id=str(i)) for i in range(400)]
+    views = [make_view(photo(), spec, size=S32, number=0, sample_id=str(i)) for i in range(400)]
     grey = sum(torch.equal(view[0], view[1]) and torch.equal(view[1], view[2]) for view in views)
     assert 50 < grey < 110
 
@@ -107,8 +149,7 @@ def test_odd_shapes_still_give_views(size: tuple[int, int], augment: str) -> Non
         photo(size),
         ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment),
         size=S32,
-        seed=0,
-        epoch=0,
+        number=0,
         sample_id="x",
     )
     assert view.shape == (3, 32, 32)
@@ -135,14 +176,15 @@ def test_a_view_is_rendered_at_each_size_once_with_the_students_crop() -> None:
     assert crop.interpolation == "bilinear"
 
 
-def test_packed_views_come_apart_again() -> None:
-    spec = ViewSpec(preprocessing=P32, sizes=((32, 32), (48, 40)), augment="paper")
-    rows = TrainingViews(spec, ["a", "b"], seed=3, epoch=1)
-    views = Views(packed=torch.stack([rows(i, photo(seed=i)) for i in range(2)]), sizes=spec.sizes)
+def test_packed_crops_come_apart_again() -> None:
+    spec = ViewSpec(preprocessing=P32, sizes=((32, 32), (48, 40)), augment="paper", seed=3)
+    rows = Crops(spec, ["a", "b"], number=1)
+    crops = Views.unpack(torch.stack([rows(i, photo(seed=i)) for i in range(2)]), spec.sizes)
+    views = crops.augmented(draws(spec, ["a", "b"], number=1), "paper")
     assert len(views) == 2
     for size in spec.sizes:
         for i, sample_id in enumerate("ab"):
-            alone = make_view(photo(seed=i), spec, size=size, seed=3, epoch=1, sample_id=sample_id)
+            alone = make_view(photo(seed=i), spec, size=size, number=1, sample_id=sample_id)
             assert torch.equal(views.at(size)[i], alone)
     with pytest.raises(ValueError, match=r"expected one of the sizes .*, got \(8, 8\)"):
         views.at((8, 8))
@@ -158,9 +200,7 @@ def gradient() -> Image.Image:
 def test_renderings_at_two_sizes_show_the_same_part_of_the_image(augment: str) -> None:
     spec = ViewSpec(preprocessing=P32, sizes=((32, 32), (48, 48)), augment=augment)
     for sample_id in map(str, range(20)):
-        at = [
-            make_view(gradient(), spec, size=size, seed=0, epoch=0, sample_id=sample_id).float() for size in spec.sizes
-        ]
+        at = [make_view(gradient(), spec, size=size, number=0, sample_id=sample_id).float() for size in spec.sizes]
         small = torch.nn.functional.interpolate(at[1][None], (32, 32), mode="bilinear", antialias=True)[0]
         inner = (slice(None), slice(6, -6), slice(6, -6))  # crop-flip pads with black, whose edge may round apart
         assert (small - at[0])[inner].abs().mean() < 1.6 * 255 / 32  # pixels of the smaller rendering
@@ -170,7 +210,7 @@ def test_a_small_image_is_not_blurred_for_the_student_by_a_larger_teacher() -> N
     alone = view_spec([P32], "none")
     beside = view_spec([P32, Preprocessing(input_size=(3, 96, 96))], "none")
     image = photo((32, 32))
-    at = {"size": S32, "seed": 0, "epoch": 0, "sample_id": "x"}
+    at = {"size": S32, "number": 0, "sample_id": "x"}
     assert torch.equal(make_view(image, alone, **at), make_view(image, beside, **at))
 
 

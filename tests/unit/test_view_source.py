@@ -1,0 +1,110 @@
+"""Crops kept in memory, crops made as they are needed, and views made one by one are the same bits."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from gainfinder.augmentation import AUGMENTS
+from gainfinder.data import load_images
+from gainfinder.data.images import Images
+from gainfinder.models.preprocessing import Preprocessing
+from gainfinder.view_source import ViewBatch, ViewSource
+from gainfinder.views import ViewSpec, make_view
+
+COUNT = 23
+SIZES = ((16, 16), (24, 20))
+CPU = torch.device("cpu")
+
+
+def jpeg(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(COUNT):
+        (tmp_path / f"{i:02}.jpg").write_bytes(jpeg(i))
+    return tmp_path
+
+
+def spec(augment: str, count: int | None = None) -> ViewSpec:
+    preprocessing = Preprocessing(input_size=(3, 16, 16), crop_pct=0.9, interpolation="bilinear")
+    return ViewSpec(preprocessing=preprocessing, sizes=SIZES, augment=augment, seed=4, count=count)
+
+
+def source(images: Images, views: ViewSpec, **about: int) -> ViewSource:
+    return ViewSource(images, views, device=CPU, **{"workers": 0, **about})
+
+
+def collected(batches: Sequence[ViewBatch]) -> dict[int, tuple[torch.Tensor, ...]]:
+    """Renderings by position."""
+    return {
+        int(position): tuple(rendering[row] for rendering in batch.views.renderings)
+        for batch in batches
+        if batch.views is not None
+        for row, position in enumerate(batch.positions_N)
+    }
+
+
+def order(sizes: Sequence[int], seed: int = 0) -> list[NDArray[np.int64]]:
+    return np.split(np.random.default_rng(seed).permutation(COUNT), np.cumsum(sizes)[:-1])
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_views_do_not_depend_on_memory_workers_or_batches(folder: Path, augment: str) -> None:
+    images, views = load_images(str(folder)), spec(augment)
+    kept, read, elsewhere = source(images, views), source(images, views, resident_bytes=0), source(images, views)
+    kept.load()
+    assert kept.fits == (augment != "rrc") and not read.fits
+    found = [
+        collected(list(kept.batches(order([8, 8, 7]), epoch=3))),
+        collected(list(read.batches(order([23], seed=1), epoch=3))),
+        collected(list(elsewhere.batches(order([1, 20, 2], seed=2), epoch=3))),
+        collected(list(source(images, views, workers=2, resident_bytes=0).batches(order([12, 11], seed=3), epoch=3))),
+    ]
+    for i in range(COUNT):
+        for size, *same in zip(SIZES, *(one[i] for one in found), strict=True):
+            expected = make_view(images.read(i), views, size=size, number=3, sample_id=images.ids[i])
+            assert all(torch.equal(view, expected) for view in same)
+
+
+def test_views_that_are_used_in_turn_come_again(folder: Path) -> None:
+    views = source(load_images(str(folder)), spec("crop-flip", count=2))
+    epochs = [collected(list(views.batches(order([23]), epoch=epoch))) for epoch in range(3)]
+    assert all(torch.equal(epochs[0][i][0], epochs[2][i][0]) for i in range(COUNT))
+    assert not all(torch.equal(epochs[0][i][0], epochs[1][i][0]) for i in range(COUNT))
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 2**30])
+def test_broken_images_are_named_in_the_batch_they_are_missing_from(folder: Path, resident_bytes: int) -> None:
+    for i in (3, 4, 11):
+        (folder / f"{i:02}.jpg").write_bytes(b"no image")
+    views = source(load_images(str(folder)), spec("crop-flip"), resident_bytes=resident_bytes)
+    views.load()
+    whole, all_broken, rest = views.batches([np.arange(3), np.array([3, 4]), np.arange(5, COUNT)], epoch=0)
+    assert whole.broken == () and whole.positions_N.tolist() == [0, 1, 2]
+    assert all_broken.views is None and [line.split(":")[0][-6:] for line in all_broken.broken] == ["03.jpg", "04.jpg"]
+    assert len(rest.broken) == 1 and "11.jpg" in rest.broken[0]
+    assert rest.positions_N.tolist() == [i for i in range(5, COUNT) if i != 11]
+    assert rest.views is not None and len(rest.views) == len(rest.positions_N)
+
+
+def test_loading_decodes_once_and_tells_of_every_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(str(folder))
+    read: list[int] = []
+    monkeypatch.setattr(Images, "read", lambda self, i, was=Images.read: read.append(i) or was(self, i))
+    views, told = source(images, spec("paper")), []
+    views.load(told.append)
+    views.load(told.append)
+    for epoch in range(2):
+        list(views.batches(order([12, 11]), epoch=epoch))
+    assert sum(told) == COUNT and sorted(read) == list(range(COUNT))
