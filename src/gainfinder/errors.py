@@ -7,6 +7,7 @@
     │   └── BrokenImage      one image that cannot be decoded; collected, and an error only above a share
     ├── SettingsError        settings that contradict each other or the device
     ├── RunFolderError       a result folder that holds something else, is in use, or is damaged
+    ├── BankError            a bank that has no room or cannot be written
     └── MissingExtra         an optional package that is not installed
 
 A message says what failed, what was expected, what was got and where, and what to do, in one line.
@@ -52,6 +53,10 @@ class SettingsError(GainfinderError):
 
 class RunFolderError(GainfinderError):
     """A result folder that holds something else, is in use, or is damaged."""
+
+
+class BankError(GainfinderError):
+    """A bank that has no room for what is to be kept, or cannot be written."""
 
 
 class MissingExtra(GainfinderError):

@@ -18,6 +18,7 @@ from .models.classifier import Classifier
 from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
+from .run_bank import bank_bytes, kept_models, missing_views, stand_ins
 from .run_guard import candidates
 from .training import epoch_batches, make_batch
 from .view_source import ViewBatch, ViewSource
@@ -34,11 +35,12 @@ class Estimate:
     """What a run will take.
 
     Attributes:
-        training_s: all steps of all epochs.
+        training_s: all steps of all epochs, and the answers that the bank lacks.
         measuring_s: predictions before, after each epoch, of the teachers and for the guard.
         memory_mb: peak so far of this process on the CPU, or of the GPU's allocations.
         disk_mb: the most that the folder holds while the run goes on.
         result_mb: what it holds at the end.
+        bank_mb: what the answers take that the run reads from the bank, there already or not.
     """
 
     training_s: float
@@ -46,6 +48,7 @@ class Estimate:
     memory_mb: float
     disk_mb: float
     result_mb: float
+    bank_mb: float
 
     @property
     def time_s(self) -> float:
@@ -77,6 +80,9 @@ def estimate(plan: Plan) -> Estimate:
     asked += [(teacher, of_teacher) for teacher in plan.teachers if isinstance(teacher, Classifier)]
     processes = plan.accelerator.num_processes
     measuring_s = sum(_image_s(plan, model) * count / processes for model, count in asked)
+    if plan.bank is not None:
+        of_views = [(model, len(plan.train_images) * missing_views(plan, model)) for model in kept_models(plan)]
+        training_s += sum(_image_s(plan, model) * count / processes for model, count in of_views)
     logits = 4 * len(plan.val_images) * plan.student.num_classes
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(plan.teachers))
     weights = _size(plan.student.module, trained_only=False)
@@ -88,6 +94,7 @@ def estimate(plan: Plan) -> Estimate:
         memory_mb=memory / MB,
         disk_mb=(2 * checkpoint + weights + predictions) / MB,  # a new checkpoint is complete before the old one goes
         result_mb=(weights + predictions) / MB,
+        bank_mb=bank_bytes(plan) / MB,
     )
 
 
@@ -102,7 +109,7 @@ def _training_s(plan: Plan, *, epochs: int) -> float:
 
 def _step_times(plan: Plan) -> tuple[float, float]:
     """Seconds that learning from a batch takes, and reading one without workers."""
-    learner = make_learner(plan)
+    learner = make_learner(plan, stand_ins(plan))
     source = ViewSource(plan.train_images, plan.spec, workers=0, device=plan.accelerator.device, resident_bytes=0)
     processes = plan.accelerator.num_processes
     reading_s, learning_s = [], []

@@ -19,7 +19,7 @@ from .objectives import (
     standardised_logits,
     top_k_kl,
 )
-from .partition import most_confident, soft_weights
+from .partition import log_confidences, shares, surest
 from .settings import Resolved
 
 DIST_WEIGHTS = {"inter_weight": 1.0, "intra_weight": 1.0}
@@ -47,6 +47,7 @@ def distillation_losses(
     target_N: Tensor | None,
     *,
     settings: Resolved,
+    log_confidence_NM: Tensor | None = None,
     temperatures_M: Tensor | None = None,
 ) -> Losses:
     """The losses of the methods that compare logits, without the cross-entropy.
@@ -56,6 +57,8 @@ def distillation_losses(
         target_logits_NMC: of the models it learns from, float32, without gradient.
         target_N: labels, for methods that need them.
         settings: of the run.
+        log_confidence_NM: of what the partition compares, as `partition.log_confidences` gives it, where the logits are
+            rounded and cannot say it exactly; None: of the logits. Calibrated methods take these in any case.
         temperatures_M: the models' own temperatures, for calibrated methods: confidences are compared after the logits
             are divided by them. What the student learns is on its own scale: the logits of a teacher with T_t are
             divided by T_t / T_st, so that the student's confidence is not drawn to that of another kind of training.
@@ -65,16 +68,18 @@ def distillation_losses(
         values = _objective(student_logits_NC, target_logits_NMC[:, 0], target_N, settings=settings)
         return Losses(values_N=values, taught=values.new_zeros(()))
     by = target_N if method.partition == "label" else None
-    probs_NMC = target_logits_NMC.softmax(dim=-1)
     if method.calibrated:
         assert temperatures_M is not None, "calibrated methods get temperatures"
         calibrated_NMC = target_logits_NMC / temperatures_M.view(1, -1, 1)
-        probs_NMC, target_logits_NMC = calibrated_NMC.softmax(dim=-1), calibrated_NMC * temperatures_M[0]
+        log_confidence_NM, target_logits_NMC = log_confidences(calibrated_NMC, by), calibrated_NMC * temperatures_M[0]
+    elif log_confidence_NM is None:
+        log_confidence_NM = log_confidences(target_logits_NMC, by)
+    confidence_NM = log_confidence_NM.exp()  # as the paper compares: what float32 holds for equally sure, ties
     if method.soft:
-        weights_NM = soft_weights(probs_NMC, by, sharpness=settings.sharpness)
+        weights_NM = shares(confidence_NM, sharpness=settings.sharpness)
         values = mixed_kl(student_logits_NC, target_logits_NMC, weights_NM, settings.temperature, reduction="none")
         return Losses(values_N=values, taught=weights_NM[:, 1:].sum())
-    choice_N = most_confident(probs_NMC, by)
+    choice_N = surest(confidence_NM)
     values = _objective(student_logits_NC, chosen_logits(target_logits_NMC, choice_N), by, settings=settings)
     return Losses(values_N=values, taught=(choice_N > 0).sum())
 

@@ -43,8 +43,22 @@ def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
     >>> most_confident(probs, torch.tensor([0, 0])).tolist()
     [0, 0]
     """
-    # argmax gives the first of equal values.
-    return confidences(probs_NMC, target_N).argmax(dim=1)
+    return surest(confidences(probs_NMC, target_N))
+
+
+def surest(confidence_NM: Tensor) -> Tensor:
+    """The partition of Eq. 4 from confidences: for each sample the model with the greatest, ties to the lowest index.
+
+    Args:
+        confidence_NM: floating point (N, M), M ≥ 1, without NaN, as `confidences` gives them.
+
+    Returns:
+        int64 (N,), from 0 to M − 1.
+
+    >>> surest(torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
+    [0, 1]
+    """
+    return confidence_NM.argmax(dim=1)  # the first of equal values
 
 
 def confidences(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
@@ -79,6 +93,25 @@ def confidences(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
     return confidence_NM.masked_fill(confidence_NM.isnan(), -torch.inf)
 
 
+def log_confidences(logits_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
+    """The logarithms of Eq. 4's confidences, from logits: of the log-softmax, at least in float32.
+
+    The bank keeps these of the answers that it rounds.
+
+    Args:
+        logits_NMC: floating point (N, M, C), M ≥ 1, C ≥ 1.
+        target_N: labels, int64 (N,), from 0 to C − 1; where None, no label is read anywhere.
+
+    Returns:
+        (N, M), at least float32, without gradient. Of a confidence of NaN or of 0: −inf.
+
+    Raises:
+        ValueError: a wrong shape or dtype.
+    """
+    at_least_float32 = torch.promote_types(logits_NMC.dtype, torch.float32)
+    return confidences(logits_NMC.detach().log_softmax(dim=-1, dtype=at_least_float32), target_N)
+
+
 def soft_weights(probs_NMC: Tensor, target_N: Tensor | None = None, *, sharpness: float) -> Tensor:
     """For each sample, every model's share in teaching it, greater the more confident it is in the sample.
 
@@ -108,9 +141,13 @@ def soft_weights(probs_NMC: Tensor, target_N: Tensor | None = None, *, sharpness
     >>> [round(weight, 4) for weight in soft_weights(probs, target, sharpness=2.0)[0].tolist()]
     [0.9, 0.1]
     """
+    return shares(confidences(probs_NMC, target_N), sharpness=sharpness)
+
+
+def shares(confidence_NM: Tensor, *, sharpness: float) -> Tensor:
+    """`soft_weights` from confidences, floating point (N, M), as `confidences` gives them."""
     if not 0 <= sharpness < math.inf:
         raise ValueError(f"sharpness: expected a finite number of at least 0, got {sharpness}")
-    confidence_NM = confidences(probs_NMC, target_N)
     confidence_NM = confidence_NM.to(torch.promote_types(confidence_NM.dtype, torch.float32))
     known_NM = confidence_NM > 0
     relative_NM = confidence_NM.log() - confidence_NM.amax(dim=1, keepdim=True).log()

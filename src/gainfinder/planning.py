@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from . import __version__
 from .alignment import Teacher, align_images, align_model, named_after
+from .bank import Bank, size_in_bytes
 from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
@@ -52,11 +53,14 @@ class Plan:
         settings: of the training loop.
         spec: how views are made.
         views: of the transfer images.
+        bank: keeps what frozen models answer for these views; None without.
         accelerator: device, precision and processes.
         workers: processes that decode.
         asked: the settings as they were asked for.
         held_out: whether the images measured on were set apart from the data.
         guard_held_out: whether the guard images were.
+        student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
+            sequence left.
     """
 
     student: Classifier
@@ -67,16 +71,22 @@ class Plan:
     settings: Resolved
     spec: ViewSpec
     views: ViewSource = field(repr=False)
+    bank: Bank | None = field(repr=False)
     accelerator: Accelerator
     workers: int
     asked: TransferSettings
     held_out: bool
     guard_held_out: bool
+    student_is_given: bool = True
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
+
+    def is_given(self, model: Classifier) -> bool:
+        """Whether a model was given, so that other transfers may ask for what it answers."""
+        return model is not self.student or self.student_is_given
 
     @property
     def needs_probes(self) -> bool:
@@ -111,6 +121,7 @@ class Plan:
                 "subset": self.asked.subset,
                 "strategy": self.asked.strategy if len(self.teachers) > 1 else None,
                 "order": self.asked.order if len(self.teachers) > 1 else None,
+                "bank": None if self.bank is None else self.asked.bank_storage,
                 "precision": self.accelerator.mixed_precision,
                 "device": self.accelerator.device.type,
             },
@@ -154,8 +165,10 @@ def plan_transfer(
     train_images = align_images(split.train, learner)
     val_images = _aligned_val(split.val, learner, asked_for=val is not None or settings.labels == "use")
     guard_images = None if split.guard is None else align_images(split.guard, learner)
-    modules = [learner, *(teacher for teacher in knowers if isinstance(teacher, Classifier))]
-    spec = view_spec([model.preprocessing for model in modules], "none")
+    bank = _bank(settings)
+    # Models whose answers the bank keeps do not see the views that the student sees.
+    watching = [] if bank is not None else [teacher for teacher in knowers if isinstance(teacher, Classifier)]
+    spec = view_spec([model.preprocessing for model in (learner, *watching)], "none")
     transfer_images = _subset(train_images, settings)
     resolved = resolve_settings(
         settings,
@@ -165,12 +178,13 @@ def plan_transfer(
         mirrorable=train_images.mirrorable,
     )
     _check_strategy(resolved, settings, len(teachers))
+    _check_bank(resolved, bank)
     accelerator = make_accelerator(settings.device, settings.precision)
     _check_trainable(learner, resolved, len(transfer_images), accelerator)
     _check_teachers(knowers, resolved, transfer_images, accelerator)
     _note_guard(guard_images, held_out=guard_data is None)
     workers = default_workers(device) if settings.workers is None else settings.workers
-    spec = replace(spec, augment=resolved.augment, seed=resolved.seed)
+    spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views)
     return Plan(
         student=learner,
         teachers=knowers,
@@ -180,6 +194,7 @@ def plan_transfer(
         settings=resolved,
         spec=spec,
         views=ViewSource(transfer_images, spec, workers=workers, device=accelerator.device),
+        bank=bank,
         accelerator=accelerator,
         workers=workers,
         asked=settings,
@@ -252,6 +267,20 @@ def _note_guard(images: Images | None, *, held_out: bool) -> None:
 def _check_guard(settings: TransferSettings, guard_data: ImageSource | None) -> None:
     if guard_data is not None and not settings.guard:
         raise SettingsError("--guard-data is given together with --no-guard: give one of them")
+
+
+def _bank(settings: TransferSettings) -> Bank | None:
+    if settings.bank is None:
+        return None
+    limit = None if settings.bank_limit is None else size_in_bytes(settings.bank_limit)
+    return Bank(Path(settings.bank), limit=limit)
+
+
+def _check_bank(resolved: Resolved, bank: Bank | None) -> None:
+    if bank is not None and resolved.method.needs_features:
+        raise SettingsError(
+            f"method {resolved.method.name!r} compares features, and the bank keeps predictions alone: leave --bank out"
+        )
 
 
 def _check_strategy(resolved: Resolved, settings: TransferSettings, teachers: int) -> None:

@@ -23,6 +23,7 @@ from .models.tables import PredictionTable
 from .models.weights import load_into, load_weights
 from .planning import Plan
 from .predictions import Predictions
+from .run_bank import replay, require_room
 from .run_folder import RunFolder
 from .run_guard import Line, guard
 from .run_models import (
@@ -32,7 +33,7 @@ from .run_models import (
     shared_predictions,
     table_predictions,
 )
-from .targets import LiveTargets, TableRows
+from .targets import Answering, TargetSource
 from .training import Learner, train
 from .weight_space import copied
 
@@ -133,12 +134,14 @@ def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
 def _train_and_account(
     plan: Plan, folder: RunFolder, watcher: Watcher, known: Known, origin: Predictions | None
 ) -> TransferResult:
+    require_room(plan)
     answers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
     before = answers.before
     probes = None
     if plan.needs_probes:
         probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=known, watcher=watcher)
-    learner = make_learner(plan, temperatures=_temperatures(plan, probes))
+    replayed = replay(plan, watcher)
+    learner = make_learner(plan, replayed.answering, temperatures=_temperatures(plan, probes))
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
     latest, progress, resumed = _train(plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher)
@@ -151,6 +154,7 @@ def _train_and_account(
     account = {
         **_account(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken),
         "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
+        "bank": replayed.account,
         "resumed_epochs": resumed,
     }
     return conclude(plan, folder, snapshot, account, after=after, rows=progress.rows)
@@ -304,25 +308,29 @@ def _announce(plan: Plan, progress: Progress, watcher: Watcher) -> None:
         watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", epochs * images - done)
 
 
-def make_learner(plan: Plan, *, temperatures: Sequence[float] | None = None) -> Learner:
+def make_learner(plan: Plan, answering: Sequence[Answering], *, temperatures: Sequence[float] | None = None) -> Learner:
     """A copy of the plan's student, ready to train against the plan's frozen models.
 
     Args:
         plan: of the run.
+        answering: the plan's frozen models as they answer (`run_bank.replay`).
         temperatures: of the models that answer, for calibrated methods; without, they count as calibrated.
     """
     student = replace(plan.student, module=copy.deepcopy(plan.student.module))
     if plan.settings.student_mode == "reestimate":
         reestimate_on_views(plan, student)
-    frozen = [*([plan.student] if plan.settings.method.needs_initial_student else []), *plan.teachers]
-    plan.student.module.cpu()  # it was measured; LiveTargets takes it back to the device where the method needs it
-    answering = [
-        TableRows(logits=model.lookup(plan.train_images.ids)) if isinstance(model, PredictionTable) else model
-        for model in frozen
-    ]
-    targets = LiveTargets(answering, device=plan.accelerator.device, autocast=plan.accelerator.autocast)
+    # They were measured; those that are run for the views go back to the device.
+    for model in (plan.student, *plan.teachers):
+        if isinstance(model, Classifier):
+            model.module.cpu()
+    targets = TargetSource(
+        answering,
+        device=plan.accelerator.device,
+        autocast=plan.accelerator.autocast,
+        partition=plan.settings.method.partition,
+    )
     if plan.settings.method.calibrated and temperatures is None:
-        temperatures = [1.0] * len(frozen)
+        temperatures = [1.0] * len(answering)
     return Learner(
         student,
         targets,

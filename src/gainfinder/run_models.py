@@ -1,16 +1,19 @@
 """What a run does with models that do not train: ask them, once, and re-estimate their batch-norm statistics."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from .bank import BankEntry, EntryKey
 from .data.images import Images
 from .data.loading import check_broken
-from .errors import DataError
+from .errors import BankError, DataError
 from .models.classifier import Classifier
 from .models.preprocessing import prepare
 from .models.tables import PredictionTable
@@ -54,11 +57,53 @@ def constant_predictions(
             return Predictions.load(path)
         except DataError:
             pass  # damaged from outside; it can be made again
-    predictions = known or shared_predictions(plan, model, images, f"measuring {model.reference}", watcher=watcher)
+    predictions = known or _kept_or_asked(plan, model, images, watcher)
     if plan.is_main:
         predictions.write(path)
     plan.accelerator.wait_for_everyone()
     return predictions
+
+
+def _kept_or_asked(plan: Plan, model: Classifier, images: Images, watcher: Watcher) -> Predictions:
+    """Predictions of a frozen model, from the bank if there is one: other transfers measure the same models."""
+    stage = f"measuring {model.reference}"
+    if plan.bank is None or not plan.is_given(model):
+        return shared_predictions(plan, model, images, stage, watcher=watcher)
+    key = EntryKey(
+        model=model.fingerprint(precision="no"), images=images.fingerprint, view="evaluation", storage="exact"
+    )
+    entry = plan.bank.find(key)
+    if all(gather_object([entry is not None])) and entry is not None:
+        return _predictions_of(entry, model, images)
+    found = shared_predictions(plan, model, images, stage, watcher=watcher)
+    if plan.is_main:
+        place = {sample_id: i for i, sample_id in enumerate(images.ids)}
+        positions = np.array([place[sample_id] for sample_id in found.ids], dtype=np.int64)
+        with contextlib.suppress(BankError):  # full: the run can do without
+            plan.bank.build(
+                key,
+                lambda: [(positions, found.logits)],
+                images=len(images),
+                classes=model.num_classes,
+                labels_n=images.labels,
+                about={"broken": list(found.broken), "dropped_mass": found.dropped_mass},
+            )
+    return found
+
+
+def _predictions_of(entry: BankEntry, model: Classifier, images: Images) -> Predictions:
+    logits = entry.logits(torch.arange(len(images)))
+    # Broken images have rows of NaN; a model that answers with NaN is refused.
+    there = np.flatnonzero(~logits[:, 0].isnan().numpy())
+    return Predictions(
+        model=model.reference,
+        ids=tuple(images.ids[i] for i in there),
+        logits=logits[there],
+        target=None if images.labels is None else torch.from_numpy(images.labels[there]),
+        class_names=model.class_names,
+        broken=tuple(entry.about["broken"]),
+        dropped_mass=entry.about["dropped_mass"],
+    )
 
 
 def table_predictions(table: PredictionTable, like: Predictions) -> Predictions | None:

@@ -7,9 +7,11 @@ proportion at others (`default_lr`).
 """
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from .augmentation import AUGMENTS, Augment
+from .bank import top_k_of
 from .errors import SettingsError
 from .methods import Method, default_method, find_method
 from .references import near
@@ -63,6 +65,12 @@ class TransferSettings:
         guard: keep the point between the initial and the transferred student that guard images find best.
         seed: fixes order, augmentation and dropout (0).
         augment: one of `augmentation.AUGMENTS`; the default rule is `views.default_augment`.
+        views: how many views of an image there are, used in turn; None for a fresh one an epoch.
+        view_seed: of the views (the seed); runs of several seeds that share a bank give it.
+        bank: folder that keeps what frozen models answer for the views, for this run and others; None for none.
+        bank_storage: `full`, or `top-K` for the K most probable classes of each image.
+        bank_limit: size that the bank may have, such as `20GB`; None for as much as the disk has.
+        bank_check: views of each entry for which the models are asked again, to report the largest difference (0).
         limit: use a stratified so-many of the transfer images.
         subset: use a stratified share of them.
         max_broken: largest share of images that may be undecodable (0.01).
@@ -98,6 +106,12 @@ class TransferSettings:
     guard: bool = True
     seed: int = 0
     augment: Augment | None = None
+    views: int | None = None
+    view_seed: int | None = None
+    bank: str | Path | None = None
+    bank_storage: str = "full"
+    bank_limit: str | None = None
+    bank_check: int = 0
     limit: int | None = None
     subset: float | None = None
     max_broken: float = 0.01
@@ -138,6 +152,8 @@ class Resolved:
     weight_decay: float
     seed: int
     augment: Augment
+    views: int | None
+    view_seed: int
     max_broken: float
 
     @property
@@ -197,6 +213,8 @@ def resolve_settings(
     chosen.update({name: value for name, value in asked.items() if name != "method"})
     if settings.distill_weight is not None:
         chosen["label_weight"] = 1 - settings.distill_weight
+    chosen.setdefault("views", None)
+    chosen.setdefault("view_seed", settings.seed)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
     if "lr" not in chosen:
@@ -282,6 +300,8 @@ def _check_ranges(s: TransferSettings) -> None:
         ("momentum", s.momentum is None or 0 <= s.momentum < 1, "from 0 to below 1"),
         ("weight_decay", s.weight_decay is None or s.weight_decay >= 0, "0 or more"),
         ("augment", s.augment is None or s.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}"),
+        ("views", s.views is None or s.views >= 1, "1 or more"),
+        ("bank_check", s.bank_check >= 0, "0 or more"),
         ("limit", s.limit is None or s.limit >= 1, "1 or more"),
         ("subset", s.subset is None or 0 < s.subset <= 1, "a share above 0 and up to 1"),
         ("max_broken", 0 <= s.max_broken <= 1, "a share from 0 to 1"),
@@ -296,6 +316,9 @@ def _check_ranges(s: TransferSettings) -> None:
     for name, holds, expected in rules:
         if not holds:
             raise SettingsError(f"{name.replace('_', '-')} is {getattr(s, name)!r}: expected {expected}")
+    top_k_of(s.bank_storage)
+    if s.bank is None and (s.bank_storage != "full" or s.bank_limit is not None or s.bank_check):
+        raise SettingsError("bank-storage, bank-limit and bank-check are settings of the bank: give its folder as bank")
     if s.limit is not None and s.subset is not None:
         raise SettingsError("limit and subset are both given: give one of them")
 

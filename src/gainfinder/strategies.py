@@ -30,6 +30,7 @@ from .run import (
     keep_best,
     run_transfer,
 )
+from .run_bank import require_room
 from .run_folder import RunFolder
 from .run_guard import Line
 from .run_models import Watcher, reestimate_on_views, shared_predictions
@@ -110,6 +111,7 @@ def carry_out(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> Trans
         account = folder.read_result()
         if account is not None:
             return finished(plan, folder, account)
+        require_room(plan)
         return _Strategy(plan, folder, watcher).carry_out()
 
 
@@ -180,7 +182,12 @@ class _Strategy:
             known["probe-teacher-1"] = self.probes.teachers[number]
             known["probe-before"] = self.probes.before if student is self.plan.student else None
         result = run_transfer(
-            replace(self.plan, student=student, teachers=(teacher,)),
+            replace(
+                self.plan,
+                student=student,
+                teachers=(teacher,),
+                student_is_given=student is self.plan.student,
+            ),
             self.folder.path / "steps" / str(len(self.results) + 1),
             watcher=self.watcher,
             known={name: found for name, found in known.items() if found is not None},

@@ -1,29 +1,25 @@
-"""What the student learns from: the logits of M frozen models for the views of a batch.
+"""What the student learns from: the answers of M frozen models for the views of a batch.
 
-A target source answers "the logits of these models for these views". The training loop does not know how: here the
-models are run, and of a table of saved predictions the rows are looked up. Model 0 is the initial student where a
+A target source answers for these views. The training loop does not know how: a model is run, the rows of a table of
+saved predictions are looked up, or what the bank keeps of a model is replayed. Model 0 is the initial student where a
 method needs it.
+
+Shapes: N samples of a batch, n transfer images, M models, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from .bank import BankEntry
 from .models.classifier import Classifier
 from .models.preprocessing import prepare
+from .partition import log_confidences
 from .views import Views
-
-
-class TargetSource(Protocol):
-    """Answers with the logits of frozen models."""
-
-    def __call__(self, views: Views, positions_N: Tensor) -> Tensor:
-        """Logits, float32 (N, M, C), for the views of N samples at these positions among the transfer images."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +33,42 @@ class TableRows:
     logits: Tensor
 
 
-Answering: TypeAlias = Classifier | TableRows
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A model whose answers the bank keeps.
+
+    Attributes:
+        entries: by the number of the view.
+    """
+
+    entries: Mapping[int, BankEntry]
 
 
-class LiveTargets:
-    """Runs the models on each batch, in evaluation mode and without gradients.
+Answering: TypeAlias = Classifier | TableRows | Replayed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """The answers for a batch.
+
+    Attributes:
+        logits_NMC: float32, without gradient.
+        log_confidence_NM: what `partition.log_confidences` gives for the answers as the models gave them, where
+            `logits_NMC` are rounded and a partition compares them; else None.
+    """
+
+    logits_NMC: Tensor
+    log_confidence_NM: Tensor | None
+
+
+class TargetSource:
+    """Answers with the logits of frozen models; those that run do so in evaluation mode and without gradients.
 
     Args:
         models: M frozen models with the same classes in the same order; modules are moved to `device`.
         device: where they run.
         autocast: context in which they run (mixed precision).
+        partition: of the method: what is to be known exactly of answers that were kept (`methods.Method.partition`).
     """
 
     def __init__(
@@ -55,21 +77,43 @@ class LiveTargets:
         *,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
+        partition: str | None = None,
     ) -> None:
         self.models = tuple(models)
         self.device = device
         self.autocast = autocast
+        self.partition = partition
         for model in self.models:
             if isinstance(model, Classifier):
                 model.module.to(device).eval()
 
-    def __call__(self, views: Views, positions_N: Tensor) -> Tensor:
-        with torch.inference_mode(), self.autocast():
-            logits = [self._ask(model, views, positions_N) for model in self.models]
-        # Stacked outside inference mode: the loss saves this tensor for its backward pass.
-        return torch.stack(logits, dim=1)
+    def __call__(self, views: Views, positions_N: Tensor, *, number: int, target_N: Tensor | None = None) -> Targets:
+        """The answers for some views.
 
-    def _ask(self, model: Answering, views: Views, positions_N: Tensor) -> Tensor:
+        Args:
+            views: of N samples.
+            positions_N: int64, where the samples stand among the transfer images; on the CPU.
+            number: of the view; see `views.ViewSpec.number`.
+            target_N: int64 labels, for a partition that reads them.
+        """
+        with torch.inference_mode(), self.autocast():
+            logits = [self._logits(model, views, positions_N, number) for model in self.models]
+        # Stacked outside inference mode: the loss saves this tensor for its backward pass.
+        logits_NMC = torch.stack(logits, dim=1)
+        exact = self.partition is not None and any(isinstance(model, Replayed) for model in self.models)
+        if not exact:
+            return Targets(logits_NMC=logits_NMC, log_confidence_NM=None)
+        by = target_N if self.partition == "label" else None
+        log_confidence_NM = log_confidences(logits_NMC, by)
+        for m, model in enumerate(self.models):
+            if isinstance(model, Replayed):
+                found_N = model.entries[number].log_confidence(positions_N, labelled=by is not None)
+                log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
+        return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
+
+    def _logits(self, model: Answering, views: Views, positions_N: Tensor, number: int) -> Tensor:
         if isinstance(model, TableRows):
-            return model.logits[positions_N].to(self.device)
+            return model.logits[positions_N].to(self.device, non_blocking=True)
+        if isinstance(model, Replayed):
+            return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
         return model.logits(prepare(views.at(model.preprocessing.view_size), model.preprocessing)).float()

@@ -48,6 +48,7 @@ class Batch:
         target_N: int64 labels on the device, for settings that need them.
         total: samples of the batch over all processes.
         seed: of whatever is drawn at random in the step.
+        number: of the views.
         weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its black
             view does enter the statistics of synchronised batch-norm.
     """
@@ -57,6 +58,7 @@ class Batch:
     target_N: Tensor | None
     total: int
     seed: int = 0
+    number: int = 0
     weight: float = 1.0
 
 
@@ -196,13 +198,18 @@ class Learner:
         inputs = prepare(batch.views.at(self.student.preprocessing.view_size), self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
-        targets_NMC = self.targets(batch.views, batch.positions_N)
+        targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
         if self.comparison is not None:
             values = self.comparison.losses(batch.positions_N, seed=batch.seed)
             losses = Losses(values_N=values, taught=values.new_zeros(()))
         else:
             losses = distillation_losses(
-                student_logits, targets_NMC, batch.target_N, settings=settings, temperatures_M=self.temperatures_M
+                student_logits,
+                targets.logits_NMC,
+                batch.target_N,
+                settings=settings,
+                log_confidence_NM=targets.log_confidence_NM,
+                temperatures_M=self.temperatures_M,
             )
         values = losses.values_N if settings.distill_weight == 1 else settings.distill_weight * losses.values_N
         if settings.label_weight > 0:
@@ -350,7 +357,15 @@ def make_batch(learner: Learner, source: ViewSource, given: ViewBatch, *, total:
     if settings.needs_labels:
         assert labels is not None, "resolve_settings refuses methods that need labels where there are none"
         target = torch.from_numpy(labels[positions_N.numpy()]).to(device, non_blocking=True)
-    return Batch(views=views, positions_N=positions_N, target_N=target, total=total, seed=seed, weight=weight)
+    return Batch(
+        views=views,
+        positions_N=positions_N,
+        target_N=target,
+        total=total,
+        seed=seed,
+        number=given.number,
+        weight=weight,
+    )
 
 
 def _finish_epoch(progress: Progress, measures: dict[str, Any], *, partitioned: bool) -> None:

@@ -7,7 +7,7 @@ Shapes: N samples of a batch, n transfer images, L bytes of all renderings of a 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,11 +31,13 @@ class ViewBatch:
         positions_N: int64, where its samples stand among the images; on the CPU.
         views: of these samples, on the device; None if no image of the batch can be decoded.
         broken: `where: reason` of each image that cannot.
+        number: of the views.
     """
 
     positions_N: Tensor
     views: Views | None
     broken: tuple[str, ...]
+    number: int = 0
 
 
 class ViewSource:
@@ -121,15 +123,10 @@ class ViewSource:
         else:
             found = (_unpacked(batch, self.spec, self.device) for batch in self._decoded(wanted, number=number))
         for batch in found:
-            if batch.views is None:
-                yield batch
-                continue
-            draws_NK = drawn[place[batch.positions_N.numpy()]]
-            yield ViewBatch(
-                positions_N=batch.positions_N,
-                views=batch.views.augmented(draws_NK, self.spec.augment),
-                broken=batch.broken,
-            )
+            views = batch.views
+            if views is not None:
+                views = views.augmented(drawn[place[batch.positions_N.numpy()]], self.spec.augment)
+            yield replace(batch, views=views, number=number)
 
     def _decoded(self, wanted: Sequence[Indices], *, number: int) -> Iterator[LoadedBatch]:
         crops = Crops(self.spec, self.images.ids, number=number)

@@ -76,6 +76,23 @@ def transfer(
             help="paper, rrc, crop-flip or none; default: none for digits, crop-flip below 96 pixels, else paper."
         ),
     ] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Views of each image, used in turn; default: a fresh one each epoch.")
+    ] = None,
+    view_seed: Annotated[int | None, typer.Option(help="Of the views; default: the seed.")] = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps what frozen models answer for the views, shared with other transfers."),
+    ] = None,
+    bank_storage: Annotated[
+        str, typer.Option(help="full (16-bit logits), or top-K: the K most probable classes of each image.")
+    ] = "full",
+    bank_limit: Annotated[
+        str | None, typer.Option(help="Size such as 20GB; answers used least recently go first.")
+    ] = None,
+    bank_check: Annotated[
+        int, typer.Option(help="Views of each entry to ask the models about again; the largest difference is reported.")
+    ] = 0,
     limit: Annotated[int | None, typer.Option(help="Learn from a stratified so-many of the images.")] = None,
     subset: Annotated[float | None, typer.Option(help="Learn from a stratified share of the images.")] = None,
     device: Device = "auto",
@@ -109,7 +126,8 @@ def transfer(
         "max_broken": max_broken, "distill_weight": distill_weight, "label_smoothing": label_smoothing,
         "top_k": top_k, "sharpness": sharpness, "slow_momentum": slow_momentum, "slow_every": slow_every,
         "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
-        "strategy": strategy, "order": order, "schedule": schedule,
+        "strategy": strategy, "order": order, "schedule": schedule, "views": views, "view_seed": view_seed,
+        "bank": bank, "bank_storage": bank_storage, "bank_limit": bank_limit, "bank_check": bank_check,
     }  # fmt: skip
     plan = plan_transfer(
         student,
@@ -159,7 +177,9 @@ def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
         print_json({"config": plan.config, "estimate": cost.to_dict()})
         return
     print_lines(*_plan_lines(plan))
+    bank = [f"bank: at most {cost.bank_mb:,.0f} MB in {plan.bank.folder}"] if plan.bank is not None else []
     print_lines(
+        *bank,
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",
         f"memory: about {cost.memory_mb:,.0f} MB on {plan.accelerator.device.type}",
         f"disk: about {cost.disk_mb:,.0f} MB while running, {cost.result_mb:,.0f} MB afterwards",

@@ -1,8 +1,10 @@
 """A trained image classifier with all it needs to be asked: module, preprocessing and class names."""
 
 import hashlib
+import inspect
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,20 @@ class Classifier:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
         return digest.hexdigest()
+
+    def fingerprint(self, *, precision: str) -> str:
+        """Hex digest of what its answers depend on: weights and structure, what goes before and after, and precision.
+
+        Of the code only the module's own class enters, and of that what Python can read.
+        """
+        try:
+            code = inspect.getsource(type(self.module))
+        except (OSError, TypeError):  # made at run time
+            code = ""
+        label_map = None if self.label_map is None else list(self.label_map.targets)
+        about = [str(self.module), code, asdict(self.preprocessing), label_map, self.num_classes, precision]
+        text = json.dumps([self.weights_digest(), *about])
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _outputs(self, x: Tensor, module: nn.Module | None) -> Tensor:
         """The module's own logits (N, K)."""

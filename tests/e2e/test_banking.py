@@ -1,0 +1,218 @@
+"""Transfers that replay kept answers learn what transfers that ask the models learn, and models are asked once."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import gainfinder
+from gainfinder.cli import app
+from gainfinder.data.images import Images
+from gainfinder.errors import BankError, SettingsError
+from watchers import KillAtStage, Killed
+
+Run = dict[str, Any]
+SHORT: Run = {
+    "epochs": 2, "limit": 96, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 5e-2,
+    "augment": "crop-flip",
+}  # fmt: skip
+HALF = 2e-2
+"""Learned from logits in half precision, weights that moved by some tenths are off by less than this."""
+
+
+def transfer(zoo: dict[str, str], val: Images, **about: Any) -> Any:
+    asked = {"student": zoo["convnext"], "teacher": zoo["resnet"], "data": "digits#2/4", "val": val, **SHORT, **about}
+    student, teacher, data = (asked.pop(name) for name in ("student", "teacher", "data"))
+    return gainfinder.transfer(student, teacher, data, **asked)
+
+
+def state(result: Any) -> dict[str, Tensor]:
+    return result.student.module.state_dict()
+
+
+def change(result: Any, start: dict[str, Tensor]) -> Tensor:
+    return torch.cat([(tensor - start[name]).flatten() for name, tensor in state(result).items()])
+
+
+def moved(result: Any, reference: str) -> float:
+    start = timm.create_model(reference, pretrained=True).state_dict()
+    return max(float((tensor - start[name]).abs().max()) for name, tensor in state(result).items())
+
+
+@contextmanager
+def counted(module: nn.Module) -> Iterator[list[int]]:
+    """How many images each forward pass of the module had."""
+    seen: list[int] = []
+    hook = module.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    yield seen
+    hook.remove()
+
+
+@pytest.mark.parametrize("storage", ["full", "top-4"])
+@pytest.mark.parametrize("method", ["kl", "kl-dp", "kl-dp-u", "kl-dp-soft-u", "dist-dp-u", "xe-kl"])
+def test_replayed_and_asked_answers_teach_the_same(
+    zoo: dict[str, str], val: Images, tmp_path: Path, method: str, storage: str
+) -> None:
+    asked = transfer(zoo, val, method=method)
+    replayed = transfer(zoo, val, method=method, bank=tmp_path, bank_storage=storage, bank_check=40)
+    assert replayed.account["teacher_share"] == pytest.approx(asked.account["teacher_share"], abs=1e-6)
+    if method in ("kl-dp", "kl-dp-u"):  # each sample has the very same teacher, ties included
+        assert replayed.account["teacher_share"] == asked.account["teacher_share"]
+    tolerance = HALF if storage == "full" else 10 * HALF
+    for one, other in zip(replayed.epochs, asked.epochs, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=tolerance, abs=tolerance)
+    assert moved(asked, zoo["convnext"]) > 0.03
+    if storage == "full":
+        start = timm.create_model(zoo["convnext"], pretrained=True).state_dict()
+        ours, theirs = (change(run, start) for run in (replayed, asked))
+        assert (ours - theirs).norm() < HALF * theirs.norm()
+        assert replayed.account["bank"]["largest_difference"] < 0.02
+
+
+def test_models_are_asked_once(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    teacher = timm.create_model(zoo["resnet"], pretrained=True)
+    with counted(teacher) as seen:
+        first = transfer(zoo, val, teacher=teacher, method="kl-dp-u", bank=tmp_path)
+        assert sum(seen) >= 2 * 96 + len(val)
+        assert (first.account["bank"]["entries"], first.account["bank"]["made"]) == (4, 4)
+        seen.clear()
+        again = transfer(zoo, val, teacher=teacher, method="kl-dp-u", bank=tmp_path)
+        other = transfer(zoo, val, teacher=teacher, method="kl-dp", bank=tmp_path, seed=1, view_seed=0)
+        assert sum(seen) == 2  # a blank image each time, to count its classes
+    assert again.account["bank"]["made"] == other.account["bank"]["made"] == 0
+    assert all(torch.equal(value, state(first)[name]) for name, value in state(again).items())
+    assert again.account["accuracy_before"] == first.account["accuracy_before"]
+    assert [again.account[f"{name}_flips"] for name in ("positive", "negative")] == [
+        first.account[f"{name}_flips"] for name in ("positive", "negative")
+    ]
+
+
+def test_an_entry_serves_a_model_as_teacher_and_as_student(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    transfer(zoo, val, method="kl-dp-u", bank=tmp_path)
+    back = transfer(zoo, val, student=zoo["resnet"], teacher=zoo["convnext"], method="kl-dp-u", bank=tmp_path)
+    assert (back.account["bank"]["entries"], back.account["bank"]["made"]) == (4, 0)
+
+
+@pytest.mark.parametrize(("views", "entries"), [(None, 3), (2, 2), (1, 1)])
+def test_as_many_views_are_kept_as_are_shown(
+    zoo: dict[str, str], val: Images, tmp_path: Path, views: int | None, entries: int
+) -> None:
+    done = transfer(zoo, val, method="kl", bank=tmp_path, views=views, epochs=3)
+    assert done.account["bank"]["entries"] == entries
+    asked = transfer(zoo, val, method="kl", views=views, epochs=3)
+    losses = [[row["train_loss"] for row in run.epochs] for run in (done, asked)]
+    assert losses[0] == pytest.approx(losses[1], rel=HALF)
+
+
+def test_without_augmentation_one_view_is_enough(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    done = transfer(zoo, val, method="kl", bank=tmp_path, augment="none", epochs=3)
+    assert done.account["bank"]["entries"] == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"limit": 95}, {"augment": "rrc"}, {"labels": "none"}, {"bank_storage": "top-3"}]
+)
+def test_other_views_images_or_storage_are_other_entries(
+    zoo: dict[str, str], val: Images, tmp_path: Path, change: Run
+) -> None:
+    transfer(zoo, val, method="kl", bank=tmp_path, epochs=1)
+    assert transfer(zoo, val, method="kl", bank=tmp_path, epochs=1, **change).account["bank"]["made"] == 1
+
+
+def test_changed_weights_are_another_model(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    teacher = timm.create_model(zoo["resnet"], pretrained=True)
+    transfer(zoo, val, teacher=teacher, method="kl", bank=tmp_path, epochs=1)
+    with torch.no_grad():
+        teacher.fc.bias[0] += 1e-3
+    assert transfer(zoo, val, teacher=teacher, method="kl", bank=tmp_path, epochs=1).account["bank"]["made"] == 1
+
+
+def test_a_damaged_entry_is_made_again(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    first = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
+    for path in (tmp_path / "bank").glob("*/logits.npy"):
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 0x40
+        path.write_bytes(content)
+    again = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
+    assert again.account["bank"]["made"] == 4
+    assert all(torch.equal(value, state(first)[name]) for name, value in state(again).items())
+
+
+def test_killed_while_the_bank_is_filled_it_goes_on(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    whole = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "one")
+    about = {"method": "kl-dp-u", "bank": tmp_path / "two", "out": tmp_path / "run"}
+    with pytest.raises(Killed):
+        transfer(zoo, val, watcher=KillAtStage("bank, view 2"), **about)
+    done = transfer(zoo, val, **about)
+    assert done.account["bank"]["made"] == 3  # one was whole
+    assert all(torch.equal(value, state(whole)[name]) for name, value in state(done).items())
+
+
+def test_a_run_goes_on_where_the_bank_was_removed(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    whole = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
+    about = {"method": "kl-dp-u", "bank": tmp_path / "bank", "out": tmp_path / "run"}
+    with pytest.raises(Killed):
+        transfer(zoo, val, watcher=KillAtStage("training, epoch 2"), **about)
+    shutil.rmtree(tmp_path / "bank")
+    done = transfer(zoo, val, **about)
+    assert all(torch.equal(value, state(whole)[name]) for name, value in state(done).items())
+
+
+def test_in_a_sequence_only_given_models_are_kept(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    teachers = [zoo["resnet"], zoo["vit"]]
+    about = {"teacher": teachers, "method": "kl-dp-u", "order": "given", "epochs": 1}
+    done = transfer(zoo, val, bank=tmp_path / "bank", out=tmp_path / "run", **about)
+    steps = [json.loads((tmp_path / f"run/steps/{step}/result.json").read_text())["bank"] for step in (1, 2)]
+    assert [(bank["entries"], bank["made"]) for bank in steps] == [(2, 2), (1, 1)]
+    asked = transfer(zoo, val, **about)
+    assert done.epochs[-1]["train_loss"] == pytest.approx(asked.epochs[-1]["train_loss"], rel=HALF)
+
+
+def test_a_bank_that_is_too_small_is_refused_before_any_work(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    with pytest.raises(BankError, match="raise --bank-limit"):
+        transfer(zoo, val, method="kl", bank=tmp_path / "bank", bank_limit="20KB")
+    assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "cd"}, "keeps predictions alone"),
+        ({"bank_storage": "some"}, "expected full, or top-K"),
+        ({"bank_limit": "20"}, "is no size"),
+        ({"views": 0}, "views is 0: expected 1 or more"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(
+    zoo: dict[str, str], val: Images, tmp_path: Path, change: Run, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        transfer(zoo, val, bank=tmp_path, **change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_the_bank_need_one(zoo: dict[str, str], val: Images) -> None:
+    with pytest.raises(SettingsError, match="give its folder"):
+        transfer(zoo, val, bank_check=5)
+
+
+def test_the_command_line_says_the_size_and_writes_nothing_in_a_dry_run(zoo: dict[str, str], tmp_path: Path) -> None:
+    asked = [
+        "transfer", "--student", zoo["convnext"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val",
+        "digits#1/4", "--no-guard", "--limit", "96", "--device", "cpu", "--epochs", "2", "--method", "kl",
+        "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, [*asked, "--dry-run"])
+    assert result.exit_code == 0, result.stderr
+    assert f"bank: at most 0 MB in {tmp_path / 'bank'}" in result.stdout.replace("\n", "")
+    assert not list(tmp_path.iterdir())
+    result = CliRunner().invoke(app, [*asked, "--bank-limit", "1KB"])
+    assert result.exit_code == 2 and "raise --bank-limit" in result.stderr and "Traceback" not in result.stderr
