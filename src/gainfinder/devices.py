@@ -57,8 +57,8 @@ def default_workers(device: torch.device) -> int:
     return max(0, min(8, cores // fellows - 1))
 
 
-def make_accelerator(device: str, precision: str) -> Accelerator:
-    """An Accelerator for this device and precision.
+def make_accelerator(device: str, precision: str, *, compiled: bool = False) -> Accelerator:
+    """An Accelerator for this device and precision; `compiled` compiles what it prepares (torch.compile).
 
     Under `accelerate launch` or `torchrun` the launcher's processes are used. Accelerate keeps one state a process:
     where an earlier Accelerator was made for another device or precision, that state is replaced.
@@ -71,6 +71,7 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     return Accelerator(
         cpu=cpu,
         mixed_precision=mixed,
+        dynamo_backend="inductor" if compiled else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 

@@ -6,6 +6,7 @@
     ├── DataError            images or labels that cannot be used
     │   └── BrokenImage      one image that cannot be decoded; collected, and an error only above a share
     ├── SettingsError        settings that contradict each other or the device
+    │   └── OutOfMemory      more images at once than the device's memory holds
     ├── RunFolderError       a result folder that holds something else, is in use, or is damaged
     ├── BankError            a bank that has no room or cannot be written
     └── MissingExtra         an optional package that is not installed
@@ -49,6 +50,10 @@ class BrokenImage(DataError):
 
 class SettingsError(GainfinderError):
     """Settings that contradict each other or the device."""
+
+
+class OutOfMemory(SettingsError):
+    """More images at once than the device's memory holds."""
 
 
 class RunFolderError(GainfinderError):

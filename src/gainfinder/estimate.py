@@ -4,11 +4,9 @@ import contextlib
 import copy
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from torch import nn
@@ -20,11 +18,8 @@ from .predictions import predict_images
 from .run import make_learner
 from .run_bank import bank_bytes, kept_models, missing_views, stand_ins
 from .run_guard import candidates
-from .training import epoch_batches, make_batch
-from .view_source import ViewBatch, ViewSource
+from .timing import learning_s, reading
 
-STEPS = 8
-"""Steps measured; the first, which warms up workers and kernels, does not count."""
 IMAGES = 256
 """Images measured on, a model."""
 MB = 1e6
@@ -101,36 +96,11 @@ def estimate(plan: Plan) -> Estimate:
 def _training_s(plan: Plan, *, epochs: int) -> float:
     """Seconds for reading and learning in this process; worker processes read while it learns."""
     steps = -(-len(plan.train_images) // plan.settings.batch_size)
-    learning_s, reading_s = _step_times(plan)
+    batches, reading_s = reading(plan)
+    step_s = learning_s(plan, make_learner(plan, stand_ins(plan)), batches)
     if plan.views.fits:  # images are read once, before the first step
-        return steps * (_together(0.0, reading_s, plan.workers) + epochs * learning_s)
-    return steps * epochs * _together(learning_s, reading_s, plan.workers)
-
-
-def _step_times(plan: Plan) -> tuple[float, float]:
-    """Seconds that learning from a batch takes, and reading one without workers."""
-    learner = make_learner(plan, stand_ins(plan))
-    source = ViewSource(plan.train_images, plan.spec, workers=0, device=plan.accelerator.device, resident_bytes=0)
-    processes = plan.accelerator.num_processes
-    reading_s, learning_s = [], []
-    began = time.perf_counter()
-    for batch in _batches(plan, source):
-        reading_s.append(time.perf_counter() - began)
-        if batch.views is not None:
-            began = time.perf_counter()
-            loss, _ = learner.step(make_batch(learner, source, batch, total=len(batch.views) * processes))
-            float(loss)  # waits for the device
-            learning_s.append(time.perf_counter() - began)
-        began = time.perf_counter()
-    return _typical(learning_s), _typical(reading_s)
-
-
-def _batches(plan: Plan, source: ViewSource) -> Iterator[ViewBatch]:
-    """This process's share of the first batches of the run."""
-    settings, accelerator = plan.settings, plan.accelerator
-    batches = epoch_batches(plan.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)[:STEPS]
-    mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
-    return source.batches(mine, epoch=0)
+        return steps * (_together(0.0, reading_s, plan.workers) + epochs * step_s)
+    return steps * epochs * _together(step_s, reading_s, plan.workers)
 
 
 def _image_s(plan: Plan, model: Classifier) -> float:
@@ -151,11 +121,6 @@ def _image_s(plan: Plan, model: Classifier) -> float:
 
 def _together(computing_s: float, reading_s: float, workers: int) -> float:
     return max(computing_s, reading_s / workers) if workers else computing_s + reading_s
-
-
-def _typical(times_s: list[float]) -> float:
-    """The median without the first, which warms up kernels and caches."""
-    return float(np.median(times_s[1:] or times_s)) if times_s else 0.0
 
 
 def _peak_bytes() -> int:

@@ -24,6 +24,7 @@ from .models import ModelSource, TeacherSource, load_own, load_teacher
 from .models.classifier import Classifier
 from .models.tables import PredictionTable
 from .normalisation import has_batch_norm
+from .predictions import evaluation_crops
 from .settings import Resolved, TransferSettings, resolve_settings
 from .view_source import ViewSource
 from .views import ViewSpec, view_spec
@@ -84,6 +85,21 @@ class Plan:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
 
+    @functools.cached_property
+    def _crops(self) -> dict[int, ViewSource | None]:
+        return {}
+
+    def crops(self, images: Images, model: Classifier) -> ViewSource | None:
+        """Images that students are measured on again and again, decoded once; None where they are not kept."""
+        if model.preprocessing != self.student.preprocessing:
+            return None
+        if id(images) not in self._crops:
+            self._crops[id(images)] = evaluation_crops(images, model.preprocessing, workers=self.workers)
+        source = self._crops[id(images)]
+        if source is not None:
+            source.load()
+        return source
+
     def is_given(self, model: Classifier) -> bool:
         """Whether a model was given, so that other transfers may ask for what it answers."""
         return model is not self.student or self.student_is_given
@@ -123,6 +139,7 @@ class Plan:
                 "order": self.asked.order if len(self.teachers) > 1 else None,
                 "bank": None if self.bank is None else self.asked.bank_storage,
                 "precision": self.accelerator.mixed_precision,
+                "compile": self.asked.compile,
                 "device": self.accelerator.device.type,
             },
             "views": {"sizes": self.spec.sizes, "augment": self.spec.augment},
@@ -179,7 +196,8 @@ def plan_transfer(
     )
     _check_strategy(resolved, settings, len(teachers))
     _check_bank(resolved, bank)
-    accelerator = make_accelerator(settings.device, settings.precision)
+    _check_compiled(resolved, settings)
+    accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     _check_trainable(learner, resolved, len(transfer_images), accelerator)
     _check_teachers(knowers, resolved, transfer_images, accelerator)
     _note_guard(guard_images, held_out=guard_data is None)
@@ -276,6 +294,14 @@ def _bank(settings: TransferSettings) -> Bank | None:
     return Bank(Path(settings.bank), limit=limit)
 
 
+def _check_compiled(resolved: Resolved, settings: TransferSettings) -> None:
+    if settings.compile and resolved.method.needs_features:
+        raise SettingsError(
+            f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "
+            "leave --compile out"
+        )
+
+
 def _check_bank(resolved: Resolved, bank: Bank | None) -> None:
     if bank is not None and resolved.method.needs_features:
         raise SettingsError(
@@ -341,6 +367,10 @@ def _check_trainable(student: Classifier, settings: Resolved, images: int, accel
         )
     check_batch_norm(student.module, accelerator)
     smallest = images // -(-images // settings.batch_size)
+    if has_batch_norm(student.module) and settings.student_mode == "train" and settings.micro_batch == 1:
+        raise SettingsError(
+            f"{student.reference} has batch-norm layers, which need two images or more at once: got --micro-batch 1"
+        )
     if has_batch_norm(student.module) and smallest < 2 * processes:
         raise SettingsError(
             f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "

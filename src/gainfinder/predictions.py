@@ -4,9 +4,11 @@ Complementary knowledge, who teaches what and what was learned are functions of 
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +21,21 @@ from torch import Tensor
 from .alignment import align_images
 from .data import ImageSource, load_images
 from .data.images import Images
-from .data.loading import check_broken, load_batches
+from .data.loading import LoadedBatch, check_broken, load_batches
 from .devices import default_workers, resolve_device
-from .errors import DataError, ModelError
+from .errors import DataError, ModelError, OutOfMemory
 from .files import write_atomically
 from .flips import accuracy
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
+from .models.preprocessing import Preprocessing, prepare
+from .view_source import ViewBatch, ViewSource
+from .views import view_spec
 
+_log = logging.getLogger("gainfinder")
+Answer = TypeVar("Answer")
+RESIDENT_CROPS_BYTES = 2**28
+"""Crops of images that are measured on again and again are kept in memory up to this size."""
 ImageCount = Callable[[int], None]
 """Called with the number of images done since the last call."""
 
@@ -222,6 +231,7 @@ def predict_images(
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
     max_broken: float = 0.01,
+    crops: ViewSource | None = None,
     on_images: ImageCount | None = None,
 ) -> Predictions:
     """Ask a classifier for its logits, each image once, through its evaluation transform, in float32.
@@ -234,6 +244,8 @@ def predict_images(
         workers: processes that decode; 0 decodes in this one.
         shard: (k, n): only every n-th image, from the k-th on.
         max_broken: the largest share of images that may be undecodable; they are skipped.
+        crops: these images as the classifier's evaluation crops them (see `evaluation_crops`), so that they need not be
+            decoded again. They give the same predictions, bit for bit.
         on_images: called with the number of images done since the last call.
 
     Raises:
@@ -241,19 +253,27 @@ def predict_images(
         ModelError: the model gives logits that are not finite.
     """
     indices = range(shard[0], len(images), shard[1])
-    transform = _Evaluation(classifier)
-    classifier.module.to(device).eval()
+    loaded: Iterable[LoadedBatch]
+    if crops is None:
+        transform = _Evaluation(classifier)
+        loaded = load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices)
+    else:
+        wanted = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+        loaded = (_prepared(batch, classifier.preprocessing) for batch in crops.batches(wanted, epoch=0))
+    classifier.place(device).eval()
     broken: list[str] = []
     logits, positions = [], []
     dropped = 0.0
-    for batch in load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices):
+    portions = Portions()
+    for batch in loaded:
         broken.extend(batch.broken)
         check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
         if batch.inputs is not None:
             with torch.inference_mode():
-                found, share_kept = classifier.logits_and_kept(batch.inputs.to(device))
-            logits.append(found.float().cpu())
-            dropped += float((1 - share_kept).sum())
+                answers = portions.ask(classifier.logits_and_kept, batch.inputs.to(device))
+            for found, share_kept in answers:
+                logits.append(found.float().cpu())
+                dropped += float((1 - share_kept).sum())
             positions.append(batch.positions)
         if on_images is not None:
             on_images(len(batch.positions) + len(batch.broken))
@@ -267,6 +287,58 @@ def predict_images(
         broken=tuple(broken),
         dropped_mass=dropped / max(1, len(kept)),
     )
+
+
+def evaluation_crops(
+    images: Images, preprocessing: Preprocessing, *, workers: int, resident_bytes: int = RESIDENT_CROPS_BYTES
+) -> ViewSource | None:
+    """A source of the crops that models of this preprocessing are evaluated on, decoded once.
+
+    None if they take more than `resident_bytes`, or if the models are of one channel: these see images that were grey
+    before they were resized.
+    """
+    if preprocessing.input_size[0] != 3:
+        return None
+    source = ViewSource(
+        images,
+        view_spec([preprocessing], "none"),
+        workers=workers,
+        device=torch.device("cpu"),
+        resident_bytes=resident_bytes,
+    )
+    return source if source.fits else None
+
+
+def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
+    inputs = None if batch.views is None else prepare(batch.views.renderings[0], preprocessing)
+    return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
+
+
+class Portions:
+    """Asks models about as many images at once as memory holds; how many, it learns from those that it did not hold.
+
+    Attributes:
+        size: images at once; None for whole batches, until one does not fit.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+
+    def ask(self, model: Callable[[Tensor], Answer], inputs: Tensor) -> list[Answer]:
+        """The answers for inputs (N, …), N ≥ 1, in portions.
+
+        Raises:
+            OutOfMemory: not even one image fits.
+        """
+        while True:
+            at_once = min(self.size or len(inputs), len(inputs))
+            try:
+                return [model(portion) for portion in torch.split(inputs, at_once)]
+            except OutOfMemory as error:
+                if at_once == 1:
+                    raise
+                _log.warning("%s; going on with %d at once", str(error).split(": lower")[0], at_once // 2)
+                self.size = at_once // 2
 
 
 def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:

@@ -34,7 +34,7 @@ from .run_models import (
     table_predictions,
 )
 from .targets import Answering, TargetSource
-from .training import Learner, train
+from .training import Learner, blank_batch, note_parts, train
 from .weight_space import copied
 
 
@@ -171,7 +171,7 @@ def conclude(
 ) -> TransferResult:
     """Write what a run leaves, the account last, and return it."""
     account = {**account, "out": str(folder.path), "student_reference": None}
-    student.module.cpu().eval()
+    student.withdraw().eval()
     if plan.is_main:
         after.write(folder.predictions / "after.parquet")
         write_json_lines(folder.epochs, rows)
@@ -276,6 +276,10 @@ def _train(
     if plan.views.fits and progress.epoch < plan.settings.epochs:
         watcher.stage("reading the transfer images", len(plan.train_images))
         plan.views.load(watcher.advance)
+    if plan.settings.micro_batch is not None and plan.settings.micro_batch < plan.settings.batch_size:
+        note_parts(plan.settings, learner.student, plan.settings.micro_batch)
+    if plan.asked.fits_itself and saved is None:
+        learner.fit_in_memory(blank_batch(learner, plan.views))
     _announce(plan, progress, watcher)
     train(
         learner,
@@ -296,7 +300,7 @@ def _measure_learner(plan: Plan, learner: Learner, snapshot: Classifier, stage: 
     """Predictions of the student as it stands, through a copy that holds its weights from then on."""
     snapshot.module.load_state_dict(learner.weights())
     found = shared_predictions(plan, snapshot, plan.val_images, stage, watcher=watcher)
-    snapshot.module.cpu()
+    snapshot.withdraw()
     return found
 
 
@@ -322,11 +326,12 @@ def make_learner(plan: Plan, answering: Sequence[Answering], *, temperatures: Se
     # They were measured; those that are run for the views go back to the device.
     for model in (plan.student, *plan.teachers):
         if isinstance(model, Classifier):
-            model.module.cpu()
+            model.withdraw()
     targets = TargetSource(
         answering,
         device=plan.accelerator.device,
         autocast=plan.accelerator.autocast,
+        compiled=plan.asked.compile,
         partition=plan.settings.method.partition,
     )
     if plan.settings.method.calibrated and temperatures is None:

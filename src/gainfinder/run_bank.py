@@ -15,6 +15,7 @@ from .models.classifier import Classifier
 from .models.preprocessing import prepare
 from .models.tables import PredictionTable
 from .planning import Plan
+from .predictions import Portions
 from .run_models import Watcher
 from .targets import Answering, Replayed, TableRows
 from .view_source import ViewSource
@@ -77,9 +78,9 @@ def missing_views(plan: Plan, model: Classifier) -> int:
     return sum(plan.bank.find(key) is None for key in set(_keys(plan, model).values()))
 
 
-def stand_ins(plan: Plan) -> tuple[Answering, ...]:
-    """The frozen models of a run, those that the bank keeps by answers of zero: for a step's time, nothing else."""
-    kept = {id(model) for model in kept_models(plan)}
+def stand_ins(plan: Plan, *, everything: bool = False) -> tuple[Answering, ...]:
+    """The frozen models of a run, those that the bank keeps (or all) by answers of zero: for times, nothing else."""
+    kept = {id(model) for model in (frozen_models(plan) if everything else kept_models(plan))}
     nothing = torch.zeros(1, plan.student.num_classes).expand(len(plan.train_images), -1)
     return tuple(
         TableRows(logits=nothing) if id(model) in kept else _live(plan, model) for model in frozen_models(plan)
@@ -127,6 +128,7 @@ class _Maker:
         self.watcher = watcher
         self.made = 0
         self.largest_difference: float | None = None
+        self.portions = Portions()
         self._sources: dict[tuple[int, int], ViewSource] = {}
 
     def make(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
@@ -145,7 +147,7 @@ class _Maker:
             found[key] = self.bank.find(key) or self._build(model, key, number)  # damaged or removed since
             if self.plan.asked.bank_check:
                 self._check(model, found[key], number)
-        model.module.cpu()
+        model.withdraw()
         return {number: found[key] for number, key in keys.items()}
 
     def _build(self, model: Classifier, key: EntryKey, number: int) -> BankEntry:
@@ -170,16 +172,15 @@ class _Maker:
     def _answers(
         self, model: Classifier, batches: Sequence[np.ndarray[Any, np.dtype[np.int64]]], number: int, broken: set[str]
     ) -> Iterable[Block]:
-        model.module.to(self.plan.accelerator.device).eval()
+        model.place(self.plan.accelerator.device).eval()
         source = self._source(model)
         source.load()
         for batch in source.batches(batches, epoch=number):
             broken.update(batch.broken)
             if batch.views is not None:
+                inputs = prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing)
                 with torch.inference_mode(), self.plan.accelerator.autocast():
-                    logits = model.logits(
-                        prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing)
-                    ).float()
+                    logits = torch.cat(self.portions.ask(model.logits, inputs)).float()
                 yield batch.positions_N.numpy(), logits
             self.watcher.advance(len(batch.positions_N) + len(batch.broken))
 

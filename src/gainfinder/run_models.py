@@ -133,6 +133,7 @@ def shared_predictions(plan: Plan, model: Classifier, images: Images, stage: str
         batch_size=plan.settings.batch_size,
         workers=plan.workers,
         shard=shard,
+        crops=plan.crops(images, model),
         max_broken=1.0,  # a process sees its share only; all of them are counted below
         on_images=lambda count: watcher.advance(count * shard[1]),
     )
@@ -148,7 +149,7 @@ def reestimate_on_views(plan: Plan, model: Classifier) -> None:
     """
     if not has_batch_norm(model.module):
         return
-    model.module.to(plan.accelerator.device)
+    model.place(plan.accelerator.device)
     reestimate(model.module, _view_inputs(plan, model), model.logits)
 
 

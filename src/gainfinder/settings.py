@@ -42,7 +42,9 @@ class TransferSettings:
         preset: None or `paper`.
         epochs: passes over the transfer images (5; paper: 20).
         batch_size: images a step, over all processes (64; paper preset: 256). An epoch is cut into batches of at
-            most this size that differ by at most one image.
+            most this size that differ by at most one image. `auto`: the default, with `micro_batch` `auto`.
+        micro_batch: images that a process takes through the models at once; gradients add up to those of the batch.
+            `auto` finds before training how many fit in memory. None takes all, until memory does not suffice.
         lr: learning rate, as it reaches the optimiser; the default rule stands at the top of this file.
         schedule: of the rate: `linear` (down to 0 with the last step; the default) or `constant` (as in the paper).
         temperature: T of the distillation loss (the method's, mostly 1).
@@ -76,6 +78,7 @@ class TransferSettings:
         max_broken: largest share of images that may be undecodable (0.01).
         precision: of training; `auto` is mixed precision where the device has it. Measuring is always in float32
             (with torch's own setting for TF32 on GPUs).
+        compile: whether student and frozen models are compiled (torch.compile), which takes a minute or more at first.
         device: `auto`, `cpu`, `cuda` or `mps`.
         workers: processes that decode images (none on a CPU, else up to 8); they change no result.
         checkpoint_every: steps between checkpoints within an epoch; None for one after each epoch only. It changes
@@ -86,7 +89,8 @@ class TransferSettings:
     labels: Labels = "use"
     preset: str | None = None
     epochs: int | None = None
-    batch_size: int | None = None
+    batch_size: int | Literal["auto"] | None = None
+    micro_batch: int | Literal["auto"] | None = None
     lr: float | None = None
     schedule: Schedule | None = None
     temperature: float | None = None
@@ -116,12 +120,18 @@ class TransferSettings:
     subset: float | None = None
     max_broken: float = 0.01
     precision: Precision = "auto"
+    compile: bool = False
     device: str = "auto"
     workers: int | None = None
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
         _check_ranges(self)
+
+    @property
+    def fits_itself(self) -> bool:
+        """Whether the images at once are to be found by trying."""
+        return "auto" in (self.batch_size, self.micro_batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +145,7 @@ class Resolved:
     method: Method
     epochs: int
     batch_size: int
+    micro_batch: int | None
     lr: float
     schedule: Schedule
     temperature: float
@@ -209,10 +220,11 @@ def resolve_settings(
     _check_fits(settings, method)
     chosen = {**DEFAULTS, **{name: getattr(method, name) for name in OF_METHODS}}
     chosen.update(PRESETS.get(settings.preset or "", {}))
-    asked = {name: value for name, value in vars(settings).items() if name in _RESOLVED and value is not None}
-    chosen.update({name: value for name, value in asked.items() if name != "method"})
+    asked = {name: value for name, value in vars(settings).items() if name in _RESOLVED and value not in (None, "auto")}
     if settings.distill_weight is not None:
         chosen["label_weight"] = 1 - settings.distill_weight
+    chosen.update({name: value for name, value in asked.items() if name != "method"})
+    chosen.setdefault("micro_batch", None)
     chosen.setdefault("views", None)
     chosen.setdefault("view_seed", settings.seed)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
@@ -277,10 +289,15 @@ def settings_from(values: dict[str, Any]) -> TransferSettings:
     return replace(TransferSettings(), **values)
 
 
+def _is_count_or_auto(value: int | str | None) -> bool:
+    return value >= 1 if isinstance(value, int) else value in (None, "auto")
+
+
 def _check_ranges(s: TransferSettings) -> None:
     rules: tuple[tuple[str, bool, str], ...] = (
         ("epochs", s.epochs is None or s.epochs >= 1, "1 or more"),
-        ("batch_size", s.batch_size is None or s.batch_size >= 1, "1 or more"),
+        ("batch_size", _is_count_or_auto(s.batch_size), "1 or more, or auto"),
+        ("micro_batch", _is_count_or_auto(s.micro_batch), "1 or more, or auto"),
         ("lr", s.lr is None or s.lr >= 0, "0 or more"),
         ("schedule", s.schedule in (None, *SCHEDULES), f"one of {', '.join(SCHEDULES)}"),
         ("distill_weight", s.distill_weight is None or 0 <= s.distill_weight <= 1, "from 0 to 1"),

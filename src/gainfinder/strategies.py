@@ -165,7 +165,7 @@ class _Strategy:
             after = shared_predictions(plan, student, plan.val_images, "measuring the soup", watcher=self.watcher)
             if plan.guard_images is None:
                 return student, after, None
-            state = copied(student.module.cpu().state_dict())
+            state = copied(student.withdraw().state_dict())
             line = Line(initial=plan.student.module.state_dict(), transferred=state)
             ends = (self.answers.before, after)
             kept, guarded = keep_best(

@@ -10,10 +10,10 @@ Shapes: N samples of a batch, n transfer images, M models, C classes.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bank import BankEntry
 from .models.classifier import Classifier
@@ -68,6 +68,7 @@ class TargetSource:
         models: M frozen models with the same classes in the same order; modules are moved to `device`.
         device: where they run.
         autocast: context in which they run (mixed precision).
+        compiled: whether they run compiled (torch.compile).
         partition: of the method: what is to be known exactly of answers that were kept (`methods.Method.partition`).
     """
 
@@ -77,15 +78,17 @@ class TargetSource:
         *,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
+        compiled: bool = False,
         partition: str | None = None,
     ) -> None:
         self.models = tuple(models)
         self.device = device
         self.autocast = autocast
         self.partition = partition
+        self.modules: list[nn.Module | None] = []
         for model in self.models:
-            if isinstance(model, Classifier):
-                model.module.to(device).eval()
+            module = model.place(device).eval() if isinstance(model, Classifier) else None
+            self.modules.append(cast(nn.Module, torch.compile(module)) if module is not None and compiled else module)
 
     def __call__(self, views: Views, positions_N: Tensor, *, number: int, target_N: Tensor | None = None) -> Targets:
         """The answers for some views.
@@ -97,7 +100,10 @@ class TargetSource:
             target_N: int64 labels, for a partition that reads them.
         """
         with torch.inference_mode(), self.autocast():
-            logits = [self._logits(model, views, positions_N, number) for model in self.models]
+            logits = [
+                self._logits(model, module, views, positions_N, number)
+                for model, module in zip(self.models, self.modules, strict=True)
+            ]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
         logits_NMC = torch.stack(logits, dim=1)
         exact = self.partition is not None and any(isinstance(model, Replayed) for model in self.models)
@@ -111,9 +117,12 @@ class TargetSource:
                 log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
         return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
 
-    def _logits(self, model: Answering, views: Views, positions_N: Tensor, number: int) -> Tensor:
+    def _logits(
+        self, model: Answering, module: nn.Module | None, views: Views, positions_N: Tensor, number: int
+    ) -> Tensor:
         if isinstance(model, TableRows):
             return model.logits[positions_N].to(self.device, non_blocking=True)
         if isinstance(model, Replayed):
             return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
-        return model.logits(prepare(views.at(model.preprocessing.view_size), model.preprocessing)).float()
+        inputs = prepare(views.at(model.preprocessing.view_size), model.preprocessing)
+        return model.logits(inputs, module=module).float()

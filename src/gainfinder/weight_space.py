@@ -5,7 +5,7 @@ no between and are copied. Statistics of batch-norm at a point between two netwo
 statistics: re-estimate them (`normalisation.reestimate`) where the networks' own differ.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -82,7 +82,7 @@ class SlowWeights:
 
     >>> slow = SlowWeights({"w": torch.tensor([0.0])}, momentum=0.75, every=2)
     >>> for _ in range(3):
-    ...     slow.after_step({"w": torch.tensor([1.0])})
+    ...     slow.after_step(lambda: {"w": torch.tensor([1.0])})
     >>> slow.weights["w"].item()
     0.25
     """
@@ -93,16 +93,16 @@ class SlowWeights:
         self.every = every
         self.steps = 0
 
-    def after_step(self, fast: State) -> None:
-        """Count a step, and interpolate where it is an N-th."""
+    def after_step(self, fast: Callable[[], State]) -> None:
+        """Count a step, and interpolate where it is an N-th; only then the fast weights are asked for."""
         self.steps += 1
         if self.steps % self.every:
             return
-        for name, value in fast.items():
-            if _is_floating(value):
-                self.weights[name].lerp_(value.detach(), 1 - self.momentum)
-            else:
-                self.weights[name] = _copy(value)
+        state = fast()
+        floating = [name for name, value in state.items() if _is_floating(value)]
+        ours, theirs = [self.weights[name] for name in floating], [state[name].detach() for name in floating]
+        torch._foreach_lerp_(ours, theirs, 1 - self.momentum)
+        self.weights.update({name: _copy(value) for name, value in state.items() if name not in set(floating)})
 
     def state(self) -> dict[str, Any]:
         """Weights and count of steps, as `load_state` takes them."""

@@ -86,7 +86,7 @@ def test_models_are_asked_once(zoo: dict[str, str], val: Images, tmp_path: Path)
         seen.clear()
         again = transfer(zoo, val, teacher=teacher, method="kl-dp-u", bank=tmp_path)
         other = transfer(zoo, val, teacher=teacher, method="kl-dp", bank=tmp_path, seed=1, view_seed=0)
-        assert sum(seen) == 2  # a blank image each time, to count its classes
+        assert max(seen) <= 2  # blank images, when it is loaded
     assert again.account["bank"]["made"] == other.account["bank"]["made"] == 0
     assert all(torch.equal(value, state(first)[name]) for name, value in state(again).items())
     assert again.account["accuracy_before"] == first.account["accuracy_before"]

@@ -13,7 +13,9 @@ from PIL import Image
 from gainfinder.augmentation import AUGMENTS
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
+from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
+from gainfinder.predictions import evaluation_crops, predict_images
 from gainfinder.view_source import ViewBatch, ViewSource
 from gainfinder.views import ViewSpec, make_view
 
@@ -96,6 +98,34 @@ def test_broken_images_are_named_in_the_batch_they_are_missing_from(folder: Path
     assert len(rest.broken) == 1 and "11.jpg" in rest.broken[0]
     assert rest.positions_N.tolist() == [i for i in range(5, COUNT) if i != 11]
     assert rest.views is not None and len(rest.views) == len(rest.positions_N)
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit"])
+def test_evaluation_crops_give_the_same_predictions_bit_for_bit(
+    zoo: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (folder / "05.jpg").write_bytes(b"no image")
+    model, images = load_model(zoo[name]), load_images(str(folder))
+    asked = {"device": CPU, "batch_size": 7, "max_broken": 0.5}
+    expected = predict_images(model, images, **asked)
+    crops = evaluation_crops(images, model.preprocessing, workers=0)
+    assert crops is not None
+    crops.load()
+    monkeypatch.setattr(Images, "read", None)  # not again
+    for shard in ((0, 1), (1, 3)):
+        found = predict_images(model, images, crops=crops, shard=shard, **asked)
+        mine = [expected.ids.index(sample_id) for sample_id in found.ids]
+        assert torch.equal(found.logits, expected.logits[mine]) or shard != (0, 1)
+        torch.testing.assert_close(found.logits, expected.logits[mine])
+    assert predict_images(model, images, crops=crops, **asked).broken == expected.broken
+
+
+def test_crops_that_are_too_many_or_of_one_channel_are_not_kept(folder: Path) -> None:
+    images = load_images(str(folder))
+    grey = Preprocessing(input_size=(1, 16, 16), mean=(0.5,), std=(0.5,))
+    assert evaluation_crops(images, grey, workers=0) is None
+    coloured = Preprocessing(input_size=(3, 16, 16))
+    assert evaluation_crops(images, coloured, workers=0, resident_bytes=999) is None
 
 
 def test_loading_decodes_once_and_tells_of_every_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

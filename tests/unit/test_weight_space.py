@@ -148,7 +148,7 @@ def test_slow_weights_equal_a_naive_loop(momentum: float, every: int, steps: int
     initial, states = batch_norm_net(0).state_dict(), trajectory(steps)
     slow = SlowWeights(initial, momentum=momentum, every=every)
     for fast in states:
-        slow.after_step(fast)
+        slow.after_step(lambda fast=fast: fast)
     expected = naive(initial, states, momentum, every)
     assert slow.weights.keys() == expected.keys()
     for name, values in expected.items():
@@ -161,9 +161,9 @@ def test_slow_weights_equal_a_naive_loop(momentum: float, every: int, steps: int
 def test_the_first_interpolation_mixes_the_initial_student_with_the_n_th_step() -> None:
     """The published code starts its slow copy a step late."""
     slow = SlowWeights({"w": torch.tensor([8.0])}, momentum=0.75, every=2)
-    slow.after_step({"w": torch.tensor([100.0])})
+    slow.after_step(lambda: {"w": torch.tensor([100.0])})
     assert slow.weights["w"].item() == 8.0
-    slow.after_step({"w": torch.tensor([4.0])})
+    slow.after_step(lambda: {"w": torch.tensor([4.0])})
     assert slow.weights["w"].item() == 7.0  # 3/4 · 8 + 1/4 · 4
 
 
@@ -174,7 +174,7 @@ def test_slow_and_fast_weights_share_no_memory() -> None:
     for tensor in net.state_dict().values():
         tensor.fill_(3)
     assert same(slow.weights, kept), "the slow weights moved with the fast ones"
-    slow.after_step(net.state_dict())
+    slow.after_step(net.state_dict)
     kept = copy.deepcopy(slow.weights)
     for tensor in net.state_dict().values():
         tensor.fill_(9)
@@ -187,7 +187,7 @@ def test_measuring_the_slow_weights_leaves_the_fast_ones_alone() -> None:
     slow = SlowWeights(net.state_dict(), momentum=0.5, every=1)
     with torch.no_grad():
         net[0].weight.add_(1.0)
-    slow.after_step(net.state_dict())
+    slow.after_step(net.state_dict)
     fast, kept = copy.deepcopy(net.state_dict()), copy.deepcopy(slow.weights)
     shown.load_state_dict(slow.weights)
     shown.train()(torch.randn(8, 3))
@@ -204,15 +204,15 @@ def test_slow_weights_go_on_as_if_never_stopped(stopped: int) -> None:
     whole = SlowWeights(initial, momentum=0.9, every=3)
     first = SlowWeights(initial, momentum=0.9, every=3)
     for fast in states:
-        whole.after_step(fast)
+        whole.after_step(lambda fast=fast: fast)
     for fast in states[:stopped]:
-        first.after_step(fast)
+        first.after_step(lambda fast=fast: fast)
     file = io.BytesIO()
     torch.save(first.state(), file)
     file.seek(0)
     second = SlowWeights(states[stopped], momentum=0.9, every=3)  # whatever it started from must not matter
     second.load_state(torch.load(file, weights_only=True))
     for fast in states[stopped:]:
-        second.after_step(fast)
+        second.after_step(lambda fast=fast: fast)
     assert second.steps == whole.steps == 7
     assert same(second.weights, whole.weights)

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from .demo import demo
+from .doctor import doctor
 from .methods import methods
 from .predict import predict
 from .scan import scan
@@ -32,7 +33,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, predict, transfer, methods):
+for command in (demo, scan, predict, transfer, methods, doctor):
     app.command()(command)
 
 

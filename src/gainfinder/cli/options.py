@@ -21,3 +21,8 @@ DATA_HELP = (
     "a folder of class folders or of images, a .tar or a folder of them, a .parquet file, hfds/NAME?split=, "
     "torch/NAME?split=, or digits; #k/n takes part k of n"
 )
+
+
+def count_or_auto(text: str | None) -> int | str | None:
+    """The number that an option says; what is none is left for the settings to take or to refuse."""
+    return int(text) if text is not None and text.removeprefix("-").isdecimal() else text

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .guard import guarded
-from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers
+from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
 
 
 @guarded
@@ -45,7 +45,14 @@ def transfer(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="paper: the paper's own values.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images; default 5.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step, over all processes; default 64.")] = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(help="Images a step, over all processes; default 64; auto: 64, as many at once as memory holds."),
+    ] = None,
+    micro_batch: Annotated[
+        str | None,
+        typer.Option(help="Images at once in a process, gradients of a batch add up; auto: as many as memory holds."),
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; default: 1 / steps, at most 1e-3 (most methods).")
     ] = None,
@@ -99,6 +106,10 @@ def transfer(
     precision: Annotated[
         str, typer.Option(help="Of training: auto (mixed where the device has it), fp32, bf16 or fp16.")
     ] = "auto",
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the models (torch.compile): takes a minute or more at first."),
+    ] = False,
     workers: Workers = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints within an epoch; default: one after each epoch.")
@@ -120,7 +131,8 @@ def transfer(
     from .tables import print_json, print_lines, show_broken, transfer_table
 
     asked: dict[str, Any] = {
-        "method": method, "labels": labels, "preset": preset, "epochs": epochs, "batch_size": batch_size, "lr": lr,
+        "method": method, "labels": labels, "preset": preset, "epochs": epochs, "batch_size": count_or_auto(batch_size),
+        "micro_batch": count_or_auto(micro_batch), "lr": lr,
         "temperature": temperature, "seed": seed, "augment": augment, "limit": limit, "subset": subset,
         "device": device, "precision": precision, "workers": workers, "checkpoint_every": checkpoint_every,
         "max_broken": max_broken, "distill_weight": distill_weight, "label_smoothing": label_smoothing,
@@ -128,6 +140,7 @@ def transfer(
         "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
         "strategy": strategy, "order": order, "schedule": schedule, "views": views, "view_seed": view_seed,
         "bank": bank, "bank_storage": bank_storage, "bank_limit": bank_limit, "bank_check": bank_check,
+        "compile": compile,
     }  # fmt: skip
     plan = plan_transfer(
         student,

@@ -1,9 +1,11 @@
 """What all sources share: class names, settings of the reference, and the checks that a module is a classifier."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import BadReference, ModelError
@@ -23,6 +25,7 @@ def assemble(
     query: Query,
     save: SaveFunction,
     given_names: Sequence[str] | None = None,
+    channels_last: bool = False,
 ) -> Classifier:
     """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
 
@@ -34,6 +37,7 @@ def assemble(
         query: settings of the reference.
         save: the source's.
         given_names: class names that the caller gave, as binding as `classes=` in `query`.
+        channels_last: whether the source's modules are known to run with any layout; if not, it is tried.
 
     Raises:
         BadReference: a setting cannot be used, or the class names that were given do not fit the logits.
@@ -54,7 +58,26 @@ def assemble(
         num_classes=num_classes,
         class_names=tuple(names) if names is not None and len(names) == num_classes else None,
         save=save,
+        channels_last=_convolves(module) and (channels_last or _runs_channels_last(module, preprocessing)),
     )
+
+
+def _convolves(module: nn.Module) -> bool:
+    """Whether it is of convolutions, not only fed by one, as a transformer is."""
+    return sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) >= 2
+
+
+def _runs_channels_last(module: nn.Module, preprocessing: Preprocessing) -> bool:
+    """Whether a copy runs with another layout of its tensors: one that calls `view` on features may not."""
+    device = next(module.parameters()).device
+    blank = torch.zeros(2, *preprocessing.input_size, device=device)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            trial: Any = copy.deepcopy(module).to(memory_format=torch.channels_last)
+            trial(blank)
+    except Exception:
+        return False
+    return True
 
 
 def read_classes(query: Query, *, reference: str) -> tuple[str, ...] | None:

@@ -49,6 +49,7 @@ def load(ref: ModelRef) -> Classifier:
         reference=reference,
         preprocessing=preprocessing,
         class_names=names,
+        channels_last=True,
         query=ref.query,
         save=partial(save, loaded_names=names),
     )

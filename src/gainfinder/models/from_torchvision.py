@@ -49,6 +49,7 @@ def load(ref: ModelRef) -> Classifier:
         reference=reference,
         preprocessing=preset(entry),
         class_names=None if names is None else as_wnids(names),
+        channels_last=True,
         query=ref.query,
         save=partial(save, ref=ref, tag=entry.name),
     )

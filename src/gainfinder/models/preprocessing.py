@@ -7,6 +7,7 @@ normalises for itself.
 Shapes: N images, C channels, H height, W width.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -164,9 +165,13 @@ def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:
     x = views_N3HW.to(torch.float32).div_(255)
     if preprocessing.input_size[0] == 1:
         x = TF.rgb_to_grayscale(x)
-    mean = torch.tensor(preprocessing.mean, device=x.device).view(1, -1, 1, 1)
-    std = torch.tensor(preprocessing.std, device=x.device).view(1, -1, 1, 1)
-    return x.sub_(mean).div_(std)
+    return x.sub_(_constant(preprocessing.mean, x.device)).div_(_constant(preprocessing.std, x.device))
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept on the device: made for each batch, it would wait for the device each time."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def resample_filter(name: str) -> Any:

@@ -1,0 +1,56 @@
+"""`gainfinder doctor`: where the time of a transfer goes on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from .guard import guarded
+from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
+
+
+@guarded
+def doctor(
+    student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
+    teacher: Annotated[list[str], typer.Option(help="A model that teaches, in the same form.", show_default=False)],
+    data: Annotated[str, typer.Option(help=f"Images to learn from: {DATA_HELP}.", show_default=False)],
+    labels: Annotated[str, typer.Option(help="use, or none: no label is read.")] = "use",
+    method: Annotated[str | None, typer.Option(help="As of `gainfinder transfer`.")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Images a step; default 64.")] = None,
+    augment: Annotated[str | None, typer.Option(help="paper, rrc, crop-flip or none; default: by rule.")] = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="Of training: auto, fp32, bf16 or fp16.")] = "auto",
+    workers: Workers = None,
+    max_broken: MaxBroken = 0.01,
+    json: Json = False,
+) -> None:
+    """Time loader, student, frozen models and bank for themselves, and say which of them binds."""
+    from ..doctor import diagnose
+    from ..planning import plan_transfer
+    from ..settings import settings_from
+    from .tables import print_json, print_lines, print_table
+
+    settings = settings_from(
+        {
+            "labels": labels, "method": method, "batch_size": count_or_auto(batch_size), "augment": augment,
+            "device": device, "precision": precision, "workers": workers, "max_broken": max_broken, "guard": False,
+            "strategy": "parallel" if len(teacher) > 1 else "sequential",
+        }
+    )  # fmt: skip
+    plan = plan_transfer(student, teacher, data, val=None, settings=settings)
+    found = diagnose(plan)
+    if json:
+        print_json(found.to_dict())
+        return
+    size = min(plan.settings.batch_size, len(plan.train_images))
+    print_table(
+        f"A batch of {size} images on {plan.accelerator.device.type}, method {plan.settings.method.name}",
+        ("part", "ms", "images/s"),
+        [(one.name, f"{1000 * one.batch_s:.1f}", f"{one.images_per_s:,.0f}") for one in found.parts],
+    )
+    base = found.student_s
+    print_lines(
+        f"a step with the frozen models: {1000 * found.live_s:.1f} ms, {found.live_s / base:.2f} of the student's own",
+        f"a step with the bank: {1000 * found.replayed_s:.1f} ms, {found.replayed_s / base:.2f} of it",
+        f"what binds: {found.binds}",
+        *found.advice,
+    )

@@ -1,0 +1,59 @@
+"""Compiled models learn and teach as others do; here by a backend that needs no compiler."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import gainfinder
+from gainfinder.data.images import Images
+from gainfinder.errors import SettingsError
+from watchers import KillAtStage, Killed
+
+SHORT: dict[str, Any] = {
+    "epochs": 2, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 5e-2,
+    "method": "kl-dp-u",
+}  # fmt: skip
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Modules that were compiled."""
+    seen: list[nn.Module] = []
+    compile_ = torch.compile
+
+    def eager(module: nn.Module, **_: Any) -> Any:
+        seen.append(module)
+        return compile_(module, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eager)
+    return seen
+
+
+def test_compiled_models_learn_the_same(
+    zoo: dict[str, str], val: Images, tmp_path: Any, compiled: list[nn.Module]
+) -> None:
+    def transfer(**about: Any) -> Any:
+        return gainfinder.transfer(zoo["convnext"], zoo["vit"], "digits#2/4", val=val, **{**SHORT, **about})
+
+    usual = transfer()
+    assert not compiled
+    done = transfer(compile=True)
+    assert len(compiled) == 3  # the student, its frozen copy and the teacher
+    expected = usual.student.module.state_dict()
+    for name, tensor in done.student.module.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    with pytest.raises(Killed):
+        transfer(compile=True, out=tmp_path / "run", watcher=KillAtStage("training, epoch 2"))
+    resumed = transfer(compile=True, out=tmp_path / "run")
+    assert resumed.account["resumed_epochs"] == 1
+    for name, tensor in resumed.student.module.state_dict().items():
+        assert torch.equal(tensor, done.student.module.state_dict()[name])
+
+
+def test_methods_that_look_into_models_are_refused(zoo: dict[str, str], val: Images) -> None:
+    with pytest.raises(SettingsError, match="leave --compile out"):
+        gainfinder.transfer(
+            zoo["convnext"], zoo["vit"], "digits#2/4", val=val, **{**SHORT, "method": "cd", "compile": True}
+        )

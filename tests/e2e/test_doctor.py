@@ -1,0 +1,81 @@
+"""The doctor names what holds a transfer up."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from gainfinder import doctor
+from gainfinder.cli import app
+from gainfinder.doctor import diagnose
+from gainfinder.planning import Plan, plan_transfer
+from gainfinder.settings import settings_from
+
+
+def planned(student: Any, teacher: Any, **about: Any) -> Plan:
+    asked = {"device": "cpu", "workers": 0, "guard": False, "batch_size": 16, "method": "kl-dp-u", **about}
+    return plan_transfer(student, [teacher], "digits#2/4", val=None, settings=settings_from(asked))
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Seconds that each part is said to take; machines that run tests are too busy to be asked."""
+    said = {"reading": 0.1, "rendering": 0.01, "learning": 0.3, "frozen student": 0.1, "teacher": 0.1, "bank": 0.001}
+    reading = doctor.reading
+    monkeypatch.setattr(doctor, "reading", lambda plan, workers=0: (reading(plan)[0], said["reading"]))
+    monkeypatch.setattr(doctor, "learning_s", lambda *_: said["learning"])
+    monkeypatch.setattr(
+        doctor, "_asking_s", lambda plan, model, _: said["frozen student" if model is plan.student else "teacher"]
+    )
+    monkeypatch.setattr(doctor, "_rendering_s", lambda *_: said["rendering"])
+    monkeypatch.setattr(doctor, "_replaying_s", lambda *_: said["bank"])
+    return said
+
+
+def test_what_takes_longest_binds(zoo: dict[str, str], times: dict[str, float]) -> None:
+    plan = planned(zoo["convnext"], zoo["resnet"])
+    found = diagnose(plan)
+    assert found.binds == "student learns"
+    times["teacher"] = 0.5
+    found = diagnose(plan)
+    assert found.binds == f"teacher {zoo['resnet']}"
+    assert any("share a --bank take 0.34 of the time" in line for line in found.advice)
+    times["rendering"] = 1.0
+    assert diagnose(plan).binds == "views from memory"
+
+
+def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times: dict[str, float]) -> None:
+    found = diagnose(planned(zoo["convnext"], zoo["resnet"]))
+    assert (found.live_s, found.replayed_s) == (pytest.approx(0.01 + 0.3 + 0.2), pytest.approx(0.01 + 0.3 + 0.002))
+    streamed = diagnose(planned(zoo["convnext"], zoo["resnet"], augment="rrc"))  # other crops each epoch
+    assert streamed.live_s == pytest.approx(0.1 + 0.3 + 0.2)
+    times["reading"] = 0.7
+    beside = diagnose(planned(zoo["convnext"], zoo["resnet"], augment="rrc", workers=2))
+    assert beside.live_s == pytest.approx(0.7) and beside.binds == "decoding and cropping"
+    alone = diagnose(planned(zoo["convnext"], zoo["resnet"], method="kl"))  # no frozen student is asked
+    assert alone.live_s == pytest.approx(0.01 + 0.3 + 0.1)
+
+
+def test_models_and_images_stay_as_they_are(zoo: dict[str, str]) -> None:
+    plan = planned(zoo["resnet"], zoo["convnext"])
+    models = [plan.student.module, plan.teachers[0].module]
+    before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
+    state = torch.get_rng_state()
+    diagnose(plan)
+    assert torch.equal(state, torch.get_rng_state())
+    for model, kept in zip(models, before, strict=True):
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_command_shows_a_table_and_json(zoo: dict[str, str]) -> None:
+    asked = ["doctor", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--device", "cpu"]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, shown.stderr
+    for text in ("student learns", "frozen student", "views from memory", "what binds: ", "a step with the bank: "):
+        assert text in shown.stdout
+    document = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert {"parts", "live_s", "replayed_s", "student_s", "binds", "advice"} <= document.keys()
+    refused = CliRunner().invoke(app, [*asked, "--method", "no-such"])
+    assert refused.exit_code == 2 and "no-such" in refused.stderr
