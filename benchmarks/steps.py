@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--compile", action="store_true", help="compile the models of all steps but timm's and naive")
     parser.add_argument("--memory", choices=KINDS)
     return parser.parse_args()
 
@@ -79,14 +80,16 @@ def plan(asked: argparse.Namespace, bank: Path | None) -> Plan:
         {
             "method": "kl-dp-u", "guard": False, "limit": asked.limit, "batch_size": asked.batch_size, "epochs": 1,
             "augment": asked.augment, "device": asked.device, "precision": asked.precision, "bank": bank,
-            "lr": 1e-4,
+            "lr": 1e-4, "compile": asked.compile,
         }
     )  # fmt: skip
     return plan_transfer(asked.student, [asked.teacher], asked.data, val=asked.val, settings=settings)
 
 
 def write_rows(asked: argparse.Namespace, plans: dict[str, Plan], steps: dict[str, Step]) -> None:
-    columns = ("student", "teacher", "batch_size", "device", "precision", "threads", "round", "kind", "step_ms")
+    columns = (
+        "student", "teacher", "batch_size", "device", "precision", "threads", "compiled", "round", "kind", "step_ms",
+    )  # fmt: skip
     new = not asked.out.exists()
     device = plans["live"].accelerator.device
     about = {
@@ -96,6 +99,7 @@ def write_rows(asked: argparse.Namespace, plans: dict[str, Plan], steps: dict[st
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "precision": plans["live"].accelerator.mixed_precision,
         "threads": torch.get_num_threads(),
+        "compiled": asked.compile,
     }
     times: dict[str, list[float]] = {kind: [] for kind in steps}
     with asked.out.open("a", newline="") as file:

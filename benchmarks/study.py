@@ -110,10 +110,10 @@ def summarise(rows: list[dict[str, str]]) -> None:
         ratios = [float(pair["shared"]["seconds"]) / float(pair["none"]["seconds"]) for pair in full]
         print(f"{len(full)} transfers that found all in the bank: median ratio {statistics.median(ratios):.3f}")
     same = sum(pair["shared"]["teacher_share"] == pair["none"]["teacher_share"] for pair in both)
-    losses = [abs(float(p["shared"]["train_loss"]) / float(p["none"]["train_loss"]) - 1) for p in both]
+    losses = [abs(float(p["shared"]["train_loss"]) - float(p["none"]["train_loss"])) for p in both]
     deltas = [abs(float(p["shared"]["transfer_delta_pp"]) - float(p["none"]["transfer_delta_pp"])) for p in both]
     print(f"same share of samples taught by the teacher: {same} of {len(both)}; ", end="")
-    print(f"losses differ by at most {max(losses):.2%}, Δ_transf by at most {max(deltas):.2f} pp")
+    print(f"losses differ by at most {max(losses):.1g}, Δ_transf by at most {max(deltas):.2f} pp")
 
 
 if __name__ == "__main__":

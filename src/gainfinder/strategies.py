@@ -227,6 +227,17 @@ class _Strategy:
             "teacher_share": None if None in shares else sum(shares) / len(shares),
             "broken_images": sorted(broken),
             "guard": guarded,
+            "bank": _together([account["bank"] for account in accounts]),
             "steps": [{"teacher": one["teachers"][0], **{key: one[key] for key in OF_STEPS}} for one in accounts],
             "resumed_epochs": sum(account["resumed_epochs"] for account in accounts),
         }
+
+
+def _together(banks: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """What the bank did in all steps; the initial student's entries count in each step that reads them."""
+    found = [bank for bank in banks if bank is not None]
+    if not found:
+        return None
+    differences = [bank["largest_difference"] for bank in found if bank["largest_difference"] is not None]
+    sums = {name: sum(bank[name] for bank in found) for name in ("entries", "made", "bytes")}
+    return {**found[0], **sums, "largest_difference": max(differences, default=None)}

@@ -172,7 +172,9 @@ def test_in_a_sequence_only_given_models_are_kept(zoo: dict[str, str], val: Imag
     done = transfer(zoo, val, bank=tmp_path / "bank", out=tmp_path / "run", **about)
     steps = [json.loads((tmp_path / f"run/steps/{step}/result.json").read_text())["bank"] for step in (1, 2)]
     assert [(bank["entries"], bank["made"]) for bank in steps] == [(2, 2), (1, 1)]
+    assert (done.account["bank"]["entries"], done.account["bank"]["made"]) == (3, 3)
     asked = transfer(zoo, val, **about)
+    assert asked.account["bank"] is None
     assert done.epochs[-1]["train_loss"] == pytest.approx(asked.epochs[-1]["train_loss"], rel=HALF)
 
 
@@ -214,5 +216,8 @@ def test_the_command_line_says_the_size_and_writes_nothing_in_a_dry_run(zoo: dic
     assert result.exit_code == 0, result.stderr
     assert f"bank: at most 0 MB in {tmp_path / 'bank'}" in result.stdout.replace("\n", "")
     assert not list(tmp_path.iterdir())
-    result = CliRunner().invoke(app, [*asked, "--bank-limit", "1KB"])
+    result = CliRunner().invoke(app, [*asked, "--bank-check", "5"])
+    assert result.exit_code == 0 and "1 view(s), 1 of them asked for now" in result.stdout
+    assert "5 of each asked again" in result.stdout and "off in log-probability" in result.stdout
+    result = CliRunner().invoke(app, [*asked[:-1], str(tmp_path / "other"), "--bank-limit", "1KB"])
     assert result.exit_code == 2 and "raise --bank-limit" in result.stderr and "Traceback" not in result.stderr

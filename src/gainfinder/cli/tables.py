@@ -170,6 +170,7 @@ def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("teacher wrong, student right before", _of_all(account["negative_flips"])),
         ("training samples taught by the teacher", _percent(account["teacher_share"])),
         *_guard_rows(account),
+        *_bank_rows(account),
     ]
 
 
@@ -181,6 +182,18 @@ def _guard_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [(f"kept by the guard ({guard['images']:,} images, by {by})", _kept(guard))]
     if guard["share"] != 1 and guard["unguarded_delta_pp"] is not None:
         rows.append(("  without it", f"{guard['unguarded_delta_pp']:+.2f} pp"))
+    return rows
+
+
+def _bank_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
+    bank = account.get("bank")
+    if bank is None:
+        return []
+    made = f"{bank['entries']} view(s), {bank['made']} of them asked for now"
+    rows = [("answers of frozen models in the bank", made)]
+    if bank["checked"]:
+        off = bank["largest_difference"] or 0.0
+        rows.append((f"  {bank['checked']} of each asked again", f"at most {off:.2g} off in log-probability"))
     return rows
 
 
@@ -202,7 +215,7 @@ def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
     for teacher, agreement in zip(account["teachers"], account["agreement_with_teachers"], strict=True):
         if agreement is not None:
             rows.append((f"agreement with {teacher} before → after", f"{agreement[0]:.2%} → {agreement[1]:.2%}"))
-    return [*rows, *_guard_rows(account)]
+    return [*rows, *_guard_rows(account), *_bank_rows(account)]
 
 
 def _of_all(share: float | None) -> str:
