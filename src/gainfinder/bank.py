@@ -268,7 +268,9 @@ class Bank:
                 meta = {"key": asdict(key), "images": images, "classes": classes, "labelled": labels_n is not None}
                 return self._build(key, meta, blocks, None if labels_n is None else torch.from_numpy(labels_n), about)
         except OSError as error:
-            raise BankError(f"{self.folder}: the bank cannot be written ({error.strerror or error})") from error
+            raise BankError(
+                f"{self.folder}: the bank cannot be written ({error.strerror or error}); choose another --bank"
+            ) from error
 
     def require(self, sizes: Collection[int]) -> None:
         """Refuse entries that could not all be held at once, before any of them is made.
@@ -439,4 +441,4 @@ def _last_use(folder: Path) -> int:
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.2f} MB"

@@ -23,7 +23,7 @@ from .models.tables import PredictionTable
 from .models.weights import load_into, load_weights
 from .planning import Plan
 from .predictions import Predictions
-from .run_bank import replay, require_room
+from .run_bank import replay
 from .run_folder import RunFolder
 from .run_guard import Line, guard
 from .run_models import (
@@ -134,7 +134,6 @@ def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
 def _train_and_account(
     plan: Plan, folder: RunFolder, watcher: Watcher, known: Known, origin: Predictions | None
 ) -> TransferResult:
-    require_room(plan)
     answers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
     before = answers.before
     probes = None

@@ -68,7 +68,7 @@ def require_room(plan: Plan) -> None:
     plan.bank.require([needed])
     if plan.is_main:
         _log.warning(
-            "the answers that the bank keeps for this run take up to %.1f MB in %s", needed / 1e6, plan.bank.folder
+            "the answers that the bank keeps for this run take up to %.2f MB in %s", needed / 1e6, plan.bank.folder
         )
 
 

@@ -103,15 +103,16 @@ def carry_out(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> Trans
         RunFolderError: the folder holds something else, is in use or is damaged.
         GainfinderError: whatever else goes wrong with models or images.
     """
+    folder = RunFolder(out)
+    if not folder.result.exists():
+        require_room(plan)  # before the folder is claimed: what is refused leaves none
     if len(plan.teachers) == 1 or plan.asked.strategy == "parallel":
         return run_transfer(plan, out, watcher=watcher)
     watcher = watcher or Watcher()
-    folder = RunFolder(out)
     with held(folder, plan):
         account = folder.read_result()
         if account is not None:
             return finished(plan, folder, account)
-        require_room(plan)
         return _Strategy(plan, folder, watcher).carry_out()
 
 

@@ -190,7 +190,7 @@ def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
         print_json({"config": plan.config, "estimate": cost.to_dict()})
         return
     print_lines(*_plan_lines(plan))
-    bank = [f"bank: at most {cost.bank_mb:,.0f} MB in {plan.bank.folder}"] if plan.bank is not None else []
+    bank = [f"bank: at most {cost.bank_mb:,.2f} MB in {plan.bank.folder}"] if plan.bank is not None else []
     print_lines(
         *bank,
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",
