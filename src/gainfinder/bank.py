@@ -268,15 +268,14 @@ class Bank:
                 meta = {"key": asdict(key), "images": images, "classes": classes, "labelled": labels_n is not None}
                 return self._build(key, meta, blocks, None if labels_n is None else torch.from_numpy(labels_n), about)
         except OSError as error:
-            raise BankError(
-                f"{self.folder}: the bank cannot be written ({error.strerror or error}); choose another --bank"
-            ) from error
+            raise self._unwritable(error) from error
 
     def require(self, sizes: Collection[int]) -> None:
         """Refuse entries that could not all be held at once, before any of them is made.
 
         Raises:
-            BankError: they are larger than the limit, or than what the disk has and older entries could free.
+            BankError: they are larger than the limit, or than what the disk has and older entries could free; or the
+                folder cannot be made.
         """
         needed = sum(sizes)
         if self.limit is not None and needed > self.limit:
@@ -290,6 +289,15 @@ class Bank:
                 f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and {_mb(free)} are free there: "
                 "choose another --bank, or keep fewer classes with --bank-storage top-K"
             )
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> BankError:
+        reason = error.strerror or error
+        return BankError(f"{self.folder}: the bank cannot be written ({reason}); choose another --bank")
 
     def size(self) -> int:
         """Bytes that all entries take."""

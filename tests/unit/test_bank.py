@@ -261,8 +261,11 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BankError, match=r"file.*cannot be written"):
-        put(Bank(tmp_path / "file"), key(), answers())
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(BankError, match=r"file.*cannot be written"):
+            put(Bank(folder), key(), answers())
+        with pytest.raises(BankError, match=r"file.*cannot be written"):
+            Bank(folder).require([1])
 
 
 def test_what_was_kept_is_compared_with_new_answers(tmp_path: Path) -> None:
