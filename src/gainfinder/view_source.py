@@ -6,6 +6,7 @@ there. Larger sets are decoded and cropped by worker processes and augmented in 
 Shapes: N samples of a batch, n transfer images, L bytes of all renderings of a view.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -100,7 +101,9 @@ class ViewSource:
             packed = torch.cat(crops)
             crops.clear()
             views = Views.unpack(packed, self.spec.sizes)
-            views = Views(renderings=tuple(part.contiguous().to(self.device) for part in views.renderings))
+            views = Views(renderings=tuple(part.contiguous() for part in views.renderings))
+            with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is asked for
+                views = _placed(views, self.device)
         self._kept = _Kept(crops=views, rows_n=rows_n, broken=broken)
 
     def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
@@ -125,7 +128,9 @@ class ViewSource:
         for batch in found:
             views = batch.views
             if views is not None:
-                views = views.augmented(drawn[place[batch.positions_N.numpy()]], self.spec.augment)
+                views = _placed(views, self.device).augmented(
+                    drawn[place[batch.positions_N.numpy()]], self.spec.augment
+                )
             yield replace(batch, views=views, number=number)
 
     def _decoded(self, wanted: Sequence[Indices], *, number: int) -> Iterator[LoadedBatch]:
@@ -158,6 +163,10 @@ class _Kept:
         rows_N = self.rows_n[positions_N].to(self.crops.renderings[0].device, non_blocking=True)
         views = Views(renderings=tuple(part.index_select(0, rows_N) for part in self.crops.renderings))
         return ViewBatch(positions_N=positions_N, views=views, broken=broken)
+
+
+def _placed(views: Views, device: torch.device) -> Views:
+    return Views(renderings=tuple(part.to(device, non_blocking=True) for part in views.renderings))
 
 
 def _unpacked(batch: LoadedBatch, spec: ViewSpec, device: torch.device) -> ViewBatch:

@@ -17,7 +17,7 @@ from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.predictions import evaluation_crops, predict_images
 from gainfinder.view_source import ViewBatch, ViewSource
-from gainfinder.views import ViewSpec, make_view
+from gainfinder.views import Views, ViewSpec, make_view
 
 COUNT = 23
 SIZES = ((16, 16), (24, 20))
@@ -126,6 +126,21 @@ def test_crops_that_are_too_many_or_of_one_channel_are_not_kept(folder: Path) ->
     assert evaluation_crops(images, grey, workers=0) is None
     coloured = Preprocessing(input_size=(3, 16, 16))
     assert evaluation_crops(images, coloured, workers=0, resident_bytes=999) is None
+
+
+def test_crops_that_the_device_cannot_hold_stay_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_images(str(folder))
+    kept, crowded = source(images, spec("paper")), source(images, spec("paper"))
+    kept.load()
+
+    def full(views: Views, device: torch.device) -> Views:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gainfinder.view_source._placed", full)
+        crowded.load()
+    found = [collected(list(one.batches(order([12, 11]), epoch=1))) for one in (kept, crowded)]
+    assert all(torch.equal(found[0][i][0], found[1][i][0]) for i in range(COUNT))
 
 
 def test_loading_decodes_once_and_tells_of_every_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
