@@ -256,7 +256,7 @@ def alone(of: Plan) -> tuple[Classifier, nn.Module, torch.optim.Optimizer, Tenso
 
 def inputs(batch: ViewBatch, model: Classifier) -> Tensor:
     assert batch.views is not None
-    return prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing)
+    return batch.views.inputs(model.preprocessing)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:

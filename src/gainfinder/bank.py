@@ -289,7 +289,6 @@ class Bank:
                 f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and {_mb(free)} are free there: "
                 "choose another --bank, or keep fewer classes with --bank-storage top-K"
             )
-
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -316,6 +315,7 @@ class Bank:
         remove_partials(workplace)  # of builds that were killed
 
         def write(partial: Path) -> None:
+            """Fill the entry's folder, its description last."""
             partial.mkdir()
             files = _Files(partial, images=meta["images"], classes=meta["classes"], storage=key.storage)
             for positions, logits in blocks():
@@ -384,6 +384,7 @@ class _Files:
             array[:] = np.nan if array.dtype.kind == "f" else 0
 
     def put(self, positions: NDArray[np.int64], logits_NC: Tensor, target_N: Tensor | None) -> None:
+        """Write the answers for images at these positions (N,): logits (N, C), and labels where there are any."""
         log_probs_NC = logits_NC.float().log_softmax(dim=-1)
         largest_N = log_probs_NC.amax(dim=1)
         exact_N2 = torch.stack([largest_N, torch.full_like(largest_N, torch.nan)], dim=1)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .bank import Bank, EntryKey
 from .models.classifier import Classifier
-from .models.preprocessing import prepare
 from .models.tables import PredictionTable
 from .planning import Plan
 from .run import make_learner
@@ -123,7 +122,7 @@ def _asking_s(plan: Plan, model: Classifier, batches: list[ViewBatch]) -> float:
     def ask(batch: ViewBatch) -> Tensor:
         assert batch.views is not None
         with torch.inference_mode(), plan.accelerator.autocast():
-            return model.logits(prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing))
+            return model.logits(batch.views.inputs(model.preprocessing))
 
     found = seconds(ask, batches)
     model.withdraw()

@@ -28,7 +28,7 @@ from .files import write_atomically
 from .flips import accuracy
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
-from .models.preprocessing import Preprocessing, prepare
+from .models.preprocessing import Preprocessing
 from .view_source import ViewBatch, ViewSource
 from .views import view_spec
 
@@ -310,7 +310,7 @@ def evaluation_crops(
 
 
 def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
-    inputs = None if batch.views is None else prepare(batch.views.renderings[0], preprocessing)
+    inputs = None if batch.views is None else batch.views.inputs(preprocessing)
     return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
 
 

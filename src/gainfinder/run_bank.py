@@ -12,7 +12,6 @@ import torch
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
 from .data.loading import check_broken
 from .models.classifier import Classifier
-from .models.preprocessing import prepare
 from .models.tables import PredictionTable
 from .planning import Plan
 from .predictions import Portions
@@ -52,8 +51,11 @@ def kept_models(plan: Plan) -> tuple[Classifier, ...]:
 def bank_bytes(plan: Plan) -> int:
     """What the entries of a run take on disk, at most."""
     views = len({_view(plan, plan.student, number) for number in _numbers(plan)})
-    a_view = entry_bytes(len(plan.train_images), plan.student.num_classes, plan.asked.bank_storage)
-    return len(kept_models(plan)) * views * a_view
+    return len(kept_models(plan)) * views * _a_view_bytes(plan)
+
+
+def _a_view_bytes(plan: Plan) -> int:
+    return entry_bytes(len(plan.train_images), plan.student.num_classes, plan.asked.bank_storage)
 
 
 def require_room(plan: Plan) -> None:
@@ -98,8 +100,7 @@ def replay(plan: Plan, watcher: Watcher) -> Replay:
     if bank is None:
         return Replay(answering=tuple(_live(plan, model) for model in frozen_models(plan)), account=None)
     keys = {id(model): _keys(plan, model) for model in kept_models(plan)}
-    size = entry_bytes(len(plan.train_images), plan.student.num_classes, plan.asked.bank_storage)
-    wanted = dict.fromkeys((key for of_model in keys.values() for key in of_model.values()), size)
+    wanted = {key for of_model in keys.values() for key in of_model.values()}
     maker = _Maker(plan, bank, wanted, watcher)
     answering: list[Answering] = []
     for model in frozen_models(plan):
@@ -111,7 +112,7 @@ def replay(plan: Plan, watcher: Watcher) -> Replay:
         "folder": str(bank.folder),
         "entries": len(wanted),
         "made": maker.made,
-        "bytes": sum(wanted.values()),
+        "bytes": len(wanted) * _a_view_bytes(plan),
         "checked": plan.asked.bank_check,
         "largest_difference": maker.largest_difference,
     }
@@ -178,7 +179,7 @@ class _Maker:
         for batch in source.batches(batches, epoch=number):
             broken.update(batch.broken)
             if batch.views is not None:
-                inputs = prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing)
+                inputs = batch.views.inputs(model.preprocessing)
                 with torch.inference_mode(), self.plan.accelerator.autocast():
                     logits = torch.cat(self.portions.ask(model.logits, inputs)).float()
                 yield batch.positions_N.numpy(), logits

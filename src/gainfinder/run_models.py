@@ -15,7 +15,6 @@ from .data.images import Images
 from .data.loading import check_broken
 from .errors import BankError, DataError
 from .models.classifier import Classifier
-from .models.preprocessing import prepare
 from .models.tables import PredictionTable
 from .normalisation import has_batch_norm, reestimate
 from .planning import Plan
@@ -159,4 +158,4 @@ def _view_inputs(plan: Plan, model: Classifier) -> Iterator[Tensor]:
     count = max(1, round(len(order) / max(2, settings.batch_size)))
     for batch in plan.views.batches(np.array_split(order, count), epoch=0):
         if batch.views is not None and len(batch.views) > 1:
-            yield prepare(batch.views.at(model.preprocessing.view_size), model.preprocessing)
+            yield batch.views.inputs(model.preprocessing)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from .bank import BankEntry
 from .models.classifier import Classifier
-from .models.preprocessing import prepare
 from .partition import log_confidences
 from .views import Views
 
@@ -124,5 +123,4 @@ class TargetSource:
             return model.logits[positions_N].to(self.device, non_blocking=True)
         if isinstance(model, Replayed):
             return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
-        inputs = prepare(views.at(model.preprocessing.view_size), model.preprocessing)
-        return model.logits(inputs, module=module).float()
+        return model.logits(views.inputs(model.preprocessing), module=module).float()

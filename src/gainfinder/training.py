@@ -28,7 +28,6 @@ from .feature_comparison import FeatureComparison
 from .losses import Losses, distillation_losses, label_losses
 from .models.classifier import Classifier, out_of_memory
 from .models.features import find_classifier_layer
-from .models.preprocessing import prepare
 from .normalisation import has_batch_norm
 from .settings import Resolved
 from .targets import TargetSource
@@ -304,7 +303,7 @@ class Learner:
         settings = self.settings
         # Before the student, whose activations are held until the backward pass: less memory at once.
         targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
-        inputs = prepare(batch.views.at(self.student.preprocessing.view_size), self.student.preprocessing)
+        inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
         if self.comparison is not None:

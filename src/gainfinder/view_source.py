@@ -124,7 +124,7 @@ class ViewSource:
         if self._kept is not None:
             found = (self._kept.batch(positions) for positions in wanted)
         else:
-            found = (_unpacked(batch, self.spec, self.device) for batch in self._decoded(wanted, number=number))
+            found = (_unpacked(batch, self.spec) for batch in self._decoded(wanted, number=number))
         for batch in found:
             views = batch.views
             if views is not None:
@@ -153,6 +153,7 @@ class _Kept:
     broken: dict[int, str]
 
     def batch(self, positions: Indices) -> ViewBatch:
+        """The crops of the samples at these positions, and what is broken among them."""
         positions_N = torch.as_tensor(np.asarray(positions, dtype=np.int64))
         broken: tuple[str, ...] = ()
         if self.broken:
@@ -169,6 +170,6 @@ def _placed(views: Views, device: torch.device) -> Views:
     return Views(renderings=tuple(part.to(device, non_blocking=True) for part in views.renderings))
 
 
-def _unpacked(batch: LoadedBatch, spec: ViewSpec, device: torch.device) -> ViewBatch:
-    views = None if batch.inputs is None else Views.unpack(batch.inputs.to(device, non_blocking=True), spec.sizes)
+def _unpacked(batch: LoadedBatch, spec: ViewSpec) -> ViewBatch:
+    views = None if batch.inputs is None else Views.unpack(batch.inputs, spec.sizes)
     return ViewBatch(positions_N=batch.positions, views=views, broken=batch.broken)

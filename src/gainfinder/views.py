@@ -32,7 +32,7 @@ from timm.data import create_transform
 from torch import Tensor
 
 from .augmentation import DRAWN, MIRRORED, Augment, augmented
-from .models.preprocessing import Preprocessing, resample_filter
+from .models.preprocessing import Preprocessing, prepare, resample_filter
 
 Size: TypeAlias = tuple[int, int]
 SMALL_EDGE_PX = 96
@@ -108,6 +108,10 @@ class Views:
                 return rendering
         sizes = [tuple(rendering.shape[-2:]) for rendering in self.renderings]
         raise ValueError(f"expected one of the sizes {sizes}, got {size}")
+
+    def inputs(self, preprocessing: Preprocessing) -> Tensor:
+        """The renderings at a model's size, normalised for it, float32 (N, C, H, W); see `prepare`."""
+        return prepare(self.at(preprocessing.view_size), preprocessing)
 
     def augmented(self, draws_NK: Tensor, augment: Augment) -> "Views":
         """The second stage of these crops' views, at each size with the same draws."""

@@ -102,7 +102,7 @@ class SlowWeights:
         floating = [name for name, value in state.items() if _is_floating(value)]
         ours, theirs = [self.weights[name] for name in floating], [state[name].detach() for name in floating]
         torch._foreach_lerp_(ours, theirs, 1 - self.momentum)
-        self.weights.update({name: _copy(value) for name, value in state.items() if name not in set(floating)})
+        self.weights.update({name: _copy(value) for name, value in state.items() if not _is_floating(value)})
 
     def state(self) -> dict[str, Any]:
         """Weights and count of steps, as `load_state` takes them."""
