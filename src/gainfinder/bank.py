@@ -226,7 +226,7 @@ class Bank:
                     raise ValueError("another digest")
                 self._checked[key.digest] = state
             entry = BankEntry(folder, meta)
-            with contextlib.suppress(PermissionError):  # a bank that may only be read
+            with contextlib.suppress(OSError):  # a bank that may only be read, by its rights or its file system
                 (folder / META).touch()  # the time of its last use
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             shutil.rmtree(folder, ignore_errors=True)
