@@ -1,5 +1,6 @@
 """The bank gives back what was put in, to a stated precision, and nothing that is torn, altered or too much."""
 
+import errno
 import json
 import os
 import signal
@@ -132,6 +133,18 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 
     entry = Bank(tmp_path).build(key(), never, images=N, classes=C)
     assert torch.equal(entry.logits(ROWS), Bank(tmp_path).find(key()).logits(ROWS))
+
+
+@pytest.mark.parametrize("reason", [errno.EROFS, errno.EACCES])
+def test_a_bank_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int) -> None:
+    put(Bank(tmp_path), key(), answers())
+
+    def refuse(path: Path) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    entry = Bank(tmp_path).find(key())
+    assert entry is not None and not entry.logits(ROWS).isnan().any()
 
 
 def damage(path: Path, how: str) -> None:
