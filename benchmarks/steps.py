@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from timm.task import LogitDistillationTask
 from torch import Tensor, nn
 
+from gainfinder.learner import Learner, make_batch
 from gainfinder.models.classifier import Classifier
 from gainfinder.models.preprocessing import prepare
 from gainfinder.planning import Plan, plan_transfer
@@ -36,7 +37,7 @@ from gainfinder.run import make_learner
 from gainfinder.run_bank import replay
 from gainfinder.run_models import Watcher
 from gainfinder.settings import settings_from
-from gainfinder.training import Learner, epoch_batches, make_batch
+from gainfinder.training import epoch_batches
 from gainfinder.view_source import ViewBatch
 
 STEPS = 6

@@ -38,6 +38,7 @@ ORDER = (
     "feature_comparison",
     "targets",
     "checkpoint",
+    "learner",
     "training",
     "information",
     "evaluation",

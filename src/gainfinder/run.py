@@ -17,6 +17,7 @@ from .errors import DataError
 from .evaluation import epoch_measures, measure_transfer, since_origin, unguarded_measures
 from .feature_comparison import FeatureComparison
 from .files import write_atomically, write_json, write_json_lines
+from .learner import Learner, blank_batch, note_parts
 from .models import load_model
 from .models.classifier import Classifier
 from .models.tables import PredictionTable
@@ -34,7 +35,7 @@ from .run_models import (
     table_predictions,
 )
 from .targets import Answering, TargetSource
-from .training import Learner, blank_batch, note_parts, train
+from .training import train
 from .weight_space import copied
 
 

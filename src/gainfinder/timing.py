@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .learner import Learner, make_batch
 from .planning import Plan
-from .training import Learner, epoch_batches, make_batch
+from .training import epoch_batches
 from .view_source import ViewBatch, ViewSource
 
 STEPS = 8
