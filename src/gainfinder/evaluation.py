@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bootstrap import paired_bootstrap_ci
 from .errors import DataError
 from .flips import (
     accuracy,
@@ -17,6 +16,7 @@ from .flips import (
     transfer_rate,
 )
 from .information import information
+from .intervals import paired_bootstrap_ci, wilson_interval
 from .predictions import Predictions
 
 LABELLED_MEASURES = (
@@ -25,7 +25,9 @@ LABELLED_MEASURES = (
     "transfer_delta_pp",
     "transfer_delta_ci_pp",
     "knowledge_gain",
+    "knowledge_gain_ci",
     "knowledge_loss",
+    "knowledge_loss_ci",
     "positive_flips",
     "negative_flips",
     "transfer_rate",
@@ -43,16 +45,16 @@ def measure_transfer(before: Predictions, after: Predictions, teachers: Sequence
             right where it is right.
 
     Returns:
-        Shares of all samples in [0, 1] (`knowledge_gain`, `knowledge_loss`, `positive_flips`, `negative_flips`),
-        accuracies in [0, 1], deltas in percentage points with a 95 % interval (paired bootstrap, fixed seed), and
-        `transfer_rate`; all null without labels, `transfer_rate` also without positive flips. Always: `agreement`
-        (share of samples whose predicted class is unchanged), `agreement_with_teachers` (share on which student and
-        teacher agree, before and after, a pair a teacher or null), `dropped_mass` (mean share of probability that each
-        teacher spends on classes that are none of the student's, or null) and mean `confidence_before`,
-        `confidence_after`.
+        Shares of all samples in [0, 1] (`knowledge_gain` and `knowledge_loss`, each with Wilson's 95 % interval;
+        `positive_flips`, `negative_flips`), accuracies in [0, 1], deltas in percentage points with a 95 % interval
+        (paired bootstrap, fixed seed), and `transfer_rate`; all null without labels, `transfer_rate` also without
+        positive flips. Always: `agreement` (share of samples whose predicted class is unchanged),
+        `agreement_with_teachers` (share on which student and teacher agree, before and after, a pair a teacher or
+        null), `dropped_mass` (mean share of probability that each teacher spends on classes that are none of the
+        student's, or null) and mean `confidence_before`, `confidence_after`.
     """
     known = [teacher for teacher in teachers if teacher is not None]
-    _check_same_samples(before, after, *known)
+    check_same_samples(before, after, *known)
     measures: dict[str, Any] = dict.fromkeys(LABELLED_MEASURES)
     if before.target is not None:
         measures.update(_with_labels(before, after, known, before.target))
@@ -110,7 +112,7 @@ def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
     Raises:
         DataError: predictions for different images.
     """
-    _check_same_samples(*models)
+    check_same_samples(*models)
     if models[0].target is not None:
         return [model.accuracy for model in models]
     agreements = mean_agreements(models)
@@ -125,7 +127,7 @@ def mean_agreements(models: Sequence[Predictions]) -> list[float]:
     Raises:
         DataError: predictions for different images.
     """
-    _check_same_samples(*models)
+    check_same_samples(*models)
     if len(models) == 1:
         return [1.0]
     return [
@@ -153,7 +155,9 @@ def _with_labels(
         "transfer_delta_pp": _delta_pp(before, after),
         "transfer_delta_ci_pp": _interval_pp(before, after, target),
         "knowledge_gain": _share(gained),
+        "knowledge_gain_ci": _share_interval(gained),
         "knowledge_loss": _share(lost),
+        "knowledge_loss_ci": _share_interval(lost),
         **measures,
     }
 
@@ -179,11 +183,20 @@ def _share(mask_N: Tensor) -> float:
     return int(mask_N.sum()) / len(mask_N)
 
 
+def _share_interval(mask_N: Tensor) -> list[float]:
+    return list(wilson_interval(int(mask_N.sum()), len(mask_N)))
+
+
 def _mean(values_N: Tensor) -> float:
     return float(values_N.double().mean())
 
 
-def _check_same_samples(first: Predictions, *others: Predictions) -> None:
+def check_same_samples(first: Predictions, *others: Predictions) -> None:
+    """Refuse predictions for different images, or for none.
+
+    Raises:
+        DataError: so they are.
+    """
     if len(first) == 0:
         raise DataError("there are no images to measure on")
     for other in others:

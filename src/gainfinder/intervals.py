@@ -1,8 +1,11 @@
-"""Uncertainty of a change of accuracy, measured on the same samples before and after.
+"""Uncertainty of shares, and of a change of accuracy measured on the same samples before and after.
 
-The paper gives no interval; this is ours: Efron's percentile bootstrap over samples. It says how far the evaluation
-samples could have decided the result, nothing about seeds or training data.
+The paper gives no intervals; these are ours: Efron's percentile bootstrap over samples, and Wilson's interval. They say
+how far the evaluation samples could have decided the result, nothing about seeds or training data.
 """
+
+import math
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -63,3 +66,40 @@ def paired_bootstrap_ci(
     change_pp = 100 * (drawn[:, 0] - drawn[:, 1]) / n
     low, high = np.quantile(change_pp, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson_interval(count: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share, for knowledge gain and loss.
+
+        (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n),  p = count / n
+
+    Source: E. B. Wilson (1927). Unlike the normal approximation it stays in [0, 1] and is no point at a count of 0.
+
+    Args:
+        count: samples that count, from 0 to `total`.
+        total: n, 1 or more.
+        level: between 0 and 1, both excluded.
+
+    Returns:
+        (low, high), shares.
+
+    Raises:
+        ValueError: a count or level out of range, or no samples.
+
+    >>> low, high = wilson_interval(0, 100)
+    >>> low, round(high, 4)
+    (0.0, 0.037)
+    """
+    if not 0 <= count <= total or total < 1:
+        raise ValueError(f"expected 0 to all of at least one sample, got {count} of {total}")
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a number between 0 and 1, both excluded, got {level}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = count / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    # Rounding may leave the ends a hair outside at counts of none and of all.
+    low = 0.0 if count == 0 else (centre - spread) / scale
+    high = 1.0 if count == total else (centre + spread) / scale
+    return low, high

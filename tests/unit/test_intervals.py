@@ -1,11 +1,12 @@
-"""The paired bootstrap: against resampled indices, for coverage, and in its limits."""
+"""Intervals: the paired bootstrap against resampled indices, for coverage, in its limits; Wilson's against SciPy."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
-from gainfinder.bootstrap import paired_bootstrap_ci
+from gainfinder.intervals import paired_bootstrap_ci, wilson_interval
 
 
 def outcomes(n: int, *, gain: float, loss: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -69,3 +70,19 @@ def test_messages() -> None:
         paired_bootstrap_ci(two, two, level=1)
     with pytest.raises(ValueError, match="resamples: expected 1 or more, got 0"):
         paired_bootstrap_ci(two, two, resamples=0)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 1), (1, 1), (0, 50), (3, 50), (50, 50), (17, 10_000)])
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_wilson_equals_scipy(count: int, total: int, level: float) -> None:
+    reference = binomtest(count, total).proportion_ci(confidence_level=level, method="wilson")
+    assert wilson_interval(count, total, level=level) == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_wilson_messages() -> None:
+    with pytest.raises(ValueError, match="0 to all of at least one sample, got 3 of 2"):
+        wilson_interval(3, 2)
+    with pytest.raises(ValueError, match="got 0 of 0"):
+        wilson_interval(0, 0)
+    with pytest.raises(ValueError, match=r"level: .*got 1"):
+        wilson_interval(1, 2, level=1)
