@@ -44,9 +44,12 @@ ORDER = (
     "evaluation",
     "breakdown",
     "guard",
+    "run_folder",
+    "scan_folder",
+    "thumbnails",
+    "report",
     "pairs",
     "planning",
-    "run_folder",
     "run_models",
     "run_bank",
     "run_guard",
@@ -55,7 +58,6 @@ ORDER = (
     "timing",
     "estimate",
     "doctor",
-    "figures",
     "demo",
     "cli",
 )
@@ -122,11 +124,11 @@ def test_the_library_prints_nothing() -> None:
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "GainfinderError", "flips", "load_images", "load_model", "objectives", "partition", "predict", "scan",
-        "transfer",
+        "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None
-    for name in ("load_images", "load_model", "predict", "scan", "transfer"):
+    for name in ("load_images", "load_model", "predict", "scan", "transfer", "write_report"):
         assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
     with pytest.raises(AttributeError, match="no attribute 'transfr'"):
         gainfinder.transfr  # noqa: B018

@@ -5,7 +5,8 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`. Modules: `flips`, `partition`, `objectives`.
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Modules: `flips`, `partition`,
+`objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .models import load_model
     from .pairs import scan
     from .predictions import predict
+    from .report import write_report
     from .strategies import transfer
 
 __version__ = "0.1.0"
@@ -32,6 +34,7 @@ __all__ = [
     "predict",
     "scan",
     "transfer",
+    "write_report",
 ]
 
 _HOMES = {
@@ -41,6 +44,7 @@ _HOMES = {
     "predict": "predictions",
     "scan": "pairs",
     "transfer": "strategies",
+    "write_report": "report",
 }
 
 

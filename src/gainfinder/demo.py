@@ -153,7 +153,7 @@ def _run(folder: Path, watcher: Watcher, seed: int) -> Demo:
         watcher.stage(f"scanning {Path(name).name}", images)
         return watcher.advance
 
-    found = scan(references, MEASURE, device="cpu", workers=0, on_model=on_model)
+    found = scan(references, MEASURE, device="cpu", workers=0, on_model=on_model, out=folder / "scan")
     student, teacher = choose_pair(found)
     transfers = {
         method: transfer(

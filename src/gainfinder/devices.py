@@ -1,6 +1,9 @@
 """Where a run computes: device, precision and processes, through Accelerate."""
 
 import os
+import platform
+from importlib.metadata import version
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -8,6 +11,7 @@ from accelerate.state import AcceleratorState
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
+from . import __version__
 from .errors import SettingsError
 from .normalisation import has_batch_norm
 from .references import near
@@ -95,3 +99,15 @@ def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
         return module
     converted: nn.Module = convert_sync_batchnorm(module)
     return converted
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and machine, as results hold them."""
+    packages = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+    return {
+        "gainfinder": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "device_name": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+    }

@@ -62,16 +62,23 @@ def check_writable(path: Path) -> None:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON document atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda partial: _write_text(partial, text))
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as JSON Lines atomically, one object a line."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomically(path, lambda partial: _write_text(partial, text))
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def remove_partials(folder: Path) -> None:
@@ -99,10 +106,6 @@ def _room(path: Path) -> str:
 def _existing(path: Path) -> Path:
     """The nearest folder above `path` that exists, or a file in its place."""
     return next(folder for folder in path.absolute().parents if folder.exists())
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _sync(path: Path) -> None:

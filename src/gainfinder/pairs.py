@@ -3,18 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from .alignment import align_images, align_model, named_after
 from .data import ImageSource, load_images
-from .devices import default_workers, resolve_device
+from .devices import default_workers, environment, resolve_device
 from .errors import DataError, SettingsError
 from .flips import accuracy, compare
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
 from .predictions import ImageCount, Predictions, predict_images
+from .report import write_report
+from .scan_folder import claim_scan_folder, write_scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ def scan(
     workers: int | None = None,
     max_broken: float = 0.01,
     on_model: Callable[[str, int], ImageCount] | None = None,
+    out: str | Path | None = None,
+    command: str | None = None,
 ) -> Scan:
     """Measure complementary knowledge between models; each model meets each image once, one model at a time.
 
@@ -87,8 +92,12 @@ def scan(
         workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
         on_model: called with each model's reference and the number of images, returns a callback for images done.
+        out: folder for the scan as `scan.json`, and a report of it; one that holds the same scan is written anew. None
+            keeps nothing.
+        command: that asked for it, kept with the scan.
 
     Raises:
+        RunFolderError: `out` holds something else, or cannot be written.
         SettingsError: fewer than two models, or a reference given twice.
         DataError: the images carry no labels, or their classes do not fit the models'.
         ModelError: a model's classes are others than the first's, and in another number.
@@ -100,6 +109,11 @@ def scan(
     where = resolve_device(device)
     first = named_after(load_own(models[0]), images)
     images = align_images(images, first)
+    asked = [
+        source if isinstance(source, str) else getattr(source, "reference", type(source).__name__) for source in models
+    ]
+    if out is not None:
+        claim_scan_folder(Path(out), models=asked, data=images.reference)
     answers: list[Answers] = []
     for number, source in enumerate(models):
         classifier = first if number == 0 else align_model(load_own(source), first)
@@ -115,7 +129,12 @@ def scan(
             on_images=None if on_model is None else on_model(classifier.reference, len(images)),
         )
         answers.append(Answers.of(found))
-    return scan_answers(answers, num_classes=first.num_classes)
+    whole = scan_answers(answers, num_classes=first.num_classes)
+    if out is not None:
+        about = {"data": images.reference, "asked": asked, "environment": {**environment(where), "command": command}}
+        write_scan(Path(out), {**whole.to_dict(), **about})
+        write_report(out)
+    return whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,23 +2,20 @@
 
 import functools
 import logging
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from . import __version__
 from .alignment import Teacher, align_images, align_model, named_after
 from .bank import Bank, size_in_bytes
 from .data import ImageSource, load_images
 from .data.images import Images
 from .data.sampling import holdout, stratified
-from .devices import check_batch_norm, default_workers, make_accelerator, resolve_device
+from .devices import check_batch_norm, default_workers, environment, make_accelerator, resolve_device
 from .errors import DataError, ModelError, SettingsError
 from .models import ModelSource, TeacherSource, load_own, load_teacher
 from .models.classifier import Classifier
@@ -60,6 +57,7 @@ class Plan:
         asked: the settings as they were asked for.
         held_out: whether the images measured on were set apart from the data.
         guard_held_out: whether the guard images were.
+        command: that asked for it, for people to repeat; None from Python.
         student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
             sequence left.
     """
@@ -78,6 +76,7 @@ class Plan:
     asked: TransferSettings
     held_out: bool
     guard_held_out: bool
+    command: str | None = None
     student_is_given: bool = True
 
     @property
@@ -156,6 +155,7 @@ def plan_transfer(
     guard_data: ImageSource | None = None,
     label_maps: Sequence[Path] = (),
     settings: TransferSettings,
+    command: str | None = None,
 ) -> Plan:
     """Load and check everything, decide every setting; write nothing.
 
@@ -168,6 +168,7 @@ def plan_transfer(
         label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
             or one each.
         settings: as asked for.
+        command: that asked for it, kept with the result.
 
     Raises:
         GainfinderError: whatever is wrong with models, images or settings.
@@ -218,6 +219,7 @@ def plan_transfer(
         asked=settings,
         held_out=val is None,
         guard_held_out=guard_data is None,
+        command=command,
     )
 
 
@@ -417,17 +419,13 @@ def _subset(images: Images, settings: TransferSettings) -> Images:
 
 def _environment(plan: Plan) -> dict[str, Any]:
     """Versions and machine; a resumed run may differ in them, though it is bit-identical only where it does not."""
-    packages = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
     return {
-        "gainfinder": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "platform": platform.platform(),
-        "device_name": torch.cuda.get_device_name() if plan.accelerator.device.type == "cuda" else platform.processor(),
+        **environment(plan.accelerator.device),
         "processes": plan.accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "workers": plan.workers,
         "checkpoint_every": plan.asked.checkpoint_every,
+        "command": plan.command,
     }
 
 

@@ -1,4 +1,4 @@
-"""The grammar that model and data references share: `BASE?key=value&key=value`, and the suggestion of near matches.
+"""The grammar that model and data references share: `BASE?key=value&key=value`; near matches; short names for people.
 
 A reference is one string, parses to a frozen value and prints back identically. A `?` begins settings only where a
 `key=` follows it, so a path that holds a question mark stays a path.
@@ -73,3 +73,27 @@ def near(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     """
     found = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
     return f"; near matches: {', '.join(found)}" if found else ""
+
+
+def short_names(references: Sequence[str]) -> dict[str, str]:
+    """A short name for each model reference; the reference itself where a short one would fit two.
+
+    >>> short_names(["file:nets.py:small@small.pt", "local-dir:zoo/vit"])
+    {'file:nets.py:small@small.pt': 'small', 'local-dir:zoo/vit': 'vit'}
+    >>> short_names(["local-dir:a/vit", "local-dir:b/vit"])["local-dir:a/vit"]
+    'local-dir:a/vit'
+    """
+    names = [_short_name(reference) for reference in references]
+    return {
+        reference: name if names.count(name) == 1 else reference
+        for reference, name in zip(references, names, strict=True)
+    }
+
+
+def _short_name(reference: str) -> str:
+    base = reference.split("?", maxsplit=1)[0]
+    if base.startswith("file:"):
+        return base.split("@")[0].rpartition(":")[2]
+    if base.startswith("torchvision:"):
+        return base.removeprefix("torchvision:").split("/")[0]
+    return base.rpartition(":")[2].rstrip("/").rpartition("/")[2]

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from .models.tables import PredictionTable
 from .models.weights import load_into, load_weights
 from .planning import Plan
 from .predictions import Predictions
+from .report import write_report
 from .run_bank import replay
 from .run_folder import RunFolder
 from .run_guard import Line, guard
@@ -35,8 +37,11 @@ from .run_models import (
     table_predictions,
 )
 from .targets import Answering, TargetSource
+from .thumbnails import make_thumbnails, write_thumbnails
 from .training import train
 from .weight_space import copied
+
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +146,8 @@ def _train_and_account(
     if plan.needs_probes:
         probes = ask_frozen(plan, folder, plan.probe_images, "probe-", known=known, watcher=watcher)
     replayed = replay(plan, watcher)
-    learner = make_learner(plan, replayed.answering, temperatures=_temperatures(plan, probes))
+    temperatures = _temperatures(plan, probes)
+    learner = make_learner(plan, replayed.answering, temperatures=temperatures)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
     latest, progress, resumed = _train(plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher)
@@ -153,11 +159,12 @@ def _train_and_account(
         after, guarded = keep_best(plan, line, snapshot, folder, probes=probes, ends=(before, latest), watcher=watcher)
     account = {
         **_account(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken),
+        "temperatures": temperatures,
         "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
         "bank": replayed.account,
         "resumed_epochs": resumed,
     }
-    return conclude(plan, folder, snapshot, account, after=after, rows=progress.rows)
+    return conclude(plan, folder, snapshot, account, ends=(before, after), rows=progress.rows)
 
 
 def conclude(
@@ -166,18 +173,29 @@ def conclude(
     student: Classifier,
     account: dict[str, Any],
     *,
-    after: Predictions,
+    ends: tuple[Predictions, Predictions],
     rows: Sequence[dict[str, Any]],
 ) -> TransferResult:
-    """Write what a run leaves, the account last, and return it."""
+    """Write what a run leaves, the account last and a report of it all, and return it.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        student: that is kept.
+        account: of the run.
+        ends: predictions of the initial student and of the one that is kept, for the images measured on.
+        rows: of the epochs.
+    """
     account = {**account, "out": str(folder.path), "student_reference": None}
     student.withdraw().eval()
     if plan.is_main:
-        after.write(folder.predictions / "after.parquet")
+        ends[1].write(folder.predictions / "after.parquet")
+        write_thumbnails(folder.thumbnails, make_thumbnails(plan.val_images, *ends))
         write_json_lines(folder.epochs, rows)
         account["student_reference"] = _save_student(student, folder)
         write_json(folder.result, account)
         folder.checkpoint.unlink(missing_ok=True)
+        _report(folder)
     plan.accelerator.wait_for_everyone()
     plan.accelerator.free_memory()  # of what it prepared for this run
     named = replace(student, reference=account["student_reference"] or f"{plan.student.reference} (transferred)")
@@ -195,12 +213,22 @@ def ask_frozen(
 
     before = ask(plan.student, "before")
     teachers = tuple(
-        table_predictions(teacher, before)
+        _ask_table(plan, folder, teacher, before, number=number, prefix=prefix)
         if isinstance(teacher, PredictionTable)
         else ask(teacher, f"teacher-{number}")
         for number, teacher in enumerate(plan.teachers, start=1)
     )
     return Answers(before=before, teachers=teachers)
+
+
+def _ask_table(
+    plan: Plan, folder: RunFolder, table: PredictionTable, like: Predictions, *, number: int, prefix: str
+) -> Predictions | None:
+    """What a table says of the images, kept in the folder as a model's predictions are."""
+    found = table_predictions(table, like)
+    if found is not None and plan.is_main:
+        found.write(folder.predictions / f"{prefix}teacher-{number}.parquet")
+    return found
 
 
 def keep_best(
@@ -390,6 +418,20 @@ def _account(plan: Plan, progress: Progress, measures: dict[str, Any], *, broken
     }
 
 
+def _report(folder: RunFolder) -> None:
+    """Make the report; the result is safe already, and whatever goes wrong here must not take it away."""
+    try:
+        write_report(folder.path)
+    except Exception as error:
+        _log.warning(
+            "%s could not be made (%s: %s); `gainfinder report %s` tries again",
+            folder.report,
+            type(error).__name__,
+            error,
+            folder.path,
+        )
+
+
 def _save_student(student: Classifier, folder: RunFolder) -> str | None:
     """Write the student's folder atomically; the reference that loads it, where its source has one."""
     found: list[str | None] = []
@@ -417,6 +459,8 @@ def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfer
 
     if plan.is_main:
         folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
+        if not folder.report.exists():
+            _report(folder)
     return TransferResult(
         account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
         epochs=tuple(folder.read_epochs()),

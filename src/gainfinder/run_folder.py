@@ -4,7 +4,9 @@ config.json          the resolved run: models, images, settings, views, with dig
 epochs.jsonl         measures after each epoch, a row each
 predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
 student/             model.safetensors and, where the architecture's library has one, its configuration
+thumbnails.parquet   small copies of images on which the student's answer changed
 result.json          the account of what was gained and lost; present when the run is finished
+report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
 """
 
@@ -20,6 +22,7 @@ from .errors import RunFolderError
 from .files import remove_partials, write_json
 
 LOCK = ".lock"
+REPORT_FILE = "report.html"
 LOCK_WAIT_S = 10
 ENVIRONMENT = "environment"
 """Key of the configuration that may differ where a run is resumed."""
@@ -40,7 +43,9 @@ class RunFolder:
         self.epochs = path / "epochs.jsonl"
         self.predictions = path / "predictions"
         self.student = path / "student"
+        self.thumbnails = path / "thumbnails.parquet"
         self.result = path / "result.json"
+        self.report = path / REPORT_FILE
         self.checkpoint = path / "checkpoint.pt"
         # Worker processes of a killed run may hold the lock for some seconds longer.
         self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)

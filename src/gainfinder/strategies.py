@@ -142,7 +142,8 @@ class _Strategy:
             for step, result in enumerate(self.results, start=1)
             for row in result.epochs
         ]
-        return conclude(self.plan, self.folder, student, self._account(after, guarded), after=after, rows=rows)
+        ends = (self.answers.before, after)
+        return conclude(self.plan, self.folder, student, self._account(after, guarded), ends=ends, rows=rows)
 
     def _sequence(self) -> tuple[Classifier, Predictions, None]:
         """One teacher after another; each result is the next one's student and frozen initial student."""

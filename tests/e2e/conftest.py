@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import gainfinder
+import gainfinder.run
 from gainfinder.data.images import Images
 
 
@@ -15,6 +16,12 @@ def frozen_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have tests of their own; here each would take longer than its transfer."""
+    monkeypatch.setattr(gainfinder.run, "write_report", lambda folder: None)
 
 
 @pytest.fixture(scope="module")

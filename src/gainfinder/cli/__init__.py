@@ -11,6 +11,7 @@ from .demo import demo
 from .doctor import doctor
 from .methods import methods
 from .predict import predict
+from .report import report
 from .scan import scan
 from .transfer import transfer
 
@@ -33,7 +34,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, predict, transfer, methods, doctor):
+for command in (demo, scan, predict, transfer, report, methods, doctor):
     app.command()(command)
 
 

@@ -46,7 +46,8 @@ def demo(
 
 
 def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
-    from .tables import print_lines, print_table, scan_tables, short_names
+    from ..references import short_names
+    from .tables import print_lines, print_table, scan_tables
 
     scan_tables(done.scan.to_dict())
     name = short_names(done.zoo)
@@ -73,20 +74,19 @@ def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
     )
     print_lines(
         f"{figure}: the figure",
+        f"{figure.parent / 'kl-dp-u' / 'report.html'}: a page on what it learned, and scan/report.html on the zoo",
         f"{figure.parent / 'kl-dp-u' / 'student'}: the student that learned where its teacher was the surer",
         f"done in {seconds:.0f} s",
     )
 
 
 def _draw(done: "Demo", path: Path) -> None:
-    from ..figures import complementary_knowledge, save_figure, transfer_over_epochs
+    from ..report.charts import demo_figure, save_figure
+    from ..report.rows import pair_rows
 
-    pairs = done.scan.to_dict()["pairs"]
     epochs = [
         {"method": method, "epoch": row["epoch"], "transfer_delta_pp": row["transfer_delta_pp"]}
         for method, result in done.transfers.items()
         for row in ({"epoch": 0, "transfer_delta_pp": 0.0}, *result.epochs)
     ]
-    samples = done.scan.samples
-    chart = complementary_knowledge(pairs, samples=samples) | transfer_over_epochs(epochs, samples=samples)
-    save_figure(chart, path, {"pairs": pairs, "epochs": epochs})
+    save_figure(demo_figure(pair_rows(done.scan.to_dict()), epochs, samples=done.scan.samples), path)

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -36,6 +37,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             _fail(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, code=1)
 
     return run
+
+
+def typed_command() -> str:
+    """The command as it was typed, for a shell to repeat."""
+    return shlex.join(["gainfinder", *sys.argv[1:]])
 
 
 def _fail(message: str, *, code: int) -> None:

@@ -1,10 +1,11 @@
 """`gainfinder scan`: complementary knowledge between all models given."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .guard import guarded
+from .guard import guarded, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
 
 
@@ -16,6 +17,7 @@ def scan(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     max_broken: MaxBroken = 0.01,
+    out: Annotated[Path | None, typer.Option(help="Folder to keep the scan in, with a report of it.")] = None,
     json: Json = False,
 ) -> None:
     """Show what each model knows that each other one does not.
@@ -25,7 +27,7 @@ def scan(
     """
     from .. import pairs
     from .progress import make_watcher
-    from .tables import print_json, scan_tables, show_broken
+    from .tables import print_json, print_lines, scan_tables, show_broken
 
     watcher = make_watcher()
     try:
@@ -37,6 +39,8 @@ def scan(
             workers=workers,
             max_broken=max_broken,
             on_model=lambda name, images: (watcher.stage(name, images), watcher.advance)[1],
+            out=out,
+            command=typed_command(),
         )
     finally:
         watcher.close()
@@ -45,3 +49,5 @@ def scan(
         print_json(found.to_dict())
     else:
         scan_tables(found.to_dict())
+        if out is not None:
+            print_lines(f"{out / 'report.html'}: a page on it, for a browser")

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from ..references import short_names
+
 TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source")
 SHOWN_BROKEN = 10
 """Broken images named one by one."""
@@ -45,21 +47,6 @@ def show_broken(broken: Sequence[str]) -> None:
     if len(broken) > SHOWN_BROKEN:
         lines.append(f"… and {len(broken) - SHOWN_BROKEN} more (all of them with --json)")
     sys.stderr.write("\n  ".join(lines) + "\n")
-
-
-def short_names(references: Sequence[str]) -> dict[str, str]:
-    """A short name for each model reference; the reference itself where a short one would fit two.
-
-    >>> short_names(["file:nets.py:small@small.pt", "local-dir:zoo/vit"])
-    {'file:nets.py:small@small.pt': 'small', 'local-dir:zoo/vit': 'vit'}
-    >>> short_names(["local-dir:a/vit", "local-dir:b/vit"])["local-dir:a/vit"]
-    'local-dir:a/vit'
-    """
-    names = [_short_name(reference) for reference in references]
-    return {
-        reference: name if names.count(name) == 1 else reference
-        for reference, name in zip(references, names, strict=True)
-    }
 
 
 def scan_tables(document: Mapping[str, Any]) -> None:
@@ -116,15 +103,6 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _teaches(row: Mapping[str, Any]) -> str:
     by = {None: "teacher", "label": "surer of label", "confidence": "more confident"}[row["partition"]]
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
-
-
-def _short_name(reference: str) -> str:
-    base = reference.split("?", maxsplit=1)[0]
-    if base.startswith("file:"):
-        return base.split("@")[0].rpartition(":")[2]
-    if base.startswith("torchvision:"):
-        return base.removeprefix("torchvision:").split("/")[0]
-    return base.rpartition(":")[2].rstrip("/").rpartition("/")[2]
 
 
 def transfer_table(account: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .guard import guarded
+from .guard import guarded, typed_command
 from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
 
 
@@ -150,6 +150,7 @@ def transfer(
         guard_data=guard_data,
         label_maps=label_map or (),
         settings=settings_from(asked),
+        command=typed_command(),
     )
     if dry_run:
         _show_estimate(plan, out, as_json=json)
@@ -171,7 +172,11 @@ def transfer(
         print_lines(
             "The student is not measurably better than before (the interval holds zero or less): keep the old one."
         )
-    print_lines(f"{out / 'student'}: the student", f"{out / 'result.json'}: the account")
+    print_lines(
+        f"{out / 'student'}: the student",
+        f"{out / 'result.json'}: the account",
+        f"{out / 'report.html'}: a page on it, for a browser",
+    )
     if result.account["student_reference"]:
         print_lines(f"load it again as {result.account['student_reference']}")
 

@@ -1,0 +1,311 @@
+"""Charts from rows that were computed elsewhere; pages show them, and each is saved with its rows beside it.
+
+Altair (Vega-Lite) draws them all: the vector file for a paper and the figure on the page are the same. A row's `about`
+is what its mark says on hover. Colours are named below once; the page's style sheet has each of them again, for dark.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import altair as alt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..files import write_atomically
+
+Rows = Sequence[Mapping[str, Any]]
+INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
+GAIN, LOSS, THERE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
+"""Okabe and Ito's, which colour-blind readers can tell apart; `THERE` is a pale blue, for what there was to gain."""
+METHOD_COLOURS = (GAIN, LOSS, OTHER, "#cc79a7")
+WIDTH = 330
+CHARACTER_PX = 7.4
+"""Room for a character of a label: fonts differ from machine to machine, and a narrow guess would cut labels off."""
+MOST_CLASSES = 15
+"""Classes that a chart shows; a table shows all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A chart with the rows that it draws.
+
+    Attributes:
+        name: of its files.
+        title: what it shows, in words, for readers who do not see it.
+        chart: that draws it.
+        rows: each table under its own name.
+    """
+
+    name: str
+    title: str
+    chart: alt.TopLevelMixin
+    rows: Mapping[str, Rows]
+
+
+def measures(rows: Rows) -> Figure:
+    """Changes with their intervals, against a line at zero.
+
+    Args:
+        rows: of `measure`, `value_pp`, `low_pp`, `high_pp`, `kind` (gain, loss or delta) and `about`.
+    """
+    order = [str(row["measure"]) for row in rows]
+    y = alt.Y("measure:N", title=None, sort=order, axis=_labels(order))
+    colour = _kinds({"delta": INK, "gain": GAIN, "loss": LOSS})
+    base = alt.Chart(_table(rows))
+    bars = base.mark_rule(strokeWidth=2).encode(
+        y=y,
+        x=alt.X("low_pp:Q", title="percentage points of all images", axis=alt.Axis(tickCount=6)),
+        x2="high_pp:Q",
+        color=colour,
+    )
+    dots = base.mark_circle(size=110, opacity=1).encode(y=y, x="value_pp:Q", color=colour, description="about:N")
+    chart = (_zero("x") + bars + dots).properties(width=WIDTH, height=36 * len(rows))
+    return Figure(name="measures", title="Changes with 95 % intervals", chart=_styled(chart), rows={"rows": rows})
+
+
+def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
+    """Gain and loss after each epoch (PAPER Fig. 11); of a sequence of teachers, one after the other.
+
+    Args:
+        rows: of `epoch` (0 for before), `kind` (gained or lost), `share` of all images and `about`.
+        steps: for a sequence: `epoch` after which a teacher ends, and `teacher`.
+    """
+    lines = (
+        alt.Chart(_table(rows))
+        .mark_line(point=alt.OverlayMarkDef(size=60, opacity=1))
+        .encode(
+            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("share:Q", title="of all images", axis=_numbers("~%")),
+            color=_kinds({"gained": GAIN, "lost": LOSS}, legend=True),
+            description="about:N",
+        )
+    )
+    layers: list[Any] = [lines]
+    if steps:
+        rules = alt.Chart(_table(steps)).mark_rule(color=MUTED, strokeDash=[3, 3]).encode(x="epoch:Q")
+        names = (
+            alt.Chart(_table(steps))
+            .mark_text(align="right", baseline="top", dx=-4, color=MUTED, angle=0)
+            .encode(x="epoch:Q", y=alt.value(2), text="teacher:N")
+        )
+        layers += [rules, names]
+    chart = cast(alt.LayerChart, alt.layer(*layers)).properties(width=WIDTH, height=230)
+    tables = {"rows": rows, **({"steps": steps} if steps else {})}
+    return Figure(name="epochs", title="Gain and loss after each epoch", chart=_styled(chart), rows=tables)
+
+
+def over_classes(rows: Rows) -> Figure:
+    """What each class had to learn, what of it arrived and what was lost; the classes with most of it.
+
+    Args:
+        rows: of `name`, `positive_flips`, `transferred`, `lost` and `about`, one a class.
+    """
+    shown = sorted(rows, key=lambda row: (-int(row["positive_flips"]), -int(row["gained"])))[:MOST_CLASSES]
+    data = _table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
+    names = [str(row["name"]) for row in shown]
+    y = alt.Y("name:N", title=None, sort=names, axis=_labels(names))
+    base = alt.Chart(data).encode(y=y, description="about:N")
+    whole = alt.Axis(tickMinStep=1, format="d", tickCount=6)
+    there = base.mark_bar(color=THERE).encode(x=alt.X("positive_flips:Q", title="images", axis=whole))
+    arrived = base.mark_bar(color=GAIN, size=8).encode(x="transferred:Q")
+    lost = base.mark_bar(color=LOSS, size=8).encode(x="minus_lost:Q")
+    chart = (there + arrived + lost + _zero("x")).properties(width=WIDTH - 60, height=24 * len(shown))
+    return Figure(name="classes", title="Gains and losses by class", chart=_styled(chart), rows={"rows": rows})
+
+
+def over_partition(rows: Rows) -> Figure:
+    """Whom the partition lets teach, by who is right.
+
+    Args:
+        rows: of `group`, `taught_by`, `share` and `about`.
+    """
+    groups = list(dict.fromkeys(str(row["group"]) for row in rows))
+    chart = (
+        alt.Chart(_table(rows))
+        .mark_bar()
+        .encode(
+            y=alt.Y("group:N", title=None, sort=groups, axis=_labels(groups)),
+            x=alt.X(
+                "share:Q",
+                title="taught by",
+                axis=alt.Axis(format="~%", values=[0, 0.25, 0.5, 0.75, 1]),
+                scale=alt.Scale(domain=[0, 1]),
+            ),
+            color=_kinds({"teacher": GAIN, "initial student": OTHER}, field="taught_by", legend=True),
+            order=alt.Order("rank:Q"),
+            description="about:N",
+        )
+        .properties(width=WIDTH - 110, height=36 * len(groups))
+    )
+    return Figure(name="partition", title="Whom the partition lets teach", chart=_styled(chart), rows={"rows": rows})
+
+
+def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
+    """Positive flips of every ordered pair.
+
+    Args:
+        pairs: of `student_name`, `teacher_name`, `positive_flips` and `about`.
+        names: of the models, the strongest first.
+    """
+    side = max(34, min(64, 520 // len(names)))
+    most = max((float(row["positive_flips"]) for row in pairs), default=0.0)
+    base = alt.Chart(_table(pairs)).encode(
+        x=alt.X("teacher_name:N", title="teacher", sort=list(names), axis=alt.Axis(labelAngle=-40, orient="top")),
+        y=alt.Y("student_name:N", title="student", sort=list(names), axis=_labels(names)),
+    )
+    cells = base.mark_rect().encode(
+        color=alt.Color("positive_flips:Q", legend=None, scale=alt.Scale(scheme="blues", domain=[0, most or 1])),
+        description="about:N",
+    )
+    dark = alt.value("#ffffff")
+    text = base.mark_text(fontSize=11).encode(
+        text=alt.Text("positive_flips:Q", format=".1%"),
+        color=cast(Any, alt.condition(alt.datum.positive_flips > 0.55 * most, dark, alt.value("#0b2239"))),
+    )
+    chart = (cells + text).properties(width=side * len(names), height=side * len(names))
+    return Figure(
+        name="matrix", title="Positive flips of every ordered pair", chart=_styled(chart), rows={"rows": pairs}
+    )
+
+
+def complementary_knowledge(pairs: Rows) -> alt.Chart:
+    """Positive flips against the difference in accuracy, a dot an ordered pair (PAPER Fig. 1a).
+
+    Args:
+        pairs: of `delta_acc_pp`, `positive_flips` and `about`, as `rows.pair_rows` gives them.
+    """
+    chart = (
+        alt.Chart(_table(pairs))
+        .mark_circle(size=90, color=GAIN, opacity=0.8)
+        .encode(
+            x=alt.X("delta_acc_pp:Q", title="accuracy of teacher − student (pp)"),
+            y=alt.Y("positive_flips:Q", title="teacher right, student wrong", axis=_numbers("~%")),
+            description="about:N",
+        )
+        .properties(width=WIDTH, height=240)
+    )
+    return cast(alt.Chart, chart)
+
+
+def expertise(pairs: Rows) -> Figure:
+    """How specialised complementary knowledge is: entropy of positive flips over classes (PAPER Fig. 1b).
+
+    Args:
+        pairs: as for `complementary_knowledge`, with `flip_entropy`; pairs without flips are left out.
+    """
+    rows = [row for row in pairs if row["flip_entropy"] is not None]
+    chart = (
+        alt.Chart(_table(rows))
+        .mark_circle(size=90, color=GAIN, opacity=0.8)
+        .encode(
+            x=alt.X("delta_acc_pp:Q", title="accuracy of teacher − student (pp)"),
+            y=alt.Y(
+                "flip_entropy:Q", title="entropy of flips (nats)", scale=alt.Scale(zero=False), axis=_numbers(".2f")
+            ),
+            description="about:N",
+        )
+        .properties(width=WIDTH, height=240)
+    )
+    return Figure(
+        name="entropy", title="Entropy of positive flips over classes", chart=_styled(chart), rows={"rows": rows}
+    )
+
+
+def knowledge_figure(pairs: Rows) -> Figure:
+    """`complementary_knowledge` for a page."""
+    title = "Positive flips against the difference in accuracy"
+    return Figure(name="knowledge", title=title, chart=_styled(complementary_knowledge(pairs)), rows={"rows": pairs})
+
+
+def demo_figure(pairs: Rows, epochs: Rows, *, samples: int) -> Figure:
+    """The demo's figure: complementary knowledge, and the transfer delta of each method beside it.
+
+    Args:
+        pairs: as for `complementary_knowledge`.
+        epochs: as for `transfer_over_epochs`.
+        samples: images measured on.
+    """
+    known = complementary_knowledge(pairs).properties(title=f"Complementary knowledge, {samples:,} images")
+    chart = known | transfer_over_epochs(epochs, samples=samples)
+    rows = {"pairs": pairs, "epochs": epochs}
+    return Figure(name="figure", title="Complementary knowledge and its transfer", chart=_styled(chart), rows=rows)
+
+
+def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
+    """Transfer delta after each epoch, a line a method, with a line at zero (PAPER Fig. 11, one teacher).
+
+    Args:
+        rows: of `method`, `epoch` (0 for before) and `transfer_delta_pp`.
+        samples: images measured on, for the title.
+    """
+    methods = list(dict.fromkeys(str(row["method"]) for row in rows))
+    lines = (
+        alt.Chart(_table(rows), title=f"Transfer delta over epochs, {samples:,} images")
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("transfer_delta_pp:Q", title="transfer delta (pp)"),
+            color=_kinds(dict(zip(methods, METHOD_COLOURS, strict=False)), field="method", legend=True),
+        )
+    )
+    return cast(alt.LayerChart, (_zero("y") + lines).properties(width=WIDTH, height=240))
+
+
+def to_svg(chart: alt.TopLevelMixin) -> str:
+    """The chart as SVG text, on nothing: what lies below shows through."""
+    out = io.StringIO()
+    chart.save(out, format="svg")
+    return out.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure (`.svg`, `.pdf` or `.png` by the ending) and its rows beside it as `NAME-KEY.parquet`."""
+    write_atomically(path, lambda partial: figure.chart.save(str(partial), format=_format(path), ppi=144))
+    for key, table in figure.rows.items():
+        beside = path.with_name(f"{path.stem}-{key}.parquet")
+        write_atomically(beside, lambda partial, table=table: pq.write_table(_table(table), partial))  # type: ignore[misc]
+
+
+def _format(path: Path) -> Literal["svg", "pdf", "png"]:
+    kinds: dict[str, Literal["svg", "pdf", "png"]] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
+    return kinds[path.suffix]
+
+
+def _kinds(colours: Mapping[str, str], *, field: str = "kind", legend: bool = False) -> alt.Color:
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return alt.Color(f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="top") if legend else None)
+
+
+def _labels(names: Sequence[str]) -> alt.Axis:
+    """An axis of names with room for the longest."""
+    return alt.Axis(minExtent=min(180.0, 8 + CHARACTER_PX * max(map(len, names), default=0)), labelLimit=180)
+
+
+def _numbers(form: str) -> alt.Axis:
+    return alt.Axis(format=form, minExtent=44)
+
+
+def _zero(axis: Literal["x", "y"]) -> alt.Chart:
+    rule = alt.Chart(_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4])
+    return cast(alt.Chart, rule.encode(**{axis: alt.X("zero:Q") if axis == "x" else alt.Y("zero:Q")}))
+
+
+def _styled(chart: Any) -> alt.TopLevelMixin:
+    font = "system-ui, -apple-system, 'Segoe UI', sans-serif"
+    axis = {"labelColor": INK, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED}
+    text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    styled = (
+        chart.configure(background="transparent", font=font, padding=6)
+        .configure_axis(**axis, **text)
+        .configure_view(stroke=None)
+        .configure_legend(labelColor=INK, labelFontSize=12)
+        .configure_title(color=INK, fontSize=13, anchor="start", fontWeight="normal")
+    )
+    return cast(alt.TopLevelMixin, styled)
+
+
+def _table(rows: Rows) -> pa.Table:
+    return pa.Table.from_pylist([dict(row) for row in rows])

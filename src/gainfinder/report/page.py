@@ -1,0 +1,67 @@
+"""One self-contained page: template, style, script, figures and pictures in a single file that asks for nothing."""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from .charts import Figure, to_svg
+from .sections import ScanSection, TransferSection
+
+_TEMPLATES = files(__package__) / "templates"
+
+
+def transfer_page(section: TransferSection, *, config: Mapping[str, Any]) -> str:
+    """The page of a transfer.
+
+    Args:
+        section: what to show.
+        config: as `config.json` holds it, for how it was made.
+    """
+    return _render("transfer.html.j2", section=section, config=config, made=_made(config), settings=_settings(config))
+
+
+def scan_page(section: ScanSection) -> str:
+    """The page of a scan."""
+    return _render("scan.html.j2", section=section, made=_made(section.document))
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_read), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters.update(figure=_figure, pp=lambda value: f"{value:+.2f}", percent=lambda value: f"{value:.2%}")
+    return environment.get_template(template).render(
+        style=Markup(_read("style.css")),
+        script=Markup(_read("page.js")),
+        **values,
+    )
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _figure(figure: Figure) -> Markup:
+    """A figure as SVG that scales with the page; Vega has escaped the names in it."""
+    svg = to_svg(figure.chart)
+    found = re.search(r'width="([\d.]+)"', svg)
+    assert found is not None, "Vega states the width"
+    head = Markup('<svg role="img" aria-label="{}" style="max-width:{}px" class="marks" ').format(
+        figure.title, found[1]
+    )
+    return head + Markup(svg[svg.index("xmlns=") :])
+
+
+def _made(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The environment that a result was made in."""
+    return [(name, str(value)) for name, value in (document.get("environment") or {}).items()
+            if name != "command" and value not in (None, "")]  # fmt: skip
+
+
+def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, str(value)) for name, value in config["settings"].items() if value is not None]

@@ -1,0 +1,146 @@
+"""Rows for charts and tables, from what a result folder holds; `about` is what a mark says on hover."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..breakdown import by_class, by_partition
+from ..methods import Partition, find_method
+from ..references import short_names
+from .records import TransferRecord
+
+Row = dict[str, Any]
+GROUPS = {
+    "both": "both right",
+    "teacher": "only the teacher right",
+    "student": "only the student right",
+    "neither": "neither right",
+}
+
+
+def measure_rows(record: TransferRecord) -> list[Row]:
+    """Δ_transf, gain and loss with their 95 % intervals."""
+    account = record.account
+    low, high = account["transfer_delta_ci_pp"]
+    rows = [("Δ accuracy", "delta", account["transfer_delta_pp"], low, high)]
+    for name, kind in (("gained", "gain"), ("lost", "loss")):
+        bounds = (100 * bound for bound in account[f"knowledge_{kind}_ci"])
+        rows.append((name, kind, 100 * account[f"knowledge_{kind}"], *bounds))
+    return [
+        {
+            "measure": name,
+            "kind": kind,
+            "value_pp": value,
+            "low_pp": low,
+            "high_pp": high,
+            "about": f"{name}: {value:{sign}.2f} points of all images, "
+            f"95 % interval {low:{sign}.2f} to {high:{sign}.2f}",
+        }
+        for name, kind, value, low, high in rows
+        for sign in ("+" if kind == "delta" else "",)
+    ]
+
+
+def epoch_rows(record: TransferRecord) -> list[Row]:
+    """Gain and loss after each epoch, from before the first; of a sequence, since its beginning."""
+    total = bool(record.steps) and record.account["strategy"] == "sequential"
+    names = {"gained": "total_gain", "lost": "total_loss"} if total else {
+        "gained": "knowledge_gain", "lost": "knowledge_loss"}  # fmt: skip
+    rows = [{"epoch": 0, "kind": kind, "share": 0.0, "about": "before the transfer"} for kind in names]
+    for number, row in enumerate(record.epochs, start=1):
+        by = f" of teacher {row['step']}" if total else ""
+        for kind, name in names.items():
+            about = f"{kind} after epoch {row['epoch']}{by}: {row[name]:.2%} of all images"
+            rows.append({"epoch": number, "kind": kind, "share": row[name], "about": about})
+    return rows
+
+
+def step_rows(record: TransferRecord) -> list[Row]:
+    """Where each teacher of a sequence ends, in epochs since the beginning."""
+    names = short_names(list(record.account["teachers"]))
+    last = {row["step"]: number for number, row in enumerate(record.epochs, start=1)}
+    return [
+        {"epoch": last[number], "teacher": names[step["teacher"]]}
+        for number, step in enumerate(record.account["steps"], start=1)
+        if number in last
+    ]
+
+
+def class_rows(record: TransferRecord) -> list[Row]:
+    """What each class had to learn and what became of it, the classes with most of it first."""
+    rows = [
+        {
+            "name": one.name,
+            "samples": one.samples,
+            "right_before": one.right_before,
+            "right_after": one.right_after,
+            "positive_flips": one.positive_flips,
+            "transferred": one.transferred,
+            "gained": one.gained,
+            "lost": one.lost,
+            "about": f"{one.name}: of {one.samples:,} images the teacher alone had {one.positive_flips:,} right, of "
+            f"these {one.transferred:,} arrived; {one.gained:,} gained in all, {one.lost:,} lost",
+        }
+        for one in by_class(record.before, record.after, record.known_teachers)
+    ]
+    return sorted(rows, key=lambda row: (-int(str(row["positive_flips"])), -int(str(row["gained"]))))
+
+
+def partition_of(record: TransferRecord) -> tuple[Partition, bool]:
+    """The partition to judge, and whether it is the method's own.
+
+    A method without one is shown what the confidences would have told it.
+    """
+    partition = find_method(record.account["method"]).partition
+    return partition or "confidence", partition is not None
+
+
+def partition_rows(record: TransferRecord) -> list[Row]:
+    """By who is right, the shares of images that the teacher and the initial student would teach."""
+    partition, _ = partition_of(record)
+    # Of several teachers that teach one after the other, each is compared with the student of its own step.
+    groups = by_partition(
+        record.before, record.known_teachers, partition, temperatures=record.account.get("temperatures")
+    )
+    rows = []
+    for group in groups:
+        if not group.samples:
+            continue
+        name = f"{GROUPS[group.right]} ({group.samples:,})"
+        for rank, (by, count) in enumerate(
+            (("teacher", group.to_teacher), ("initial student", group.samples - group.to_teacher))
+        ):
+            share = count / group.samples
+            about = f"{GROUPS[group.right]}: {count:,} of {group.samples:,} images ({share:.0%}) taught by the {by}"
+            rows.append(
+                {"group": name, "right": group.right, "taught_by": by, "rank": rank, "count": count,
+                 "samples": group.samples, "share": share, "about": about}
+            )  # fmt: skip
+    return rows
+
+
+def pair_rows(document: dict[str, Any]) -> list[Row]:
+    """The pairs of a scan with short names."""
+    name = short_names([model["model"] for model in document["models"]])
+    return [
+        {
+            **pair,
+            "student_name": name[pair["student"]],
+            "teacher_name": name[pair["teacher"]],
+            "about": _about_pair(pair, name),
+        }
+        for pair in document["pairs"]
+    ]
+
+
+def _about_pair(pair: Row, name: dict[str, str]) -> str:
+    entropy = "" if pair["flip_entropy"] is None else f"; entropy {pair['flip_entropy']:.2f} nats"
+    return (
+        f"{name[pair['teacher']]} teaches {name[pair['student']]}: right where the student is wrong on "
+        f"{pair['positive_flips']:.2%}, wrong where it is right on {pair['negative_flips']:.2%}; accuracy "
+        f"{pair['delta_acc_pp']:+.2f} pp{entropy}"
+    )
+
+
+def strongest_first(document: dict[str, Any]) -> Sequence[Row]:
+    """The models of a scan by accuracy."""
+    return sorted(document["models"], key=lambda model: -float(model["accuracy"]))

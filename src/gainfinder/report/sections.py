@@ -1,0 +1,258 @@
+"""What a page shows of a transfer or a scan, ready to be laid out: figures, tables, sentences, pictures."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..references import short_names
+from ..thumbnails import changed_images
+from . import charts, rows
+from .charts import Figure
+from .findings import Finding, findings, next_steps
+from .records import ScanRecord, TransferRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A number at the top of the page, with what it is and how sure."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A thumbnail with what it is and who said what.
+
+    Attributes:
+        source: a data: address.
+        label: the class it is, or None.
+        before: predicted class before, with its probability.
+        after: likewise after.
+        teachers: likewise, by each teacher that is known.
+    """
+
+    source: str
+    label: str | None
+    before: str
+    after: str
+    teachers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSection:
+    """A transfer, whole or a step of a sequence.
+
+    Attributes:
+        title: what learned from what.
+        tiles: the numbers.
+        findings: in plain words.
+        next_steps: what to try.
+        measures: chart of Δ_transf, gain and loss; None without labels, as all figures.
+        epochs: chart of gain and loss over epochs.
+        classes: chart of gains by class.
+        partition: chart of whom the partition lets teach.
+        partition_is_own: whether the method has that partition.
+        class_rows: a row a class.
+        guard_rows: a row a point that the guard tried.
+        pictures: by kind.
+        changed: how many images there are of each kind.
+        steps: sections of a sequence's or soup's transfers.
+    """
+
+    title: str
+    account: Mapping[str, Any]
+    tiles: tuple[Tile, ...]
+    findings: tuple[Finding, ...]
+    next_steps: tuple[str, ...]
+    measures: Figure | None
+    epochs: Figure | None
+    classes: Figure | None
+    partition: Figure | None
+    partition_is_own: bool
+    class_rows: tuple[dict[str, Any], ...]
+    guard_rows: tuple[dict[str, Any], ...]
+    pictures: Mapping[str, tuple[Picture, ...]]
+    changed: Mapping[str, int]
+    steps: "tuple[TransferSection, ...]"
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Those that there are."""
+        return [one for one in (self.measures, self.epochs, self.classes, self.partition) if one is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanSection:
+    """A scan.
+
+    Attributes:
+        title: of the page.
+        model_rows: name, reference and accuracy of each model, the strongest first, and what it could learn and from
+            whom.
+        pair_rows: of all ordered pairs, most positive flips first.
+        figures: the matrix and the two charts.
+    """
+
+    title: str
+    document: Mapping[str, Any]
+    model_rows: tuple[dict[str, Any], ...]
+    pair_rows: tuple[dict[str, Any], ...]
+    figures: tuple[Figure, ...]
+
+
+def transfer_section(record: TransferRecord, *, images: bool = True) -> TransferSection:
+    """What is shown of a transfer.
+
+    Args:
+        record: of it.
+        images: whether thumbnails are shown.
+    """
+    told = record.labelled and bool(record.known_teachers)
+    classes = rows.class_rows(record) if told else []
+    sequential = bool(record.steps) and record.account["strategy"] == "sequential"
+    return TransferSection(
+        title=transfer_title(record.account),
+        account=record.account,
+        tiles=tuple(_tiles(record)),
+        findings=tuple(findings(record)),
+        next_steps=tuple(next_steps(record)),
+        measures=charts.measures(rows.measure_rows(record)) if record.labelled else None,
+        epochs=_epochs(record, sequential=sequential),
+        classes=charts.over_classes(classes) if any(row["positive_flips"] or row["lost"] for row in classes) else None,
+        partition=_partition(record) if told and not sequential else None,
+        partition_is_own=rows.partition_of(record)[1],
+        class_rows=tuple(classes),
+        guard_rows=tuple(_guard_rows(record.account["guard"])),
+        pictures=_pictures(record) if images else {},
+        changed={kind: len(ids) for kind, ids in changed_images(record.before, record.after).items()},
+        steps=tuple(transfer_section(step, images=images) for step in record.steps),
+    )
+
+
+def scan_section(record: ScanRecord) -> ScanSection:
+    """What is shown of a scan."""
+    document = dict(record.document)
+    pairs = rows.pair_rows(document)
+    models = rows.strongest_first(document)
+    name = short_names([model["model"] for model in document["models"]])
+    figures = [
+        charts.flips_matrix(pairs, [name[model["model"]] for model in models]),
+        charts.knowledge_figure(pairs),
+    ]
+    if any(pair["flip_entropy"] is not None for pair in pairs):
+        figures.append(charts.expertise(pairs))
+    return ScanSection(
+        title=f"What {len(models)} models know that each other does not",
+        document=document,
+        model_rows=tuple(_about_model(model, pairs, name) for model in models),
+        pair_rows=tuple(sorted(pairs, key=lambda pair: -float(pair["positive_flips"]))),
+        figures=tuple(figures),
+    )
+
+
+def transfer_title(account: Mapping[str, Any]) -> str:
+    """What learned from what, in short names."""
+    student = next(iter(short_names([account["student"]]).values()))
+    teachers = short_names(list(dict.fromkeys(account["teachers"]))).values()
+    return f"What {student} learned from {', '.join(teachers)}"
+
+
+def _tiles(record: TransferRecord) -> list[Tile]:
+    a = record.account
+    if not record.labelled:
+        changed = Tile(value=f"{1 - a['agreement']:.1%}", label="of its answers changed")
+        sure = Tile(
+            value=f"{a['confidence_after']:.2f}", label="mean confidence", note=f"{a['confidence_before']:.2f} before"
+        )
+        return [changed, sure, *_taught(a)]
+    low, high = a["transfer_delta_ci_pp"]
+    tiles = [
+        Tile(value=f"{a['transfer_delta_pp']:+.2f} pp", label="accuracy", note=f"95 %: {low:+.2f} to {high:+.2f}"),
+        Tile(value=f"{a['accuracy_after']:.2%}", label="right after", note=f"{a['accuracy_before']:.2%} before"),
+        *(
+            Tile(value=f"{a[f'knowledge_{kind}']:.2%}", label=label, note=_interval(a[f"knowledge_{kind}_ci"]))
+            for kind, label in (("gain", "gained"), ("loss", "lost"))
+        ),
+    ]
+    if a["transfer_rate"] is not None:
+        note = f"{a['positive_flips']:.2%} of images"
+        tiles.append(Tile(value=f"{a['transfer_rate']:.0%}", label="of the teacher's knowledge arrived", note=note))
+    return [*tiles, *_taught(a)]
+
+
+def _taught(account: Mapping[str, Any]) -> list[Tile]:
+    if account["teacher_share"] is None:
+        return []
+    return [Tile(value=f"{account['teacher_share']:.0%}", label="taught by the teacher", note="of training views")]
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"95 %: {bounds[0]:.2%} to {bounds[1]:.2%}"
+
+
+def _epochs(record: TransferRecord, *, sequential: bool) -> Figure | None:
+    # The epochs of a soup belong to separate transfers, which have charts of their own.
+    if not record.labelled or not record.epochs or (record.steps and not sequential):
+        return None
+    return charts.over_epochs(rows.epoch_rows(record), steps=rows.step_rows(record) if sequential else ())
+
+
+def _partition(record: TransferRecord) -> Figure | None:
+    found = rows.partition_rows(record)
+    return charts.over_partition(found) if found else None
+
+
+def _guard_rows(guard: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    if guard is None:
+        return []
+    return [{**point, "kept": (point["share"], point["adapted"]) == (guard["share"], guard["adapted"])}
+            for point in guard["points"]]  # fmt: skip
+
+
+def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
+    place = {sample_id: i for i, sample_id in enumerate(record.before.ids)}
+    teachers = record.known_teachers
+    found: dict[str, list[Picture]] = {}
+    for one in record.thumbnails:
+        if one.id not in place:
+            continue
+        i = place[one.id]
+        names = record.before.class_names
+        target = None if record.before.target is None else int(record.before.target[i])
+        picture = Picture(
+            source=_data_address(one.image),
+            label=None if target is None else str(target) if names is None else names[target],
+            before=_said(record.before, i),
+            after=_said(record.after, i),
+            teachers=tuple(_said(teacher, i) for teacher in teachers),
+        )
+        found.setdefault(one.kind, []).append(picture)
+    return {kind: tuple(pictures) for kind, pictures in found.items()}
+
+
+def _said(predictions: Any, i: int) -> str:
+    probs = predictions.logits[i].softmax(dim=0)
+    c = int(predictions.logits[i].argmax())
+    name = str(c) if predictions.class_names is None else predictions.class_names[c]
+    return f"{name} {float(probs[c]):.0%}"
+
+
+def _data_address(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _about_model(
+    model: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], name: Mapping[str, str]
+) -> dict[str, Any]:
+    best = max((pair for pair in pairs if pair["student"] == model["model"]), key=lambda pair: pair["positive_flips"])
+    return {
+        "name": name[model["model"]],
+        "reference": model["model"],
+        "accuracy": model["accuracy"],
+        "teacher": best["teacher_name"],
+        "positive_flips": best["positive_flips"],
+    }

@@ -1,0 +1,235 @@
+"""Pages and figures of real result folders: what a reader finds there, and what is refused."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import gainfinder
+import gainfinder.run
+from gainfinder.cli import app
+from gainfinder.errors import RunFolderError
+from gainfinder.predictions import Predictions
+from gainfinder.report import write_report
+from gainfinder.thumbnails import MOST, read_thumbnails
+
+from .conftest import SETTINGS
+
+KINDS = ("transfer", "guarded", "sequence", "soup", "unlabelled", "control", "scan")
+
+
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def text(folder: Path) -> str:
+    """What a reader reads, in one line."""
+    body = re.sub(r"<(style|script|svg).*?</\1>", " ", page(folder), flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_result_folder_holds_a_page_that_asks_for_nothing(results: dict[str, Path], kind: str) -> None:
+    found = page(results[kind])
+    assert found.startswith("<!DOCTYPE html>")
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", found), "only data: addresses"
+    # Namespaces are names, not addresses.
+    assert set(re.findall(r"https?://[^\s\"'<]+", found)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert "default-src 'none'" in found and "Undefined" not in found and "nan" not in text(results[kind]).lower()
+
+
+def test_a_transfer_tells_its_measures(results: dict[str, Path]) -> None:
+    account = json.loads((results["transfer"] / "result.json").read_text())
+    read = text(results["transfer"])
+    low, high = account["transfer_delta_ci_pp"]
+    assert "What convnext learned from vit" in read
+    assert f"{account['transfer_delta_pp']:+.2f} pp" in read and f"{low:+.2f} to {high:+.2f}" in read
+    for name in ("knowledge_gain", "knowledge_loss"):
+        bounds = account[f"{name}_ci"]
+        assert f"{account[name]:.2%}" in read and f"{bounds[0]:.2%} to {bounds[1]:.2%}" in read
+    assert account["knowledge_gain_ci"][0] < account["knowledge_gain"] < account["knowledge_gain_ci"][1]
+    assert f"{account['transfer_rate']:.0%} of the teacher" in read
+    for question in ("larger than its noise", "What was learned", "What was lost", "mere adaptation", "try next"):
+        assert question in read
+    config = json.loads((results["transfer"] / "config.json").read_text())
+    assert config["environment"]["torch"] in read and config["student"]["digest"] in read
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("transfer", {"measures", "epochs", "partition", "classes"}),
+        ("sequence", {"measures", "epochs", "classes"}),
+        ("soup", {"measures", "partition", "classes"}),
+        ("unlabelled", set()),
+        ("scan", {"matrix", "knowledge", "entropy"}),
+    ],
+)
+def test_figures_are_vector_files_with_their_rows(results: dict[str, Path], kind: str, names: set[str]) -> None:
+    folder = results[kind] / "figures"
+    assert {path.stem for path in folder.glob("*.svg")} == names
+    for name in names:
+        assert (folder / f"{name}.svg").read_text().startswith("<svg")
+        rows = pq.read_table(folder / f"{name}-rows.parquet").to_pylist()
+        marks = set(re.findall(r'aria-label="([^"]+)"', (folder / f"{name}.svg").read_text()))
+        told = {row["about"].replace("&", "&amp;") for row in rows}
+        assert told & marks, "marks say on hover what their rows say"
+
+
+def test_rows_of_figures_agree_with_the_account(results: dict[str, Path]) -> None:
+    folder = results["transfer"]
+    account = json.loads((folder / "result.json").read_text())
+    epochs = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    classes = pq.read_table(folder / "figures/classes-rows.parquet").to_pylist()
+    samples = account["samples"]
+    assert sum(row["gained"] for row in classes) / samples == pytest.approx(account["knowledge_gain"])
+    assert sum(row["lost"] for row in classes) / samples == pytest.approx(account["knowledge_loss"])
+    assert sum(row["positive_flips"] for row in classes) / samples == pytest.approx(account["positive_flips"])
+    rows = pq.read_table(folder / "figures/epochs-rows.parquet").to_pylist()
+    gains = [row["share"] for row in rows if row["kind"] == "gained"]
+    assert gains == [0.0, *(row["knowledge_gain"] for row in epochs)]
+    partition = pq.read_table(folder / "figures/partition-rows.parquet").to_pylist()
+    assert sum(row["count"] for row in partition) == samples
+    flips = next(row for row in partition if row["right"] == "teacher")
+    assert flips["samples"] / samples == pytest.approx(account["positive_flips"])
+
+
+def test_a_sequence_is_told_by_step(results: dict[str, Path]) -> None:
+    read = text(results["sequence"])
+    assert "By step" in read
+    for number in (1, 2):
+        account = json.loads((results["sequence"] / f"steps/{number}/result.json").read_text())
+        assert f"Step {number}: What" in read and f"{account['transfer_delta_pp']:+.2f}" in read
+        assert (results["sequence"] / f"steps/{number}/report.html").exists()
+    rows = pq.read_table(results["sequence"] / "figures/epochs-rows.parquet").to_pylist()
+    assert [row["epoch"] for row in rows if row["kind"] == "lost"] == [0, 1, 2, 3, 4]
+    steps = pq.read_table(results["sequence"] / "figures/epochs-steps.parquet").to_pylist()
+    assert [row["epoch"] for row in steps] == [2, 4]
+
+
+def test_a_guarded_transfer_shows_what_the_guard_tried(results: dict[str, Path]) -> None:
+    guard = json.loads((results["guarded"] / "result.json").read_text())["guard"]
+    read = text(results["guarded"])
+    assert f"What the guard tried, on {guard['images']:,} images by their labels" in read
+    for point in guard["points"]:
+        assert f"{point['gain']:+.4f}" in read
+
+
+def test_without_labels_nothing_is_claimed(results: dict[str, Path]) -> None:
+    read = text(results["unlabelled"])
+    account = json.loads((results["unlabelled"] / "result.json").read_text())
+    assert f"{1 - account['agreement']:.1%} of the answers" in read and "no labels" in read
+    assert "What was learned" not in read and "gained" not in read
+    assert "Images it answers differently now" in read
+
+
+def test_the_control_is_known_as_such(results: dict[str, Path]) -> None:
+    read = text(results["control"])
+    assert "this is the control" in read and "run the control" not in read
+
+
+def test_a_scan_shows_models_and_pairs(results: dict[str, Path], zoo: dict[str, str]) -> None:
+    document = json.loads((results["scan"] / "scan.json").read_text())
+    read = text(results["scan"])
+    for model in document["models"]:
+        assert f"{model['accuracy']:.2%}" in read and model["model"] in read
+    for pair in document["pairs"]:
+        assert f"{pair['positive_flips']:.2%} {pair['negative_flips']:.2%}" in read
+    assert len(document["pairs"]) == 6 == len(pq.read_table(results["scan"] / "figures/matrix-rows.parquet"))
+
+
+def test_thumbnails_are_of_images_that_changed(results: dict[str, Path]) -> None:
+    folder = results["transfer"]
+    before, after = (Predictions.load(folder / f"predictions/{name}.parquet") for name in ("before", "after"))
+    assert before.target is not None
+    was, now = before.predicted == before.target, after.predicted == before.target
+    changed = {
+        "gained": {before.ids[i] for i in (~was & now).nonzero().flatten().tolist()},
+        "lost": {before.ids[i] for i in (was & ~now).nonzero().flatten().tolist()},
+    }
+    found = read_thumbnails(folder / "thumbnails.parquet")
+    for kind, ids in changed.items():
+        kept = [one.id for one in found if one.kind == kind]
+        assert set(kept) <= ids and len(kept) == len(set(kept)) == min(MOST, len(ids)) > 0
+    assert page(folder).count('<img src="data:image/png') == len(found)
+
+
+def test_the_command_makes_it_again_from_the_folder_alone(results: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(results["transfer"], copy)
+    (copy / "report.html").unlink()
+    shutil.rmtree(copy / "student")
+    done = CliRunner().invoke(app, ["report", str(copy), "--pdf"])
+    assert done.exit_code == 0, done.stderr
+    assert page(copy) == page(results["transfer"])
+    assert (copy / "figures/classes.pdf").read_bytes().startswith(b"%PDF")
+    bare = CliRunner().invoke(app, ["report", str(copy), "--no-images", "--json"])
+    assert json.loads(bare.stdout) == {"report": str(copy / "report.html")}
+    assert "<img" not in page(copy)
+
+
+def test_what_is_no_result_is_refused_and_left_alone(results: dict[str, Path], tmp_path: Path) -> None:
+    def refused(folder: Path) -> str:
+        done = CliRunner().invoke(app, ["report", str(folder)])
+        assert done.exit_code == 2 and done.stderr.count("\n") == 1 and not (folder / "report.html").exists()
+        return done.stderr
+
+    assert "there is no such folder" in refused(tmp_path / "nowhere")
+    (tmp_path / "a").mkdir()
+    assert "holds no result" in refused(tmp_path / "a")
+    assert f"did you mean {results['control']}" in refused(results["transfer"].parent)
+    copy = tmp_path / "copy"
+    shutil.copytree(results["transfer"], copy)
+    (copy / "report.html").unlink()
+    (copy / "predictions/after.parquet").write_bytes(b"rubbish")
+    assert "has been changed since" in refused(copy)
+    (copy / "result.json").unlink()
+    assert "not finished" in refused(copy)
+    (copy / "config.json").write_text("{")
+    assert "not as gainfinder wrote it" in refused(copy)
+
+
+def test_a_scan_is_kept_where_nothing_is_lost(zoo: dict[str, str], results: dict[str, Path], tmp_path: Path) -> None:
+    models, settings = list(zoo.values()), {"device": "cpu", "workers": 0}
+    gainfinder.scan(models, "digits#1/4", out=results["scan"], **settings)  # type: ignore[arg-type]
+    with pytest.raises(RunFolderError, match=r"holds a scan of .* not of"):
+        gainfinder.scan(models[:2], "digits#1/4", out=results["scan"], **settings)  # type: ignore[arg-type]
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(RunFolderError, match="holds files but no scan"):
+        gainfinder.scan(models, "digits#1/4", out=tmp_path, **settings)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_report_that_fails_takes_no_result_away(
+    zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(folder: Path) -> None:
+        raise OSError("no room")
+
+    asked = {"data": "digits#2/4", "val": "digits#1/4", "out": tmp_path / "run", "guard": False, **SETTINGS}
+    monkeypatch.setattr(gainfinder.run, "write_report", broken)
+    first = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
+    assert "could not be made (OSError: no room); `gainfinder report" in caplog.text
+    assert json.loads((tmp_path / "run/result.json").read_text()) == first.account
+    monkeypatch.undo()
+    gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)  # finished before: only the page is made
+    assert "What convnext learned from vit" in page(tmp_path / "run")
+
+
+def test_names_are_text_and_not_markup(results: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(results["transfer"], copy)
+    for name in ("before", "after", "teacher-1"):
+        path = copy / f"predictions/{name}.parquet"
+        found = Predictions.load(path)
+        object.__setattr__(found, "class_names", tuple(f"<b onclick=x>{c}&" for c in range(10)))
+        found.write(path)
+    write_report(copy)
+    assert "<b onclick" not in page(copy) and "&lt;b onclick=x&gt;3&amp;" in page(copy)
