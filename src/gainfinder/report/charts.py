@@ -60,6 +60,7 @@ def measures(rows: Rows) -> Figure:
         x=alt.X("low_pp:Q", title="percentage points of all images", axis=alt.Axis(tickCount=6)),
         x2="high_pp:Q",
         color=colour,
+        description="about:N",
     )
     dots = base.mark_circle(size=110, opacity=1).encode(y=y, x="value_pp:Q", color=colour, description="about:N")
     chart = (_zero("x") + bars + dots).properties(width=WIDTH, height=36 * len(rows))
@@ -85,10 +86,10 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     )
     layers: list[Any] = [lines]
     if steps:
-        rules = alt.Chart(_table(steps)).mark_rule(color=MUTED, strokeDash=[3, 3]).encode(x="epoch:Q")
+        rules = alt.Chart(_table(steps)).mark_rule(color=MUTED, strokeDash=[3, 3], aria=False).encode(x="epoch:Q")
         names = (
             alt.Chart(_table(steps))
-            .mark_text(align="right", baseline="top", dx=-4, color=MUTED, angle=0)
+            .mark_text(align="right", baseline="top", dx=-4, color=MUTED, aria=False)
             .encode(x="epoch:Q", y=alt.value(2), text="teacher:N")
         )
         layers += [rules, names]
@@ -161,7 +162,7 @@ def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
         description="about:N",
     )
     dark = alt.value("#ffffff")
-    text = base.mark_text(fontSize=11).encode(
+    text = base.mark_text(fontSize=11, aria=False).encode(
         text=alt.Text("positive_flips:Q", format=".1%"),
         color=cast(Any, alt.condition(alt.datum.positive_flips > 0.55 * most, dark, alt.value("#0b2239"))),
     )
@@ -289,7 +290,7 @@ def _numbers(form: str) -> alt.Axis:
 
 
 def _zero(axis: Literal["x", "y"]) -> alt.Chart:
-    rule = alt.Chart(_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4])
+    rule = alt.Chart(_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4], aria=False)
     return cast(alt.Chart, rule.encode(**{axis: alt.X("zero:Q") if axis == "x" else alt.Y("zero:Q")}))
 
 

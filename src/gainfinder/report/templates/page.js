@@ -1,7 +1,8 @@
 "use strict";
 // Marks carry what they are as aria-label: shown on hover, tap and focus.
 const tip = document.getElementById("tip");
-const marks = 'svg [role="graphics-symbol"][aria-label]:not([aria-roledescription="axis"]):not([aria-roledescription="legend"])';
+const marks = ["axis", "legend", "line mark"].reduce(
+  (found, other) => found + `:not([aria-roledescription="${other}"])`, 'svg [role="graphics-symbol"][aria-label]');
 function show(mark, x, y) {
   tip.textContent = mark.getAttribute("aria-label");
   tip.hidden = false;
