@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from .completion import completing
 from .demo import demo
 from .doctor import doctor
 from .methods import methods
@@ -35,7 +36,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 for command in (demo, scan, predict, transfer, report, methods, doctor):
-    app.command()(command)
+    app.command()(completing(command))
 
 
 def main() -> None:

@@ -1,0 +1,169 @@
+"""Shell completion, asked as the shells ask: the command that TAB starts, with what is typed in the environment."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from gainfinder import augmentation, devices, methods, settings
+from gainfinder.cli import app
+from gainfinder.cli.completion import CHOICES
+
+SOURCE = Path(settings.__file__).parents[1]
+RUN = "import sys; sys.argv[0] = 'gainfinder'; from gainfinder.cli import main; main()"
+
+
+@pytest.fixture
+def gainfinder(tmp_path: Path) -> dict[str, str]:
+    """An environment whose `gainfinder` runs the package under test."""
+    script = tmp_path / "bin" / "gainfinder"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(RUN)} "$@"\n')
+    script.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("_GAINFINDER", "_TYPER"))}
+    return {**kept, "PATH": f"{script.parent}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCE)}
+
+
+def complete(environment: dict[str, str], shell: str, line: str, folder: Path) -> list[str]:
+    """The lines that a shell's completion function gets for a line typed so far."""
+    asked = {"_GAINFINDER_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
+    if shell == "fish":
+        asked["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    done = subprocess.run(
+        ["gainfinder"], env={**environment, **asked}, cwd=folder, capture_output=True, text=True, check=True
+    )
+    return [line.partition("\t")[0] for line in done.stdout.splitlines() if line]
+
+
+def bash(environment: dict[str, str], words: list[str], folder: Path) -> list[str]:
+    """COMPREPLY after the installed function completed the last word."""
+    script = (
+        'eval "$(_GAINFINDER_COMPLETE=source_bash gainfinder)"\n'
+        f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}\n"
+        "complete -p gainfinder >&2\n"
+        '_gainfinder_completion gainfinder; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, check=True
+    )
+    # where the function finds nothing, bash's own completion of paths takes over
+    assert "-o default -F _gainfinder_completion" in done.stderr
+    return done.stdout.split()
+
+
+def test_the_choices_are_those_that_settings_accept() -> None:
+    assert {
+        "augment": augmentation.AUGMENTS,
+        "device": devices.DEVICES,
+        "labels": settings.Labels.__args__,
+        "order": settings.ORDERS,
+        "precision": settings.Precision.__args__,
+        "preset": tuple(settings.PRESETS),
+        "schedule": settings.SCHEDULES,
+        "strategy": settings.STRATEGIES,
+        "student_mode": settings.STUDENT_MODES,
+    } == CHOICES
+
+
+def test_every_command_completes_its_choices() -> None:
+    commands = typer.main.get_command(app).commands
+    context = typer.Context(commands["transfer"], resilient_parsing=True)
+    met = set()
+    for command in commands.values():
+        for option in command.params:
+            if option.name in CHOICES:
+                met.add(option.name)
+                found = [item.value for item in option.shell_complete(context, "")]
+                assert found == list(CHOICES[option.name]), f"{command.name} --{option.name}"
+    assert met == set(CHOICES)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_options_and_values(gainfinder: dict[str, str], tmp_path: Path) -> None:
+    def completed(*words: str) -> list[str]:
+        return bash(gainfinder, ["gainfinder", *words], tmp_path)
+
+    assert completed("tr") == ["transfer"]
+    assert completed("transfer", "--stu") == ["--student", "--student-mode"]
+    assert completed("transfer", "--method", "") == [method.name for method in methods.METHODS]
+    assert completed("transfer", "--data", "photos", "--strategy", "s") == ["sequential", "soup"]
+    assert completed("scan", "--model", "h") == ["hf:", "hf-hub:"]
+    # left to bash: paths, also those behind a colon, at which bash parts words
+    assert completed("transfer", "--data", "") == []
+    assert completed("scan", "--model", "local-dir", ":", "pho") == []
+    assert completed("scan", "--model", "loc") == []  # else a space would stand between it and the path
+
+
+def test_other_shells_complete_references(gainfinder: dict[str, str], tmp_path: Path) -> None:
+    for name in ("nets/old", "nets/.hidden", "notes"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("nets/own.py", "nets/own.onnx", "nets/own.csv"):
+        (tmp_path / name).touch()
+
+    def completed(line: str) -> list[str]:
+        return complete(gainfinder, "fish", f"gainfinder {line}", tmp_path)
+
+    assert completed("doctor --teacher ") == [
+        "local-dir:", "hf:", "file:", "onnx:", "table:", "hf-hub:", "torchvision:"
+    ]  # fmt: skip
+    assert "table:" not in completed("doctor --student ")
+    assert completed("scan --model local-dir:n") == ["local-dir:nets/", "local-dir:notes/"]
+    assert completed("scan --model file:nets/") == ["file:nets/old/", "file:nets/own.py"]
+    assert completed("scan --model onnx:nets/ow") == ["onnx:nets/own.onnx"]
+    assert completed("doctor --teacher table:nets/ow") == ["table:nets/own.csv"]
+    assert completed("doctor --student table:nets/ow") == []
+    assert completed("scan --model file:nowhere/") == completed("scan --model torchvision:res") == []
+    assert completed(f"scan --model file:{tmp_path}/nets/own") == [f"file:{tmp_path}/nets/own.py"]
+
+
+def test_zsh_gets_values_with_their_meaning_and_else_files(gainfinder: dict[str, str], tmp_path: Path) -> None:
+    (only,) = complete(gainfinder, "zsh", "gainfinder transfer --method kl-w", tmp_path)
+    kl_warmup = methods.find_method("kl-warmup")
+    assert only == f"""_arguments '*: :(("kl-warmup":"{kl_warmup.summary}"))'"""
+    assert complete(gainfinder, "zsh", "gainfinder transfer --out ", tmp_path) == ["_files"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_a_script(gainfinder: dict[str, str], shell: str) -> None:
+    done = subprocess.run(
+        ["gainfinder"],
+        env={**gainfinder, "_GAINFINDER_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"_GAINFINDER_COMPLETE=complete_{shell}" in done.stdout
+    parser = shutil.which(shell)
+    if parser is not None:
+        subprocess.run([parser, "-n"], input=done.stdout, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {
+            "COMP_WORDS": "gainfinder\ntransfer\n--method\nkl",
+            "COMP_CWORD": "3",
+            "_GAINFINDER_COMPLETE": "complete_bash",
+        },
+        None,
+    ],
+    ids=["completion", "help"],
+)
+def test_completion_and_help_import_no_torch(gainfinder: dict[str, str], asked: dict[str, str] | None) -> None:
+    code = RUN.replace("main()", "import atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *([] if asked else ["transfer", "--help"])],
+        env={**gainfinder, **(asked or {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("kl-dp-u" if asked else "--teacher") in done.stdout
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "gainfinder" in loaded and not loaded & {"torch", "timm", "numpy", "sklearn", "PIL", "pyarrow"}
