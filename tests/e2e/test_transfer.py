@@ -168,8 +168,8 @@ def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: 
         gainfinder.transfer(zoo["vit"], zoo["resnet"], data, out=tmp_path / name, **asked)
     true, wrong = account(tmp_path / "true"), account(tmp_path / "shuffled")
     assert same(weights(tmp_path / "true"), weights(tmp_path / "shuffled"))
-    assert true["method"] == "kl-dp-u" and true["accuracy_before"] > 0.6
-    assert wrong["accuracy_before"] < 0.4
+    assert true["method"] == "kl-dp-u"
+    assert wrong["accuracy_before"] < 0.4 < true["accuracy_before"]
 
 
 def test_unlabelled_data_gives_agreement_in_place_of_accuracy(zoo: dict[str, str], run_folder: Path) -> None:

@@ -86,11 +86,9 @@ def next_steps(record: TransferRecord) -> list[str]:
 
 def _towards_a_sure_gain(record: TransferRecord, rate: float | None) -> list[str]:
     steps = []
-    guard = record.account["guard"]
-    if guard is not None and guard["share"] == 0:
-        steps.append(
-            f"The guard had {guard['images']:,} images to judge by and saw no sure gain: give it more (--guard-data)."
-        )
+    if any(guard["share"] == 0 for guard in record.guards):
+        images = record.guards[0]["images"]
+        steps.append(f"The guard had {images:,} images to judge by and saw no sure gain: give it more (--guard-data).")
     if record.account["samples"] < FEW_IMAGES:
         steps.append(f"Measure on more images (--val): {record.account['samples']:,} cannot show a small gain.")
     if rate is None or rate < 0.25:
@@ -108,7 +106,7 @@ def _noise(record: TransferRecord) -> Finding:
     )
     question = "Is the change larger than its noise?"
     if account["agreement"] == 1:
-        kept = " The guard kept the student that you gave." if account["guard"] is not None else ""
+        kept = " The guard kept the student that you gave." if record.guards else ""
         return Finding(question=question, answer="Nothing changed.", text=f"{text}{kept}")
     if low > 0:
         return Finding(question=question, answer="Yes, the student is better.", text=text, tone="good")

@@ -1,6 +1,5 @@
 """What a report is made of: the files of a result folder, read and nothing else."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,12 @@ class TransferRecord:
     def labelled(self) -> bool:
         """Whether the images measured on carry labels."""
         return self.before.target is not None
+
+    @property
+    def guards(self) -> tuple[Mapping[str, Any], ...]:
+        """What guards decided: the transfer's own, and those of its steps."""
+        accounts = (self.account, *(step.account for step in self.steps))
+        return tuple(account["guard"] for account in accounts if account["guard"] is not None)
 
     @property
     def known_teachers(self) -> tuple[Predictions, ...]:
@@ -116,9 +121,3 @@ def _results_below(path: Path) -> str:
     names = ("result.json", SCAN_FILE)
     found = sorted(child.name for child in path.iterdir() if any((child / name).exists() for name in names))
     return f"; did you mean {', '.join(str(path / name) for name in found[:3])}?" if found else ""
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON document that is an object."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value

@@ -59,6 +59,7 @@ class TransferSection:
         guard_rows: a row a point that the guard tried.
         pictures: by kind.
         changed: how many images there are of each kind.
+        guarded: whether a guard chose what was kept.
         steps: sections of a sequence's or soup's transfers.
     """
 
@@ -76,7 +77,13 @@ class TransferSection:
     guard_rows: tuple[dict[str, Any], ...]
     pictures: Mapping[str, tuple[Picture, ...]]
     changed: Mapping[str, int]
+    guarded: bool
     steps: "tuple[TransferSection, ...]"
+
+    @property
+    def teacher(self) -> str:
+        """The first teacher's short name."""
+        return next(iter(short_names(self.account["teachers"][:1]).values()))
 
     @property
     def figures(self) -> list[Figure]:
@@ -128,6 +135,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         guard_rows=tuple(_guard_rows(record.account["guard"])),
         pictures=_pictures(record) if images else {},
         changed={kind: len(ids) for kind, ids in changed_images(record.before, record.after).items()},
+        guarded=bool(record.guards),
         steps=tuple(transfer_section(step, images=images) for step in record.steps),
     )
 
@@ -179,7 +187,8 @@ def _tiles(record: TransferRecord) -> list[Tile]:
     ]
     if a["transfer_rate"] is not None:
         note = f"{a['positive_flips']:.2%} of images"
-        tiles.append(Tile(value=f"{a['transfer_rate']:.0%}", label="of the teacher's knowledge arrived", note=note))
+        whose = "the teacher's" if len(a["teachers"]) == 1 else "the teachers'"
+        tiles.append(Tile(value=f"{a['transfer_rate']:.0%}", label=f"of {whose} knowledge arrived", note=note))
     return [*tiles, *_taught(a)]
 
 

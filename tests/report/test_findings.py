@@ -1,0 +1,137 @@
+"""Sentences of the report: each from predictions made by hand, so that what it says can be counted."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gainfinder.evaluation import measure_transfer
+from gainfinder.predictions import Predictions
+from gainfinder.report.findings import findings, next_steps
+from gainfinder.report.records import TransferRecord
+
+
+def answering(right: str) -> Predictions:
+    """A model that is right (`+`) or wrong (`-`) on each image."""
+    target = torch.arange(len(right)) % 3
+    wrong = torch.tensor([sign == "-" for sign in right])
+    logits = torch.nn.functional.one_hot((target + wrong) % 3, 3).float()
+    ids = tuple(str(i) for i in range(len(right)))
+    return Predictions(model="m", ids=ids, logits=logits, target=target, class_names=("cat", "dog", "fox"))
+
+
+def record(
+    before: str, after: str, teacher: str, *, method: str = "kl-dp-u", labelled: bool = True, **account: Any
+) -> TransferRecord:
+    models = [answering(right) for right in (before, after, teacher)]
+    if not labelled:
+        models = [replace(model, target=None) for model in models]
+    one, two, three = models
+    measured = measure_transfer(one, two, [three])
+    return TransferRecord(
+        folder=Path("run"),
+        account={"student": "small", "teachers": ["big"], "method": method, "guard": None, **measured, **account},
+        config={"student": {"digest": "s"}, "teachers": [{"digest": "t"}], "settings": {"labels": "use"}},
+        epochs=(),
+        before=one,
+        after=two,
+        teachers=(three,),
+        thumbnails=(),
+    )
+
+
+def told(found: TransferRecord) -> dict[str, str]:
+    return {one.question: f"{one.answer} {one.text}" for one in findings(found)}
+
+
+NOISE, KNOWLEDGE = "Is the change larger than its noise?", "Is it knowledge, or mere adaptation to the images?"
+BETTER = record("-" * 60 + "+" * 40, "+" * 30 + "-" * 30 + "+" * 40, "+" * 30 + "-" * 70)
+
+
+def test_a_sure_gain_where_the_teacher_was_right() -> None:
+    answers = told(BETTER)
+    assert answers[NOISE].startswith("Yes, the student is better. Accuracy went from 40.00% to 70.00%: +30.00 points")
+    assert "30 images that were wrong are right now" in answers["What was learned?"]
+    assert (
+        "The teacher big had 30 images right that the student had wrong; of these, 30 are right now (100%)"
+        in (answers["What was learned?"])
+    )
+    assert "the most in cat (10), dog (10), fox (10)" in answers["What was learned?"]
+    assert answers["What was lost?"] == "Nothing. No image that was right is wrong now."
+    assert answers[KNOWLEDGE].startswith(
+        "It looks like the teacher's knowledge. The student gained 100% of the 30 images that a teacher could show it, "
+        "and 0% of the 30"
+    )
+    assert any("another teacher" in step for step in next_steps(BETTER))
+    assert any("--teacher 'small'" in step for step in next_steps(BETTER)), "the control is named"
+
+
+def test_gains_of_both_kinds_may_be_adaptation() -> None:
+    # Gained as much where the teacher is wrong as where it is right.
+    found = record("-" * 60 + "+" * 40, ("+" * 15 + "-" * 15) * 2 + "+" * 40, "+" * 30 + "-" * 30 + "+" * 40)
+    assert told(found)[KNOWLEDGE].startswith("It may be mere adaptation. The student gained 50% of the 30")
+
+
+def test_a_sure_loss_by_plain_distillation() -> None:
+    found = record("+" * 80 + "-" * 20, "-" * 30 + "+" * 50 + "-" * 20, "-" * 80 + "+" * 20, method="kl")
+    answers = told(found)
+    assert answers[NOISE].startswith("Yes, the student is worse.")
+    assert answers["What was learned?"].startswith("Nothing.")
+    assert "30 images that were right are wrong now" in answers["What was lost?"]
+    steps = next_steps(found)
+    assert steps[0].startswith("kl learns from the teacher everywhere") and "--method kl-dp" in steps[0]
+    assert any("Keep the old student" in step for step in steps)
+
+
+def test_chance_is_called_chance_and_more_images_are_asked_for() -> None:
+    found = record("+-" * 50, "-+" + "+-" * 48 + "++", "+" * 100)
+    assert told(found)[NOISE].startswith("No: it may be chance.")
+    assert any(step == "Measure on more images (--val): 100 cannot show a small gain." for step in next_steps(found))
+
+
+def test_a_student_that_the_guard_kept() -> None:
+    guard = {"share": 0.0, "adapted": False, "images": 300, "labelled": True, "points": []}
+    found = record("+-" * 50, "+-" * 50, "+" * 100, guard=guard)
+    answers = told(found)
+    assert answers[NOISE].startswith("Nothing changed.") and "The guard kept the student" in answers[NOISE]
+    assert KNOWLEDGE not in answers
+    assert any("300 images to judge by" in step for step in next_steps(found))
+
+
+def test_adaptation_that_the_guard_measured() -> None:
+    points = [{"share": 0.0, "adapted": True, "gain": 0.021}, {"share": 1.0, "adapted": False, "gain": 0.034}]
+    guard = {"share": 1.0, "adapted": False, "images": 300, "labelled": True, "points": points}
+    found = replace(BETTER, account={**BETTER.account, "guard": guard})
+    assert (
+        "by +2.10 points without any learning; the student that is kept changes it by +3.40" in told(found)[KNOWLEDGE]
+    )
+    adapted = replace(BETTER, account={**BETTER.account, "guard": {**guard, "share": 0.0, "adapted": True}})
+    assert told(adapted)[KNOWLEDGE].startswith("Mere adaptation.")
+
+
+def test_the_control_proves_nothing_but_adaptation() -> None:
+    found = replace(BETTER, config={**BETTER.config, "teachers": [{"digest": "s"}]})
+    assert told(found)[KNOWLEDGE].startswith("Adaptation: this is the control.")
+    assert not any("control" in step for step in next_steps(found))
+
+
+def test_a_teacher_that_knows_nothing_new() -> None:
+    found = record("+" * 90 + "-" * 10, "+" * 90 + "-" * 10, "+" * 90 + "-" * 10)
+    assert "there was nothing to learn" in told(found)["What was learned?"]
+    assert next_steps(found)[0].startswith("Find a teacher who knows more that this student does not: here it is 0.00%")
+
+
+@pytest.mark.parametrize(
+    ("share", "adapted", "answer"),
+    [(0.0, False, "The guard was not sure."), (0.5, False, "The guard thinks so."), (0.0, True, "adaptation")],
+)
+def test_without_labels_only_movement_is_told(share: float, adapted: bool, answer: str) -> None:
+    guard = {"share": share, "adapted": adapted, "images": 300, "labelled": False, "points": []}
+    found = record("-" * 50 + "+" * 50, "+" * 100, "+" * 100, labelled=False, guard=guard)
+    answers = told(found)
+    assert "50.0% of 100 images" in answers["What changed?"]
+    assert "agreement with big went from 50.0% to 100.0%" in answers["What changed?"]
+    assert answer in answers["Is it better?"]
+    assert "--val" in next_steps(found)[0] and len(next_steps(found)) == 1
