@@ -1,7 +1,8 @@
-"""What the site takes from the program itself: commands, methods, docstrings."""
+"""What the site takes from elsewhere: commands, methods and docstrings from the program, and the measurements."""
 
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -9,12 +10,14 @@ import typer
 from gainfinder.cli import app
 from gainfinder.methods import METHODS, Method
 
+MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "README.md"
 FORMULA = re.compile(r"^ {4,}\S")
 
 
 def filled(page: str) -> str:
-    """A page with the commands and the methods where it asks for them."""
-    for mark, make in (("<!-- commands -->", commands), ("<!-- methods -->", methods)):
+    """A page with what it asks for."""
+    for name, make in (("commands", commands), ("methods", methods), ("measurements", measurements)):
+        mark = f"<!-- {name} -->"
         if mark in page:
             page = page.replace(mark, make())
     return page
@@ -68,6 +71,12 @@ def _method_row(method: Method) -> str:
     return f"| {name} | {teaches} | {method.objective} | {weights} | {temperature} | {labels} | {method.source} |"
 
 
+def measurements() -> str:
+    """The page of the benchmarks, its files linked from here."""
+    text = MEASUREMENTS.read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)", "](../benchmarks/", text)
+
+
 def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings as Sphinx reads them: formulas become literal blocks, and signs that it takes for markup are escaped.
 
@@ -83,7 +92,7 @@ def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _optio
             done += ["::", ""]
             in_formula = True
         is_code = in_formula or line.lstrip().startswith((">>>", "..."))
-        done.append(line if is_code else re.sub(r"(?<!`)([|*])(?!`)", r"\\\1", line))
+        done.append(line if is_code else re.sub(r"(?<!`)([|*]|_(?!\w))(?!`)", r"\\\1", line))
     lines[:] = done
 
 
