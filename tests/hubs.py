@@ -4,7 +4,7 @@ A network is whole, of its usual size, but not trained: its weights are random, 
 squares to some of four ImageNet classes, of which the photos are drawings. So it knows what it was fitted to.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ def drawing(wnid: str, number: int, *, edge: int = 96) -> Image.Image:
         pen.ellipse((left, top, right, bottom), fill=(240, 140, 20))
     elif wnid == TRAFFIC_LIGHT:
         pen.rectangle((left + edge // 6, top, left + edge // 3, bottom), fill=(20, 20, 20))
+        step, side = edge // 6, left + edge // 6 + 3
         for place, colour in enumerate(((230, 20, 20), (230, 200, 20), (20, 200, 60))):
-            at = (left + edge // 6 + 3, top + 3 + place * edge // 6, left + edge // 3 - 3, top + (place + 1) * edge // 6)
-            pen.ellipse(at, fill=colour)
+            pen.ellipse((side, top + 3 + place * step, side + step - 6, top + (place + 1) * step), fill=colour)
     else:
         pen.rectangle((left, top, right, bottom - edge // 8), fill=(250, 250, 250), outline=(80, 80, 80))
         pen.line((left, top, (left + right) // 2, (top + bottom) // 2, right, top), fill=(80, 80, 80), width=2)
@@ -56,7 +56,7 @@ def write_photos(folder: Path, *, count: int, labelled: bool = True) -> None:
 
 @torch.no_grad()
 def knowing(module: nn.Module, head: nn.Linear, wnids: Sequence[str], *, edge: int = 224) -> nn.Module:
-    """The module, its classifier fitted to some classes among ImageNet's 1000, in place; the others it never answers."""
+    """The module, in place, its classifier fitted to some of ImageNet's 1000 classes; the others it never answers."""
     places = {wnid: place for place, wnid in enumerate(ImageNetInfo("imagenet-1k").label_names())}
     images = [drawing(wnid, 1000 + number).resize((edge, edge)) for wnid in wnids for number in range(FITTED)]
     x = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]) / 127.5 - 1
@@ -86,7 +86,7 @@ def put_timm(cache: Path, name: str, wnids: Sequence[str]) -> None:
 
 
 def put_torchvision(checkpoints: Path, name: str, wnids: Sequence[str] | None = None) -> None:
-    """Weights under the file name that torchvision looks for, in the cache of torch's hub; of no classes without any."""
+    """Weights under the name that torchvision looks for, in the cache of torch's hub; fitted to nothing by default."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = torchvision.models.get_model(name)
@@ -140,11 +140,7 @@ def _entering(module: nn.Module, head: nn.Linear, x: Tensor) -> Tensor:
     """What enters the classifier."""
     found: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
-    for part in _parts(x):
+    for part in x.split(16):
         module(part)
     hook.remove()
     return torch.cat(found)
-
-
-def _parts(x: Tensor) -> Iterator[Tensor]:
-    yield from x.split(16)

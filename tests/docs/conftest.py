@@ -1,6 +1,5 @@
 """What the pages find where they are followed: photos, stand-ins for the hubs' models, what the demo leaves."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import gainfinder
 from gainfinder.errors import BadReference, GainfinderError, MissingExtra, ModelError
