@@ -8,33 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import gainfinder
 from gainfinder.errors import BadReference, GainfinderError, MissingExtra, ModelError
 from gainfinder.models import load_model, load_own
 from gainfinder.models.from_onnx import OnnxModule
+from onnx_files import FLOAT, FLOAT16, Net, write
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-helper, numpy_helper, FLOAT, FLOAT16 = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+helper = onnx.helper
 
 STATISTICS = "mean=0.5&std=0.5"
-
-
-class Net(nn.Module):
-    """A convolution, its mean and a linear layer, which `write` writes as ONNX operators."""
-
-    def __init__(self, classes: int = 4, channels: int = 3) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, 8, 3, stride=2)
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.conv(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -42,49 +30,6 @@ def net() -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Net().eval()
-
-
-def write(
-    path: Path,
-    net: Net,
-    *,
-    shape: Sequence[int | str] = ("N", 3, 16, 16),
-    dtype: int = FLOAT,
-    outputs: Sequence[str] = ("logits",),
-    probs: bool = False,
-    channels_last: bool = False,
-    metadata: dict[str, str] | None = None,
-    external: str | None = None,
-) -> Path:
-    """An ONNX file of the net."""
-    numpy_type = np.float16 if dtype == FLOAT16 else np.float32
-    weights = [
-        numpy_helper.from_array(value.detach().numpy().astype(numpy_type), name)
-        for name, value in net.state_dict().items()
-    ]
-    nodes = [
-        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["h"], strides=[2, 2]),
-        helper.make_node("Relu", ["h"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["g"]),
-        helper.make_node("Flatten", ["g"], ["f"]),
-        helper.make_node("Gemm", ["f", "head.weight", "head.bias"], ["z"], transB=1),
-        helper.make_node("Softmax" if probs else "Identity", ["z"], ["logits"]),
-        helper.make_node("Identity", ["f"], ["features"]),
-    ]
-    if channels_last:
-        nodes.insert(0, helper.make_node("Transpose", ["images"], ["x"], perm=[0, 3, 1, 2]))
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("images" if channels_last else "x", dtype, shape)],
-        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    helper.set_model_props(model, metadata or {})
-    options = {"save_as_external_data": True, "location": external, "size_threshold": 0} if external else {}
-    onnx.save_model(model, str(path), **options)
-    return path
 
 
 def images(count: int = 5, channels: int = 3) -> Tensor:

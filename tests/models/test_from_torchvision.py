@@ -13,6 +13,7 @@ from gainfinder.errors import BadReference, ModelError
 from gainfinder.models import load_model
 from gainfinder.models.from_torchvision import preset
 from gainfinder.models.imagenet import as_wnids, imagenet_wnids
+from hubs import put_torchvision
 
 NAME = "squeezenet1_1"
 
@@ -21,11 +22,8 @@ NAME = "squeezenet1_1"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """torch hub's folder, with random weights under the name that torchvision looks for."""
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    file = Path(torchvision.models.get_model_weights(NAME).DEFAULT.url).name
-    torch.save(torchvision.models.get_model(NAME).state_dict(), folder / file)
-    return folder
+    put_torchvision(tmp_path / "hub" / "checkpoints", NAME)
+    return tmp_path / "hub" / "checkpoints"
 
 
 def all_entries() -> list[Any]:

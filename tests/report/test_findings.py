@@ -101,7 +101,7 @@ def test_a_student_that_the_guard_kept() -> None:
 
 
 def test_adaptation_that_the_guard_measured() -> None:
-    points = [{"share": 0.0, "adapted": True, "gain": 0.021}, {"share": 1.0, "adapted": False, "gain": 0.034}]
+    points = [{"share": 0.0, "adapted": True, "gain": 2.1}, {"share": 1.0, "adapted": False, "gain": 3.4}]
     guard = {"share": 1.0, "adapted": False, "images": 300, "labelled": True, "points": points}
     found = replace(BETTER, account={**BETTER.account, "guard": guard})
     assert (

@@ -119,7 +119,7 @@ def test_a_guarded_transfer_shows_what_the_guard_tried(results: dict[str, Path])
     read = text(results["guarded"])
     assert f"What the guard tried, on {guard['images']:,} images by their labels" in read
     for point in guard["points"]:
-        assert f"{point['gain']:+.4f}" in read
+        assert f"accuracy, pp {point['gain']:+.2f} {point['error']:.2f} {point['sure_gain']:+.2f}" in read
 
 
 def test_without_labels_nothing_is_claimed(results: dict[str, Path]) -> None:

@@ -192,7 +192,7 @@ def _by_guard(guard: dict[str, Any] | None) -> list[str]:
         return []
     return [
         f"On the guard's images, batch-norm statistics re-estimated on the transfer images change the accuracy by "
-        f"{100 * adapted:+.2f} points without any learning; the student that is kept changes it by {100 * kept:+.2f}."
+        f"{adapted:+.2f} points without any learning; the student that is kept changes it by {kept:+.2f}."
     ]
 
 

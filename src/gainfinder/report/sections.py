@@ -215,10 +215,17 @@ def _partition(record: TransferRecord) -> Figure | None:
 
 
 def _guard_rows(guard: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What the guard tried, its figures as text: percentage points, or nats where it judged by information."""
     if guard is None:
         return []
-    return [{**point, "kept": (point["share"], point["adapted"]) == (guard["share"], guard["adapted"])}
-            for point in guard["points"]]  # fmt: skip
+    kept = (guard["share"], guard["adapted"])
+    found = []
+    for point in guard["points"]:
+        form, unit = ("{:+.4f}", "nats") if point["measure"] == "information" else ("{:+.2f}", "pp")
+        told = {key: "–" if point[key] is None else form.format(point[key]) for key in ("gain", "error", "sure_gain")}
+        told["error"] = told["error"].removeprefix("+")
+        found.append({**point, **told, "unit": unit, "kept": (point["share"], point["adapted"]) == kept})
+    return found
 
 
 def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:

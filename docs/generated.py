@@ -1,0 +1,101 @@
+"""What the site takes from elsewhere: commands, methods and docstrings from the program, and the measurements."""
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gainfinder.cli import app
+from gainfinder.methods import METHODS, Method
+
+MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "README.md"
+FORMULA = re.compile(r"^ {4,}\S")
+
+
+def filled(page: str) -> str:
+    """A page with what it asks for."""
+    for name, make in (("commands", commands), ("methods", methods), ("measurements", measurements)):
+        mark = f"<!-- {name} -->"
+        if mark in page:
+            page = page.replace(mark, make())
+    return page
+
+
+def commands() -> str:
+    """Every command with every option, in Markdown."""
+    group: Any = typer.main.get_command(app)
+    return "\n\n".join(_command(name, command) for name, command in group.commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    options = [option for option in command.params if not getattr(option, "hidden", False)]
+    shown = " ".join(_flag(option) for option in options if option.required)
+    rows = ["| option | what it says | default |", "|---|---|---|", *(_row(option) for option in options)]
+    usage = " ".join(f"gainfinder {name} {shown} [OPTIONS]".split())
+    return "\n\n".join([f"## {name}", textwrap.dedent(command.help), f"```text\n{usage}\n```", "\n".join(rows)])
+
+
+def _flag(option: Any) -> str:
+    return f"{option.opts[0]} {option.name.upper()}" + (" …" if option.multiple else "")
+
+
+def _row(option: Any) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    cells = (names + (" (may be repeated)" if option.multiple else ""), option.help or "", _default(option))
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _default(option: Any) -> str:
+    if option.required:
+        return "must be given"
+    if option.is_flag:
+        return f"`{option.opts[0]}`" if option.default else "off"
+    return "" if option.default is None else f"`{option.default}`"
+
+
+def methods() -> str:
+    """The table of methods, in Markdown."""
+    head = ["| method | teaches | loss | λ, labels' weight | T | labels | source |", "|---|---|---|---|---|---|---|"]
+    return "\n".join([*head, *(_method_row(method) for method in METHODS)])
+
+
+def _method_row(method: Method) -> str:
+    who = {None: "the teacher", "label": "who is surer of the label", "confidence": "who is more confident"}
+    teaches = who[method.partition] + (", all of them weighted" if method.soft else "")
+    weights = f"{method.distill_weight:g}, {method.label_weight:g}"
+    temperature = "–" if method.needs_features else f"{method.temperature:g}"
+    labels = "read" if method.needs_labels else "not read"
+    name = f"`{method.name}`"
+    return f"| {name} | {teaches} | {method.objective} | {weights} | {temperature} | {labels} | {method.source} |"
+
+
+def measurements() -> str:
+    """The page of the benchmarks, its files linked from here."""
+    text = MEASUREMENTS.read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)", "](../benchmarks/", text)
+
+
+def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Docstrings as Sphinx reads them: formulas become literal blocks, and signs that it takes for markup are escaped.
+
+    A formula is an indented paragraph of its own that no heading such as `Args:` stands before.
+    """
+    done: list[str] = []
+    in_formula = False
+    for place, line in enumerate(lines):
+        if in_formula and line and not FORMULA.match(line):
+            in_formula = False
+        starts = FORMULA.match(line) and place > 0 and not lines[place - 1].strip() and not _in_section(lines, place)
+        if starts and not in_formula:
+            done += ["::", ""]
+            in_formula = True
+        is_code = in_formula or line.lstrip().startswith((">>>", "..."))
+        done.append(line if is_code else re.sub(r"(?<!`)([|*]|_(?!\w))(?!`)", r"\\\1", line))
+    lines[:] = done
+
+
+def _in_section(lines: list[str], place: int) -> bool:
+    before = [line for line in lines[:place] if line and not line.startswith(" ")]
+    return bool(before) and before[-1] in {"Args:", "Returns:", "Raises:", "Attributes:", "Yields:"}

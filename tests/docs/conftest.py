@@ -1,0 +1,61 @@
+"""What the pages find where they are followed: photos, stand-ins for the hubs' models, what the demo leaves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+import hubs
+from onnx_files import Net, write
+from pages import Ran, gainfinder
+
+PHOTOS = 3
+"""Of each of four classes."""
+
+
+@pytest.fixture(scope="session")
+def hub_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Caches of the hubs, as if the models that the pages name had been fetched before."""
+    folder = tmp_path_factory.mktemp("hubs")
+    first, second = hubs.WNIDS[:3], hubs.WNIDS[1:]
+    hubs.put_timm(folder / "hf", "resnet18.a1_in1k", first)
+    hubs.put_timm(folder / "hf", "vit_tiny_patch16_224", second)
+    hubs.put_transformers(folder / "hf", "google/vit-base-patch16-224", second)
+    hubs.put_torchvision(folder / "torch" / "hub" / "checkpoints", "resnet18", first)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def after_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """The folder in which `gainfinder demo` was run, and what it printed; pages share it, for it takes a while."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ran = gainfinder(["demo"])
+    assert ran.code == 0, ran.err
+    return folder, ran
+
+
+@pytest.fixture
+def reader_folder(tmp_path: Path, hub_caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a page is followed: empty but for images and an ONNX file, and the hubs' caches at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(hub_caches / "torch"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_caches / "hf"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hubs.write_photos(tmp_path / "photos", count=PHOTOS)
+    hubs.write_photos(tmp_path / "photos-unlabelled", count=PHOTOS, labelled=False)
+    write(tmp_path / "net.onnx", Net())
+    return tmp_path
+
+
+@pytest.fixture
+def left_to_reader(hub_caches: Path) -> dict[str, Any]:
+    """Names that a page does not define, since every reader has others."""
+    module = torch.nn.Sequential(torch.nn.AvgPool2d(32), torch.nn.Flatten(), torch.nn.Linear(3 * 7 * 7, 1000))
+    dataset = [(hubs.drawing(wnid, number), label) for label, wnid in enumerate(hubs.WNIDS) for number in range(PHOTOS)]
+    return {"my_module": module, "my_dataset": dataset}

@@ -1,0 +1,57 @@
+"""The defaults that the paper index shows are those of the program."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gainfinder.methods import default_method, find_method
+from gainfinder.settings import DEFAULTS, PRESETS, Resolved, TransferSettings, resolve_settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
+ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)
+SETTINGS = PAGE.read_text(encoding="utf-8").partition("## Settings")[2].partition("## Equations")[0]
+ROWS = list(ROW.finditer(SETTINGS))
+
+
+def resolved(*, preset: str | None, method: str | None) -> Resolved:
+    """The settings of a run as long as the paper's."""
+    asked = TransferSettings(preset=preset, method=method)  # type: ignore[arg-type]
+    return resolve_settings(asked, labelled=True, images=128_117, view_size=(224, 224), mirrorable=True)
+
+
+def shown(cell: str) -> Any:
+    text = cell.strip().strip("`")
+    return float(text) if re.fullmatch(r"[\d.]+", text) else text
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['name']}-{row['method']}")
+def test_a_setting_is_the_programs(row: re.Match[str]) -> None:
+    for column, preset in (("here", None), ("preset", "paper")):
+        value = shown(row[column])
+        of_run = vars(resolved(preset=preset, method=row["method"]))
+        asked = vars(TransferSettings(preset=preset))
+        found = of_run[row["name"]] if row["name"] in of_run else asked[row["name"]]
+        if isinstance(value, float) or value in ("linear", "constant", "train", "sequential", "ascending"):
+            assert value == found, f"{column}: {row['name']} is {found}"
+
+
+def test_rules_are_the_programs() -> None:
+    """Rows that tell a rule in words."""
+    cells = {row["name"]: (row["here"], row["preset"]) for row in ROWS if row["method"] is None}
+    assert cells["method"][0] == f"`{default_method(labelled=True)}`; without labels `{default_method(labelled=False)}`"
+    assert find_method("kl-dp").paper_lr == 1e-4 and find_method("xe-kl-mcl").paper_lr == 1e-2
+    assert cells["lr"] == ("1 / steps, at most 1e-3 · batch / 64", "1e-4 · batch / 256")
+    short = resolve_settings(TransferSettings(), labelled=True, images=640, view_size=(224, 224), mirrorable=True)
+    assert short.lr == 1e-3 and find_method("xe-kl-mcl").max_lr == 1e-2
+    assert cells["slow_momentum"] == ("1 − 0.5 / interpolations, at least 0.9", "0.9999")
+    assert cells["augment"][1] == "`paper`" == f"`{PRESETS['paper']['augment']}`"
+    assert TransferSettings().guard and cells["guard"] == ("on", "on")
+    assert TransferSettings().subset is None and cells["subset"] == ("all images", "all images")
+
+
+def test_every_default_has_a_row() -> None:
+    names = {row["name"] for row in ROWS}
+    assert {*DEFAULTS, *PRESETS["paper"]} <= names
+    assert {"lr", "temperature", "distill_weight", "label_smoothing", "slow_momentum", "warmup_epochs"} <= names
