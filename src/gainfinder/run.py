@@ -255,7 +255,7 @@ def _train(
     if (saved := load_checkpoint(folder.checkpoint)) is not None:
         progress, state = saved
         learner.load_state(state)
-        watcher.resumed(progress.epoch, progress.step)
+        watcher.resumed(progress.epoch, progress.step, progress.rows)
     resumed = progress.epoch
 
     def measure() -> dict[str, Any]:
@@ -289,6 +289,7 @@ def _train(
         save=save,
         measure=measure,
         on_images=watcher.advance,
+        on_sums=watcher.running,
     )
     # A run that was killed after its last epoch comes here without having measured.
     if latest is None:
@@ -308,8 +309,10 @@ def _announce(plan: Plan, progress: Progress, watcher: Watcher) -> None:
     # A stage that spans all epochs left, so that its time left is the run's.
     if progress.epoch < plan.settings.epochs:
         images, epochs = len(plan.train_images), plan.settings.epochs
-        done = progress.epoch * images + min(images, progress.step * plan.settings.batch_size)
-        watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", epochs * images - done)
+        done = min(images, progress.step * plan.settings.batch_size)
+        left = (epochs - progress.epoch) * images - done
+        watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", left)
+        watcher.epoch_begins(progress.epoch + 1, epochs, images, done)
 
 
 def make_learner(plan: Plan, answering: Sequence[Answering], *, temperatures: Sequence[float] | None = None) -> Learner:
