@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,6 +35,7 @@ from .run_models import (
     table_predictions,
 )
 from .targets import Answering, TargetSource
+from .tracking import Tracking, tracking
 from .training import train
 from .weight_space import copied
 
@@ -86,6 +87,7 @@ def run_transfer(
     watcher: Watcher | None = None,
     known: Known = NOTHING_KNOWN,
     origin: Predictions | None = None,
+    name: str | None = None,
 ) -> TransferResult:
     """Carry a plan out in its folder in one go, from the start or from where it was left.
 
@@ -98,6 +100,7 @@ def run_transfer(
         known: predictions of frozen models that were made before, by their file's name without its ending.
         origin: predictions of the student that a sequence of transfers began with, for the images measured on; the
             rows of the epochs then tell the change since there, too.
+        name: of the run, for trackers; by default the folder's.
 
     Raises:
         RunFolderError: the folder holds something else, is in use or is damaged.
@@ -105,12 +108,23 @@ def run_transfer(
     """
     watcher = watcher or Watcher()
     folder = RunFolder(out)
-    with held(folder, plan):
+    with held(folder, plan), tracked(plan, folder, name=name or out.name) as trackers:
         account = folder.read_result()
         if account is not None:
+            trackers.epochs(folder.read_epochs())
+            trackers.account(account, epochs=plan.settings.epochs)
             return finished(plan, folder, account)
+        trackers.begin()
         with forked_generators(plan):
-            return _train_and_account(plan, folder, watcher, known, origin)
+            result = _train_and_account(plan, folder, watcher, trackers, known=known, origin=origin)
+        trackers.account(result.account, epochs=plan.settings.epochs)
+        return result
+
+
+def tracked(plan: Plan, folder: RunFolder, *, name: str) -> AbstractContextManager[Tracking]:
+    """The trackers of a run, in the process that writes; none in the others."""
+    names = plan.asked.trackers if plan.is_main else ()
+    return tracking(names, folder.tracking, run=name, config=plan.config if names else {})
 
 
 @contextmanager
@@ -133,7 +147,7 @@ def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
 
 
 def _train_and_account(
-    plan: Plan, folder: RunFolder, watcher: Watcher, known: Known, origin: Predictions | None
+    plan: Plan, folder: RunFolder, watcher: Watcher, trackers: Tracking, *, known: Known, origin: Predictions | None
 ) -> TransferResult:
     answers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
     before = answers.before
@@ -144,7 +158,9 @@ def _train_and_account(
     learner = make_learner(plan, replayed.answering, temperatures=_temperatures(plan, probes))
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
-    latest, progress, resumed = _train(plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher)
+    latest, progress, resumed = _train(
+        plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher, trackers=trackers
+    )
     after, guarded = latest, None
     if plan.guard_images is not None and probes is not None:
         line = Line(
@@ -248,6 +264,7 @@ def _train(
     *,
     starts: tuple[Predictions, Predictions | None],
     watcher: Watcher,
+    trackers: Tracking,
 ) -> tuple[Predictions, Progress, int]:
     """Train to the end: the student's predictions, its progress, and how many epochs were found done."""
     latest: Predictions | None = None
@@ -256,6 +273,7 @@ def _train(
         progress, state = saved
         learner.load_state(state)
         watcher.resumed(progress.epoch, progress.step, progress.rows)
+        trackers.epochs(progress.rows)
     resumed = progress.epoch
 
     def measure() -> dict[str, Any]:
@@ -271,6 +289,7 @@ def _train(
         plan.accelerator.wait_for_everyone()
         if progress.step == 0:
             watcher.epoch(progress.rows[-1])
+            trackers.epochs(progress.rows)
             _announce(plan, progress, watcher)
 
     if plan.views.fits and progress.epoch < plan.settings.epochs:

@@ -6,6 +6,7 @@ predictions/         before.parquet, after.parquet, teacher-1.parquet …, for t
 student/             model.safetensors and, where the architecture's library has one, its configuration
 result.json          the account of what was gained and lost; present when the run is finished
 checkpoint.pt        state to resume from; removed when the run is finished
+tracking/            with trackers only: what they keep on disk, and what was told to which; see `tracking.py`
 """
 
 import json
@@ -42,6 +43,7 @@ class RunFolder:
         self.student = path / "student"
         self.result = path / "result.json"
         self.checkpoint = path / "checkpoint.pt"
+        self.tracking = path / "tracking"
         # Worker processes of a killed run may hold the lock for some seconds longer.
         self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
 
