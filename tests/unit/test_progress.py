@@ -1,11 +1,14 @@
 """What a user reads while something runs."""
 
 import io
+import logging
+import re
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from gainfinder.cli.guard import _Stderr
 from gainfinder.cli.progress import LiveProgress, PlainProgress, Rate, View, make_watcher
 
 Row = dict[str, Any]
@@ -124,6 +127,21 @@ def test_the_speed_is_that_of_the_last_seconds() -> None:
     assert rate.done == 10_000
 
 
+def test_the_speed_of_long_steps_is_steady_between_them() -> None:
+    clock = Clock()
+    rate = Rate(1000, clock)
+    for _ in range(5):
+        clock.s += 30
+        rate.advance(64)
+        told = {tuple(rate.parts())}
+        for wait_s in (7, 14, 29):
+            clock.s += wait_s
+            told.add(tuple(rate.parts()))
+            clock.s -= wait_s
+        assert told == {tuple(rate.parts())}
+    assert rate.parts()[0] == "2.1 images/s"
+
+
 def test_plain_lines_tell_speed_time_left_and_what_was_learned(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +185,20 @@ def test_what_is_no_terminal_or_a_dumb_one_gets_plain_lines(
     watcher = make_watcher()
     watcher.close()
     assert type(watcher) is kind
+
+
+def test_a_note_in_the_middle_of_the_view_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    monkeypatch.setattr("sys.stderr", stream)
+    live = LiveProgress(Console(file=stream, force_terminal=True, width=80, _environ={"TERM": "xterm"}))
+    live.stage("measuring vit", 100)
+    live.live.refresh()
+    _Stderr().emit(logging.makeLogRecord({"msg": "batches are in parts"}))
+    live.close()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", buffer.getvalue().decode()).replace("\r", "\n").splitlines()
+    assert "note: batches are in parts" in [line.rstrip() for line in lines]
 
 
 def test_a_live_view_gives_the_terminal_back_after_an_exception() -> None:

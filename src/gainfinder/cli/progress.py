@@ -241,15 +241,19 @@ class Rate:
 
     def per_s(self) -> float:
         """Images per second; 0 before the first."""
-        then_s, then = self.past[0]
-        return (self.done - then) / max(1e-3, self.now() - then_s)
+        (then_s, then), (last_s, last) = self.past[0], self.past[-1]
+        if len(self.past) == 1:
+            return self.done / max(1e-3, self.now() - then_s)
+        # Steps may be long: the time since the last counts once it is longer than they mostly are.
+        now_s, step_s = self.now(), (last_s - then_s) / (len(self.past) - 1)
+        return (last - then) / max(1e-3, (now_s if now_s - last_s > 2 * step_s else last_s) - then_s)
 
     def parts(self) -> list[str]:
         """Speed and time left for people; nothing where nothing is done in the last seconds."""
         rate = self.per_s()
         if rate <= 0:
             return []
-        return [f"{rate:,.0f} images/s", f"{duration((self.total - self.done) / rate)} left"]
+        return [f"{rate:,.{0 if rate >= 10 else 1}f} images/s", f"{duration((self.total - self.done) / rate)} left"]
 
 
 def duration(seconds: float) -> str:
