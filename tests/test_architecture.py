@@ -21,6 +21,7 @@ ORDER = (
     "files",
     "bank",
     "library_calls",
+    "tracking",
     "weight_space",
     "normalisation",
     "models",

@@ -69,11 +69,10 @@ class MissingExtra(GainfinderError):
 
     Args:
         package: name of the package that is missing.
-        extra: name of gainfinder's extra that brings it.
+        extra: name of gainfinder's extra that brings it; None where none does.
         purpose: what needs it.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package!r}: install it with `pip install 'gainfinder[{extra}]'`"
-        )
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        wanted = package if extra is None else f"'gainfinder[{extra}]'"
+        super().__init__(f"{purpose} needs the package {package!r}: install it with `pip install {wanted}`")

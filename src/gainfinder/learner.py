@@ -141,6 +141,11 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step, or of the next one where it has been set."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch, in parts of `micro_batch` samples whose gradients add up.
 

@@ -23,6 +23,7 @@ from .models.tables import PredictionTable
 from .normalisation import has_batch_norm
 from .predictions import evaluation_crops
 from .settings import Resolved, TransferSettings, resolve_settings
+from .tracking import require
 from .view_source import ViewSource
 from .views import ViewSpec, view_spec
 
@@ -174,6 +175,7 @@ def plan_transfer(
         GainfinderError: whatever is wrong with models, images or settings.
     """
     device = resolve_device(settings.device)
+    require(settings.trackers)
     _check_guard(settings, guard_data)
     if not teachers:
         raise SettingsError("expected at least one teacher, got none")
@@ -426,6 +428,7 @@ def _environment(plan: Plan) -> dict[str, Any]:
         "workers": plan.workers,
         "checkpoint_every": plan.asked.checkpoint_every,
         "command": plan.command,
+        "track": list(plan.asked.trackers),
     }
 
 

@@ -4,7 +4,7 @@ import copy
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -38,6 +38,7 @@ from .run_models import (
 )
 from .targets import Answering, TargetSource
 from .thumbnails import make_thumbnails, write_thumbnails
+from .tracking import Tracking, tracking
 from .training import train
 from .weight_space import copied
 
@@ -91,6 +92,7 @@ def run_transfer(
     watcher: Watcher | None = None,
     known: Known = NOTHING_KNOWN,
     origin: Predictions | None = None,
+    name: str | None = None,
 ) -> TransferResult:
     """Carry a plan out in its folder in one go, from the start or from where it was left.
 
@@ -103,6 +105,7 @@ def run_transfer(
         known: predictions of frozen models that were made before, by their file's name without its ending.
         origin: predictions of the student that a sequence of transfers began with, for the images measured on; the
             rows of the epochs then tell the change since there, too.
+        name: of the run, for trackers; by default the folder's.
 
     Raises:
         RunFolderError: the folder holds something else, is in use or is damaged.
@@ -110,12 +113,23 @@ def run_transfer(
     """
     watcher = watcher or Watcher()
     folder = RunFolder(out)
-    with held(folder, plan):
+    with held(folder, plan), tracked(plan, folder, name=name or out.name) as trackers:
         account = folder.read_result()
         if account is not None:
+            trackers.epochs(folder.read_epochs())
+            trackers.account(account, epochs=plan.settings.epochs)
             return finished(plan, folder, account)
+        trackers.begin()
         with forked_generators(plan):
-            return _train_and_account(plan, folder, watcher, known, origin)
+            result = _train_and_account(plan, folder, watcher, trackers, known=known, origin=origin)
+        trackers.account(result.account, epochs=plan.settings.epochs)
+        return result
+
+
+def tracked(plan: Plan, folder: RunFolder, *, name: str) -> AbstractContextManager[Tracking]:
+    """The trackers of a run, in the process that writes; none in the others."""
+    names = plan.asked.trackers if plan.is_main else ()
+    return tracking(names, folder.tracking, run=name, config=plan.config if names else {})
 
 
 @contextmanager
@@ -138,7 +152,7 @@ def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
 
 
 def _train_and_account(
-    plan: Plan, folder: RunFolder, watcher: Watcher, known: Known, origin: Predictions | None
+    plan: Plan, folder: RunFolder, watcher: Watcher, trackers: Tracking, *, known: Known, origin: Predictions | None
 ) -> TransferResult:
     answers = ask_frozen(plan, folder, plan.val_images, "", known=known, watcher=watcher)
     before = answers.before
@@ -150,7 +164,9 @@ def _train_and_account(
     learner = make_learner(plan, replayed.answering, temperatures=temperatures)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(plan.student, module=copy.deepcopy(plan.student.module))
-    latest, progress, resumed = _train(plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher)
+    latest, progress, resumed = _train(
+        plan, folder, learner, snapshot, starts=(before, origin), watcher=watcher, trackers=trackers
+    )
     after, guarded = latest, None
     if plan.guard_images is not None and probes is not None:
         line = Line(
@@ -276,6 +292,7 @@ def _train(
     *,
     starts: tuple[Predictions, Predictions | None],
     watcher: Watcher,
+    trackers: Tracking,
 ) -> tuple[Predictions, Progress, int]:
     """Train to the end: the student's predictions, its progress, and how many epochs were found done."""
     latest: Predictions | None = None
@@ -283,7 +300,8 @@ def _train(
     if (saved := load_checkpoint(folder.checkpoint)) is not None:
         progress, state = saved
         learner.load_state(state)
-        watcher.resumed(progress.epoch, progress.step)
+        watcher.resumed(progress.epoch, progress.step, progress.rows)
+        trackers.epochs(progress.rows)
     resumed = progress.epoch
 
     def measure() -> dict[str, Any]:
@@ -299,6 +317,7 @@ def _train(
         plan.accelerator.wait_for_everyone()
         if progress.step == 0:
             watcher.epoch(progress.rows[-1])
+            trackers.epochs(progress.rows)
             _announce(plan, progress, watcher)
 
     if plan.views.fits and progress.epoch < plan.settings.epochs:
@@ -317,6 +336,7 @@ def _train(
         save=save,
         measure=measure,
         on_images=watcher.advance,
+        on_sums=watcher.running,
     )
     # A run that was killed after its last epoch comes here without having measured.
     if latest is None:
@@ -336,8 +356,10 @@ def _announce(plan: Plan, progress: Progress, watcher: Watcher) -> None:
     # A stage that spans all epochs left, so that its time left is the run's.
     if progress.epoch < plan.settings.epochs:
         images, epochs = len(plan.train_images), plan.settings.epochs
-        done = progress.epoch * images + min(images, progress.step * plan.settings.batch_size)
-        watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", epochs * images - done)
+        done = min(images, progress.step * plan.settings.batch_size)
+        left = (epochs - progress.epoch) * images - done
+        watcher.stage(f"training, epoch {progress.epoch + 1} of {epochs}", left)
+        watcher.epoch_begins(progress.epoch + 1, epochs, images, done)
 
 
 def make_learner(plan: Plan, answering: Sequence[Answering], *, temperatures: Sequence[float] | None = None) -> Learner:

@@ -8,6 +8,7 @@ thumbnails.parquet   small copies of images on which the student's answer change
 result.json          the account of what was gained and lost; present when the run is finished
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
+tracking/            with trackers only: what they keep on disk, and what was told to which; see `tracking.py`
 """
 
 import json
@@ -47,6 +48,7 @@ class RunFolder:
         self.result = path / "result.json"
         self.report = path / REPORT_FILE
         self.checkpoint = path / "checkpoint.pt"
+        self.tracking = path / "tracking"
         # Worker processes of a killed run may hold the lock for some seconds longer.
         self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
 

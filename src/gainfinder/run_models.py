@@ -1,7 +1,7 @@
 """What a run does with models that do not train: ask them, once, and re-estimate their batch-norm statistics."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,17 @@ class Watcher:
     def advance(self, images: int) -> None:
         """So many more images of the stage are done."""
 
+    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
+        """The stage that began trains epoch `epoch` of `of`, in which `done` of the `images` are done."""
+
+    def running(self, row: Mapping[str, Any]) -> None:
+        """Every few seconds of training: `train_loss` and `teacher_share` of the epoch so far, as in an epoch's row."""
+
     def epoch(self, row: dict[str, Any]) -> None:
         """An epoch is measured."""
 
-    def resumed(self, epochs: int, steps: int) -> None:
-        """The run goes on from a checkpoint after so many epochs and steps of the next."""
+    def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
+        """The run goes on from a checkpoint after so many epochs, which have these rows, and steps of the next."""
 
     def teacher(self, number: int, of: int, reference: str) -> None:
         """With several teachers: the transfer from this one begins."""

@@ -6,6 +6,7 @@ travels as far, 1 / steps, but never above the method's highest (1e-3, a few met
 proportion at others (`default_lr`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from .bank import top_k_of
 from .errors import SettingsError
 from .methods import Method, default_method, find_method
 from .references import near
+from .tracking import check_names
 from .views import default_augment
 
 Labels = Literal["use", "none"]
@@ -83,6 +85,8 @@ class TransferSettings:
         workers: processes that decode images (none on a CPU, else up to 8); they change no result.
         checkpoint_every: steps between checkpoints within an epoch; None for one after each epoch only. It changes
             no result.
+        track: trackers that are told the measures (`tensorboard`, or what else Accelerate's trackers are called). They
+            change no result.
     """
 
     method: str | None = None
@@ -124,6 +128,7 @@ class TransferSettings:
     device: str = "auto"
     workers: int | None = None
     checkpoint_every: int | None = None
+    track: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -132,6 +137,11 @@ class TransferSettings:
     def fits_itself(self) -> bool:
         """Whether the images at once are to be found by trying."""
         return "auto" in (self.batch_size, self.micro_batch)
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names of `track`, each once."""
+        return tuple(dict.fromkeys([self.track] if isinstance(self.track, str) else self.track))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,6 +343,7 @@ def _check_ranges(s: TransferSettings) -> None:
     for name, holds, expected in rules:
         if not holds:
             raise SettingsError(f"{name.replace('_', '-')} is {getattr(s, name)!r}: expected {expected}")
+    check_names(s.trackers)
     top_k_of(s.bank_storage)
     if s.bank is None and (s.bank_storage != "full" or s.bank_limit is not None or s.bank_check):
         raise SettingsError("bank-storage, bank-limit and bank-check are settings of the bank: give its folder as bank")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .data import ImageSource
-from .errors import DataError
+from .errors import DataError, SettingsError
 from .evaluation import estimated_strengths, measure_transfer
 from .models import ModelSource, TeacherSource
 from .models.classifier import Classifier
@@ -29,12 +29,14 @@ from .run import (
     held,
     keep_best,
     run_transfer,
+    tracked,
 )
 from .run_bank import require_room
 from .run_folder import RunFolder
 from .run_guard import Line
 from .run_models import Watcher, reestimate_on_views, shared_predictions
 from .settings import settings_from
+from .tracking import needing_folder
 from .weight_space import average, copied
 
 OF_STEPS = (
@@ -79,6 +81,9 @@ def transfer(
         GainfinderError: whatever is wrong with models, images, settings or folder.
     """
     teachers: list[TeacherSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(TeacherSource, teacher)]
+    asked = settings_from(settings)
+    if out is None and (names := needing_folder(asked.trackers)):
+        raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
     maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map
     plan = plan_transfer(
         student,
@@ -87,7 +92,7 @@ def transfer(
         val=val,
         guard_data=guard_data,
         label_maps=[Path(path) for path in maps],
-        settings=settings_from(settings),
+        settings=asked,
     )
     if out is not None:
         return carry_out(plan, Path(out), watcher=watcher)
@@ -109,11 +114,14 @@ def carry_out(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> Trans
     if len(plan.teachers) == 1 or plan.asked.strategy == "parallel":
         return run_transfer(plan, out, watcher=watcher)
     watcher = watcher or Watcher()
-    with held(folder, plan):
+    steps = plan.settings.epochs * len(plan.teachers)
+    with held(folder, plan), tracked(plan, folder, name=out.name) as trackers:
         account = folder.read_result()
-        if account is not None:
-            return finished(plan, folder, account)
-        return _Strategy(plan, folder, watcher).carry_out()
+        result = None if account is None else finished(plan, folder, account)
+        if result is None:
+            result = _Strategy(plan, folder, watcher).carry_out()
+        trackers.account(result.account, epochs=steps)
+        return result
 
 
 class _Strategy:
@@ -194,6 +202,7 @@ class _Strategy:
             watcher=self.watcher,
             known={name: found for name, found in known.items() if found is not None},
             origin=self.answers.before,
+            name=f"{self.folder.path.name}-step-{len(self.results) + 1}",
         )
         self.results.append(result)
         return result

@@ -5,6 +5,7 @@ processes, and the loss is scaled so that the gradient is that of the whole batc
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from .views import epoch_order
 
 CHECK_EVERY = 100
 """Steps between checks that the loss is finite; each waits for the device."""
+SHOW_EVERY_S = 2.0
+"""Seconds between looks at an epoch's sums so far; each waits for the device, too."""
 
 
 def train(
@@ -36,6 +39,7 @@ def train(
     save: Callable[[Progress], None],
     measure: Callable[[], dict[str, Any]],
     on_images: Callable[[int], None],
+    on_sums: Callable[[dict[str, Any]], None],
 ) -> None:
     """Train from where `progress` stands to the end; `progress` is brought forward in place.
 
@@ -47,12 +51,15 @@ def train(
         save: called with the progress, in every process, when it should be kept.
         measure: called after each epoch, in every process; its values become a row of `progress.rows`.
         on_images: called after each step with the number of its images, over all processes.
+        on_sums: called every few seconds with the averages of the epoch so far, as its row will hold them, over the
+            samples of this process.
 
     Raises:
         DataError: too many images are broken.
         ModelError: the loss is not finite.
     """
     settings = learner.settings
+    partitioned = settings.method.partition is not None
     while progress.epoch < settings.epochs:
         totals = _Totals(progress, learner.accelerator)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
@@ -61,6 +68,8 @@ def train(
             _one_step(learner, source, batch, totals)
             progress.step += 1
             on_images(size)
+            if totals.due():
+                on_sums(totals.so_far(partitioned=partitioned))
             if progress.step % CHECK_EVERY == 0:
                 totals.check()
             if checkpoint_every and progress.step % checkpoint_every == 0 and progress.step < len(batches):
@@ -68,7 +77,7 @@ def train(
                 save(progress)
         totals.settle(source.images, settings.max_broken)
         save(progress)  # measuring may take long: killed there, the epoch is not trained again
-        _finish_epoch(progress, measure(), partitioned=settings.method.partition is not None)
+        _finish_epoch(progress, measure(), rate=learner.rate, partitioned=partitioned)
         save(progress)
 
 
@@ -96,11 +105,22 @@ class _Totals:
         self.loss_sum = torch.tensor(start.loss_sum, dtype=exact, device=device)
         # A soft partition gives shares of a sample to a teacher.
         self.counts = torch.tensor([start.epoch_seen, start.epoch_taught], dtype=exact, device=device)
+        self.shown_s = time.monotonic()
 
     def add(self, loss_sum: Tensor, taught: Tensor, seen: int) -> None:
         self.loss_sum += loss_sum
         self.counts[0] += seen
         self.counts[1] += taught
+
+    def due(self) -> bool:
+        """Whether the sums have not been looked at for a while."""
+        return time.monotonic() - self.shown_s >= SHOW_EVERY_S
+
+    def so_far(self, *, partitioned: bool) -> dict[str, Any]:
+        """Averages of the epoch so far, over what this process has summed up."""
+        loss_sum, seen, taught = torch.stack([self.loss_sum, *self.counts]).tolist()
+        self.shown_s = time.monotonic()
+        return _averages(loss_sum, taught, seen=seen, partitioned=partitioned)
 
     def check(self) -> None:
         """Raise if the loss has left the finite numbers."""
@@ -154,14 +174,14 @@ def _one_step(learner: Learner, source: ViewSource, given: ViewBatch, totals: _T
     totals.add(loss_sum, taught, count)
 
 
-def _finish_epoch(progress: Progress, measures: dict[str, Any], *, partitioned: bool) -> None:
-    seen = max(1, progress.epoch_seen)
-    row = {
-        "epoch": progress.epoch + 1,
-        "train_loss": progress.loss_sum / seen,
-        "teacher_share": progress.epoch_taught / seen if partitioned else None,
-    }
-    progress.rows.append({**row, **measures})
+def _averages(loss_sum: float, taught: float, *, seen: float, partitioned: bool) -> dict[str, Any]:
+    seen = max(1, seen)
+    return {"train_loss": loss_sum / seen, "teacher_share": taught / seen if partitioned else None}
+
+
+def _finish_epoch(progress: Progress, measures: dict[str, Any], *, rate: float, partitioned: bool) -> None:
+    averages = _averages(progress.loss_sum, progress.epoch_taught, seen=progress.epoch_seen, partitioned=partitioned)
+    progress.rows.append({"epoch": progress.epoch + 1, "learning_rate": rate, **averages, **measures})
     progress.seen += progress.epoch_seen
     progress.taught += progress.epoch_taught
     progress.epoch += 1

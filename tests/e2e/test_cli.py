@@ -268,10 +268,12 @@ def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, str], tmp_path: Path, kept: bool) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert RUNNER.invoke(app, command(zoo, alone)).exit_code == 0
-    done = launch(command(zoo, together, *(["--bank", str(tmp_path / "bank"), "--micro-batch", "7"] if kept else [])))
+    extras = ["--bank", str(tmp_path / "bank"), "--micro-batch", "7", "--track", "tensorboard"]
+    done = launch(command(zoo, together, *(extras if kept else [])))
     assert done.returncode == 0, done.stderr
     if kept:
         assert result_of(together)["bank"]["made"] == 2  # of two models, whose images are not augmented
+        assert len(list((together / "tracking").glob("events.*"))) == 1  # one process tells
     assert json.loads((together / "config.json").read_text())["environment"]["processes"] == 2
     one, other = (load_file(folder / "student" / "model.safetensors") for folder in (alone, together))
     for name in one:

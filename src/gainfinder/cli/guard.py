@@ -51,7 +51,9 @@ def _fail(message: str, *, code: int) -> None:
 
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(f"note: {record.getMessage()}", err=True)
+        # Not by typer.echo, which gets past a live view and writes into it.
+        sys.stderr.write(f"note: {record.getMessage()}\n")
+        sys.stderr.flush()
 
 
 def _show_notes() -> None:

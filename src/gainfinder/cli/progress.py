@@ -1,22 +1,36 @@
-"""Progress on stderr: a live bar in a terminal, plain lines elsewhere. Images per second and time left in both."""
+"""Progress on stderr: a live view in a terminal, plain lines elsewhere; images per second and time left in both."""
 
 import sys
 import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from ..run_models import Watcher
 
 PLAIN_INTERVAL_S = 10.0
+RATE_WINDOW_S = 10.0
+"""Images per second are those of so many seconds past."""
+RATE_SAMPLE_S = 0.2
+REDRAWN_PER_S = 5.0
+WIDEST = 100
+"""Columns of the live view, at most."""
+LABEL = 9
 
 
 def make_watcher(*, silent: bool = False) -> "PlainProgress | LiveProgress | SilentProgress":
     """The watcher that suits stderr; a silent one for processes that are not the first of their run."""
     if silent:
         return SilentProgress()
-    return LiveProgress() if sys.stderr.isatty() else PlainProgress()
+    console = Console(stderr=True, highlight=False)
+    # Rich takes FORCE_COLOR for a terminal, and a file is none.
+    return LiveProgress(console) if sys.stderr.isatty() and not console.is_dumb_terminal else PlainProgress()
 
 
 class SilentProgress(Watcher):
@@ -30,27 +44,33 @@ class PlainProgress(Watcher):
     """A line every ten seconds, one for each epoch."""
 
     def __init__(self) -> None:
-        self.rate = _Rate("", 0)
+        self.name = ""
+        self.rate = Rate(0)
+        self.sums: Mapping[str, Any] = {}
         self.said_s = 0.0
 
     def stage(self, name: str, images: int) -> None:
-        self.rate = _Rate(name, images)
+        self.name, self.rate, self.sums = name, Rate(images), {}
         self.said_s = time.monotonic()
+
+    def running(self, row: Mapping[str, Any]) -> None:
+        self.sums = row
 
     def advance(self, images: int) -> None:
         self.rate.advance(images)
         if time.monotonic() - self.said_s > PLAIN_INTERVAL_S:
             self.said_s = time.monotonic()
-            self.say(f"{self.rate.name}: {self.rate.done:,} of {self.rate.total:,} images, {self.rate.text()}")
+            done = f"{self.rate.done:,} of {self.rate.total:,} images"
+            self.say(f"{self.name}: {', '.join([done, *self.rate.parts(), *learning_parts(self.sums)])}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.say(epoch_line(row))
 
     def teacher(self, number: int, of: int, reference: str) -> None:
-        self.say(f"teacher {number} of {of}: {reference}")
+        self.say(teacher_line(number, of, reference))
 
-    def resumed(self, epochs: int, steps: int) -> None:
-        self.say(f"going on after {epochs} epoch(s)" + (f" and {steps} step(s)" if steps else ""))
+    def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
+        self.say(resumed_line(epochs, steps))
 
     def say(self, line: str) -> None:
         """Print a line to stderr."""
@@ -61,61 +81,179 @@ class PlainProgress(Watcher):
 
 
 class LiveProgress(Watcher):
-    """A bar for the stage at hand."""
+    """A view that is redrawn in place; finished epochs leave a line each above it.
 
-    def __init__(self) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} images  {task.fields[rate]}"),
-            console=Console(stderr=True),
-            transient=True,
+    Args:
+        console: of the terminal; it is given back as it was by `close`.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.view = View()
+        self.live = Live(
+            get_renderable=lambda: self.view, console=console, transient=True, refresh_per_second=REDRAWN_PER_S
         )
-        self.rate = _Rate("", 0)
-        self.task: TaskID | None = None
-        self.progress.start()
+        self.live.start()
 
     def stage(self, name: str, images: int) -> None:
-        if self.task is not None:
-            self.progress.remove_task(self.task)
-        self.rate = _Rate(name, images)
-        self.task = self.progress.add_task(name, total=images, rate="")
+        self.view.begin(name, images)
+
+    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
+        self.view.begin_epoch(epoch, of, images, done)
 
     def advance(self, images: int) -> None:
-        self.rate.advance(images)
-        if self.task is not None:
-            self.progress.update(self.task, completed=self.rate.done, rate=self.rate.text())
+        self.view.advance(images)
+
+    def running(self, row: Mapping[str, Any]) -> None:
+        self.view.sums = row
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self.progress.console.print(epoch_line(row), highlight=False)
+        self.view.measured(row)
+        kept = labelled_rows(self.live.console.width)
+        kept.add_row(f"epoch {row['epoch']}", ", ".join([*measure_parts(row), *learning_parts(row)]))
+        self.live.console.print(kept)
 
     def teacher(self, number: int, of: int, reference: str) -> None:
-        self.progress.console.print(f"teacher {number} of {of}: {reference}", highlight=False)
+        self.view.begin_teacher(number, of, reference)
+        self._say(teacher_line(number, of, reference))
 
-    def resumed(self, epochs: int, steps: int) -> None:
-        self.progress.console.print(f"going on after {epochs} epoch(s)" + (f" and {steps} step(s)" if steps else ""))
+    def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
+        self.view.forget()
+        for row in rows:
+            self.view.measured(row)
+        self._say(resumed_line(epochs, steps))
 
     def close(self) -> None:
-        """Take the bar down."""
-        self.progress.stop()
+        """Take the view down, the cursor back."""
+        self.live.stop()
+
+    def _say(self, line: str) -> None:
+        self.live.console.print(Text(line))
 
 
-class _Rate:
-    def __init__(self, name: str, total: int) -> None:
-        self.name = name
-        self.total = total
-        self.done = 0
-        self.began_s = time.monotonic()
+class View:
+    """What the live view shows, as a renderable of Rich for terminals of any width.
+
+    One row each, where there is something to tell: the teacher, if there are several; the stage and how far it is; its
+    speed and the time left; loss and teacher's share of the epoch so far; the latest and the best epoch measured.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self.teacher = ""
+        self.name = ""
+        self.rate = Rate(0, now)
+        self.part: tuple[int, int] | None = None
+        self.sums: Mapping[str, Any] = {}
+        self.latest: Mapping[str, Any] | None = None
+        self.best: Mapping[str, Any] | None = None
+
+    def begin(self, name: str, images: int) -> None:
+        """A stage begins."""
+        self.name, self.rate, self.part = name, Rate(images, self.now), None
+
+    def begin_epoch(self, epoch: int, of: int, images: int, done: int) -> None:
+        """The stage is the training of an epoch: the bar is that of the epoch, the time left that of all of them."""
+        if epoch == 1:
+            self.forget()
+        self.name, self.part, self.sums = f"epoch {epoch} of {of}", (images, done), {}
+
+    def begin_teacher(self, number: int, of: int, reference: str) -> None:
+        """The transfer from one of several teachers begins."""
+        self.teacher = f"{number} of {of}: {reference}"
+        self.forget()
 
     def advance(self, images: int) -> None:
-        self.done = min(self.total, self.done + images)
+        """So many more images are done."""
+        self.rate.advance(images)
 
-    def text(self) -> str:
-        elapsed_s = max(1e-9, time.monotonic() - self.began_s)
-        if self.done == 0:
-            return ""
-        left_s = (self.total - self.done) * elapsed_s / self.done
-        return f"{self.done / elapsed_s:,.0f} images/s, {duration(left_s)} left"
+    def measured(self, row: Mapping[str, Any]) -> None:
+        """An epoch is measured. Of equally good ones the first is the best; without labels none is."""
+        self.latest = row
+        if row["accuracy"] is not None and (self.best is None or row["accuracy"] > self.best["accuracy"]):
+            self.best = row
+
+    def forget(self) -> None:
+        """Another transfer begins."""
+        self.latest, self.best, self.sums = None, None, {}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """A table of labels and what they say, no wider than the terminal."""
+        if not self.name:
+            return
+        width = min(WIDEST, options.max_width)
+        table = labelled_rows(width)
+        if self.teacher:
+            table.add_row("teacher", shortened(self.teacher, width - LABEL - 1))
+        table.add_row("now", shortened(self.name, width - LABEL - 1))
+        table.add_row("", self._bar())
+        table.add_row("speed", ", ".join(self.rate.parts()) or "–")
+        if self.sums:
+            table.add_row("so far", ", ".join(learning_parts(self.sums)))
+        if self.latest is not None:
+            best = ", the best so far" if self.latest is self.best else ""
+            table.add_row(f"epoch {self.latest['epoch']}", ", ".join(measure_parts(self.latest)) + best)
+        if self.best is not None and self.best is not self.latest:
+            table.add_row("best", ", ".join([f"epoch {self.best['epoch']}", *measure_parts(self.best)]))
+        yield table
+
+    def _bar(self) -> Table:
+        total, done = self.rate.total, self.rate.done
+        if self.part is not None:
+            total, done = self.part[0], min(self.part[0], self.part[1] + done)
+        bar = Table.grid(padding=(0, 1), pad_edge=False, expand=True)
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right", no_wrap=True)
+        bar.add_row(ProgressBar(total=max(1, total), completed=done), f"{done / max(1, total):4.0%}")
+        return bar
+
+
+def labelled_rows(width: int) -> Table:
+    """An empty table for rows of a label and a text, which is wrapped beside it."""
+    table = Table.grid(padding=(0, 1), pad_edge=False)
+    table.width = width
+    table.add_column(style="dim", width=LABEL, no_wrap=True)
+    table.add_column(ratio=1)
+    return table
+
+
+class Rate:
+    """Images per second over the last seconds, and the time left at that speed.
+
+    Args:
+        total: images to do.
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, total: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.total = total
+        self.done = 0
+        self.now = now
+        self.past = deque([(now(), 0)])
+
+    def advance(self, images: int) -> None:
+        """So many more are done."""
+        self.done = min(self.total, self.done + images)
+        now_s = self.now()
+        if now_s - self.past[-1][0] >= RATE_SAMPLE_S:
+            self.past.append((now_s, self.done))
+            while len(self.past) > 2 and now_s - self.past[1][0] >= RATE_WINDOW_S:
+                self.past.popleft()
+
+    def per_s(self) -> float:
+        """Images per second; 0 before the first."""
+        (then_s, then), (last_s, last) = self.past[0], self.past[-1]
+        if len(self.past) == 1:
+            return self.done / max(1e-3, self.now() - then_s)
+        # Steps may be long: the time since the last counts once it is longer than they mostly are.
+        now_s, step_s = self.now(), (last_s - then_s) / (len(self.past) - 1)
+        return (last - then) / max(1e-3, (now_s if now_s - last_s > 2 * step_s else last_s) - then_s)
+
+    def parts(self) -> list[str]:
+        """Speed and time left for people; nothing where nothing is done in the last seconds."""
+        rate = self.per_s()
+        if rate <= 0:
+            return []
+        return [f"{rate:,.{0 if rate >= 10 else 1}f} images/s", f"{duration((self.total - self.done) / rate)} left"]
 
 
 def duration(seconds: float) -> str:
@@ -130,14 +268,47 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
 
 
-def epoch_line(row: dict[str, Any]) -> str:
+def shortened(text: str, width: int) -> Text:
+    """A text on one line: of a long one the beginning, and twice as much of the end, where references say most.
+
+    >>> shortened("measuring local-dir:/home/me/zoo/vit", 24).plain
+    'measurin…home/me/zoo/vit'
+    """
+    if len(text) <= width:
+        return Text(text)
+    head = width // 3
+    return Text(f"{text[:head]}…{text[len(text) - (width - head - 1) :]}")
+
+
+def learning_parts(row: Mapping[str, Any]) -> list[str]:
+    """Loss and share of samples that the teacher taught, of an epoch or of what is done of it."""
+    if not row:
+        return []
+    shares = [] if row["teacher_share"] is None else [f"{row['teacher_share']:.1%} from the teacher"]
+    return [f"loss {row['train_loss']:.4f}", *shares]
+
+
+def measure_parts(row: Mapping[str, Any]) -> list[str]:
+    """What was measured after an epoch."""
+    if row["accuracy"] is None:
+        return [f"agreement with the initial student {row['agreement']:.4f}", f"confidence {row['confidence']:.4f}"]
+    return [
+        f"accuracy {row['accuracy']:.4f} ({row['transfer_delta_pp']:+.2f} pp)",
+        f"gained {row['knowledge_gain']:.2%}",
+        f"lost {row['knowledge_loss']:.2%}",
+    ]
+
+
+def epoch_line(row: Mapping[str, Any]) -> str:
     """One line on a finished epoch."""
-    parts = [f"epoch {row['epoch']}: loss {row['train_loss']:.4f}"]
-    if row["teacher_share"] is not None:
-        parts.append(f"{row['teacher_share']:.1%} from the teacher")
-    if row["accuracy"] is not None:
-        parts.append(f"accuracy {row['accuracy']:.4f} ({row['transfer_delta_pp']:+.2f} pp)")
-        parts.append(f"gained {row['knowledge_gain']:.2%}, lost {row['knowledge_loss']:.2%}")
-    else:
-        parts.append(f"agreement with the initial student {row['agreement']:.4f}, confidence {row['confidence']:.4f}")
-    return ", ".join(parts)
+    return f"epoch {row['epoch']}: {', '.join([*learning_parts(row), *measure_parts(row)])}"
+
+
+def teacher_line(number: int, of: int, reference: str) -> str:
+    """One line on a teacher whose transfer begins."""
+    return f"teacher {number} of {of}: {reference}"
+
+
+def resumed_line(epochs: int, steps: int) -> str:
+    """One line on a run that goes on."""
+    return f"going on after {epochs} epoch(s)" + (f" and {steps} step(s)" if steps else "")

@@ -115,6 +115,10 @@ def transfer(
         int | None, typer.Option(help="Steps between checkpoints within an epoch; default: one after each epoch.")
     ] = None,
     max_broken: MaxBroken = 0.01,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Tell the measures to tensorboard (in OUT/tracking), wandb, mlflow … ; may be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved run with time, memory and disk; write nothing.")
     ] = False,
@@ -140,7 +144,7 @@ def transfer(
         "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
         "strategy": strategy, "order": order, "schedule": schedule, "views": views, "view_seed": view_seed,
         "bank": bank, "bank_storage": bank_storage, "bank_limit": bank_limit, "bank_check": bank_check,
-        "compile": compile,
+        "compile": compile, "track": tuple(track or ()),
     }  # fmt: skip
     plan = plan_transfer(
         student,
