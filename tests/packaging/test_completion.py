@@ -67,6 +67,7 @@ def test_the_choices_are_those_that_settings_accept() -> None:
         "schedule": settings.SCHEDULES,
         "strategy": settings.STRATEGIES,
         "student_mode": settings.STUDENT_MODES,
+        "track": tuple(sorted(LOGGER_TYPE_TO_CLASS)),
     } == CHOICES
 
 

@@ -25,8 +25,10 @@ CHOICES = {
     "schedule": ("linear", "constant"),
     "strategy": ("sequential", "parallel", "soup"),
     "student_mode": ("train", "frozen", "reestimate"),
+    "track": ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"),
 }
-"""Options with a fixed set of values, as `settings` and `devices` hold them, which import torch; a test compares."""
+"""Options with a fixed set of values, as `settings`, `devices` and Accelerate hold them, which import torch; a test
+compares."""
 PATHS = {"local-dir": (), "hf": (), "file": (".py",), "onnx": (".onnx",), "table": (".parquet", ".csv")}
 """Prefixes of model references that a path follows: a folder, or a file of these endings."""
 NAMES = ("hf-hub", "torchvision")
