@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from gainfinder import augmentation, devices, methods, settings
 from gainfinder.cli import app
