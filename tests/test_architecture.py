@@ -54,6 +54,7 @@ ORDER = (
     "run_models",
     "run_bank",
     "run_guard",
+    "run_result",
     "run",
     "strategies",
     "timing",

@@ -21,8 +21,8 @@ from .data import load_images
 from .errors import RunFolderError
 from .models.preprocessing import Preprocessing, prepare
 from .pairs import Scan, scan
-from .run import TransferResult
 from .run_models import Watcher
+from .run_result import TransferResult
 from .strategies import transfer
 from .views import evaluation_crop
 

@@ -21,10 +21,7 @@ from .predictions import Predictions
 from .run import (
     NOTHING_KNOWN,
     Answers,
-    TransferResult,
     ask_frozen,
-    conclude,
-    finished,
     forked_generators,
     held,
     keep_best,
@@ -35,6 +32,7 @@ from .run_bank import require_room
 from .run_folder import RunFolder
 from .run_guard import Line
 from .run_models import Watcher, reestimate_on_views, shared_predictions
+from .run_result import TransferResult, conclude, finished
 from .settings import settings_from
 from .tracking import needing_folder
 from .weight_space import average, copied

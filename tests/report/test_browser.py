@@ -129,4 +129,5 @@ def test_dark_and_print_are_readable(browser: Any, results: dict[str, Path]) -> 
         show(browser, results["transfer"], width=1280, scheme=scheme, media=media)
         paper, ink, label = (luminance(colour) for colour in browser.execute_script(colours))
         assert (paper < 0.2) == dark
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 1280
         assert abs(paper - ink) > 0.6 and abs(paper - label) > 0.3

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gainfinder
-import gainfinder.run
+import gainfinder.run_result
 from gainfinder.cli import app
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
@@ -214,7 +214,7 @@ def test_a_report_that_fails_takes_no_result_away(
         raise OSError("no room")
 
     asked = {"data": "digits#2/4", "val": "digits#1/4", "out": tmp_path / "run", "guard": False, **SETTINGS}
-    monkeypatch.setattr(gainfinder.run, "write_report", broken)
+    monkeypatch.setattr(gainfinder.run_result, "write_report", broken)
     first = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
     assert "could not be made (OSError: no room); `gainfinder report" in caplog.text
     assert json.loads((tmp_path / "run/result.json").read_text()) == first.account

@@ -78,7 +78,7 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
         alt.Chart(_table(rows))
         .mark_line(point=alt.OverlayMarkDef(size=60, opacity=1))
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+            x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
             y=alt.Y("share:Q", title="of all images", axis=_numbers("~%")),
             color=_kinds({"gained": GAIN, "lost": LOSS}, legend=True),
             description="about:N",
@@ -247,7 +247,7 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
         alt.Chart(_table(rows), title=f"Transfer delta over epochs, {samples:,} images")
         .mark_line(point=True)
         .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1)),
+            x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
             y=alt.Y("transfer_delta_pp:Q", title="transfer delta (pp)"),
             color=_kinds(dict(zip(methods, METHOD_COLOURS, strict=False)), field="method", legend=True),
         )
@@ -283,6 +283,12 @@ def _kinds(colours: Mapping[str, str], *, field: str = "kind", legend: bool = Fa
 def _labels(names: Sequence[str]) -> alt.Axis:
     """An axis of names with room for the longest."""
     return alt.Axis(minExtent=min(180.0, 8 + CHARACTER_PX * max(map(len, names), default=0)), labelLimit=180)
+
+
+def _epochs(rows: Rows) -> alt.Axis:
+    """Whole epochs, about ten of them."""
+    last = max((int(row["epoch"]) for row in rows), default=0)
+    return alt.Axis(values=list(range(0, last + 1, -(-last // 10) or 1)), format="d")
 
 
 def _numbers(form: str) -> alt.Axis:

@@ -1,0 +1,130 @@
+"""What a transfer gives back: the student, its account and a report, written into the folder and read from it again."""
+
+import copy
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .files import write_atomically, write_json, write_json_lines
+from .models import load_model
+from .models.classifier import Classifier
+from .models.weights import load_into, load_weights
+from .planning import Plan
+from .predictions import Predictions
+from .report import write_report
+from .run_folder import RunFolder
+from .thumbnails import make_thumbnails, write_thumbnails
+
+_log = logging.getLogger("gainfinder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferResult:
+    """What a transfer gives back.
+
+    Attributes:
+        account: the measures and their context, as `result.json` holds them and `--json` prints them; see
+            `evaluation.measure_transfer` for definitions and units.
+        epochs: measures after each epoch, a row each.
+        out: the result folder, or None where none was asked for.
+        load_student: gives the transferred student.
+    """
+
+    account: dict[str, Any]
+    epochs: tuple[dict[str, Any], ...]
+    out: Path | None
+    load_student: Callable[[], Classifier] = field(repr=False)
+
+    @functools.cached_property
+    def student(self) -> Classifier:
+        """The transferred student, in evaluation mode; of a run that was finished before, read from its folder."""
+        return self.load_student()
+
+
+def conclude(
+    plan: Plan,
+    folder: RunFolder,
+    student: Classifier,
+    account: dict[str, Any],
+    *,
+    ends: tuple[Predictions, Predictions],
+    rows: Sequence[dict[str, Any]],
+) -> TransferResult:
+    """Write what a run leaves, the account last and a report of it all, and return it.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        student: that is kept.
+        account: of the run.
+        ends: predictions of the initial student and of the one that is kept, for the images measured on.
+        rows: of the epochs.
+    """
+    account = {**account, "out": str(folder.path), "student_reference": None}
+    student.withdraw().eval()
+    if plan.is_main:
+        ends[1].write(folder.predictions / "after.parquet")
+        write_thumbnails(folder.thumbnails, make_thumbnails(plan.val_images, *ends))
+        write_json_lines(folder.epochs, rows)
+        account["student_reference"] = _save_student(student, folder)
+        write_json(folder.result, account)
+        folder.checkpoint.unlink(missing_ok=True)
+        _report(folder)
+    plan.accelerator.wait_for_everyone()
+    plan.accelerator.free_memory()  # of what it prepared for this run
+    named = replace(student, reference=account["student_reference"] or f"{plan.student.reference} (transferred)")
+    return TransferResult(account=account, epochs=tuple(rows), out=folder.path, load_student=lambda: named)
+
+
+def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> TransferResult:
+    """The result of a run that was finished before."""
+
+    def load_student() -> Classifier:
+        if account["student_reference"] is not None:
+            loaded = load_model(account["student_reference"])
+            return replace(plan.student, reference=loaded.reference, module=loaded.module)
+        module = copy.deepcopy(plan.student.module)
+        load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+        return replace(plan.student, reference=f"{plan.student.reference} (transferred)", module=module)
+
+    if plan.is_main:
+        folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
+        if not folder.report.exists():
+            _report(folder)
+    return TransferResult(
+        account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
+        epochs=tuple(folder.read_epochs()),
+        out=folder.path,
+        load_student=load_student,
+    )
+
+
+def _report(folder: RunFolder) -> None:
+    """Make the report; the result is safe already, and whatever goes wrong here must not take it away."""
+    try:
+        write_report(folder.path)
+    except Exception as error:
+        _log.warning(
+            "%s could not be made (%s: %s); `gainfinder report %s` tries again",
+            folder.report,
+            type(error).__name__,
+            error,
+            folder.path,
+        )
+
+
+def _save_student(student: Classifier, folder: RunFolder) -> str | None:
+    """Write the student's folder atomically; the reference that loads it, where its source has one."""
+    found: list[str | None] = []
+
+    def write(partial: Path) -> None:
+        partial.mkdir()
+        reference = student.save(student, partial)
+        # The folder gets its own name only once it is complete.
+        found.append(None if reference is None else reference.replace(str(partial), str(folder.student)))
+
+    write_atomically(folder.student, write)
+    return found[0]
