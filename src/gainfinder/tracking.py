@@ -190,7 +190,7 @@ def numbers(account: Mapping[str, Any]) -> dict[str, float]:
     for key, value in account.items():
         if isinstance(value, Mapping):
             found.update({f"{key}/{inner}": number for inner, number in numbers(value).items()})
-        elif key.endswith("_ci_pp") and value is not None:
+        elif key.endswith(("_ci_pp", "_ci")) and value is not None:
             found[f"{key}/low"], found[f"{key}/high"] = value
         elif isinstance(value, int | float):
             found[key] = value
