@@ -56,6 +56,7 @@ ORDER = (
     "run_guard",
     "run_result",
     "run",
+    "run_control",
     "strategies",
     "timing",
     "estimate",

@@ -17,6 +17,7 @@ from .planning import Plan
 from .predictions import predict_images
 from .run import make_learner
 from .run_bank import bank_bytes, kept_models, missing_views, stand_ins
+from .run_control import control_plan
 from .run_guard import candidates
 from .timing import learning_s, reading
 
@@ -67,9 +68,12 @@ def estimate(plan: Plan) -> Estimate:
     epochs = plan.settings.epochs
     with torch.random.fork_rng(devices=[device] if cuda else []):
         training_s = _training_s(one, epochs=epochs * transfers)
+        if plan.asked.control:
+            training_s += _training_s(control_plan(plan), epochs=epochs)
     # Images that each model answers for besides the views; each process answers for its share.
     guards = 0 if plan.guard_images is None else len(plan.guard_images)
     of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(candidates(plan)))
+    of_student += len(plan.val_images) * epochs * plan.asked.control
     of_teacher = len(plan.val_images) + guards
     asked = [(plan.student, of_student)]
     asked += [(teacher, of_teacher) for teacher in plan.teachers if isinstance(teacher, Classifier)]
@@ -82,13 +86,15 @@ def estimate(plan: Plan) -> Estimate:
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(plan.teachers))
     weights = _size(plan.student.module, trained_only=False)
     predictions = logits * (2 + len(plan.teachers))
+    results = 2 if plan.asked.control else 1
     checkpoint = weights + _size(plan.student.module, trained_only=True)  # weights and momentum
     return Estimate(
         training_s=training_s,
         measuring_s=measuring_s,
         memory_mb=memory / MB,
-        disk_mb=(2 * checkpoint + weights + predictions) / MB,  # a new checkpoint is complete before the old one goes
-        result_mb=(weights + predictions) / MB,
+        # A new checkpoint is complete before the old one goes; a control comes after the transfer.
+        disk_mb=(2 * checkpoint + results * (weights + predictions)) / MB,
+        result_mb=results * (weights + predictions) / MB,
         bank_mb=bank_bytes(plan) / MB,
     )
 

@@ -101,6 +101,15 @@ def unguarded_measures(before: Predictions, trained: Predictions) -> dict[str, A
     return row
 
 
+def beyond_control(control: Predictions, after: Predictions) -> dict[str, Any]:
+    """How much better a student is than one that learned from its own copy, percentage points; null without labels."""
+    row: dict[str, Any] = dict.fromkeys(("beyond_pp", "beyond_ci_pp"))
+    check_same_samples(control, after)
+    if control.target is not None:
+        row = {"beyond_pp": _delta_pp(control, after), "beyond_ci_pp": _interval_pp(control, after, control.target)}
+    return row
+
+
 def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
     """A number for each model that rises with its accuracy: the accuracy itself where there are labels.
 

@@ -151,6 +151,7 @@ def _train_and_account(
         "temperatures": temperatures,
         "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
         "bank": replayed.account,
+        "control": None,
         "resumed_epochs": resumed,
     }
     return conclude(plan, folder, snapshot, account, ends=(before, after), rows=progress.rows)

@@ -72,7 +72,7 @@ def conclude(
         account["student_reference"] = _save_student(student, folder)
         write_json(folder.result, account)
         folder.checkpoint.unlink(missing_ok=True)
-        _report(folder)
+        try_report(folder)
     plan.accelerator.wait_for_everyone()
     plan.accelerator.free_memory()  # of what it prepared for this run
     named = replace(student, reference=account["student_reference"] or f"{plan.student.reference} (transferred)")
@@ -93,7 +93,7 @@ def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfer
     if plan.is_main:
         folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
         if not folder.report.exists():
-            _report(folder)
+            try_report(folder)
     return TransferResult(
         account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
         epochs=tuple(folder.read_epochs()),
@@ -102,7 +102,7 @@ def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfer
     )
 
 
-def _report(folder: RunFolder) -> None:
+def try_report(folder: RunFolder) -> None:
     """Make the report; the result is safe already, and whatever goes wrong here must not take it away."""
     try:
         write_report(folder.path)

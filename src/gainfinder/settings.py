@@ -67,6 +67,8 @@ class TransferSettings:
             `parallel` (each sample to the surest of all) or `soup` (one transfer a teacher, their weights averaged).
         order: of teachers in a sequence: `ascending` accuracy, `descending`, or as `given`.
         guard: keep the point between the initial and the transferred student that guard images find best.
+        control: transfer from the student's own copy as well, in `control/` of the result folder: what that changes
+            is adaptation to the images, and what the teacher's transfer changes beyond it is not. It changes no result.
         seed: fixes order, augmentation and dropout (0).
         augment: one of `augmentation.AUGMENTS`; the default rule is `views.default_augment`.
         views: how many views of an image there are, used in turn; None for a fresh one an epoch.
@@ -112,6 +114,7 @@ class TransferSettings:
     strategy: Strategy = "sequential"
     order: Order = "ascending"
     guard: bool = True
+    control: bool = False
     seed: int = 0
     augment: Augment | None = None
     views: int | None = None

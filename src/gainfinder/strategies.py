@@ -29,6 +29,7 @@ from .run import (
     tracked,
 )
 from .run_bank import require_room
+from .run_control import check_control, with_control
 from .run_folder import RunFolder
 from .run_guard import Line
 from .run_models import Watcher, reestimate_on_views, shared_predictions
@@ -109,8 +110,10 @@ def carry_out(plan: Plan, out: Path, *, watcher: Watcher | None = None) -> Trans
     folder = RunFolder(out)
     if not folder.result.exists():
         require_room(plan)  # before the folder is claimed: what is refused leaves none
+    check_control(plan)
     if len(plan.teachers) == 1 or plan.asked.strategy == "parallel":
-        return run_transfer(plan, out, watcher=watcher)
+        done = run_transfer(plan, out, watcher=watcher)
+        return with_control(plan, out, done, watcher=watcher) if plan.asked.control else done
     watcher = watcher or Watcher()
     steps = plan.settings.epochs * len(plan.teachers)
     with held(folder, plan), tracked(plan, folder, name=out.name) as trackers:

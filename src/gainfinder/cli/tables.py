@@ -148,8 +148,20 @@ def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("teacher wrong, student right before", _of_all(account["negative_flips"])),
         ("training samples taught by the teacher", _percent(account["teacher_share"])),
         *_guard_rows(account),
+        *_control_rows(account),
         *_bank_rows(account),
     ]
+
+
+def _control_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
+    control = account.get("control")
+    if control is None:
+        return []
+    rows = []
+    for name, key in (("learning from its own copy instead (control)", "transfer_delta"), ("  beyond that", "beyond")):
+        low, high = control[f"{key}_ci_pp"]
+        rows.append((name, f"{control[f'{key}_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})"))
+    return rows
 
 
 def _guard_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -30,6 +30,13 @@ def transfer(
     guard: Annotated[
         bool, typer.Option(help="Keep the best point between the old and the new student, judged on guard images.")
     ] = True,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control",
+            help="Transfer from the student's own copy, too: what that changes is adaptation.",
+        ),
+    ] = False,
     label_map: Annotated[
         list[Path] | None,
         typer.Option(help="JSON or CSV file: teacher's class, student's class; one for all teachers, or one each."),
@@ -142,6 +149,7 @@ def transfer(
         "max_broken": max_broken, "distill_weight": distill_weight, "label_smoothing": label_smoothing,
         "top_k": top_k, "sharpness": sharpness, "slow_momentum": slow_momentum, "slow_every": slow_every,
         "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
+        "control": control,
         "strategy": strategy, "order": order, "schedule": schedule, "views": views, "view_seed": view_seed,
         "bank": bank, "bank_storage": bank_storage, "bank_limit": bank_limit, "bank_check": bank_check,
         "compile": compile, "track": tuple(track or ()),
