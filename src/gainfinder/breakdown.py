@@ -5,9 +5,11 @@ Functions of predictions for the same labelled images. Before, after and teacher
 Shapes: N samples, M models, C classes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,9 @@ from .flips import flip_counts, knowledge_gained, knowledge_lost
 from .methods import Partition
 from .partition import log_confidences, surest
 from .predictions import Predictions
+
+STRATA = 10
+"""Groups of images that were as nearly right; more leave too few in each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +76,26 @@ class Sources:
         known_gained: of these, gained.
         unknown: samples that no teacher has right either.
         unknown_gained: of these, gained: no teacher can have shown them.
+        expected: of `known`, what would be gained on average if samples that the initial student had as nearly right
+            were gained alike, whether a teacher has them right or not.
+        error: standard deviation of that.
     """
 
     known: int
     known_gained: int
     unknown: int
     unknown_gained: int
+    expected: float
+    error: float
 
 
 def by_class(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> list[ClassKnowledge]:
     """Complementary knowledge, gain and loss of each class (section 5.2), in the order of the classes.
 
+    Without teachers there are no positive flips.
+
     Raises:
-        DataError: no labels, no teacher, or predictions for different images.
+        DataError: no labels, or predictions for different images.
     """
     target = _target(before, after, *teachers)
     num_classes = before.logits.shape[1]
@@ -121,18 +133,26 @@ def by_partition(
 
     Args:
         before: of the initial student.
-        teachers: of the teachers.
+        teachers: of the teachers; with none, nothing goes to them.
         partition: by the `label` or by each model's own `confidence`.
         temperatures: logits of the initial student and the teachers are divided by them, for calibrated methods.
 
     Raises:
-        DataError: no labels, no teacher, or predictions for different images.
+        DataError: no labels, or predictions for different images.
     """
     target = _target(before, *teachers)
-    logits_NMC = torch.stack([model.logits for model in (before, *teachers)], dim=1)
-    if temperatures is not None:
-        logits_NMC = logits_NMC / torch.tensor(temperatures)[:, None]
-    to_teacher = surest(log_confidences(logits_NMC, target if partition == "label" else None)) > 0
+    models = (before, *teachers)
+    # One model at a time: all of them in one tensor would take several times the memory of the predictions.
+    confidence_NM = torch.cat(
+        [
+            log_confidences(
+                (model.logits if by == 1 else model.logits / by)[:, None], target if partition == "label" else None
+            )
+            for model, by in zip(models, temperatures or [1.0] * len(models), strict=True)
+        ],
+        dim=1,
+    )
+    to_teacher = surest(confidence_NM) > 0
     student, teacher = before.predicted == target, _known(teachers, target)
     groups = {
         "both": student & teacher,
@@ -149,20 +169,47 @@ def by_partition(
 def by_source(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Sources:
     """Whether gains lie where a teacher could show them, or as much where none could.
 
-    A student that merely adapts to the images gains on both kinds.
+    A student that merely adapts to the images gains on both kinds, but more where a teacher is right: these images are
+    the easier ones. So images are compared that the initial student had as nearly right, by how far the label's logit
+    was below the greatest: `STRATA` groups of them by its quantiles, equal values in one group. `expected` and `error`
+    are of the sum over groups of hypergeometric counts (Mantel and Haenszel 1959, their test's null hypothesis).
 
     Raises:
-        DataError: no labels, no teacher, or predictions for different images.
+        DataError: no labels, or predictions for different images.
     """
     target = _target(before, after, *teachers)
-    wrong, known = before.predicted != target, _known(teachers, target)
-    gained = knowledge_gained(before.predicted, after.predicted, target)
+    wrong = before.predicted != target
+    known = _known(teachers, target)[wrong]
+    gained = knowledge_gained(before.predicted, after.predicted, target)[wrong]
+    logits_NC = before.logits[wrong]
+    short_N = logits_NC.amax(dim=1) - logits_NC.gather(1, target[wrong][:, None]).squeeze(1)
+    expected, error = _hypergeometric(known, gained, _strata(short_N))
     return Sources(
-        known=int((wrong & known).sum()),
+        known=int(known.sum()),
         known_gained=int((gained & known).sum()),
-        unknown=int((wrong & ~known).sum()),
+        unknown=int((~known).sum()),
         unknown_gained=int((gained & ~known).sum()),
+        expected=expected,
+        error=error,
     )
+
+
+def _strata(values_N: Tensor) -> Tensor:
+    """Groups of about equal size by value, int64 (N,); equal values share one."""
+    edges = np.quantile(values_N.numpy(), np.linspace(0, 1, STRATA + 1)[1:-1]) if len(values_N) else np.zeros(0)
+    return torch.from_numpy(np.searchsorted(edges, values_N.numpy()))
+
+
+def _hypergeometric(known_N: Tensor, gained_N: Tensor, stratum_N: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the known that are gained, if in each stratum the gained were drawn at random."""
+    mean = variance = 0.0
+    for stratum in sorted(set(stratum_N.tolist())):
+        inside = stratum_N == stratum
+        n, known, gained = int(inside.sum()), int(known_N[inside].sum()), int(gained_N[inside].sum())
+        mean += known * gained / n
+        if n > 1:
+            variance += known * (n - known) * gained * (n - gained) / (n * n * (n - 1))
+    return mean, math.sqrt(variance)
 
 
 def _target(first: Predictions, *others: Predictions) -> Tensor:
@@ -173,6 +220,7 @@ def _target(first: Predictions, *others: Predictions) -> Tensor:
 
 
 def _known(teachers: Sequence[Predictions], target: Tensor) -> Tensor:
-    if not teachers:
-        raise DataError("there are no predictions of a teacher for these images")
-    return torch.stack([teacher.predicted == target for teacher in teachers]).any(dim=0)
+    known = torch.zeros_like(target, dtype=torch.bool)
+    for teacher in teachers:
+        known |= teacher.predicted == target
+    return known

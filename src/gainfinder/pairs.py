@@ -16,7 +16,7 @@ from .flips import accuracy, compare
 from .models import ModelSource, load_own
 from .models.classifier import Classifier
 from .predictions import ImageCount, Predictions, predict_images
-from .report import write_report
+from .report import try_report
 from .scan_folder import claim_scan_folder, write_scan
 
 
@@ -133,7 +133,7 @@ def scan(
     if out is not None:
         about = {"data": images.reference, "asked": asked, "environment": {**environment(where), "command": command}}
         write_scan(Path(out), {**whole.to_dict(), **about})
-        write_report(out)
+        try_report(Path(out))
     return whole
 
 

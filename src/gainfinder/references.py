@@ -6,6 +6,7 @@ A reference is one string, parses to a frozen value and prints back identically.
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .errors import BadReference
@@ -76,18 +77,16 @@ def near(word: str, known: Iterable[str], *, limit: int = 3) -> str:
 
 
 def short_names(references: Sequence[str]) -> dict[str, str]:
-    """A short name for each model reference; the reference itself where a short one would fit two.
+    """A short name for each model reference; the reference itself where a short one would fit two different ones.
 
-    >>> short_names(["file:nets.py:small@small.pt", "local-dir:zoo/vit"])
+    >>> short_names(["file:nets.py:small@small.pt", "local-dir:zoo/vit", "local-dir:zoo/vit"])
     {'file:nets.py:small@small.pt': 'small', 'local-dir:zoo/vit': 'vit'}
     >>> short_names(["local-dir:a/vit", "local-dir:b/vit"])["local-dir:a/vit"]
     'local-dir:a/vit'
     """
-    names = [_short_name(reference) for reference in references]
-    return {
-        reference: name if names.count(name) == 1 else reference
-        for reference, name in zip(references, names, strict=True)
-    }
+    names = {reference: _short_name(reference) for reference in references}
+    counts = Counter(names.values())
+    return {reference: name if counts[name] == 1 else reference for reference, name in names.items()}
 
 
 def _short_name(reference: str) -> str:

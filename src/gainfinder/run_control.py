@@ -13,10 +13,11 @@ from .evaluation import beyond_control
 from .files import write_json
 from .planning import Plan
 from .predictions import Predictions
+from .report import try_report
 from .run import held, run_transfer
 from .run_folder import RunFolder
 from .run_models import Watcher
-from .run_result import TransferResult, try_report
+from .run_result import TransferResult
 
 KEPT = ("transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "agreement")
 """What the account of a transfer tells of its control; control/result.json tells the rest."""
@@ -62,7 +63,7 @@ def with_control(plan: Plan, out: Path, result: TransferResult, *, watcher: Watc
             account = {**account, "control": _control(plan, folder, watcher or Watcher())}
             if plan.is_main:
                 write_json(folder.result, account)
-                try_report(folder)
+                try_report(folder.path)
             plan.accelerator.wait_for_everyone()
     return replace(result, account={**result.account, "control": account["control"]})
 

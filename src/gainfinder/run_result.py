@@ -14,7 +14,7 @@ from .models.classifier import Classifier
 from .models.weights import load_into, load_weights
 from .planning import Plan
 from .predictions import Predictions
-from .report import write_report
+from .report import try_report
 from .run_folder import RunFolder
 from .thumbnails import make_thumbnails, write_thumbnails
 
@@ -67,12 +67,12 @@ def conclude(
     student.withdraw().eval()
     if plan.is_main:
         ends[1].write(folder.predictions / "after.parquet")
-        write_thumbnails(folder.thumbnails, make_thumbnails(plan.val_images, *ends))
+        _keep_thumbnails(plan, folder, ends)
         write_json_lines(folder.epochs, rows)
         account["student_reference"] = _save_student(student, folder)
         write_json(folder.result, account)
         folder.checkpoint.unlink(missing_ok=True)
-        try_report(folder)
+        try_report(folder.path)
     plan.accelerator.wait_for_everyone()
     plan.accelerator.free_memory()  # of what it prepared for this run
     named = replace(student, reference=account["student_reference"] or f"{plan.student.reference} (transferred)")
@@ -93,7 +93,7 @@ def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfer
     if plan.is_main:
         folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
         if not folder.report.exists():
-            try_report(folder)
+            try_report(folder.path)
     return TransferResult(
         account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
         epochs=tuple(folder.read_epochs()),
@@ -102,18 +102,14 @@ def finished(plan: Plan, folder: RunFolder, account: dict[str, Any]) -> Transfer
     )
 
 
-def try_report(folder: RunFolder) -> None:
-    """Make the report; the result is safe already, and whatever goes wrong here must not take it away."""
+def _keep_thumbnails(plan: Plan, folder: RunFolder, ends: tuple[Predictions, Predictions]) -> None:
+    """Thumbnails for the report; a result does without them rather than be lost."""
     try:
-        write_report(folder.path)
-    except Exception as error:
-        _log.warning(
-            "%s could not be made (%s: %s); `gainfinder report %s` tries again",
-            folder.report,
-            type(error).__name__,
-            error,
-            folder.path,
-        )
+        found = make_thumbnails(plan.val_images, *ends)
+    except Exception as error:  # of the images' source, which may have gone by now
+        _log.warning("no thumbnails for the report (%s: %s)", type(error).__name__, error)
+        found = []
+    write_thumbnails(folder.thumbnails, found)
 
 
 def _save_student(student: Classifier, folder: RunFolder) -> str | None:

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunFolderError
-from .files import check_writable, write_json
+from .files import MAYBE_NUMBER, NUMBER, PARTIAL, check_shape, check_writable, remove_partials, write_json
 
 SCAN_FILE = "scan.json"
+PAIR = {
+    "student": str, "teacher": str, "delta_acc_pp": NUMBER, "positive_flips": NUMBER, "negative_flips": NUMBER,
+    "flip_entropy": MAYBE_NUMBER,
+}  # fmt: skip
+SCAN = {"models": [{"model": str, "accuracy": NUMBER}], "pairs": [PAIR], "samples": int, "data": str, "asked": [str]}
+"""What must be there, as `files.check_shape` takes it."""
 
 
 def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None:
@@ -34,9 +40,10 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
                 f"{folder}: holds a scan of {', '.join(there[0])} on {there[1]}, not of {', '.join(models)} on {data}; "
                 "nothing was changed. Choose another --out"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not child.name.startswith(PARTIAL) for child in folder.iterdir()):
         raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty --out")
     check_writable(folder / SCAN_FILE)
+    remove_partials(folder)  # of a scan that was killed
 
 
 def write_scan(folder: Path, document: Mapping[str, Any]) -> None:
@@ -52,11 +59,9 @@ def read_scan(folder: Path) -> dict[str, Any]:
     """
     path = folder / SCAN_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"models", "pairs", "samples", "data", "asked"} - document.keys()
-    except (OSError, ValueError, AttributeError) as error:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"{path}: not as gainfinder wrote it ({error}); nothing was changed") from error
-    if missing:
-        raise RunFolderError(f"{path}: not as gainfinder wrote it (no {', '.join(sorted(missing))})")
+    check_shape(document, SCAN, path)
     found: dict[str, Any] = document
     return found

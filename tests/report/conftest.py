@@ -21,7 +21,7 @@ def results(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> di
     student, teacher, other = zoo["convnext"], zoo["vit"], zoo["resnet"]
     data = {"data": "digits#2/4", "val": "digits#1/4"}
     bare: Images = replace(gainfinder.load_images("digits#1/4"), labels=None, num_classes=None)
-    gainfinder.transfer(student, teacher, **data, out=folder / "transfer", guard=False, **SETTINGS)
+    gainfinder.transfer(student, teacher, **data, out=folder / "transfer", guard=False, control=True, **SETTINGS)
     gainfinder.transfer(student, teacher, **data, out=folder / "guarded", guard_data="digits#3/4", **SETTINGS)
     gainfinder.transfer(student, [teacher, other], **data, out=folder / "sequence", guard=False, **SETTINGS)
     gainfinder.transfer(

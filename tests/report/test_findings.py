@@ -32,7 +32,15 @@ def record(
     measured = measure_transfer(one, two, [three])
     return TransferRecord(
         folder=Path("run"),
-        account={"student": "small", "teachers": ["big"], "method": method, "guard": None, **measured, **account},
+        account={
+            "student": "small",
+            "teachers": ["big"],
+            "method": method,
+            "guard": None,
+            "control": None,
+            **measured,
+            **account,
+        },
         config={"student": {"digest": "s"}, "teachers": [{"digest": "t"}], "settings": {"labels": "use"}},
         epochs=(),
         before=one,
@@ -58,14 +66,14 @@ def test_a_sure_gain_where_the_teacher_was_right() -> None:
         "The teacher big had 30 images right that the student had wrong; of these, 30 are right now (100%)"
         in (answers["What was learned?"])
     )
-    assert "the most in cat (10), dog (10), fox (10)" in answers["What was learned?"]
+    assert "the most in cat (10); dog (10); fox (10)" in answers["What was learned?"]
     assert answers["What was lost?"] == "Nothing. No image that was right is wrong now."
     assert answers[KNOWLEDGE].startswith(
-        "It looks like the teacher's knowledge. The student gained 100% of the 30 images that a teacher could show it, "
-        "and 0% of the 30"
+        "It speaks for the teacher's knowledge. The student gained 100% of the 30 images that a teacher could show it, "
+        "and 0% of the 30 that it had wrong as all teachers had. Of the former that is 30; 15.0 ± 2.0 would be expected"
     )
     assert any("another teacher" in step for step in next_steps(BETTER))
-    assert any("--teacher 'small'" in step for step in next_steps(BETTER)), "the control is named"
+    assert any("--control" in step for step in next_steps(BETTER)), "the control is named"
 
 
 def test_gains_of_both_kinds_may_be_adaptation() -> None:
@@ -95,7 +103,7 @@ def test_a_student_that_the_guard_kept() -> None:
     guard = {"share": 0.0, "adapted": False, "images": 300, "labelled": True, "points": []}
     found = record("+-" * 50, "+-" * 50, "+" * 100, guard=guard)
     answers = told(found)
-    assert answers[NOISE].startswith("Nothing changed.") and "The guard kept the student" in answers[NOISE]
+    assert answers[NOISE].startswith("No answer changed.") and "The guard kept the student" in answers[NOISE]
     assert KNOWLEDGE not in answers
     assert any("300 images to judge by" in step for step in next_steps(found))
 
@@ -114,13 +122,15 @@ def test_adaptation_that_the_guard_measured() -> None:
 def test_the_control_proves_nothing_but_adaptation() -> None:
     found = replace(BETTER, config={**BETTER.config, "teachers": [{"digest": "s"}]})
     assert told(found)[KNOWLEDGE].startswith("Adaptation: this is the control.")
-    assert not any("control" in step for step in next_steps(found))
+    assert not any("run the control" in step for step in next_steps(found))
 
 
 def test_a_teacher_that_knows_nothing_new() -> None:
     found = record("+" * 90 + "-" * 10, "+" * 90 + "-" * 10, "+" * 90 + "-" * 10)
     assert "there was nothing to learn" in told(found)["What was learned?"]
-    assert next_steps(found)[0].startswith("Find a teacher who knows more that this student does not: here it is 0.00%")
+    assert next_steps(found)[0].startswith(
+        "Find a teacher that knows more that this student does not: here it is 0.00%"
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,3 +145,22 @@ def test_without_labels_only_movement_is_told(share: float, adapted: bool, answe
     assert "agreement with big went from 50.0% to 100.0%" in answers["What changed?"]
     assert answer in answers["Is it better?"]
     assert "--val" in next_steps(found)[0] and len(next_steps(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("beyond", "answer"),
+    [
+        ((2.0, [0.5, 3.5]), "Knowledge: +2.00 points more than adaptation gives."),
+        ((0.5, [-1.0, 2.0]), "It cannot be told from adaptation."),
+        ((-2.0, [-3.5, -0.5]), "Less than adaptation alone gives."),
+    ],
+)
+def test_a_control_settles_what_is_adaptation(beyond: tuple[float, list[float]], answer: str) -> None:
+    control = {
+        "transfer_delta_pp": 1.0, "transfer_delta_ci_pp": [-0.5, 2.5], "beyond_pp": beyond[0],
+        "beyond_ci_pp": beyond[1],
+    }  # fmt: skip
+    found = replace(BETTER, account={**BETTER.account, "control": control})
+    assert told(found)[KNOWLEDGE].startswith(answer)
+    assert "changed by +1.00 points (95 % interval -0.50 to +2.50): that much is adaptation" in told(found)[KNOWLEDGE]
+    assert not any("run the control" in step for step in next_steps(found))

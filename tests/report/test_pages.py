@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gainfinder
-import gainfinder.run_result
+import gainfinder.report
 from gainfinder.cli import app
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
@@ -67,7 +67,7 @@ def test_a_transfer_tells_its_measures(results: dict[str, Path]) -> None:
     [
         ("transfer", {"measures", "epochs", "partition", "classes"}),
         ("sequence", {"measures", "epochs", "classes"}),
-        ("soup", {"measures", "partition", "classes"}),
+        ("soup", {"measures", "classes"}),
         ("unlabelled", set()),
         ("scan", {"matrix", "knowledge", "entropy"}),
     ],
@@ -106,7 +106,7 @@ def test_a_sequence_is_told_by_step(results: dict[str, Path]) -> None:
     assert "By step" in read
     for number in (1, 2):
         account = json.loads((results["sequence"] / f"steps/{number}/result.json").read_text())
-        assert f"Step {number}: What" in read and f"{account['transfer_delta_pp']:+.2f}" in read
+        assert f"Step {number}: what it learned from" in read and f"{account['transfer_delta_pp']:+.2f}" in read
         assert (results["sequence"] / f"steps/{number}/report.html").exists()
     rows = pq.read_table(results["sequence"] / "figures/epochs-rows.parquet").to_pylist()
     assert [row["epoch"] for row in rows if row["kind"] == "lost"] == [0, 1, 2, 3, 4]
@@ -128,6 +128,15 @@ def test_without_labels_nothing_is_claimed(results: dict[str, Path]) -> None:
     assert f"{1 - account['agreement']:.1%} of the answers" in read and "no labels" in read
     assert "What was learned" not in read and "gained" not in read
     assert "Images it answers differently now" in read
+
+
+def test_a_transfer_is_held_against_its_control(results: dict[str, Path]) -> None:
+    control = json.loads((results["transfer"] / "result.json").read_text())["control"]
+    low, high = control["beyond_ci_pp"]
+    assert f"{control['beyond_pp']:+.2f} points from that one ({low:+.2f} to {high:+.2f})" in text(results["transfer"])
+    rows = pq.read_table(results["transfer"] / "figures/measures-rows.parquet").to_pylist()
+    assert {row["measure"]: row["value_pp"] for row in rows}["beyond control"] == control["beyond_pp"]
+    assert "this is the control" in text(results["transfer"] / "control")
 
 
 def test_the_control_is_known_as_such(results: dict[str, Path]) -> None:
@@ -210,11 +219,11 @@ def test_a_scan_is_kept_where_nothing_is_lost(zoo: dict[str, str], results: dict
 def test_a_report_that_fails_takes_no_result_away(
     zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(folder: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError("no room")
 
     asked = {"data": "digits#2/4", "val": "digits#1/4", "out": tmp_path / "run", "guard": False, **SETTINGS}
-    monkeypatch.setattr(gainfinder.run_result, "write_report", broken)
+    monkeypatch.setattr(gainfinder.report, "write_text", broken)
     first = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
     assert "could not be made (OSError: no room); `gainfinder report" in caplog.text
     assert json.loads((tmp_path / "run/result.json").read_text()) == first.account

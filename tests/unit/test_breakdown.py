@@ -74,12 +74,16 @@ def test_sources_add_up_to_what_was_wrong_and_gained() -> None:
     assert found.known_gained + found.unknown_gained == sum(right(AFTER, i) for i in wrong)
 
 
+def test_without_teachers_nothing_is_known_to_them() -> None:
+    assert by_source(BEFORE, AFTER, []).known == 0
+    assert {one.positive_flips for one in by_class(BEFORE, AFTER, [])} == {0}
+    assert sum(one.gained for one in by_class(BEFORE, AFTER, [])) == by_source(BEFORE, AFTER, []).unknown_gained
+
+
 def test_what_cannot_be_told() -> None:
     blind = replace(BEFORE, target=None)
     for function in (by_class, by_source):
         with pytest.raises(DataError, match="no labels"):
             function(blind, AFTER, TEACHERS)
-        with pytest.raises(DataError, match="no predictions of a teacher"):
-            function(BEFORE, AFTER, [])
     with pytest.raises(DataError, match="not for the same images"):
         by_partition(BEFORE, [replace(TEACHERS[0], ids=tuple("x" * 200))], "label")

@@ -4,6 +4,7 @@ Altair (Vega-Lite) draws them all: the vector file for a paper and the figure on
 is what its mark says on hover. Colours are named below once; the page's style sheet has each of them again, for dark.
 """
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import altair as alt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import write_atomically
+from ..files import write_atomically, write_text
 
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
@@ -22,8 +23,18 @@ GAIN, LOSS, THERE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
 """Okabe and Ito's, which colour-blind readers can tell apart; `THERE` is a pale blue, for what there was to gain."""
 METHOD_COLOURS = (GAIN, LOSS, OTHER, "#cc79a7")
 WIDTH = 330
+FIGURE_NAMES = ("measures", "epochs", "classes", "partition", "matrix", "knowledge", "entropy")
+"""Of the figures of a page."""
 CHARACTER_PX = 7.4
 """Room for a character of a label: fonts differ from machine to machine, and a narrow guess would cut labels off."""
+LONGEST = 26
+"""Characters of a label, at most."""
+LABEL_LIMIT = 240
+LABEL = (
+    f"length(datum.label) > {LONGEST} ? slice(datum.label, 0, 12) + '…' + slice(datum.label, {13 - LONGEST}) "
+    ": datum.label"
+)
+"""How Vega shortens one."""
 MOST_CLASSES = 15
 """Classes that a chart shows; a table shows all."""
 
@@ -43,6 +54,13 @@ class Figure:
     title: str
     chart: alt.TopLevelMixin
     rows: Mapping[str, Rows]
+
+    @functools.cached_property
+    def svg(self) -> str:
+        """The figure as SVG text, on nothing: what lies below shows through."""
+        out = io.StringIO()
+        self.chart.save(out, format="svg")
+        return out.getvalue()
 
 
 def measures(rows: Rows) -> Figure:
@@ -72,7 +90,7 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
 
     Args:
         rows: of `epoch` (0 for before), `kind` (gained or lost), `share` of all images and `about`.
-        steps: for a sequence: `epoch` after which a teacher ends, and `teacher`.
+        steps: for a sequence: `epoch` after which a teacher ends, the `step`'s number, `teacher` and `about`.
     """
     lines = (
         alt.Chart(_table(rows))
@@ -86,13 +104,12 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     )
     layers: list[Any] = [lines]
     if steps:
-        rules = alt.Chart(_table(steps)).mark_rule(color=MUTED, strokeDash=[3, 3], aria=False).encode(x="epoch:Q")
-        names = (
-            alt.Chart(_table(steps))
-            .mark_text(align="right", baseline="top", dx=-4, color=MUTED, aria=False)
-            .encode(x="epoch:Q", y=alt.value(2), text="teacher:N")
+        ends = alt.Chart(_table(steps)).encode(x="epoch:Q", description="about:N")
+        # Names of teachers would lie upon each other; their numbers do not, and say the names on hover.
+        numbers = ends.mark_text(align="right", baseline="top", dx=-4, color=MUTED).encode(
+            y=alt.value(2), text="step:N"
         )
-        layers += [rules, names]
+        layers += [ends.mark_rule(color=MUTED, strokeDash=[3, 3], aria=False), numbers]
     chart = cast(alt.LayerChart, alt.layer(*layers)).properties(width=WIDTH, height=230)
     tables = {"rows": rows, **({"steps": steps} if steps else {})}
     return Figure(name="epochs", title="Gain and loss after each epoch", chart=_styled(chart), rows=tables)
@@ -151,10 +168,11 @@ def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
         pairs: of `student_name`, `teacher_name`, `positive_flips` and `about`.
         names: of the models, the strongest first.
     """
-    side = max(34, min(64, 520 // len(names)))
+    side = max(38, min(64, 520 // len(names)))
     most = max((float(row["positive_flips"]) for row in pairs), default=0.0)
+    across = alt.Axis(labelAngle=-40, orient="top", labelExpr=LABEL, labelLimit=LABEL_LIMIT)
     base = alt.Chart(_table(pairs)).encode(
-        x=alt.X("teacher_name:N", title="teacher", sort=list(names), axis=alt.Axis(labelAngle=-40, orient="top")),
+        x=alt.X("teacher_name:N", title="teacher", sort=list(names), axis=across),
         y=alt.Y("student_name:N", title="student", sort=list(names), axis=_labels(names)),
     )
     cells = base.mark_rect().encode(
@@ -255,23 +273,19 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
     return cast(alt.LayerChart, (_zero("y") + lines).properties(width=WIDTH, height=240))
 
 
-def to_svg(chart: alt.TopLevelMixin) -> str:
-    """The chart as SVG text, on nothing: what lies below shows through."""
-    out = io.StringIO()
-    chart.save(out, format="svg")
-    return out.getvalue()
-
-
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure (`.svg`, `.pdf` or `.png` by the ending) and its rows beside it as `NAME-KEY.parquet`."""
-    write_atomically(path, lambda partial: figure.chart.save(str(partial), format=_format(path), ppi=144))
+    if path.suffix == ".svg":
+        write_text(path, figure.svg)
+    else:
+        write_atomically(path, lambda partial: figure.chart.save(str(partial), format=_format(path), ppi=144))
     for key, table in figure.rows.items():
         beside = path.with_name(f"{path.stem}-{key}.parquet")
         write_atomically(beside, lambda partial, table=table: pq.write_table(_table(table), partial))  # type: ignore[misc]
 
 
-def _format(path: Path) -> Literal["svg", "pdf", "png"]:
-    kinds: dict[str, Literal["svg", "pdf", "png"]] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
+def _format(path: Path) -> Literal["pdf", "png"]:
+    kinds: dict[str, Literal["pdf", "png"]] = {".pdf": "pdf", ".png": "png"}
     return kinds[path.suffix]
 
 
@@ -281,8 +295,9 @@ def _kinds(colours: Mapping[str, str], *, field: str = "kind", legend: bool = Fa
 
 
 def _labels(names: Sequence[str]) -> alt.Axis:
-    """An axis of names with room for the longest."""
-    return alt.Axis(minExtent=min(180.0, 8 + CHARACTER_PX * max(map(len, names), default=0)), labelLimit=180)
+    """An axis of names with room for the longest; of long ones beginning and end, by which similar names differ."""
+    longest = min(LONGEST, max(map(len, names), default=0))
+    return alt.Axis(minExtent=8 + CHARACTER_PX * longest, labelLimit=LABEL_LIMIT, labelExpr=LABEL)
 
 
 def _epochs(rows: Rows) -> alt.Axis:

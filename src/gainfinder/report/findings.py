@@ -1,6 +1,7 @@
 """What a transfer means, in plain words: from numbers alone, so that each sentence can be tested."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,9 +10,16 @@ from ..intervals import wilson_interval
 from ..methods import find_method
 from ..references import short_names
 from .records import TransferRecord
+from .rows import counted, quoted
 
 Tone = Literal["good", "bad", "open"]
 NAMED_CLASSES = 3
+SURE_ERRORS = 2
+"""Standard deviations above what is expected that count as more than chance."""
+LITTLE = 0.01
+"""A share of images that is little to learn from a teacher."""
+LOW_RATE = 0.25
+"""A share of what a teacher could show that leaves much to learn from it."""
 FEW_IMAGES = 2000
 """With fewer to measure on, gains of about a point are hard to tell from noise."""
 
@@ -40,27 +48,29 @@ def findings(record: TransferRecord) -> list[Finding]:
     """
     if not record.labelled:
         return [_moved(record), *_guarded_without_labels(record)]
-    if not record.known_teachers:
-        return [_noise(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes)]
-    if record.account["agreement"] < 1:
+    if record.account["knowledge_gain"] > 0 or record.account["control"] or _is_control(record):
         found.append(_adaptation(record, by_source(record.before, record.after, record.known_teachers)))
     return found
 
 
 def next_steps(record: TransferRecord) -> list[str]:
-    """What to try next, the likeliest to help first."""
+    """What to try next, the likeliest to help first; nothing of a step, after which its sequence has gone on."""
     account, steps = record.account, []
-    student = account["student"]
+    if record.is_step:
+        return []
+    if _is_control(record):
+        return ["Compare it with the same transfer from another teacher: what this one gains is adaptation."]
     if not record.labelled:
         return ["Measure on labelled images (--val): without labels nobody can tell whether the student got better."]
     low, high = account["transfer_delta_ci_pp"]
     flips, rate = account["positive_flips"], account["transfer_rate"]
+    whose = "the teacher" if len(record.teachers) == 1 else "the teachers"
     method = find_method(account["method"])
-    if flips is not None and flips < 0.01:
+    if flips is not None and flips < LITTLE:
         steps.append(
-            f"Find a teacher who knows more that this student does not: here it is {flips:.2%} of the images. "
+            f"Find a teacher that knows more that this student does not: here it is {flips:.2%} of the images. "
             "`gainfinder scan` compares as many models as you have."
         )
     if method.partition is None and account["knowledge_loss"] >= account["knowledge_gain"]:
@@ -69,29 +79,34 @@ def next_steps(record: TransferRecord) -> list[str]:
             f"{method.name} learns from the teacher everywhere, also where it is wrong: try --method {better}."
         )
     if high < 0:
-        steps.append("Keep the old student; try a lower --lr, fewer --epochs, or the guard if it was off.")
+        guard = "" if record.guards else ", or leave the guard on"
+        steps.append(f"Keep the old student; try a lower --lr or fewer --epochs{guard}.")
     elif low <= 0:
         steps += _towards_a_sure_gain(record, rate)
     else:
-        steps.append("Let another teacher go on from here: repeat --teacher; each step is guarded.")
-        if rate is not None and rate < 0.25:
-            steps.append(f"Only {rate:.0%} of what the teacher could show arrived: more --epochs or images may help.")
-    if account["agreement"] < 1 and not _is_control(record):
+        guarded = "; each step is guarded" if record.guards else ""
+        steps.append(f"Let another teacher go on from here: repeat --teacher{guarded}.")
+        if rate is not None and rate < LOW_RATE:
+            steps.append(f"Only {rate:.0%} of what {whose} could show arrived: more --epochs or images may help.")
+    if high >= 0 and account["knowledge_gain"] > 0 and account["control"] is None:
+        how = "add --control to the same command"
+        if record.steps:  # several transfers in one, which --control does not go with
+            how = f"a transfer with --teacher {shlex.quote(account['student'])} and another --out"
         steps.append(
-            f"To be sure that it is knowledge, run the control: the same command with --teacher '{student}'. A student "
-            "that learns from its own copy can only adapt."
+            f"To find out how much of it is mere adaptation, run the control: {how}. From its own copy a student can "
+            "only adapt."
         )
     return steps
 
 
 def _towards_a_sure_gain(record: TransferRecord, rate: float | None) -> list[str]:
     steps = []
-    if any(guard["share"] == 0 for guard in record.guards):
-        images = record.guards[0]["images"]
-        steps.append(f"The guard had {images:,} images to judge by and saw no sure gain: give it more (--guard-data).")
+    if any(_kept_initial(guard) for guard in record.guards):
+        images = counted(record.guards[0]["images"], "image")
+        steps.append(f"The guard had {images} to judge by and saw no sure gain: give it more (--guard-data).")
     if record.account["samples"] < FEW_IMAGES:
         steps.append(f"Measure on more images (--val): {record.account['samples']:,} cannot show a small gain.")
-    if rate is None or rate < 0.25:
+    if not record.known_teachers or (rate is not None and rate < LOW_RATE):
         steps.append("Learn from more images (--data) or for longer (--epochs).")
     return steps
 
@@ -101,13 +116,14 @@ def _noise(record: TransferRecord) -> Finding:
     delta, (low, high) = account["transfer_delta_pp"], account["transfer_delta_ci_pp"]
     text = (
         f"Accuracy went from {account['accuracy_before']:.2%} to {account['accuracy_after']:.2%}: {delta:+.2f} points, "
-        f"95 % interval {low:+.2f} to {high:+.2f}, on {account['samples']:,} images. The interval tells how far these "
+        f"95 % interval {low:+.2f} to {high:+.2f}, on {counted(account['samples'], 'image')}. It tells how far these "
         "images could have decided it, not what another seed or other transfer images would do."
     )
     question = "Is the change larger than its noise?"
     if account["agreement"] == 1:
-        kept = " The guard kept the student that you gave." if record.guards else ""
-        return Finding(question=question, answer="Nothing changed.", text=f"{text}{kept}")
+        kept = record.guards and all(_kept_initial(guard) for guard in record.guards)
+        text += " The guard kept the student that you gave." if kept else ""
+        return Finding(question=question, answer="No answer changed.", text=text)
     if low > 0:
         return Finding(question=question, answer="Yes, the student is better.", text=text, tone="good")
     if high < 0:
@@ -120,14 +136,16 @@ def _learned(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Findi
     there = sum(one.positive_flips for one in classes)
     arrived = sum(one.transferred for one in classes)
     gained = sum(one.gained for one in classes)
-    text = f"{gained:,} images that were wrong are right now ({_interval(gained, account['samples'])})."
-    if there:
+    text = f"{_turned(gained, 'wrong', 'right')} ({_interval(gained, account['samples'])})"
+    if not record.known_teachers:
+        text += f"{_where(classes, 'gained')}. Of the teacher no predictions for these images are known."
+    elif there:
         text += (
-            f" {_the_teachers(record)} had {there:,} images right that the student had wrong; of these, {arrived:,} "
-            f"are right now ({arrived / there:.0%}){_where(classes, 'transferred')}."
+            f". {_the_teachers(record)} had {counted(there, 'image')} right that the student had wrong; of these, "
+            f"{arrived:,} {_are(arrived)} right now ({arrived / there:.0%}){_where(classes, 'transferred')}."
         )
     else:
-        text += f" {_the_teachers(record)} had nothing right that the student had wrong: there was nothing to learn."
+        text += f". {_the_teachers(record)} had nothing right that the student had wrong: there was nothing to learn."
     return Finding(
         question="What was learned?",
         answer="Nothing." if not gained else f"{gained / account['samples']:.2%} of all images.",
@@ -140,7 +158,7 @@ def _lost(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
     lost, samples = sum(one.lost for one in classes), record.account["samples"]
     if not lost:
         return Finding(question="What was lost?", answer="Nothing.", text="No image that was right is wrong now.")
-    text = f"{lost:,} images that were right are wrong now ({_interval(lost, samples)}){_where(classes, 'lost')}."
+    text = f"{_turned(lost, 'right', 'wrong')} ({_interval(lost, samples)}){_where(classes, 'lost')}."
     return Finding(question="What was lost?", answer=f"{lost / samples:.2%} of all images.", text=text, tone="bad")
 
 
@@ -160,8 +178,28 @@ def _adaptation(record: TransferRecord, sources: Sources) -> Finding:
             text="The guard kept the student that you gave with its batch-norm statistics re-estimated on the transfer "
             "images, and nothing that it learned.",
         )
+    control = record.account["control"]
+    if control is not None and control["beyond_ci_pp"] is not None:
+        return _beyond_control(question, control)
     answer, text = _by_source(sources)
     return Finding(question=question, answer=answer, text=" ".join([text, *_by_guard(guard)]).strip())
+
+
+def _beyond_control(question: str, control: Mapping[str, Any]) -> Finding:
+    """What the control says, which is sure where `_by_source` only hints."""
+    (low, high), beyond = control["beyond_ci_pp"], control["beyond_pp"]
+    own_low, own_high = control["transfer_delta_ci_pp"]
+    text = (
+        "Learning as long from its own copy, which has nothing to teach it, the student changed by "
+        f"{control['transfer_delta_pp']:+.2f} points (95 % interval {own_low:+.2f} to {own_high:+.2f}): that much is "
+        f"adaptation. The student that is kept is {beyond:+.2f} points from that one ({low:+.2f} to {high:+.2f})."
+    )
+    if low > 0:
+        answer = f"Knowledge: {beyond:+.2f} points more than adaptation gives."
+        return Finding(question=question, answer=answer, text=text, tone="good")
+    if high < 0:
+        return Finding(question=question, answer="Less than adaptation alone gives.", text=text, tone="bad")
+    return Finding(question=question, answer="It cannot be told from adaptation.", text=text)
 
 
 def _by_source(sources: Sources) -> tuple[str, str]:
@@ -170,15 +208,15 @@ def _by_source(sources: Sources) -> tuple[str, str]:
         return "It cannot be told.", "There are not both: images that a teacher could show, and images it could not."
     known, unknown = sources.known_gained / sources.known, sources.unknown_gained / sources.unknown
     text = (
-        f"The student gained {known:.0%} of the {sources.known:,} images that a teacher could show it, and "
-        f"{unknown:.0%} of the {sources.unknown:,} that it had wrong as all teachers had."
+        f"The student gained {known:.0%} of the {counted(sources.known, 'image')} that a teacher could show it, and "
+        f"{unknown:.0%} of the {sources.unknown:,} that it had wrong as all teachers had. Of the former that is "
+        f"{sources.known_gained:,}; {sources.expected:.1f} ± {sources.error:.1f} would be expected if images that were "
+        "as nearly right before were gained alike, whether a teacher knows them or not."
     )
-    least = wilson_interval(sources.known_gained, sources.known)[0]
-    most = wilson_interval(sources.unknown_gained, sources.unknown)[1]
-    if least > most:
-        text += " Mere adaptation would not favour the teacher's so much, though what it has right is easier, too."
-        return "It looks like the teacher's knowledge.", text
-    text += " The two are too close, or too few, to tell them apart: adaptation gains on both kinds."
+    if sources.known_gained > sources.expected + SURE_ERRORS * sources.error:
+        text += " That is more than chance, yet no proof: any learning finds first what others find easy, too."
+        return "It speaks for the teacher's knowledge.", text
+    text += " The two are too close, or too few, to tell knowledge from adaptation, which gains on both kinds."
     return "It may be mere adaptation.", text
 
 
@@ -198,13 +236,16 @@ def _by_guard(guard: dict[str, Any] | None) -> list[str]:
 
 def _moved(record: TransferRecord) -> Finding:
     account = record.account
-    pairs = zip(account["teachers"], account["agreement_with_teachers"], strict=True)
+    names = short_names(list(account["teachers"]))
+    pairs = dict(zip(account["teachers"], account["agreement_with_teachers"], strict=True))
     nearer = [
-        f"agreement with {teacher} went from {there[0]:.1%} to {there[1]:.1%}" for teacher, there in pairs if there
+        f"agreement with {quoted(names[teacher])} went from {there[0]:.1%} to {there[1]:.1%}"
+        for teacher, there in pairs.items()
+        if there
     ]
     text = (
         "The images measured on carry no labels, so nobody can tell right from wrong. On "
-        f"{1 - account['agreement']:.1%} of {account['samples']:,} images the student answers differently now"
+        f"{1 - account['agreement']:.1%} of {counted(account['samples'], 'image')} the student answers differently now"
     )
     return Finding(
         question="What changed?",
@@ -214,10 +255,10 @@ def _moved(record: TransferRecord) -> Finding:
 
 
 def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
+    if record.account["guard"] is None:
+        return _guarded_by_step(record)
     guard = record.account["guard"]
-    if guard is None:
-        return []
-    if guard["share"] == 0 and not guard["adapted"]:
+    if _kept_initial(guard):
         return [
             Finding(
                 question="Is it better?",
@@ -232,11 +273,24 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
     return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
 
 
+def _guarded_by_step(record: TransferRecord) -> list[Finding]:
+    """What the guards of a sequence's steps decided."""
+    if not record.guards:
+        return []
+    passed = sum(not _kept_initial(guard) for guard in record.guards)
+    of = f"{passed} of {counted(len(record.guards), 'step')}"
+    if not passed:
+        text = "In no step was it sure. Without labels it passes over most gains of a point or two."
+        return [Finding(question="Is it better?", answer="The guard was not sure.", text=text)]
+    text = f"It let through what was learned in {of}."
+    return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
+
+
 def _where(classes: Sequence[ClassKnowledge], field: str) -> str:
     """Names the classes that hold the most of it."""
     top = sorted(classes, key=lambda one: -int(getattr(one, field)))[:NAMED_CLASSES]
-    named = [f"{one.name} ({getattr(one, field)})" for one in top if getattr(one, field)]
-    return f", the most in {', '.join(named)}" if named and len(classes) > 1 else ""
+    named = [f"{quoted(one.name)} ({getattr(one, field):,})" for one in top if getattr(one, field)]
+    return f", the most in {'; '.join(named)}" if named and len(classes) > 1 else ""
 
 
 def _interval(count: int, samples: int) -> str:
@@ -246,11 +300,28 @@ def _interval(count: int, samples: int) -> str:
 
 def _is_control(record: TransferRecord) -> bool:
     digests = {teacher.get("digest") for teacher in record.config["teachers"]}
-    return digests == {record.config["student"]["digest"]}
+    return digests == {record.config["student"].get("digest")} != {None}
 
 
 def _the_teachers(record: TransferRecord) -> str:
+    """Those whose predictions are there, as the subject of a sentence."""
     names = short_names(list(record.account["teachers"]))
-    if len(names) == 1:
-        return f"The teacher {next(iter(names.values()))}"
-    return f"The teachers {', '.join(names.values())}, at least one of them,"
+    pairs = zip(record.account["teachers"], record.teachers, strict=True)
+    known = dict.fromkeys(quoted(names[teacher]) for teacher, found in pairs if found is not None)
+    return f"The teacher {next(iter(known))}" if len(known) == 1 else f"One or more of the teachers {', '.join(known)}"
+
+
+def _turned(count: int, was: str, now: str) -> str:
+    """
+    >>> _turned(1, "wrong", "right"), _turned(0, "right", "wrong")
+    ('1 image that was wrong is right now', '0 images that were right are wrong now')
+    """
+    return f"{counted(count, 'image')} that {'was' if count == 1 else 'were'} {was} {_are(count)} {now} now"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _kept_initial(guard: Mapping[str, Any]) -> bool:
+    return bool(guard["share"] == 0 and not guard["adapted"])

@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from .charts import Figure, to_svg
+from .charts import Figure
+from .rows import counted
 from .sections import ScanSection, TransferSection
 
 _TEMPLATES = files(__package__) / "templates"
@@ -34,7 +35,9 @@ def _render(template: str, **values: Any) -> str:
         loader=jinja2.FunctionLoader(_read), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters.update(figure=_figure, pp=lambda value: f"{value:+.2f}", percent=lambda value: f"{value:.2%}")
+    environment.filters.update(
+        figure=_figure, counted=counted, pp=lambda value: f"{value:+.2f}", percent=lambda value: f"{value:.2%}"
+    )
     return environment.get_template(template).render(
         style=Markup(_read("style.css")),
         script=Markup(_read("page.js")),
@@ -48,10 +51,11 @@ def _read(name: str) -> str:
 
 def _figure(figure: Figure) -> Markup:
     """A figure as SVG that scales with the page; Vega has escaped the names in it."""
-    svg = to_svg(figure.chart)
+    svg = figure.svg
     found = re.search(r'width="([\d.]+)"', svg)
     assert found is not None, "Vega states the width"
-    head = Markup('<svg role="img" aria-label="{}" style="max-width:{}px" class="marks" ').format(
+    # What a picture holds is hidden from screen readers; of a group they read each mark.
+    head = Markup('<svg role="group" aria-label="{}" style="--width:{}px" class="marks" ').format(
         figure.title, found[1]
     )
     return head + Markup(svg[svg.index("xmlns=") :])

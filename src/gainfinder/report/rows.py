@@ -1,5 +1,7 @@
 """Rows for charts and tables, from what a result folder holds; `about` is what a mark says on hover."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,9 @@ from ..references import short_names
 from .records import TransferRecord
 
 Row = dict[str, Any]
+SHORT = 40
+"""Characters of a name in a sentence."""
+RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRO"}
 GROUPS = {
     "both": "both right",
     "teacher": "only the teacher right",
@@ -18,13 +23,16 @@ GROUPS = {
 
 
 def measure_rows(record: TransferRecord) -> list[Row]:
-    """Δ_transf, gain and loss with their 95 % intervals."""
+    """Δ_transf, gain and loss with their 95 % intervals, and what goes beyond the control, where there is one."""
     account = record.account
     low, high = account["transfer_delta_ci_pp"]
     rows = [("Δ accuracy", "delta", account["transfer_delta_pp"], low, high)]
     for name, kind in (("gained", "gain"), ("lost", "loss")):
         bounds = (100 * bound for bound in account[f"knowledge_{kind}_ci"])
         rows.append((name, kind, 100 * account[f"knowledge_{kind}"], *bounds))
+    control = account["control"]
+    if control is not None:
+        rows.append(("beyond control", "delta", control["beyond_pp"], *control["beyond_ci_pp"]))
     return [
         {
             "measure": name,
@@ -42,7 +50,7 @@ def measure_rows(record: TransferRecord) -> list[Row]:
 
 def epoch_rows(record: TransferRecord) -> list[Row]:
     """Gain and loss after each epoch, from before the first; of a sequence, since its beginning."""
-    total = bool(record.steps) and record.account["strategy"] == "sequential"
+    total = record.sequential
     names = {"gained": "total_gain", "lost": "total_loss"} if total else {
         "gained": "knowledge_gain", "lost": "knowledge_loss"}  # fmt: skip
     rows = [{"epoch": 0, "kind": kind, "share": 0.0, "about": "before the transfer"} for kind in names]
@@ -59,17 +67,27 @@ def step_rows(record: TransferRecord) -> list[Row]:
     names = short_names(list(record.account["teachers"]))
     last = {row["step"]: number for number, row in enumerate(record.epochs, start=1)}
     return [
-        {"epoch": last[number], "teacher": names[step["teacher"]]}
+        {
+            "epoch": last[number],
+            "step": number,
+            "teacher": name,
+            "about": f"teacher {number}: {name}",
+        }
         for number, step in enumerate(record.account["steps"], start=1)
+        for name in (names.get(step["teacher"], step["teacher"]),)
         if number in last
     ]
 
 
 def class_rows(record: TransferRecord) -> list[Row]:
-    """What each class had to learn and what became of it, the classes with most of it first."""
+    """What each class had to learn and what became of it, the classes with most of it first.
+
+    Two classes of one name (ImageNet has such) are told apart by their index.
+    """
+    knowledge = by_class(record.before, record.after, record.known_teachers)
     rows = [
         {
-            "name": one.name,
+            "name": name,
             "samples": one.samples,
             "right_before": one.right_before,
             "right_after": one.right_after,
@@ -77,10 +95,10 @@ def class_rows(record: TransferRecord) -> list[Row]:
             "transferred": one.transferred,
             "gained": one.gained,
             "lost": one.lost,
-            "about": f"{one.name}: of {one.samples:,} images the teacher alone had {one.positive_flips:,} right, of "
+            "about": f"{name}: {counted(one.samples, 'image')}; the teacher alone had {one.positive_flips:,} right, of "
             f"these {one.transferred:,} arrived; {one.gained:,} gained in all, {one.lost:,} lost",
         }
-        for one in by_class(record.before, record.after, record.known_teachers)
+        for name, one in zip(distinct([one.name for one in knowledge]), knowledge, strict=True)
     ]
     return sorted(rows, key=lambda row: (-int(str(row["positive_flips"])), -int(str(row["gained"]))))
 
@@ -95,12 +113,18 @@ def partition_of(record: TransferRecord) -> tuple[Partition, bool]:
 
 
 def partition_rows(record: TransferRecord) -> list[Row]:
-    """By who is right, the shares of images that the teacher and the initial student would teach."""
+    """By who is right, the shares of images that the teacher and the initial student would teach.
+
+    None of a sequence or soup: each of its teachers is compared with the student of its own step alone.
+    """
+    if record.steps:
+        return []
     partition, _ = partition_of(record)
-    # Of several teachers that teach one after the other, each is compared with the student of its own step.
-    groups = by_partition(
-        record.before, record.known_teachers, partition, temperatures=record.account.get("temperatures")
-    )
+    temperatures = record.account["temperatures"]
+    if temperatures is not None:
+        known = (True, *(teacher is not None for teacher in record.teachers))
+        temperatures = [one for one, there in zip(temperatures, known, strict=True) if there]
+    groups = by_partition(record.before, record.known_teachers, partition, temperatures=temperatures)
     rows = []
     for group in groups:
         if not group.samples:
@@ -110,7 +134,8 @@ def partition_rows(record: TransferRecord) -> list[Row]:
             (("teacher", group.to_teacher), ("initial student", group.samples - group.to_teacher))
         ):
             share = count / group.samples
-            about = f"{GROUPS[group.right]}: {count:,} of {group.samples:,} images ({share:.0%}) taught by the {by}"
+            of = counted(group.samples, "image")
+            about = f"{GROUPS[group.right]}: {count:,} of {of} ({share:.0%}) taught by the {by}"
             rows.append(
                 {"group": name, "right": group.right, "taught_by": by, "rank": rank, "count": count,
                  "samples": group.samples, "share": share, "about": about}
@@ -139,6 +164,39 @@ def _about_pair(pair: Row, name: dict[str, str]) -> str:
         f"{pair['positive_flips']:.2%}, wrong where it is right on {pair['negative_flips']:.2%}; accuracy "
         f"{pair['delta_acc_pp']:+.2f} pp{entropy}"
     )
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(2, "class")
+    ('1 image', '1,200 images', '2 classes')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names that differ: equal ones with their number, from 0.
+
+    >>> distinct(["crane", "tench", "crane"])
+    ['crane (0)', 'tench', 'crane (2)']
+    """
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
+
+
+def quoted(name: str) -> str:
+    """A name in a sentence: on one line, not too long, and its direction of writing without effect on the rest.
+
+    >>> quoted("tench")
+    'tench'
+    >>> quoted("a loaf of French bread, as it is sold by bakers")
+    'a loaf of Fre…d, as it is sold by bakers'
+    """
+    line = " ".join(name.split())
+    short = line if len(line) <= SHORT else f"{line[: SHORT // 3]}…{line[SHORT // 3 + 1 - SHORT :]}"
+    strange = any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in short)
+    return f"\u2068{short}\u2069" if strange else short
 
 
 def strongest_first(document: dict[str, Any]) -> Sequence[Row]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..methods import find_method
+from ..predictions import Predictions
 from ..references import short_names
 from ..thumbnails import changed_images
 from . import charts, rows
@@ -31,14 +33,14 @@ class Picture:
         label: the class it is, or None.
         before: predicted class before, with its probability.
         after: likewise after.
-        teachers: likewise, by each teacher that is known.
+        teachers: likewise, by each teacher that is known, with what it is called.
     """
 
     source: str
     label: str | None
     before: str
     after: str
-    teachers: tuple[str, ...]
+    teachers: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,10 @@ class TransferSection:
         measures: chart of Δ_transf, gain and loss; None without labels, as all figures.
         epochs: chart of gain and loss over epochs.
         classes: chart of gains by class.
-        partition: chart of whom the partition lets teach.
+        partition: chart of whom the partition lets teach; None of several transfers, which have their own.
         partition_is_own: whether the method has that partition.
+        soft: whether in training all models taught, weighted by confidence.
+        teachers_known: whether predictions of a teacher are there.
         class_rows: a row a class.
         guard_rows: a row a point that the guard tried.
         pictures: by kind.
@@ -73,6 +77,8 @@ class TransferSection:
     classes: Figure | None
     partition: Figure | None
     partition_is_own: bool
+    soft: bool
+    teachers_known: bool
     class_rows: tuple[dict[str, Any], ...]
     guard_rows: tuple[dict[str, Any], ...]
     pictures: Mapping[str, tuple[Picture, ...]]
@@ -81,9 +87,10 @@ class TransferSection:
     steps: "tuple[TransferSection, ...]"
 
     @property
-    def teacher(self) -> str:
-        """The first teacher's short name."""
-        return next(iter(short_names(self.account["teachers"][:1]).values()))
+    def step_names(self) -> list[str]:
+        """A short name for the teacher of each step."""
+        names = short_names([step.account["teachers"][0] for step in self.steps])
+        return [names[step.account["teachers"][0]] for step in self.steps]
 
     @property
     def figures(self) -> list[Figure]:
@@ -117,9 +124,8 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         record: of it.
         images: whether thumbnails are shown.
     """
+    classes = rows.class_rows(record) if record.labelled else []
     told = record.labelled and bool(record.known_teachers)
-    classes = rows.class_rows(record) if told else []
-    sequential = bool(record.steps) and record.account["strategy"] == "sequential"
     return TransferSection(
         title=transfer_title(record.account),
         account=record.account,
@@ -127,10 +133,12 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         findings=tuple(findings(record)),
         next_steps=tuple(next_steps(record)),
         measures=charts.measures(rows.measure_rows(record)) if record.labelled else None,
-        epochs=_epochs(record, sequential=sequential),
+        epochs=_epochs(record),
         classes=charts.over_classes(classes) if any(row["positive_flips"] or row["lost"] for row in classes) else None,
-        partition=_partition(record) if told and not sequential else None,
+        partition=_partition(record) if told else None,
         partition_is_own=rows.partition_of(record)[1],
+        soft=find_method(record.account["method"]).soft,
+        teachers_known=bool(record.known_teachers),
         class_rows=tuple(classes),
         guard_rows=tuple(_guard_rows(record.account["guard"])),
         pictures=_pictures(record) if images else {},
@@ -195,18 +203,19 @@ def _tiles(record: TransferRecord) -> list[Tile]:
 def _taught(account: Mapping[str, Any]) -> list[Tile]:
     if account["teacher_share"] is None:
         return []
-    return [Tile(value=f"{account['teacher_share']:.0%}", label="taught by the teacher", note="of training views")]
+    whom = "teacher" if len(account["teachers"]) == 1 else "teachers"
+    return [Tile(value=f"{account['teacher_share']:.0%}", label=f"taught by the {whom}", note="of training views")]
 
 
 def _interval(bounds: Sequence[float]) -> str:
     return f"95 %: {bounds[0]:.2%} to {bounds[1]:.2%}"
 
 
-def _epochs(record: TransferRecord, *, sequential: bool) -> Figure | None:
+def _epochs(record: TransferRecord) -> Figure | None:
     # The epochs of a soup belong to separate transfers, which have charts of their own.
-    if not record.labelled or not record.epochs or (record.steps and not sequential):
+    if not record.labelled or not record.epochs or (record.steps and not record.sequential):
         return None
-    return charts.over_epochs(rows.epoch_rows(record), steps=rows.step_rows(record) if sequential else ())
+    return charts.over_epochs(rows.epoch_rows(record), steps=rows.step_rows(record) if record.sequential else ())
 
 
 def _partition(record: TransferRecord) -> Figure | None:
@@ -230,7 +239,7 @@ def _guard_rows(guard: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
     place = {sample_id: i for i, sample_id in enumerate(record.before.ids)}
-    teachers = record.known_teachers
+    teachers = [(number, one) for number, one in enumerate(record.teachers, start=1) if one is not None]
     found: dict[str, list[Picture]] = {}
     for one in record.thumbnails:
         if one.id not in place:
@@ -243,13 +252,16 @@ def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
             label=None if target is None else str(target) if names is None else names[target],
             before=_said(record.before, i),
             after=_said(record.after, i),
-            teachers=tuple(_said(teacher, i) for teacher in teachers),
+            teachers=tuple(
+                (f"teacher {number}" if len(record.teachers) > 1 else "teacher", _said(teacher, i))
+                for number, teacher in teachers
+            ),
         )
         found.setdefault(one.kind, []).append(picture)
     return {kind: tuple(pictures) for kind, pictures in found.items()}
 
 
-def _said(predictions: Any, i: int) -> str:
+def _said(predictions: Predictions, i: int) -> str:
     probs = predictions.logits[i].softmax(dim=0)
     c = int(predictions.logits[i].argmax())
     name = str(c) if predictions.class_names is None else predictions.class_names[c]

@@ -10,7 +10,21 @@ function show(mark, x, y) {
   tip.style.left = Math.max(6, Math.min(x + 14, innerWidth - box.width - 6)) + "px";
   tip.style.top = (y + 18 + box.height > innerHeight ? y - box.height - 12 : y + 18) + "px";
 }
-for (const mark of document.querySelectorAll(marks)) mark.setAttribute("tabindex", "0");
+// One stop of the tabulator for each figure, whose marks the arrow keys go through.
+for (const figure of document.querySelectorAll("figure svg")) {
+  const found = [...figure.querySelectorAll(marks)];
+  found.forEach((mark, i) => mark.setAttribute("tabindex", i ? "-1" : "0"));
+  figure.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const here = found.indexOf(event.target);
+    if (!step || here < 0) return;
+    event.preventDefault();
+    const next = found[(here + step + found.length) % found.length];
+    found[here].setAttribute("tabindex", "-1");
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  });
+}
 for (const kind of ["pointermove", "pointerdown"]) {
   document.addEventListener(kind, (event) => {
     const mark = event.target.closest ? event.target.closest(marks) : null;
@@ -29,13 +43,13 @@ document.addEventListener("keydown", (event) => { if (event.key === "Escape") ti
 const value = (row, column) => {
   const cell = row.cells[column];
   const text = cell ? cell.dataset.value || cell.textContent.trim() : "";
-  const number = parseFloat(text.replace(/,/g, "").replace("−", "-"));
-  return Number.isNaN(number) ? text : number;
+  return /^[+-]?[\d,]*\.?\d+(e-?\d+)?%?$/.test(text) ? parseFloat(text.replace(/,/g, "")) : text;
 };
 for (const table of document.querySelectorAll("table")) {
   table.querySelectorAll("thead th").forEach((head, column) => {
     const rows = [...table.tBodies[0].rows];
-    const words = rows.every((row) => typeof value(row, column) === "string");
+    // A column is of numbers if all its cells are, or have none (–).
+    const words = rows.some((row) => typeof value(row, column) === "string" && value(row, column) !== "–");
     if (words) { head.classList.add("text"); rows.forEach((row) => row.cells[column] && row.cells[column].classList.add("text")); }
     const button = document.createElement("button");
     button.type = "button";
@@ -48,13 +62,21 @@ for (const table of document.querySelectorAll("table")) {
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       const compare = (a, b) => {
         const [x, y] = [value(a, column), value(b, column)];
+        if (words) return (up ? 1 : -1) * `${x}`.localeCompare(`${y}`, undefined, { numeric: true });
         if (typeof x !== typeof y) return typeof x === "string" ? 1 : -1;  // what has no number comes last
-        return (up ? 1 : -1) * (typeof x === "string" ? x.localeCompare(y) : x - y);
+        return typeof x === "string" ? 0 : (up ? 1 : -1) * (x - y);
       };
       table.tBodies[0].append(...rows.sort(compare));
     });
   });
 }
+// Paper has no folds: all is open while the page is printed.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
 // Thumbnails of few pixels are shown as pixels, not as a blur.
 for (const image of document.querySelectorAll(".pictures img")) {
   const mark = () => { if (image.naturalWidth < 64) image.classList.add("small"); };
