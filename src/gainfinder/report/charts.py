@@ -27,7 +27,7 @@ FIGURE_NAMES = ("measures", "epochs", "classes", "partition", "matrix", "knowled
 """Of the figures of a page."""
 CHARACTER_PX = 7.4
 """Room for a character of a label: fonts differ from machine to machine, and a narrow guess would cut labels off."""
-LONGEST = 26
+LONGEST = 30
 """Characters of a label, at most."""
 LABEL_LIMIT = 240
 LABEL = (
