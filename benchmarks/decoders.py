@@ -35,7 +35,7 @@ from PIL import Image, features
 
 from gainfinder.data.images import decode
 from gainfinder.models.preprocessing import Preprocessing
-from gainfinder.views import evaluation_crop
+from gainfinder.views.spec import evaluation_crop
 
 WORKS = ("own", "pil", "view")
 PARTS = 8

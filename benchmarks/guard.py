@@ -35,10 +35,10 @@ from torch import Tensor
 from training import adapt, distil, fit, skewed
 from zoo import Model
 
-from gainfinder.guard import Candidate, class_information, consensus_gain, judge, movement
-from gainfinder.normalisation import has_batch_norm
+from gainfinder.metrics.selection import Candidate, class_information, consensus_gain, judge, movement
+from gainfinder.models.batch_norm import has_batch_norm
 from gainfinder.predictions import Predictions
-from gainfinder.weight_space import between
+from gainfinder.training.weights import between
 
 GUARD_IMAGES, TEST_IMAGES = 3000, 6000
 ADAPTED = Candidate(share=0.0, adapted=True)

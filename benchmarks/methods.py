@@ -24,12 +24,12 @@ from rows import append, done
 from zoo import classifier
 
 from gainfinder import load_images
-from gainfinder.guard import Candidate, judge
-from gainfinder.methods import METHODS
-from gainfinder.planning import plan_transfer
+from gainfinder.config.methods import METHODS
+from gainfinder.config.settings import settings_from
+from gainfinder.metrics.selection import Candidate, judge
 from gainfinder.predictions import Predictions
-from gainfinder.run import run_transfer
-from gainfinder.settings import settings_from
+from gainfinder.runs.planning import plan_transfer
+from gainfinder.runs.transfer import run_transfer
 
 PAIRS = (
     ("convnext_32", "vit_48"),  # about equal

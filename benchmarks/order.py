@@ -15,8 +15,8 @@ from pathlib import Path
 from zoo import SPECIALISTS, ZOO, classifier
 
 from gainfinder import predict
-from gainfinder.evaluation import estimated_strengths, mean_agreements
-from gainfinder.information import information
+from gainfinder.metrics.information import information
+from gainfinder.metrics.transfer import estimated_strengths, mean_agreements
 from gainfinder.predictions import Predictions
 
 Estimate = Callable[[Sequence[Predictions]], list[float]]

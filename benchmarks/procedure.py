@@ -26,8 +26,8 @@ from torch import Tensor
 from training import adapt, distil
 from zoo import Model
 
-from gainfinder.calibration import fit_temperature, fit_temperature_to
-from gainfinder.weight_space import between
+from gainfinder.metrics.calibration import fit_temperature, fit_temperature_to
+from gainfinder.training.weights import between
 
 PURPOSE_BUILT = {"convnext_32": (10_000, 2e-3), "resnet20": (6_000, 1e-2)}
 

@@ -29,16 +29,16 @@ import torch.nn.functional as F
 from timm.task import LogitDistillationTask
 from torch import Tensor, nn
 
-from gainfinder.learner import Learner, make_batch
+from gainfinder.config.settings import settings_from
 from gainfinder.models.classifier import Classifier
 from gainfinder.models.preprocessing import prepare
-from gainfinder.planning import Plan, plan_transfer
-from gainfinder.run import make_learner
-from gainfinder.run_bank import replay
-from gainfinder.run_models import Watcher
-from gainfinder.settings import settings_from
-from gainfinder.training import epoch_batches
-from gainfinder.view_source import ViewBatch
+from gainfinder.runs.bank import replay
+from gainfinder.runs.callbacks import Callback
+from gainfinder.runs.planning import Plan, plan_transfer
+from gainfinder.runs.transfer import make_learner
+from gainfinder.training.learner import Learner, make_batch
+from gainfinder.training.loop import epoch_batches
+from gainfinder.views.loader import ViewBatch
 
 STEPS = 6
 """Steps of a kind in a round; the first does not count."""
@@ -159,7 +159,7 @@ def make_step(kind: str, plans: dict[str, Plan]) -> Step:
 
 
 def of_learner(of: Plan) -> Step:
-    learner: Learner = make_learner(of, replay(of, Watcher()).answering)
+    learner: Learner = make_learner(of, replay(of, Callback()).answering)
 
     def step(batch: ViewBatch) -> Tensor:
         return learner.step(make_batch(learner, of.views, batch, total=len(batch.positions_N)))[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 from guard import ADAPTED, GUARD_IMAGES, Job
 from zoo import ZOO
 
-from gainfinder.guard import (
+from gainfinder.metrics.selection import (
     ACCURACY_MARGIN,
     LOST_AGREEMENT_WEIGHT,
     MOVEMENT_MARGIN,

@@ -7,7 +7,7 @@ from images import crop_flips
 from torch import Tensor
 from zoo import Model
 
-from gainfinder.normalisation import batch_norms, reestimate
+from gainfinder.models.batch_norm import batch_norms, reestimate
 
 RARE = 0.04
 """Share of the images of rare classes that a specialist sees."""

@@ -13,17 +13,15 @@ Names are imported when they are first used, so that `import gainfinder` stays c
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from . import flips, objectives, partition
-    from .data import load_images
-    from .errors import GainfinderError
-    from .models import load_model
-    from .pairs import scan
-    from .predictions import predict
-    from .report import write_report
-    from .strategies import transfer
+from ._version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from . import partition
+    from .api import load_images, load_model, predict, scan, transfer, write_report
+    from .errors import GainfinderError
+    from .losses import objectives
+    from .metrics import flips
+
 __all__ = [
     "GainfinderError",
     "flips",
@@ -39,11 +37,13 @@ __all__ = [
 
 _HOMES = {
     "GainfinderError": "errors",
+    "flips": "metrics",
     "load_images": "data",
     "load_model": "models",
-    "predict": "predictions",
-    "scan": "pairs",
-    "transfer": "strategies",
+    "objectives": "losses",
+    "predict": "api",
+    "scan": "api",
+    "transfer": "api",
     "write_report": "report",
 }
 

@@ -17,14 +17,13 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from .api import scan, transfer
 from .data import load_images
 from .errors import RunFolderError
-from .models.preprocessing import Preprocessing, prepare
-from .pairs import Scan, scan
-from .run_models import Watcher
-from .run_result import TransferResult
-from .strategies import transfer
+from .models import Preprocessing, prepare
+from .runs import Callback, TransferResult
 from .views import evaluation_crop
+from .zoo import Scan
 
 TRAIN, LEARN, MEASURE = "digits#1/3", "digits#2/3", "digits#3/3"
 METHODS = ("kl-dp-u", "kl")
@@ -117,21 +116,21 @@ class Demo:
     transfers: dict[str, TransferResult]
 
 
-def run_demo(folder: Path, *, watcher: Watcher | None = None, seed: int = 0) -> Demo:
+def run_demo(folder: Path, *, callback: Callback | None = None, seed: int = 0) -> Demo:
     """Train the zoo, scan it, transfer twice; all results go into `folder`.
 
     Args:
         folder: must not exist, be empty, or hold an earlier demo, whose files are used again where they are complete.
-        watcher: is told of progress.
+        callback: is told of progress.
         seed: of everything random.
 
     Raises:
         RunFolderError: the folder holds something else.
     """
-    watcher = watcher or Watcher()
+    callback = callback or Callback()
     _claim(folder)
     with _one_thread():
-        return _run(folder, watcher, seed)
+        return _run(folder, callback, seed)
 
 
 @contextmanager
@@ -146,12 +145,12 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run(folder: Path, watcher: Watcher, seed: int) -> Demo:
-    references = train_zoo(folder / "zoo", watcher=watcher, seed=seed)
+def _run(folder: Path, callback: Callback, seed: int) -> Demo:
+    references = train_zoo(folder / "zoo", callback=callback, seed=seed)
 
     def on_model(name: str, images: int) -> Any:
-        watcher.stage(f"scanning {Path(name).name}", images)
-        return watcher.advance
+        callback.stage(f"scanning {Path(name).name}", images)
+        return callback.advance
 
     found = scan(references, MEASURE, device="cpu", workers=0, on_model=on_model, out=folder / "scan")
     student, teacher = choose_pair(found)
@@ -162,7 +161,7 @@ def _run(folder: Path, watcher: Watcher, seed: int) -> Demo:
             LEARN,
             val=MEASURE,
             out=folder / method,
-            watcher=watcher,
+            callbacks=[callback],
             method=method,
             labels="none",
             guard=False,  # the demo shows what the methods do by themselves
@@ -184,7 +183,7 @@ def choose_pair(found: Scan) -> tuple[str, str]:
     return student, max(pairs, key=lambda pair: pair.positive_flips).teacher
 
 
-def train_zoo(folder: Path, *, watcher: Watcher, seed: int) -> list[str]:
+def train_zoo(folder: Path, *, callback: Callback, seed: int) -> list[str]:
     """Train the zoo's models that `folder` lacks, and return the references of all."""
     folder.mkdir(parents=True, exist_ok=True)
     images = load_images(TRAIN)
@@ -204,8 +203,8 @@ def train_zoo(folder: Path, *, watcher: Watcher, seed: int) -> list[str]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(100 * seed + number)
             keep = torch.isin(y, torch.tensor(member.expertise)) | (torch.rand(len(y)) < member.share)
-            watcher.stage(f"training {member.name}", member.epochs * int(keep.sum()))
-            model = _fit(_build(member, folder, norm), x[keep], y[keep], epochs=member.epochs, watcher=watcher)
+            callback.stage(f"training {member.name}", member.epochs * int(keep.sum()))
+            model = _fit(_build(member, folder, norm), x[keep], y[keep], epochs=member.epochs, callback=callback)
         _save(member, model, folder)
     return references
 
@@ -239,7 +238,7 @@ def _build(member: Member, folder: Path, norm: Preprocessing) -> nn.Module:
     return cast(nn.Module, model)
 
 
-def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, watcher: Watcher) -> nn.Module:
+def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, callback: Callback) -> nn.Module:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     model.train()
     for _ in range(epochs):
@@ -248,7 +247,7 @@ def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, watcher: Watche
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            watcher.advance(len(batch))
+            callback.advance(len(batch))
     return model.eval()
 
 

@@ -11,9 +11,9 @@ from accelerate.state import AcceleratorState
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from . import __version__
+from ._version import __version__
 from .errors import SettingsError
-from .normalisation import has_batch_norm
+from .models import has_batch_norm
 from .references import near
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

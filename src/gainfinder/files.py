@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from .errors import RunFolderError
+from .references import near
 
 PARTIAL = ".partial-"
 NUMBER = (int, float)
@@ -152,3 +153,11 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def near_siblings(path: Path) -> str:
+    """A phrase that suggests files or folders beside a missing one."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"; its folder {str(folder)!r} does not exist"
+    return near(path.name, [entry.name for entry in folder.iterdir()])

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gainfinder.methods import default_method, find_method
-from gainfinder.settings import DEFAULTS, PRESETS, Resolved, TransferSettings, resolve_settings
+from gainfinder.config.methods import default_method, find_method
+from gainfinder.config.settings import DEFAULTS, PRESETS, Resolved, TransferSettings, resolve_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)

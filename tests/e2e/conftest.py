@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import gainfinder
-import gainfinder.run_result
+import gainfinder.runs.result
 from gainfinder.data.images import Images
 
 

@@ -17,7 +17,7 @@ import gainfinder
 from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import BankError, SettingsError
-from watchers import KillAtStage, Killed
+from killing import KillAtStage, Killed
 
 Run = dict[str, Any]
 SHORT: Run = {
@@ -150,7 +150,7 @@ def test_killed_while_the_bank_is_filled_it_goes_on(zoo: dict[str, str], val: Im
     whole = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "one")
     about = {"method": "kl-dp-u", "bank": tmp_path / "two", "out": tmp_path / "run"}
     with pytest.raises(Killed):
-        transfer(zoo, val, watcher=KillAtStage("bank, view 2"), **about)
+        transfer(zoo, val, callbacks=[KillAtStage("bank, view 2")], **about)
     done = transfer(zoo, val, **about)
     assert done.account["bank"]["made"] == 3  # one was whole
     assert all(torch.equal(value, state(whole)[name]) for name, value in state(done).items())
@@ -160,7 +160,7 @@ def test_a_run_goes_on_where_the_bank_was_removed(zoo: dict[str, str], val: Imag
     whole = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
     about = {"method": "kl-dp-u", "bank": tmp_path / "bank", "out": tmp_path / "run"}
     with pytest.raises(Killed):
-        transfer(zoo, val, watcher=KillAtStage("training, epoch 2"), **about)
+        transfer(zoo, val, callbacks=[KillAtStage("training, epoch 2")], **about)
     shutil.rmtree(tmp_path / "bank")
     done = transfer(zoo, val, **about)
     assert all(torch.equal(value, state(whole)[name]) for name, value in state(done).items())

@@ -9,7 +9,7 @@ from torch import nn
 import gainfinder
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
-from watchers import KillAtStage, Killed
+from killing import KillAtStage, Killed
 
 SHORT: dict[str, Any] = {
     "epochs": 2, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 5e-2,
@@ -45,7 +45,7 @@ def test_compiled_models_learn_the_same(
     for name, tensor in done.student.module.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
     with pytest.raises(Killed):
-        transfer(compile=True, out=tmp_path / "run", watcher=KillAtStage("training, epoch 2"))
+        transfer(compile=True, out=tmp_path / "run", callbacks=[KillAtStage("training, epoch 2")])
     resumed = transfer(compile=True, out=tmp_path / "run")
     assert resumed.account["resumed_epochs"] == 1
     for name, tensor in resumed.student.module.state_dict().items():

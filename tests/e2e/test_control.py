@@ -11,7 +11,7 @@ import gainfinder
 from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
-from gainfinder.intervals import paired_bootstrap_ci
+from gainfinder.metrics.intervals import paired_bootstrap_ci
 from gainfinder.models.weights import load_weights
 from gainfinder.predictions import Predictions
 
@@ -63,7 +63,7 @@ def test_a_killed_control_goes_on(
     asked = {**SHORT, "val": val, "control": True}
     whole = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "whole").account
     with monkeypatch.context() as patched:
-        patched.setattr("gainfinder.run_control.beyond_control", lambda *_: 1 / 0)
+        patched.setattr("gainfinder.runs.control.beyond_control", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "killed")
     assert json.loads((tmp_path / "killed/result.json").read_text())["control"] is None

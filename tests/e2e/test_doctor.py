@@ -7,11 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gainfinder import doctor
 from gainfinder.cli import app
-from gainfinder.doctor import diagnose
-from gainfinder.planning import Plan, plan_transfer
-from gainfinder.settings import settings_from
+from gainfinder.config.settings import settings_from
+from gainfinder.profiling import doctor
+from gainfinder.profiling.doctor import diagnose
+from gainfinder.runs.planning import Plan, plan_transfer
 
 
 def planned(student: Any, teacher: Any, **about: Any) -> Plan:

@@ -15,9 +15,9 @@ from gainfinder.cli.tables import transfer_table
 from gainfinder.data.images import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
-from gainfinder.guard import SHARES
-from gainfinder.views import epoch_order
-from watchers import KillAtStage, Killed
+from gainfinder.metrics.selection import SHARES
+from gainfinder.views.spec import epoch_order
+from killing import KillAtStage, Killed
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -149,7 +149,7 @@ def test_a_run_killed_while_it_is_guarded_ends_bit_identical(
     assert whole.account["guard"]["adapted"]
     asked["out"] = tmp_path / "killed"
     with pytest.raises(Killed):
-        gainfinder.transfer(student, zoo["convnext"], "digits#2/4", watcher=KillAtStage(stage), **asked)
+        gainfinder.transfer(student, zoo["convnext"], "digits#2/4", callbacks=[KillAtStage(stage)], **asked)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "predictions").glob("guard-*.parquet")}
     again = gainfinder.transfer(student, zoo["convnext"], "digits#2/4", **asked)
     assert again.account["resumed_epochs"] == 1
@@ -218,7 +218,7 @@ def test_batch_norm_statistics_in_between_are_re_estimated(
     zoo: dict[str, str], val: Images, guards: Images, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Of weights half way between two networks; a student that learned with its statistics frozen keeps them."""
-    monkeypatch.setattr("gainfinder.run_guard.SHARES", (0.5,))
+    monkeypatch.setattr("gainfinder.runs.guard.SHARES", (0.5,))
     student = timm.create_model(zoo["resnet"], pretrained=True)
     with torch.no_grad():
         student.fc.weight.zero_()  # it has all to gain

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import gainfinder
+from gainfinder.config.methods import METHODS, Method
 from gainfinder.data.images import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
-from gainfinder.methods import METHODS, Method
 from gainfinder.models.features import find_classifier_layer
-from gainfinder.views import epoch_order
-from watchers import KillAfter, Killed
+from gainfinder.views.spec import epoch_order
+from killing import KillAfter, Killed
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -362,8 +362,10 @@ def test_a_killed_run_ends_bit_identical(zoo: dict[str, str], val: Images, tmp_p
     gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", val=val, out=whole, **asked)
     for images in (40, 60):  # in the first epoch, then in the second
         with pytest.raises(Killed):
-            watcher = KillAfter(images)
-            gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", val=val, out=killed, watcher=watcher, **asked)
+            callback = KillAfter(images)
+            gainfinder.transfer(
+                zoo["resnet"], zoo["vit"], "digits#2/4", val=val, out=killed, callbacks=[callback], **asked
+            )
         assert (killed / "checkpoint.pt").exists() and not (killed / "result.json").exists()
     result = gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", val=val, out=killed, **asked)
     assert result.account["resumed_epochs"] == 1

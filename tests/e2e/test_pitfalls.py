@@ -14,13 +14,13 @@ import gainfinder
 from gainfinder import load_model
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
-from gainfinder.run_models import Watcher
-from watchers import Killed
+from gainfinder.runs.callbacks import Callback
+from killing import Killed
 
 SHORT: dict[str, Any] = {"epochs": 2, "limit": 100, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
 
 
-class KillAtStage(Watcher):
+class KillAtStage(Callback):
     """Ends the run when a stage of that name begins."""
 
     def __init__(self, name: str) -> None:
@@ -75,11 +75,11 @@ def test_killed_while_measuring_the_epoch_is_not_trained_again(zoo: dict[str, st
     gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val="digits#1/4", out=whole, **SHORT)
     asked = {**SHORT, "val": "digits#1/4", "out": killed}
     with pytest.raises(Killed):
-        watcher = KillAtStage(f"measuring after epoch {epoch}")
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=watcher, **asked)
+        callback = KillAtStage(f"measuring after epoch {epoch}")
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[callback], **asked)
     (killed / "epochs.jsonl").unlink(missing_ok=True)  # the other write of a checkpoint may not have happened
     with pytest.raises(Killed):  # no training is left of that epoch: the same stage comes first
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=watcher, **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[callback], **asked)
     gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     again = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     assert (whole / "epochs.jsonl").read_bytes() == (killed / "epochs.jsonl").read_bytes()

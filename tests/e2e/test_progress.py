@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import gainfinder
-from gainfinder import training
-from gainfinder.run_models import Watcher
+from gainfinder.runs.callbacks import Callback
+from gainfinder.training import loop
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"
@@ -107,7 +107,7 @@ def test_dumb_terminals_and_no_color(zoo: dict[str, str], run_folder: Path, vari
         assert HIDE in text and not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", text)
 
 
-class Sums(Watcher):
+class Sums(Callback):
     """Keeps what is told of the epochs."""
 
     def __init__(self) -> None:
@@ -131,9 +131,9 @@ def test_the_sums_so_far_end_as_the_epochs_row(
     zoo: dict[str, str], val: Any, monkeypatch: pytest.MonkeyPatch, method: str, shared: bool
 ) -> None:
     asked = {"epochs": 2, "limit": 90, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "val": val}
-    monkeypatch.setattr(training, "SHOW_EVERY_S", 0.0)
+    monkeypatch.setattr(loop, "SHOW_EVERY_S", 0.0)
     sums = Sums()
-    done = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", method=method, watcher=sums, **asked)
+    done = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", method=method, callbacks=[sums], **asked)
     assert sums.epochs == [(1, 2, 90, 0), (2, 2, 90, 0)]
     assert [told[:2] for told in sums.told] == [(epoch, images) for epoch in (1, 2) for images in (30, 60, 90)]
     for row, (_, _, last) in zip(done.epochs, (sums.told[2], sums.told[5]), strict=True):
@@ -144,11 +144,11 @@ def test_the_sums_so_far_end_as_the_epochs_row(
 def test_the_sums_are_not_read_at_each_step(zoo: dict[str, str], val: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading them waits for the device."""
     asked = {"epochs": 3, "limit": 90, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "val": val}
-    monkeypatch.setattr(training, "SHOW_EVERY_S", 3600.0)
+    monkeypatch.setattr(loop, "SHOW_EVERY_S", 3600.0)
     sums = Sums()
-    still = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=sums, **asked)
+    still = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[sums], **asked)
     assert sums.told == []
-    monkeypatch.setattr(training, "SHOW_EVERY_S", 0.0)
-    watched = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=sums, **asked)
+    monkeypatch.setattr(loop, "SHOW_EVERY_S", 0.0)
+    watched = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[sums], **asked)
     one, other = (result.student.module.state_dict() for result in (still, watched))
     assert all(torch.equal(one[name], other[name]) for name in one)

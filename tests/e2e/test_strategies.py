@@ -15,9 +15,9 @@ from gainfinder.data.images import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
 from gainfinder.predictions import Predictions
-from gainfinder.run_models import Watcher
-from gainfinder.views import epoch_order
-from watchers import Killed
+from gainfinder.runs.callbacks import Callback
+from gainfinder.views.spec import epoch_order
+from killing import Killed
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -145,7 +145,7 @@ def test_the_rows_of_the_epochs_tell_the_change_since_the_very_first_student(
     assert since_first != since_step, "the rows would not tell the two apart"
 
 
-class Counting(Watcher):
+class Counting(Callback):
     """Counts the training images of each teacher, and ends the run after so many in all."""
 
     def __init__(self, limit: int | None = None) -> None:
@@ -172,13 +172,13 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
     asked = {**LONGER, "val": val, "out": run_folder}
     teachers = [zoo["resnet"], zoo["vit"]]
     with pytest.raises(Killed):  # in the second epoch of the second step
-        gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", watcher=Counting(3 * 160 + 10), **asked)
+        gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", callbacks=[Counting(3 * 160 + 10)], **asked)
     first = {path: path.stat().st_mtime_ns for path in (run_folder / "steps" / "1").rglob("*") if path.is_file()}
     assert run_folder / "steps" / "1" / "result.json" in first
     assert not (run_folder / "result.json").exists()
-    watcher = Counting()
-    result = gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", watcher=watcher, **asked)
-    assert watcher.counts == {2: 160}, "the first step and the first epoch of the second were done"
+    callback = Counting()
+    result = gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", callbacks=[callback], **asked)
+    assert callback.counts == {2: 160}, "the first step and the first epoch of the second were done"
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert same(weights(run_folder), weights(sequence))
     assert same(weights(run_folder / "steps" / "2"), weights(sequence / "steps" / "2"))
@@ -189,7 +189,7 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
     assert whole == resumed
     assert result.account["resumed_epochs"] > 0
     again = Counting()
-    finished = gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", watcher=again, **asked)
+    finished = gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", callbacks=[again], **asked)
     assert again.counts == {} and finished.account["transfer_delta_pp"] == whole["transfer_delta_pp"]
 
 

@@ -11,12 +11,12 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from typer.testing import CliRunner
 
 import gainfinder
-from gainfinder import tracking
 from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import MissingExtra, SettingsError
-from gainfinder.library_calls import quiet
-from watchers import KillAfter, Killed
+from gainfinder.libraries import quiet
+from gainfinder.runs import tracking
+from killing import KillAfter, Killed
 
 Run = dict[str, Any]
 SHORT: Run = {"epochs": 3, "limit": 90, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
@@ -139,7 +139,7 @@ def test_a_resumed_run_tells_no_epoch_twice(
 ) -> None:
     asked = {**TRACKED, "out": run_folder, "checkpoint_every": every, "val": val}
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=KillAfter(killed_after), **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(killed_after)], **asked)
     assert len(scalars(run_folder / "tracking")["accuracy"]) == killed_after // 90
     wait_for_the_next_second()
     gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
@@ -153,7 +153,7 @@ def test_a_kill_between_an_epochs_row_and_the_note_of_it_is_made_up_for(
 ) -> None:
     asked = {**TRACKED, "out": run_folder, "val": val}
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=KillAfter(200), **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(200)], **asked)
     note = run_folder / "tracking" / "written.json"
     assert json.loads(note.read_text()) == {"tensorboard": {"config": True, "epochs": 2, "account": False}}
     wait_for_the_next_second()
@@ -168,7 +168,7 @@ def test_what_tracks_a_run_is_no_part_of_it(
     """Resumed with another tracker, which gets the epochs before, too; and finished without it, told afterwards."""
     asked = {**SHORT, "out": run_folder, "val": val}
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=KillAfter(100), **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(100)], **asked)
     assert not (run_folder / "tracking").exists()
     done = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", track=["fake", "fake"], **asked)
     assert [what for what, _ in fake.told] == ["start", "config", 1, 2, 3, 3, "finish"]
@@ -196,7 +196,7 @@ def test_each_step_of_a_sequence_is_tracked_and_the_whole(
     teachers = [zoo["resnet"], zoo["convnext"]]
     asked = {**SHORT, "track": ("tensorboard", "fake"), "val": val, "out": run_folder, "epochs": 2, "order": "given"}
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", watcher=KillAfter(300), **asked)
+        gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", callbacks=[KillAfter(300)], **asked)
     wait_for_the_next_second()
     gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", **asked)
     for step in "12":

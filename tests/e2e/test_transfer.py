@@ -14,8 +14,8 @@ import gainfinder
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderError, SettingsError
 from gainfinder.predictions import Predictions
-from gainfinder.views import epoch_order
-from watchers import KillAfter, Killed
+from gainfinder.views.spec import epoch_order
+from killing import KillAfter, Killed
 
 Run = dict[str, Any]
 SHORT: Run = {
@@ -87,7 +87,7 @@ def test_a_killed_run_ends_bit_identical(
     gainfinder.transfer(student, teacher, "digits#2/4", out=tmp_path / "whole", **SHORT)
     killed = {**SHORT, "out": tmp_path / "killed", "checkpoint_every": every}
     with pytest.raises(Killed):
-        gainfinder.transfer(student, teacher, "digits#2/4", watcher=KillAfter(killed_after), **killed)
+        gainfinder.transfer(student, teacher, "digits#2/4", callbacks=[KillAfter(killed_after)], **killed)
     assert not (tmp_path / "killed" / "result.json").exists()
     result = gainfinder.transfer(student, teacher, "digits#2/4", **killed)
     assert result.account["resumed_epochs"] == resumed
@@ -152,7 +152,7 @@ def test_a_damaged_finished_run_is_refused(zoo: dict[str, str], run_folder: Path
 def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Path) -> None:
     asked = {**SHORT, "out": run_folder}
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", watcher=KillAfter(250), **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(250)], **asked)
     checkpoint = run_folder / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
     with pytest.raises(RunFolderError, match="this checkpoint cannot be read"):

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from PIL import Image
 from torch import nn
 
-from gainfinder import library_calls
+from gainfinder import libraries
 from gainfinder.errors import BadReference, ModelError
 from gainfinder.models import classifier_from_module, load_model
 from gainfinder.models.imagenet import imagenet_wnids
@@ -125,7 +125,7 @@ def test_a_registered_name_loads_its_weights(monkeypatch: pytest.MonkeyPatch, tm
     """The whole way of `timm.create_model(NAME, pretrained=True)`, its hub client answered from a folder."""
     model = timm.create_model("test_resnet")
     timm.models.save_for_hf(model, str(tmp_path), safe_serialization=True)
-    monkeypatch.setattr(library_calls, "_hub_answers", lambda: True)
+    monkeypatch.setattr(libraries, "_hub_answers", lambda: True)
     monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *_, filename, **__: str(tmp_path / filename))
     classifier = load_model("test_resnet.r160_in1k")
     assert classifier.class_names == imagenet_wnids()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gainfinder.errors import BadReference, DataError, RunFolderError
 from gainfinder.models import Classifier, load_model, load_teacher
-from gainfinder.models.tables import FLOOR, PredictionTable
+from gainfinder.models.from_table import FLOOR, PredictionTable
 from gainfinder.predictions import Predictions
 
 SETTINGS = settings(deadline=None, max_examples=40, derandomize=True)

@@ -11,9 +11,10 @@ import pytest
 import typer.main
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from gainfinder import augmentation, devices, methods, settings
+from gainfinder import devices
 from gainfinder.cli import app
 from gainfinder.cli.completion import CHOICES
+from gainfinder.config import choices, methods, settings
 
 SOURCE = Path(settings.__file__).parents[1]
 RUN = "import sys; sys.argv[0] = 'gainfinder'; from gainfinder.cli import main; main()"
@@ -59,15 +60,15 @@ def bash(environment: dict[str, str], words: list[str], folder: Path) -> list[st
 
 def test_the_choices_are_those_that_settings_accept() -> None:
     assert {
-        "augment": augmentation.AUGMENTS,
+        "augment": choices.AUGMENTS,
         "device": devices.DEVICES,
-        "labels": settings.Labels.__args__,
-        "order": settings.ORDERS,
-        "precision": settings.Precision.__args__,
+        "labels": choices.Labels.__args__,
+        "order": choices.ORDERS,
+        "precision": choices.Precision.__args__,
         "preset": tuple(settings.PRESETS),
-        "schedule": settings.SCHEDULES,
-        "strategy": settings.STRATEGIES,
-        "student_mode": settings.STUDENT_MODES,
+        "schedule": choices.SCHEDULES,
+        "strategy": choices.STRATEGIES,
+        "student_mode": choices.STUDENT_MODES,
         "track": tuple(sorted(LOGGER_TYPE_TO_CLASS)),
     } == CHOICES
 

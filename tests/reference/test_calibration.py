@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder import calibration
-from gainfinder.calibration import fit_temperature, fit_temperature_to
+from gainfinder.metrics import calibration
+from gainfinder.metrics.calibration import fit_temperature, fit_temperature_to
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.contrastive import ContrastiveMemory, cd_loss
-from gainfinder.objectives import Reduction
+from gainfinder.losses.contrastive import ContrastiveMemory, cd_loss
+from gainfinder.losses.objectives import Reduction
 
 SETTINGS = settings(deadline=None, max_examples=30, derandomize=True)
 LABELS = [0, 1, 0, 2, 2, 0, 1, 9]

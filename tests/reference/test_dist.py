@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.objectives import dist_loss
+from gainfinder.losses.objectives import dist_loss
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.objectives import Reduction, dkd_loss, kl_divergence
+from gainfinder.losses.objectives import Reduction, dkd_loss, kl_divergence
 
 Weights = tuple[float, float]
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.objectives import (
+from gainfinder.losses.objectives import (
     Reduction,
     chosen_logits,
     cross_entropy,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.objectives import Reduction, cross_entropy, kl_divergence, partitioned_kl
+from gainfinder.losses.objectives import Reduction, cross_entropy, kl_divergence, partitioned_kl
 from gainfinder.partition import most_confident
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.objectives import kl_divergence, standardised_logits
+from gainfinder.losses.objectives import kl_divergence, standardised_logits
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 

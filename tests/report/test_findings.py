@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gainfinder.evaluation import measure_transfer
+from gainfinder.metrics.transfer import measure_transfer
 from gainfinder.predictions import Predictions
 from gainfinder.report.findings import findings, next_steps
 from gainfinder.report.records import TransferRecord

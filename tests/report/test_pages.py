@@ -15,7 +15,7 @@ from gainfinder.cli import app
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
 from gainfinder.report import write_report
-from gainfinder.thumbnails import MOST, read_thumbnails
+from gainfinder.results.thumbnails import MOST, read_thumbnails
 
 from .conftest import SETTINGS
 

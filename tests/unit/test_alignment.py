@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gainfinder.alignment import align_model, read_label_map
 from gainfinder.errors import DataError, ModelError
+from gainfinder.inference.alignment import align_model, read_label_map
 from gainfinder.models import Classifier, load_model, load_teacher
-from gainfinder.models.tables import PredictionTable
+from gainfinder.models.from_table import PredictionTable
 
 PROBS = torch.tensor([[0.5, 0.125, 0.25, 0.125], [0.25, 0.25, 0.25, 0.25]])
 

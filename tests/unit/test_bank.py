@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from gainfinder.bank import Bank, BankEntry, EntryKey, entry_bytes, size_in_bytes, top_k_of
+from gainfinder.config.choices import size_in_bytes, top_k_of
 from gainfinder.errors import BankError, SettingsError
+from gainfinder.inference.bank import Bank, BankEntry, EntryKey, entry_bytes
 from gainfinder.partition import log_confidences
 
 N, C = 50, 7
@@ -198,7 +199,7 @@ BUILD = """
     import os, sys, time
     from pathlib import Path
     import numpy as np, torch
-    from gainfinder.bank import Bank, EntryKey
+    from gainfinder.inference.bank import Bank, EntryKey
 
     folder, wait_s = Path(sys.argv[1]), float(sys.argv[2])
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gainfinder.breakdown import by_class, by_partition, by_source
 from gainfinder.errors import DataError
+from gainfinder.metrics.breakdown import by_class, by_partition, by_source
 from gainfinder.predictions import Predictions
 from handmade import drawn, softmax
 

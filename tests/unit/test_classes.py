@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainfinder.classes import ClassMatch, TeacherMatch, align_teacher, map_teacher, match_classes
+from gainfinder.classes.label_map import LabelMap
+from gainfinder.classes.matching import ClassMatch, TeacherMatch, align_teacher, map_teacher, match_classes
 from gainfinder.errors import DataError, ModelError
-from gainfinder.label_map import LabelMap
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 Names = list[str] | None

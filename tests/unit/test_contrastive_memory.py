@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gainfinder.contrastive import ContrastiveMemory, cd_loss
 from gainfinder.errors import SettingsError
+from gainfinder.losses.contrastive import ContrastiveMemory, cd_loss
 
 LABELS = torch.tensor([4, 4, -2, 8, 4, -2, 8, 8, 4, 100])
 

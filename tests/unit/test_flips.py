@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gainfinder.flips import (
+from gainfinder.metrics.flips import (
     PairFlips,
     accuracy,
     class_gain_ratio,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gainfinder.guard import (
+from gainfinder.metrics.information import information
+from gainfinder.metrics.selection import (
     FEWER_CLASSES,
     SHARES,
     Candidate,
@@ -18,7 +19,6 @@ from gainfinder.guard import (
     judge,
     movement,
 )
-from gainfinder.information import information
 from gainfinder.predictions import Predictions
 from handmade import drawn, from_logits, mean, naive_class_information, naive_information, softmax
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from gainfinder.evaluation import estimated_strengths, mean_agreements
-from gainfinder.information import class_information, information
+from gainfinder.metrics.information import class_information, information
+from gainfinder.metrics.transfer import estimated_strengths, mean_agreements
 from gainfinder.predictions import Predictions
 from handmade import drawn, entropy, from_logits, mean, naive_information, probabilities
 

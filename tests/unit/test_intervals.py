@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from gainfinder.intervals import paired_bootstrap_ci, wilson_interval
+from gainfinder.metrics.intervals import paired_bootstrap_ci, wilson_interval
 
 
 def outcomes(n: int, *, gain: float, loss: float, seed: int) -> tuple[Tensor, Tensor]:

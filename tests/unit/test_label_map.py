@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainfinder.label_map import FLOOR, LabelMap
+from gainfinder.classes.label_map import FLOOR, LabelMap
 
 SETTINGS = settings(deadline=None, max_examples=60, derandomize=True)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gainfinder.losses import distillation_losses, label_losses
-from gainfinder.methods import METHODS, Method
-from gainfinder.settings import Resolved, resolve_settings, settings_from
+from gainfinder.config.methods import METHODS, Method
+from gainfinder.config.settings import Resolved, resolve_settings, settings_from
+from gainfinder.losses.distillation import distillation_losses, label_losses
 
 Row = list[float]
 LOGIT_METHODS = [method for method in METHODS if method.objective not in ("cd", "crd")]

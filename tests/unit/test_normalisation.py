@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gainfinder.errors import DataError
-from gainfinder.normalisation import batch_norms, has_batch_norm, reestimate
+from gainfinder.models.batch_norm import batch_norms, has_batch_norm, reestimate
 
 
 class Net(nn.Module):

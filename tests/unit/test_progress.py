@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gainfinder.cli.guard import _Stderr
-from gainfinder.cli.progress import LiveProgress, PlainProgress, Rate, View, make_watcher
+from gainfinder.cli.command import _Stderr
+from gainfinder.cli.progress import LiveProgress, PlainProgress, Rate, View, make_progress
 
 Row = dict[str, Any]
 
@@ -182,9 +182,9 @@ def test_what_is_no_terminal_or_a_dumb_one_gets_plain_lines(
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("sys.stderr", stream())
-    watcher = make_watcher()
-    watcher.close()
-    assert type(watcher) is kind
+    callback = make_progress()
+    callback.close()
+    assert type(callback) is kind
 
 
 def test_a_note_in_the_middle_of_the_view_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

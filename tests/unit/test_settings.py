@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from gainfinder.config.settings import Resolved, TransferSettings, resolve_settings, settings_from
 from gainfinder.errors import SettingsError
-from gainfinder.settings import Resolved, TransferSettings, resolve_settings, settings_from
 
 
 def resolve(*, labelled: bool = True, images: int = 6400, size: tuple[int, int] = (224, 224), **asked: Any) -> Resolved:

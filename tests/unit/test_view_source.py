@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gainfinder.augmentation import AUGMENTS
+from gainfinder.config.choices import AUGMENTS
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
+from gainfinder.inference.predict import evaluation_crops, predict_images
 from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
-from gainfinder.predictions import evaluation_crops, predict_images
-from gainfinder.view_source import ViewBatch, ViewSource
-from gainfinder.views import Views, ViewSpec, make_view
+from gainfinder.views.loader import ViewBatch, ViewSource
+from gainfinder.views.spec import Views, ViewSpec, make_view
 
 COUNT = 23
 SIZES = ((16, 16), (24, 20))
@@ -137,7 +137,7 @@ def test_crops_that_the_device_cannot_hold_stay_beside_it(folder: Path, monkeypa
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("gainfinder.view_source._placed", full)
+        patched.setattr("gainfinder.views.loader._placed", full)
         crowded.load()
     found = [collected(list(one.batches(order([12, 11]), epoch=1))) for one in (kept, crowded)]
     assert all(torch.equal(found[0][i][0], found[1][i][0]) for i in range(COUNT))

@@ -9,13 +9,13 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision.transforms import functional as TF
 
-from gainfinder.augmentation import AUGMENTS, augmented
+from gainfinder.config.choices import AUGMENTS, default_augment
 from gainfinder.models.preprocessing import Preprocessing
-from gainfinder.views import (
+from gainfinder.views.augment import augmented
+from gainfinder.views.spec import (
     Crops,
     Views,
     ViewSpec,
-    default_augment,
     draws,
     epoch_order,
     make_view,

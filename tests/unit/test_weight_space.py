@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gainfinder.weight_space import SlowWeights, average, between
+from gainfinder.training.weights import SlowWeights, average, between
 
 State = dict[str, torch.Tensor]
 

@@ -29,7 +29,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
     if version:
-        from .. import __version__
+        from .._version import __version__
 
         typer.echo(f"gainfinder {__version__}")
         raise typer.Exit

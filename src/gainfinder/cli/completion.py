@@ -65,7 +65,7 @@ def _nothing(incomplete: str) -> list[str]:
 
 
 def _methods(incomplete: str) -> list[tuple[str, str]]:
-    from ..methods import METHODS
+    from ..config import METHODS
 
     return [(method.name, method.summary) for method in METHODS if method.name.startswith(incomplete)]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .guard import guarded
+from .command import guarded
 from .options import Json
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ def demo(
     on two cores and downloads nothing.
     """
     from ..demo import run_demo
-    from .progress import make_watcher
+    from .progress import make_progress
     from .tables import print_json
 
     began = time.monotonic()
-    watcher = make_watcher()
+    progress = make_progress()
     try:
-        done = run_demo(out, watcher=watcher, seed=seed)
+        done = run_demo(out, callback=progress, seed=seed)
     finally:
-        watcher.close()
+        progress.close()
     figure = out / "figure.svg"
     _draw(done, figure)
     if json:
@@ -81,12 +81,11 @@ def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
 
 
 def _draw(done: "Demo", path: Path) -> None:
-    from ..report.charts import demo_figure, save_figure
-    from ..report.rows import pair_rows
+    from ..report import write_demo_figure
 
     epochs = [
         {"method": method, "epoch": row["epoch"], "transfer_delta_pp": row["transfer_delta_pp"]}
         for method, result in done.transfers.items()
         for row in ({"epoch": 0, "transfer_delta_pp": 0.0}, *result.epochs)
     ]
-    save_figure(demo_figure(pair_rows(done.scan.to_dict()), epochs, samples=done.scan.samples), path)
+    write_demo_figure(done.scan.to_dict(), epochs, path)

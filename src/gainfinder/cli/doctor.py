@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .guard import guarded
+from .command import guarded
 from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
 
 
@@ -24,9 +24,9 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Time loader, student, frozen models and bank for themselves, and say which of them binds."""
-    from ..doctor import diagnose
-    from ..planning import plan_transfer
-    from ..settings import settings_from
+    from ..config import settings_from
+    from ..profiling import diagnose
+    from ..runs import plan_transfer
     from .tables import print_json, print_lines, print_table
 
     settings = settings_from(

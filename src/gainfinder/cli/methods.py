@@ -1,6 +1,6 @@
 """`gainfinder methods`: the table of transfer methods."""
 
-from .guard import guarded
+from .command import guarded
 from .options import Json
 
 
@@ -9,7 +9,7 @@ def methods(json: Json = False) -> None:
     """Show the transfer methods: who teaches a sample, by which loss, with which defaults, and where it is defined."""
     from dataclasses import asdict
 
-    from ..methods import METHODS
+    from ..config import METHODS
     from .tables import methods_table, print_json
 
     rows = [{**asdict(method), "needs_labels": method.needs_labels} for method in METHODS]

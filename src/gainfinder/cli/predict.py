@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .guard import guarded
+from .command import guarded
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
 
 
@@ -29,11 +29,11 @@ def predict(
 
     The file can stand for the model as a teacher: --teacher table:FILE.
     """
-    from .. import predictions
+    from .. import api
     from ..data import load_images
     from ..errors import RunFolderError, SettingsError
     from ..files import check_writable
-    from .progress import make_watcher
+    from .progress import make_progress
     from .tables import print_json, print_lines, show_broken
 
     if out.is_dir() or (out.exists() and not force):
@@ -41,11 +41,11 @@ def predict(
     if labels not in ("use", "none"):
         raise SettingsError(f"labels is {labels!r}: expected use or none")
     check_writable(out)
-    watcher = make_watcher()
+    progress = make_progress()
     try:
         images = load_images(data, labels=labels == "use")
-        watcher.stage(model, len(images))
-        found = predictions.predict(
+        progress.stage(model, len(images))
+        found = api.predict(
             model,
             images,
             labels=labels == "use",
@@ -53,10 +53,10 @@ def predict(
             batch_size=batch_size,
             workers=workers,
             max_broken=max_broken,
-            on_images=watcher.advance,
+            on_images=progress.advance,
         )
     finally:
-        watcher.close()
+        progress.close()
     found.write(out, top_k=top_k)
     show_broken(found.broken)
     teacher = f"table:{out}"

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..run_models import Watcher
+from ..runs import Callback
 
 PLAIN_INTERVAL_S = 10.0
 RATE_WINDOW_S = 10.0
@@ -24,8 +24,8 @@ WIDEST = 100
 LABEL = 9
 
 
-def make_watcher(*, silent: bool = False) -> "PlainProgress | LiveProgress | SilentProgress":
-    """The watcher that suits stderr; a silent one for processes that are not the first of their run."""
+def make_progress(*, silent: bool = False) -> "PlainProgress | LiveProgress | SilentProgress":
+    """The callback that suits stderr; a silent one for processes that are not the first of their run."""
     if silent:
         return SilentProgress()
     console = Console(stderr=True, highlight=False)
@@ -33,14 +33,14 @@ def make_watcher(*, silent: bool = False) -> "PlainProgress | LiveProgress | Sil
     return LiveProgress(console) if sys.stderr.isatty() and not console.is_dumb_terminal else PlainProgress()
 
 
-class SilentProgress(Watcher):
+class SilentProgress(Callback):
     """Shows nothing."""
 
     def close(self) -> None:
         """Nothing to take down."""
 
 
-class PlainProgress(Watcher):
+class PlainProgress(Callback):
     """A line every ten seconds, one for each epoch."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class PlainProgress(Watcher):
         """Nothing to take down."""
 
 
-class LiveProgress(Watcher):
+class LiveProgress(Callback):
     """A view that is redrawn in place; finished epochs leave a line each above it.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .guard import guarded
+from .command import guarded
 from .options import Json
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .guard import guarded, typed_command
+from .command import guarded, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
 
 
@@ -25,25 +25,25 @@ def scan(
     For every ordered pair: positive flips (teacher right, student wrong), negative flips, the difference in accuracy,
     and the entropy of the positive flips over classes (low: an area of expertise).
     """
-    from .. import pairs
-    from .progress import make_watcher
+    from .. import api
+    from .progress import make_progress
     from .tables import print_json, print_lines, scan_tables, show_broken
 
-    watcher = make_watcher()
+    progress = make_progress()
     try:
-        found = pairs.scan(
+        found = api.scan(
             model,
             data,
             device=device,
             batch_size=batch_size,
             workers=workers,
             max_broken=max_broken,
-            on_model=lambda name, images: (watcher.stage(name, images), watcher.advance)[1],
+            on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
             out=out,
             command=typed_command(),
         )
     finally:
-        watcher.close()
+        progress.close()
     show_broken(found.broken)
     if json:
         print_json(found.to_dict())

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .guard import guarded, typed_command
+from .command import guarded, typed_command
 from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
 
 
@@ -135,10 +135,10 @@ def transfer(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
-    from ..planning import plan_transfer
-    from ..settings import settings_from
-    from ..strategies import carry_out
-    from .progress import make_watcher
+    from ..api import execute
+    from ..config import settings_from
+    from ..runs import plan_transfer
+    from .progress import make_progress
     from .tables import print_json, print_lines, show_broken, transfer_table
 
     asked: dict[str, Any] = {
@@ -167,11 +167,11 @@ def transfer(
     if dry_run:
         _show_estimate(plan, out, as_json=json)
         return
-    watcher = make_watcher(silent=not plan.is_main)
+    progress = make_progress(silent=not plan.is_main)
     try:
-        result = carry_out(plan, out, watcher=watcher)
+        result = execute(plan, out, callbacks=[progress])
     finally:
-        watcher.close()
+        progress.close()
     if not plan.is_main:
         return
     show_broken(result.account["broken_images"])
@@ -194,8 +194,8 @@ def transfer(
 
 
 def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
-    from ..estimate import estimate
-    from ..run_folder import RunFolder
+    from ..profiling import estimate
+    from ..results import RunFolder
     from .progress import duration
     from .tables import print_json, print_lines
 

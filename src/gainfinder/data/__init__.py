@@ -1,42 +1,25 @@
-"""Data: a reference becomes `Images`."""
+"""Images: a reference becomes `Images` with stable ids, labels where there are any.
 
-import os
-from typing import Any
+In: references, data sets. Out: `Images`, batches of them. A file a source, imported when it is used. Knows no model.
+"""
 
 from .images import Images, Reader
-from .opening import open_source
+from .load import ImageSource, load_images
+from .loading import Indices, LoadedBatch, check_broken, load_batches
 from .reference import DataRef, parse_data_ref
-from .sampling import part
+from .sampling import holdout, stratified
 
-__all__ = ["DataRef", "ImageSource", "Images", "Reader", "load_images", "parse_data_ref"]
-
-ImageSource = Any
-"""A data reference, `Images`, or an object with `__len__` and `__getitem__` that gives images or (image, label)."""
-
-
-def load_images(source: ImageSource, *, labels: bool = True) -> Images:
-    """Images of a source, with stable ids.
-
-    Args:
-        source: a reference (a folder, a `.tar`, a `.parquet`, a folder of either, `digits`, `hfds/NAME?split=…`,
-            `torch/NAME?split=…&root=…`, each with an optional `#k/n` for one of n parts), `Images`, or any data set
-            object with `__len__` and `__getitem__`.
-        labels: False neither derives nor reads any.
-
-    Raises:
-        BadReference: the reference cannot be parsed, or a setting is unknown.
-        DataError: the source does not exist or cannot be used.
-        MissingExtra: an optional package is missing.
-
-    >>> len(load_images("digits")), load_images("digits#1/2", labels=False).labels
-    (1797, None)
-    """
-    if isinstance(source, Images):
-        return source if labels else source.without_labels()
-    if isinstance(source, str | os.PathLike):
-        ref = parse_data_ref(os.fspath(source))
-        images = open_source(ref, labels=labels)
-        return part(images, *ref.part) if ref.part else images
-    from .dataset import images_from_dataset  # noqa: PLC0415
-
-    return images_from_dataset(source, labels=labels)
+__all__ = [
+    "DataRef",
+    "ImageSource",
+    "Images",
+    "Indices",
+    "LoadedBatch",
+    "Reader",
+    "check_broken",
+    "holdout",
+    "load_batches",
+    "load_images",
+    "parse_data_ref",
+    "stratified",
+]

@@ -14,7 +14,7 @@ from PIL import Image
 from timm.data import create_dataset
 
 from ..errors import BadReference, DataError, MissingExtra
-from ..library_calls import first_line, hub_or_cache, hub_reason, quiet
+from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import check_keys, near
 from .dataset import DatasetReader, dataset_class_names, dataset_labels
 from .images import Images, decode

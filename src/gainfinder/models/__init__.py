@@ -1,22 +1,22 @@
-"""Models: a reference becomes a `Classifier`."""
+"""Models: a reference becomes a `Classifier`, or a table of predictions that teaches.
 
-import copy
-from dataclasses import replace
-from typing import TypedDict, Unpack
+In: references, modules. Out: a module with its preprocessing and class names. A file a source, imported when it is
+used.
+"""
 
-from torch import nn
-
-from ..errors import BadReference, SettingsError
-from ..references import near
-from .assembly import with_query_over
-from .classifier import Classifier
-from .from_module import Size, Values, classifier_from_module, overrides_query
-from .preprocessing import Preprocessing
+from .batch_norm import has_batch_norm, reestimate
+from .classifier import Classifier, out_of_memory
+from .features import FeatureTap, feature_size, find_classifier_layer
+from .from_module import classifier_from_module
+from .from_table import PredictionTable
+from .load import ModelSource, Overrides, TeacherSource, load_model, load_own, load_teacher
+from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
-from .tables import PredictionTable, load_table
+from .weights import load_into, load_weights
 
 __all__ = [
     "Classifier",
+    "FeatureTap",
     "ModelRef",
     "ModelSource",
     "Overrides",
@@ -24,102 +24,17 @@ __all__ = [
     "Preprocessing",
     "TeacherSource",
     "classifier_from_module",
+    "feature_size",
+    "find_classifier_layer",
+    "has_batch_norm",
+    "load_into",
     "load_model",
     "load_own",
     "load_teacher",
+    "load_weights",
+    "out_of_memory",
     "parse_model_ref",
+    "prepare",
+    "reestimate",
+    "resample_filter",
 ]
-
-
-ModelSource = str | ModelRef | Classifier | nn.Module
-"""Whatever names or is a model."""
-TeacherSource = ModelSource | PredictionTable
-"""Whatever names or is a teacher: a model, or a table of its predictions."""
-
-
-class Overrides(TypedDict, total=False):
-    """What may be said about a model in place of its own settings; see `classifier_from_module`."""
-
-    size: Size | None
-    mean: Values | None
-    std: Values | None
-    interpolation: str | None
-    crop_pct: float | None
-    crop_mode: str | None
-    class_names: list[str] | tuple[str, ...] | None
-
-
-def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier:
-    """Make a classifier of whatever names or is a model.
-
-    Args:
-        model: a reference (see `models.reference`), a classifier, which is returned as it is, or a module.
-        overrides: settings in place of the model's own; they win over those in the reference.
-
-    Returns:
-        The classifier, its module in evaluation mode and float32.
-
-    Raises:
-        BadReference: the reference cannot be parsed or names nothing, or a setting cannot be used.
-        ModelError: the model cannot be loaded, or is no classifier.
-        MissingExtra: the source's package is not installed.
-        SettingsError: an override is unknown, or given with a classifier.
-    """
-    known = list(Overrides.__annotations__)
-    for key in overrides:
-        if key not in known:
-            raise SettingsError(f"unknown override {key!r}{near(key, known)}; known: {', '.join(known)}")
-    if isinstance(model, Classifier):
-        if overrides:
-            raise SettingsError(f"{model.reference} is loaded already: give {', '.join(overrides)} when it is loaded")
-        return model
-    if isinstance(model, nn.Module):
-        return classifier_from_module(model, **overrides)
-    return _load(parse_model_ref(model) if isinstance(model, str) else model, overrides)
-
-
-def load_own(model: ModelSource) -> Classifier:
-    """As `load_model`; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
-    if isinstance(model, nn.Module):
-        return load_model(copy.deepcopy(model))
-    if isinstance(model, Classifier):
-        return replace(model, module=copy.deepcopy(model.module))
-    return load_model(model)
-
-
-def load_teacher(source: TeacherSource) -> Classifier | PredictionTable:
-    """A teacher: `table:PATH` becomes a table of predictions, all else a classifier, as `load_own` gives it.
-
-    Raises:
-        GainfinderError: whatever is wrong with the reference, the model or the table.
-    """
-    if isinstance(source, PredictionTable):
-        return source
-    ref = parse_model_ref(source) if isinstance(source, str) else source
-    return load_table(ref) if isinstance(ref, ModelRef) and ref.source == "table" else load_own(ref)
-
-
-def _load(ref: ModelRef, overrides: Overrides) -> Classifier:
-    if ref.source == "table":
-        raise BadReference(f"{str(ref)!r} is a table of predictions, no model: it can only be a teacher")
-    names = overrides.pop("class_names", None)
-    changes = overrides_query(**overrides)  # type: ignore[misc]  # class_names was taken out above
-    if names is not None:
-        if any(mark in name for name in names for mark in ",&?\n") or names[0].startswith("@"):
-            raise SettingsError(
-                "a class name holds one of , & ? @: write one name a line to a file and give classes=@FILE"
-            )
-        changes += (("classes", ",".join(names)),)
-    # printed and parsed again, so that overrides are checked as settings are
-    ref = parse_model_ref(str(ModelRef(**{**vars(ref), "query": with_query_over(ref.query, changes)})))
-    if ref.source == "timm":
-        from .from_timm import load  # noqa: PLC0415 (sources are imported when they are used)
-    elif ref.source == "torchvision":
-        from .from_torchvision import load  # noqa: PLC0415
-    elif ref.source == "hf":
-        from .from_transformers import load  # noqa: PLC0415
-    elif ref.source == "onnx":
-        from .from_onnx import load  # noqa: PLC0415
-    else:
-        from .from_file import load  # noqa: PLC0415
-    return load(ref)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import BadReference, ModelError
-from ..library_calls import near_siblings
+from ..files import near_siblings
 from ..references import Query
 from .classifier import Classifier, SaveFunction, probe_num_classes
 from .preprocessing import Preprocessing

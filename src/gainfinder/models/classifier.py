@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..classes import LabelMap, MappedLogits
 from ..errors import ModelError, OutOfMemory
-from ..label_map import LabelMap, MappedLogits
-from ..library_calls import first_line
+from ..libraries import first_line
 from .preprocessing import Preprocessing
 
 SaveFunction = Callable[["Classifier", Path], str | None]

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
-from ..library_calls import first_line, near_siblings
+from ..files import near_siblings
+from ..libraries import first_line
 from ..references import near
 from .assembly import assemble, config_of, names_of_config, preprocessing_of
 from .classifier import Classifier

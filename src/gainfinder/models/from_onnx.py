@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import BadReference, MissingExtra, ModelError
-from ..library_calls import first_line, near_siblings
+from ..files import near_siblings
+from ..libraries import first_line
 from ..references import Query, near
 from .assembly import assemble
 from .classifier import Classifier

@@ -11,7 +11,8 @@ from timm.models import parse_model_name, save_for_hf, split_model_name_tag
 from torch import nn
 
 from ..errors import BadReference, ModelError
-from ..library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
+from ..files import near_siblings
+from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import near
 from .assembly import assemble, config_of, names_in_module_order, names_of_config
 from .classifier import Classifier

@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ..errors import BadReference, ModelError
-from ..library_calls import first_line, quiet
+from ..libraries import first_line, quiet
 from ..references import near
 from .assembly import assemble
 from .classifier import Classifier

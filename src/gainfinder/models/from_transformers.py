@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from ..errors import GainfinderError, MissingExtra, ModelError
-from ..library_calls import first_line, hub_or_cache, hub_reason, near_siblings, quiet
+from ..files import near_siblings
+from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import Query
 from .assembly import assemble, names_in_module_order, query_of, with_query_over
 from .classifier import Classifier

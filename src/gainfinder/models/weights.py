@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..library_calls import first_line, near_siblings, quiet
+from ..files import near_siblings
+from ..libraries import first_line, quiet
 
 PICKLES = (".pt", ".pth", ".pt.tar", ".pth.tar", ".bin", ".ckpt")
 

@@ -1,14 +1,19 @@
-"""Reports: a page and figures from the files of a result folder; never a model, a GPU or the network."""
+"""Reports: a page and figures from the files of a result folder; never a model, a GPU or the network.
+
+In: what `results` reads. Out: `report.html`, figures and their rows. Runs know nothing of it: the API writes reports.
+"""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..files import remove_partials, write_text
-from ..run_folder import REPORT_FILE
-from .charts import FIGURE_NAMES, Figure, save_figure
+from ..results import REPORT_FILE, SCAN_FILE
+from .charts import FIGURE_NAMES, Figure, demo_figure, save_figure
 from .page import scan_page, transfer_page
 from .records import ScanRecord, read_record
+from .rows import pair_rows
 from .sections import scan_section, transfer_section
 
 FIGURES = "figures"
@@ -46,6 +51,24 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     return report
 
 
+def write_demo_figure(scan: dict[str, Any], epochs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw what the demo found: the pairs of its zoo, and the transfer delta of two methods over the epochs.
+
+    Args:
+        scan: as `zoo.Scan.to_dict` gives it.
+        epochs: rows of `method`, `epoch` and `transfer_delta_pp`.
+        path: of the figure, `.svg` or `.pdf`.
+    """
+    save_figure(demo_figure(pair_rows(scan), epochs, samples=scan["samples"]), path)
+
+
+def is_current(folder: Path) -> bool:
+    """Whether a result folder has a report that was made after its result."""
+    report, results = folder / REPORT_FILE, [folder / "result.json", folder / SCAN_FILE]
+    made_ns = report.stat().st_mtime_ns if report.exists() else 0
+    return made_ns >= max((path.stat().st_mtime_ns for path in results if path.exists()), default=1)
+
+
 def _write_figures(folder: Path, figures: Sequence[Figure], *, pdf: bool) -> None:
     """Write figures and their rows, and PDFs anew where there are any; what no figure is of any more goes."""
     remove_partials(folder)  # of a report that was killed
@@ -58,8 +81,13 @@ def _write_figures(folder: Path, figures: Sequence[Figure], *, pdf: bool) -> Non
             (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
-def try_report(folder: Path) -> None:
-    """Write the report of a result that is safe already: whatever goes wrong here is told and takes nothing away."""
+def refresh_report(folder: Path) -> None:
+    """Write the report of a result unless it has one that is as new.
+
+    The result is safe already: whatever goes wrong here is told and takes nothing away.
+    """
+    if is_current(folder):
+        return
     try:
         write_report(folder)
     except Exception as error:

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..breakdown import ClassKnowledge, Sources, by_class, by_source
-from ..intervals import wilson_interval
-from ..methods import find_method
+from ..config import find_method
+from ..metrics import ClassKnowledge, Sources, by_class, by_source, wilson_interval
 from ..references import short_names
 from .records import TransferRecord
 from .rows import counted, quoted

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, RunFolderError
-from ..evaluation import measure_transfer
 from ..files import MAYBE_NUMBER, NUMBER, check_shape
+from ..metrics import measure_transfer
 from ..predictions import Predictions
-from ..run_folder import RunFolder
-from ..scan_folder import SCAN_FILE, read_scan
-from ..thumbnails import Thumbnail, read_thumbnails
+from ..results import SCAN_FILE, RunFolder, Thumbnail, read_scan, read_thumbnails
 
 MODEL = {"reference": str}
 IMAGES = {"reference": str, "samples": int}

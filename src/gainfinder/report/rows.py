@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..breakdown import by_class, by_partition
-from ..methods import Partition, find_method
+from ..config import Partition, find_method
+from ..metrics import by_class, by_partition
 from ..references import short_names
 from .records import TransferRecord
 

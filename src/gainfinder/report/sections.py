@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..methods import find_method
+from ..config import find_method
 from ..predictions import Predictions
 from ..references import short_names
-from ..thumbnails import changed_images
+from ..results import changed_images
 from . import charts, rows
 from .charts import Figure
 from .findings import Finding, findings, next_steps

@@ -1,0 +1,145 @@
+"""What a user calls: models and images by name or as objects; work is done below, reports are written on top of it."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from .config import settings_from
+from .data import ImageSource, load_images
+from .errors import SettingsError
+from .inference import ImageCount, predict
+from .models import ModelSource, TeacherSource, load_model
+from .report import refresh_report, write_report
+from .runs import Callback, CallbackList, Plan, TransferResult, carry_out, needing_folder, plan_transfer
+from .zoo import Scan, scan_models
+
+__all__ = ["execute", "load_images", "load_model", "predict", "scan", "transfer", "write_report"]
+
+
+def transfer(
+    student: ModelSource,
+    teacher: TeacherSource | Sequence[TeacherSource],
+    data: ImageSource,
+    *,
+    val: ImageSource | None = None,
+    guard_data: ImageSource | None = None,
+    label_map: str | Path | Sequence[str | Path] | None = None,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> TransferResult:
+    """Move what the teacher knows and the student does not into the student.
+
+    Nothing passed in is changed: the student is copied before it is trained.
+
+    Args:
+        student: reference, classifier or module that is to learn.
+        teacher: reference, classifier or module that is to teach, or several of them.
+        data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label), each
+            image a PIL image, uint8, or float in [0, 1]; not normalised, for each model normalises for itself.
+        val: images to measure on, in full; by default a tenth of `data` is set apart.
+        guard_data: images that none of the models was trained on, for the guard (see `guard.py`); by default a tenth of
+            `data` is set apart for it, too. `guard=False` goes without.
+        label_map: file that says which of a teacher's classes is which of the student's, for all teachers, or one each;
+            see `alignment.read_label_map`.
+        out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
+            one returns its result. None: nothing is kept on disk.
+        callbacks: are told of progress, and of each result folder that is complete.
+        **settings: fields of `settings.TransferSettings`.
+
+    Raises:
+        GainfinderError: whatever is wrong with models, images, settings or folder.
+    """
+    teachers: list[TeacherSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(TeacherSource, teacher)]
+    asked = settings_from(settings)
+    if out is None and (names := needing_folder(asked.trackers)):
+        raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
+    maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map
+    plan = plan_transfer(
+        student,
+        teachers,
+        data,
+        val=val,
+        guard_data=guard_data,
+        label_maps=[Path(path) for path in maps],
+        settings=asked,
+    )
+    if out is not None:
+        return execute(plan, Path(out), callbacks=callbacks)
+    with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
+        result = carry_out(plan, Path(scratch) / "run", callback=CallbackList(callbacks))
+        return replace(result, out=None, account={**result.account, "out": None, "student_reference": None})
+
+
+def execute(plan: Plan, out: Path, *, callbacks: Sequence[Callback] = ()) -> TransferResult:
+    """Carry a planned transfer out in its folder, with a report of each result in it.
+
+    Args:
+        plan: what to do.
+        out: result folder.
+        callbacks: as of `transfer`.
+
+    Raises:
+        RunFolderError: the folder holds something else, is in use or is damaged.
+        GainfinderError: whatever else goes wrong with models or images.
+    """
+    return carry_out(plan, out, callback=CallbackList([*callbacks, _Reporting()]))
+
+
+def scan(
+    models: Sequence[ModelSource],
+    data: ImageSource,
+    *,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    max_broken: float = 0.01,
+    on_model: Callable[[str, int], ImageCount] | None = None,
+    out: str | Path | None = None,
+    command: str | None = None,
+) -> Scan:
+    """Measure complementary knowledge between models; each model meets each image once, one model at a time.
+
+    Modules and classifiers that are passed in stay as they are; of several of one name, the later are numbered.
+
+    Args:
+        models: two or more references, classifiers or modules.
+        data: a data reference, `Images`, or a data set that yields (image, label).
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: images a forward pass.
+        workers: processes that decode images; by default none on a CPU, else up to 8.
+        max_broken: largest share of images that may be undecodable.
+        on_model: called with each model's reference and the number of images, returns a callback for images done.
+        out: folder for the scan as `scan.json`, and a report of it; one that holds the same scan is written anew. None
+            keeps nothing.
+        command: that asked for it, kept with the scan.
+
+    Raises:
+        RunFolderError: `out` holds something else, or cannot be written.
+        SettingsError: fewer than two models, or a reference given twice.
+        DataError: the images carry no labels, or their classes do not fit the models'.
+        ModelError: a model's classes are others than the first's, and in another number.
+    """
+    found = scan_models(
+        models,
+        data,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        max_broken=max_broken,
+        on_model=on_model,
+        out=out,
+        command=command,
+    )
+    if out is not None:
+        refresh_report(Path(out))
+    return found
+
+
+class _Reporting(Callback):
+    """Writes the report of each result folder that is complete."""
+
+    def result(self, folder: Path) -> None:
+        refresh_report(folder)

@@ -1,0 +1,18 @@
+"""Classes of a teacher or of a data set, told in the classes of the student: by name, by position or by a file.
+
+In: class names and counts. Out: an order of classes or a `LabelMap`. Knows no model and no image.
+"""
+
+from .label_map import LabelMap, MappedLogits
+from .map_file import read_label_map
+from .matching import TeacherMatch, align_teacher, map_teacher, match_classes
+
+__all__ = [
+    "LabelMap",
+    "MappedLogits",
+    "TeacherMatch",
+    "align_teacher",
+    "map_teacher",
+    "match_classes",
+    "read_label_map",
+]

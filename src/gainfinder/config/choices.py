@@ -1,0 +1,84 @@
+"""The values that a setting can take, and what such values mean; nothing here needs torch.
+
+Settings, messages, the command line and shell completion read them here.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from ..errors import SettingsError
+from ..references import near
+
+Augment = Literal["paper", "rrc", "crop-flip", "none"]
+AUGMENTS: tuple[Augment, ...] = ("paper", "rrc", "crop-flip", "none")
+Labels = Literal["use", "none"]
+Strategy = Literal["sequential", "parallel", "soup"]
+STRATEGIES: tuple[Strategy, ...] = ("sequential", "parallel", "soup")
+Order = Literal["ascending", "descending", "given"]
+ORDERS: tuple[Order, ...] = ("ascending", "descending", "given")
+Schedule = Literal["linear", "constant"]
+SCHEDULES: tuple[Schedule, ...] = ("linear", "constant")
+StudentMode = Literal["train", "frozen", "reestimate"]
+STUDENT_MODES: tuple[StudentMode, ...] = ("train", "frozen", "reestimate")
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+"""What Accelerate's trackers are called; a test compares."""
+SMALL_EDGE_PX = 96
+"""Views whose shorter edge is below this count as small images."""
+
+
+def default_augment(size: tuple[int, int], *, mirrorable: bool) -> Augment:
+    """The augmentation where none is asked for.
+
+    `none` where a mirrored image means something else (the embedded digits); `crop-flip` for views with an edge below
+    96 pixels, whose colours and area leave little room; otherwise `paper`.
+    """
+    if not mirrorable:
+        return "none"
+    return "crop-flip" if min(size) < SMALL_EDGE_PX else "paper"
+
+
+def top_k_of(storage: str) -> int | None:
+    """K of the storage `top-K`; None for `full` and `exact`.
+
+    Raises:
+        SettingsError: it is none of these.
+
+    >>> top_k_of("top-20"), top_k_of("full")
+    (20, None)
+    """
+    if storage in ("full", "exact"):
+        return None
+    head, _, count = storage.partition("-")
+    if head != "top" or not count.isdecimal() or int(count) < 1:
+        raise SettingsError(f"bank storage {storage!r}: expected full, or top-K with the number of classes to keep")
+    return int(count)
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of a size such as `500MB`, `20GB` or `2GiB`.
+
+    Raises:
+        SettingsError: it is none.
+
+    >>> size_in_bytes("1.5GB"), size_in_bytes("2 MiB")
+    (1500000000, 2097152)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B\s*", text, flags=re.IGNORECASE)
+    if found is None:
+        raise SettingsError(f"{text!r} is no size: expected a number with a unit, such as 500MB or 20GB")
+    number, unit, binary = found.groups()
+    thousand = 1024 if binary else 1000
+    return int(float(number) * thousand ** ("KMGT".index(unit.upper()) + 1))
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse trackers that Accelerate does not know.
+
+    Raises:
+        SettingsError: a name is unknown.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise SettingsError(f"track is {name!r}{near(name, TRACKERS)}; expected some of {', '.join(TRACKERS)}")

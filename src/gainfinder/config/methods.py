@@ -1,0 +1,243 @@
+"""The transfer methods, one literal table: method = partition × objective × weights × defaults × source.
+
+`losses.py` carries out what a row says; `gainfinder methods` shows the table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import SettingsError
+from ..references import near
+
+Partition = Literal["label", "confidence"]
+Objective = Literal["kl", "soft-xe", "top-k", "dist", "dkd", "standardised", "cd", "crd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a student learns.
+
+    Attributes:
+        name: as on the command line.
+        partition: who teaches a sample: None (always the teacher), `label` (Eq. 4, the model surer of the label) or
+            `confidence` (Eq. 4 without labels, the model surer of its own prediction).
+        soft: whether all models teach a sample, weighted by confidence, instead of the surest alone.
+        calibrated: whether confidences are compared after each model's logits are divided by its own temperature.
+        objective: the loss that draws the student to its target.
+        distill_weight: weight of that loss (λ).
+        label_weight: weight of the cross-entropy with the labels (1 − λ).
+        label_smoothing: ε of the cross-entropy's targets.
+        temperature: T of the objective.
+        interpolated: whether the student measured and returned is the slow one of Eq. 3.
+        warmup_epochs: first epochs, which train the classifier layer alone.
+        paper_lr: the paper's learning rate at batch 256; the default rule scales with it.
+        max_lr: the default rule goes no higher at a batch of 64.
+        summary: in one line.
+        source: where it is defined; what it departs in.
+    """
+
+    name: str
+    partition: Partition | None = None
+    soft: bool = False
+    calibrated: bool = False
+    objective: Objective = "kl"
+    distill_weight: float = 1.0
+    label_weight: float = 0.0
+    label_smoothing: float = 0.0
+    temperature: float = 1.0
+    interpolated: bool = False
+    warmup_epochs: int = 0
+    paper_lr: float = 1e-4
+    max_lr: float = 1e-3
+    summary: str
+    source: str
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether training reads labels."""
+        return self.partition == "label" or self.label_weight > 0 or self.objective == "crd"
+
+    @property
+    def needs_initial_student(self) -> bool:
+        """Whether the frozen initial student must answer for every view."""
+        return self.partition is not None
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it compares what enters the classifier layers instead of logits."""
+        return self.objective in ("cd", "crd")
+
+
+METHODS = (
+    Method(
+        name="kl",
+        summary="distil from the teacher everywhere",
+        source="Eq. 1",
+    ),
+    Method(
+        name="xe-kl",
+        distill_weight=0.5,
+        label_weight=0.5,
+        summary="distil from the teacher and fit the labels",
+        source="Eq. 2; λ 0.5 from the published configuration",
+    ),
+    Method(
+        name="xe-kl-mcl",
+        distill_weight=0.7,
+        label_weight=0.3,
+        interpolated=True,
+        paper_lr=1e-2,
+        max_lr=1e-2,
+        summary="xe-kl, and the student returned is a slow average of the one that trains",
+        source="Eq. 3; λ 0.7, lr 1e-2, τ 0.9999, N 2",
+    ),
+    Method(
+        name="xe-kl-ls",
+        distill_weight=0.5,
+        label_weight=0.5,
+        label_smoothing=0.1,
+        summary="xe-kl with smoothed labels",
+        source="section 5.1, after Yuan et al. 2020; ε 0.1",
+    ),
+    Method(
+        name="kl-dp",
+        partition="label",
+        summary="distil from the teacher where it is surer of the label, from the initial student elsewhere",
+        source="Eq. 4 and 5",
+    ),
+    Method(
+        name="kl-dp-u",
+        partition="confidence",
+        summary="distil from whichever of teacher and initial student is more confident; needs no labels",
+        source="Eq. 4 (unsupervised) and 5",
+    ),
+    Method(
+        name="soft-xe",
+        objective="soft-xe",
+        summary="cross-entropy with the teacher's probabilities in place of the KL divergence",
+        source="appendix B.1",
+    ),
+    Method(
+        name="kl-top-k",
+        objective="top-k",
+        summary="distil from the teacher among its k most probable classes",
+        source="appendix B.1; k 10",
+    ),
+    Method(
+        name="kl-warmup",
+        warmup_epochs=1,
+        summary="kl after an epoch that trains the classifier layer alone",
+        source="appendix B.1",
+    ),
+    Method(
+        name="cd",
+        objective="cd",
+        label_weight=1.0,
+        summary="match the similarities between the images of a batch, and fit the labels",
+        source="appendix A.2 (contrastive distillation)",
+    ),
+    Method(
+        name="crd",
+        objective="crd",
+        distill_weight=0.8,
+        label_weight=1.0,
+        summary="tell the teacher's features of an image from those of other classes, and fit the labels",
+        source="appendix A.2, after Tian et al. 2020",
+    ),
+    Method(
+        name="kl-dp-cal",
+        partition="label",
+        calibrated=True,
+        summary="kl-dp with calibrated confidences",
+        source="beyond the paper; calibration after Guo et al. 2017",
+    ),
+    Method(
+        name="kl-dp-cal-u",
+        partition="confidence",
+        calibrated=True,
+        summary="kl-dp-u with calibrated confidences",
+        source="beyond the paper; calibration after Guo et al. 2017",
+    ),
+    Method(
+        name="kl-dp-soft",
+        partition="label",
+        soft=True,
+        summary="kl-dp in which every model teaches, by its confidence in the label",
+        source="beyond the paper",
+    ),
+    Method(
+        name="kl-dp-soft-u",
+        partition="confidence",
+        soft=True,
+        summary="kl-dp-u in which every model teaches, by its confidence",
+        source="beyond the paper",
+    ),
+    Method(
+        name="dist-dp",
+        partition="label",
+        objective="dist",
+        max_lr=3e-3,
+        summary="match relations between classes and between images, under the partition of kl-dp",
+        source="beyond the paper; DIST, Huang et al. 2022",
+    ),
+    Method(
+        name="dist-dp-u",
+        partition="confidence",
+        objective="dist",
+        max_lr=3e-3,
+        summary="match relations between classes and between images, under the partition of kl-dp-u",
+        source="beyond the paper; DIST, Huang et al. 2022",
+    ),
+    Method(
+        name="dkd-dp",
+        partition="label",
+        objective="dkd",
+        summary="decoupled distillation under the partition of kl-dp",
+        source="beyond the paper; DKD, Zhao et al. 2022",
+    ),
+    Method(
+        name="dkd-dp-u",
+        partition="confidence",
+        objective="dkd",
+        summary="decoupled distillation under the partition of kl-dp-u",
+        source="beyond the paper; DKD, Zhao et al. 2022, its target class the teaching model's prediction",
+    ),
+    Method(
+        name="std-dp",
+        partition="label",
+        objective="standardised",
+        temperature=2.0,
+        max_lr=3e-3,
+        summary="distil standardised logits under the partition of kl-dp",
+        source="beyond the paper; logit standardisation, Sun et al. 2024; T 2",
+    ),
+    Method(
+        name="std-dp-u",
+        partition="confidence",
+        objective="standardised",
+        temperature=2.0,
+        max_lr=3e-3,
+        summary="distil standardised logits under the partition of kl-dp-u",
+        source="beyond the paper; logit standardisation, Sun et al. 2024; T 2",
+    ),
+)
+
+
+def find_method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    names = [method.name for method in METHODS]
+    raise SettingsError(
+        f"method {name!r} is unknown{near(name, names)}; known: {', '.join(names)} (`gainfinder methods` tells more)"
+    )
+
+
+def default_method(*, labelled: bool) -> str:
+    """`kl-dp` where training may read labels, `kl-dp-u` where it may not."""
+    return "kl-dp" if labelled else "kl-dp-u"

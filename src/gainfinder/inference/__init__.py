@@ -1,0 +1,31 @@
+"""Asking frozen models: their predictions for images, their answers for views, live or kept on disk.
+
+In: classifiers, images, views. Out: `Predictions`, entries of the bank, the targets that a student learns from.
+"""
+
+from .alignment import Teacher, align_images, align_model, named_after
+from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
+from .predict import ImageCount, Portions, evaluation_crops, merge_shards, predict, predict_images
+from .targets import Answering, Replayed, TableRows, TargetSource
+
+__all__ = [
+    "Answering",
+    "Bank",
+    "BankEntry",
+    "Block",
+    "EntryKey",
+    "ImageCount",
+    "Portions",
+    "Replayed",
+    "TableRows",
+    "TargetSource",
+    "Teacher",
+    "align_images",
+    "align_model",
+    "entry_bytes",
+    "evaluation_crops",
+    "merge_shards",
+    "named_after",
+    "predict",
+    "predict_images",
+]

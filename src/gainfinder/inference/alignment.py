@@ -1,0 +1,103 @@
+"""One class order for a student, its teachers and the images: the student's."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from ..classes import TeacherMatch, align_teacher, map_teacher, match_classes, read_label_map
+from ..data import Images
+from ..errors import DataError
+from ..models import Classifier, PredictionTable
+
+Teacher: TypeAlias = Classifier | PredictionTable
+
+_log = logging.getLogger("gainfinder")
+
+
+def named_after(student: Classifier, images: Images) -> Classifier:
+    """The student with the class names of the images, where it has none of its own and their counts are equal.
+
+    Teachers that carry names can then be matched by name although the student does not.
+    """
+    if student.class_names is None and images.class_names is not None and images.num_classes == student.num_classes:
+        return replace(student, class_names=images.class_names)
+    return student
+
+
+def align_images(images: Images, student: Classifier) -> Images:
+    """The images with labels in the student's class order; unlabelled images as they are.
+
+    Raises:
+        DataError: labels do not fit the student's classes.
+    """
+    if images.labels is None:
+        return images
+    if images.class_names is None:
+        _check_labels(images, student)
+        return images.relabel(images.labels, class_names=student.class_names, num_classes=student.num_classes)
+    assert images.num_classes is not None
+    match = match_classes(
+        images.class_names,
+        student.class_names,
+        data=images.reference,
+        model=student.reference,
+        data_count=images.num_classes,
+        model_count=student.num_classes,
+    )
+    _note(match.note)
+    labels = images.labels if match.order is None else np.array(match.order, dtype=np.int64)[images.labels]
+    names = student.class_names or images.class_names
+    return images.relabel(labels, class_names=names, num_classes=student.num_classes)
+
+
+def align_model(model: Teacher, student: Classifier, label_map: Path | None = None) -> Teacher:
+    """The model, or table of predictions, with its logits in the student's class order.
+
+    Args:
+        model: that is to answer in the student's classes.
+        student: whose classes they are.
+        label_map: file that says which of the model's classes is which of the student's, as `read_label_map` takes it;
+            None to match by name, or by position where a side has no names.
+
+    Raises:
+        ModelError: class counts differ, and there is neither a common name nor a map.
+        DataError: the map cannot be read, or does not fit the classes.
+    """
+    find: Callable[..., TeacherMatch] = align_teacher
+    if label_map is not None:
+        find = partial(map_teacher, read_label_map(label_map), where=str(label_map))
+    match = find(
+        student.class_names,
+        model.class_names,
+        student=student.reference,
+        teacher=model.reference,
+        student_count=student.num_classes,
+        teacher_count=model.num_classes,
+    )
+    _note(match.note)
+    if match.label_map is None:
+        return model
+    if match.label_map.order is not None:
+        return model.with_class_order(match.label_map.order, student.class_names)
+    return model.with_label_map(match.label_map, student.class_names)
+
+
+def _check_labels(images: Images, student: Classifier) -> None:
+    assert images.labels is not None
+    wrong = np.flatnonzero(images.labels >= student.num_classes)
+    if len(wrong):
+        first = int(wrong[0])
+        raise DataError(
+            f"{images.reference}: label {int(images.labels[first])} of sample {images.ids[first]!r} is out of range: "
+            f"{student.reference} has {student.num_classes} classes, expected 0 to {student.num_classes - 1}"
+        )
+
+
+def _note(text: str | None) -> None:
+    if text is not None:
+        _log.warning(text)

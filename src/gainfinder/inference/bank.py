@@ -1,0 +1,419 @@
+"""The bank: what frozen models say of the views of some images, on disk, made once and shared by transfers.
+
+An entry holds the answers of one model for one view of each image:
+
+    KEY/meta.json      the key, shapes, and a digest of itself and of each of the other files
+    KEY/logits.npy     float16 (n, C): logits less the image's largest
+    KEY/exact.npy      float32 (n, 2): log-probability of the most probable class, and of the label (NaN without labels)
+
+In place of `logits.npy`, the storage `top-K`, for many classes, has the K most probable of each image:
+
+    KEY/classes.npy    int32 (n, K), the most probable first
+    KEY/log_probs.npy  float16 (n, K)
+
+and the storage `exact`, for predictions that are measured, float32 (n, C) as the model gave them.
+
+A student learns from rounded logits: float16 is off by at most 2⁻¹¹ of a logit's distance to the largest, by nothing at
+the largest itself. Who teaches a sample is decided by the exact float32 values, so that a partition is the one that
+the models themselves would have made, ties included.
+
+Readers map the files into memory: processes share the pages. An entry is written under a lock and appears whole or not
+at all; it is checked against its digests when it is opened, and one that is torn or altered is removed, to be made
+again. Nothing here knows models or images: keys are digests that the caller makes.
+
+Shapes: n images, N of them asked for, C classes, K classes kept.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..config import top_k_of
+from ..errors import BankError, RunFolderError
+from ..files import remove_partials, write_atomically
+
+FORMAT = 1
+SPARE_BYTES = 16384
+"""An entry's description and the heads of its files take no more."""
+META = "meta.json"
+LEAST = torch.finfo(torch.float16).min
+
+Block = tuple[NDArray[np.int64], Tensor]
+"""Positions (b,) of some images, and their logits, float32 (b, C), on any device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryKey:
+    """What an entry answers.
+
+    Attributes:
+        model: which model answers, with its classes and precision.
+        images: which images, in which order, with which labels.
+        view: which view of each.
+        storage: `full`, `exact` or `top-K`, K a number.
+    """
+
+    model: str
+    images: str
+    view: str
+    storage: str = "full"
+
+    @property
+    def digest(self) -> str:
+        """Name of the entry's folder."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def entry_bytes(images: int, classes: int, storage: str = "full") -> int:
+    """What an entry takes on disk, at most, in bytes.
+
+    >>> entry_bytes(1_000_000, 1000), entry_bytes(1_000_000, 1000, "top-10")
+    (2008016384, 68016384)
+    """
+    top_k = top_k_of(storage)
+    a_class = 4 if storage == "exact" else 2
+    kept = a_class * classes if top_k is None or top_k >= classes else 6 * top_k
+    return images * (kept + 8) + SPARE_BYTES
+
+
+class BankEntry:
+    """The answers of one model for one view of each image; files are mapped, not read.
+
+    `about` is what the maker had to say besides.
+
+    Args:
+        folder: of an entry that is whole.
+        meta: its description.
+    """
+
+    def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
+        self.images = int(meta["images"])
+        self.classes = int(meta["classes"])
+        self.labelled = bool(meta["labelled"])
+        self.about: dict[str, Any] = meta["about"]
+        files = {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in meta["files"]}
+        self._exact: NDArray[np.float32] = files.pop("exact")
+        self._kept = files
+
+    def logits(self, rows_N: Tensor) -> Tensor:
+        """Logits up to a constant of each row, float32 (N, C), on the CPU.
+
+        Of an entry that keeps the most probable classes only these are log-probabilities, and what is left of 1 is
+        spread evenly over the others. A row of NaN belongs to an image that could not be decoded.
+
+        Args:
+            rows_N: int64, positions of images.
+        """
+        rows = rows_N.numpy()
+        if "logits" in self._kept:
+            return torch.from_numpy(self._kept["logits"][rows]).float()
+        listed_NK = torch.from_numpy(self._kept["log_probs"][rows]).float()
+        classes_NK = torch.from_numpy(self._kept["classes"][rows]).long()
+        others = self.classes - listed_NK.shape[1]
+        # Rounded, the listed ones may reach 1: the others keep a little, so that no logit is infinite.
+        left_N = (1 - listed_NK.exp().sum(dim=1)).clamp_min(torch.finfo(torch.float16).tiny)
+        filled_NC = (left_N / others).log()[:, None].repeat(1, self.classes)
+        return filled_NC.scatter_(1, classes_NK, listed_NK)
+
+    def log_confidence(self, rows_N: Tensor, *, labelled: bool) -> Tensor:
+        """The exact log-probability of each image's label, or of its most probable class, float32 (N,), on the CPU.
+
+        Args:
+            rows_N: int64, positions of images.
+            labelled: whether of the label.
+
+        Raises:
+            ValueError: of the label, and the entry was made without labels.
+        """
+        if labelled and not self.labelled:
+            raise ValueError("expected an entry that was made with labels")
+        return torch.from_numpy(self._exact[rows_N.numpy(), int(labelled)])
+
+    def difference(self, rows_N: Tensor, logits_NC: Tensor) -> float:
+        """The largest difference of what is kept from logits, float32 (N, C), that were computed again.
+
+        In log-probability, of the classes that are listed or of all; what of them lies below 10⁻⁴ is left out, for it
+        teaches nothing and float16 is coarse there.
+
+        Args:
+            rows_N: int64, positions of images.
+            logits_NC: of these, on any device.
+        """
+        now_NC = logits_NC.detach().cpu().float().log_softmax(dim=1)
+        kept_NC = self.logits(rows_N).log_softmax(dim=1)
+        matters_NC = now_NC > math.log(1e-4)
+        if "classes" in self._kept:
+            listed = torch.from_numpy(self._kept["classes"][rows_N.numpy()]).long()
+            matters_NC &= torch.zeros_like(matters_NC).scatter_(1, listed, value=True)
+        differences = (now_NC - kept_NC).abs()[matters_NC]
+        return float(differences.max()) if len(differences) else 0.0
+
+
+class Bank:
+    """A folder of entries.
+
+    Args:
+        folder: made with the first entry.
+        limit: bytes that all entries together may take; None for as much as the disk has.
+    """
+
+    def __init__(self, folder: Path, *, limit: int | None = None) -> None:
+        self.folder = folder
+        self.limit = limit
+        # Checking reads all of an entry: once for each state of its files is enough.
+        self._checked: dict[str, tuple[tuple[int, int, int], ...]] = {}
+
+    def find(self, key: EntryKey) -> BankEntry | None:
+        """The entry of that key, or None. One that is torn or altered is removed."""
+        folder = self.folder / key.digest
+        if not folder.is_dir():
+            return None
+        try:
+            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            if meta["key"] != asdict(key) or meta.pop("digest") != _digest_of(meta):
+                raise ValueError("another key, or altered")
+            state = tuple(_state(folder / name) for name in meta["files"])
+            if self._checked.get(key.digest) != state:
+                if any(_digest(folder / name) != digest for name, digest in meta["files"].items()):
+                    raise ValueError("another digest")
+                self._checked[key.digest] = state
+            entry = BankEntry(folder, meta)
+            with contextlib.suppress(OSError):  # a bank that may only be read, by its rights or its file system
+                (folder / META).touch()  # the time of its last use
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        return entry
+
+    def build(
+        self,
+        key: EntryKey,
+        blocks: Callable[[], Iterable[Block]],
+        *,
+        images: int,
+        classes: int,
+        labels_n: NDArray[np.int64] | None = None,
+        about: Mapping[str, Any] | None = None,
+        keep: Collection[EntryKey] = (),
+    ) -> BankEntry:
+        """Make an entry, unless it is there: another process that is making it is waited for.
+
+        Args:
+            key: of the entry.
+            blocks: gives the answers, each position at most once; a position that never comes has rows of NaN.
+            images: n.
+            classes: C.
+            labels_n: of the images.
+            about: what `BankEntry.about` is to say, in JSON's types; as it stands after the last block.
+            keep: entries that are not to make room for this one.
+
+        Raises:
+            BankError: there is no room, or it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / f"{key.digest}.lock")
+            with lock:
+                if (found := self.find(key)) is not None:
+                    return found
+                self._make_room(entry_bytes(images, classes, key.storage), keep={key, *keep})
+                meta = {"key": asdict(key), "images": images, "classes": classes, "labelled": labels_n is not None}
+                return self._build(key, meta, blocks, None if labels_n is None else torch.from_numpy(labels_n), about)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def require(self, sizes: Collection[int]) -> None:
+        """Refuse entries that could not all be held at once, before any of them is made.
+
+        Raises:
+            BankError: they are larger than the limit, or than what the disk has and older entries could free; or the
+                folder cannot be made.
+        """
+        needed = sum(sizes)
+        if self.limit is not None and needed > self.limit:
+            raise BankError(
+                f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and the bank's limit is "
+                f"{_mb(self.limit)}: raise --bank-limit, or keep fewer classes with --bank-storage top-K"
+            )
+        free = shutil.disk_usage(next(at for at in (self.folder, *self.folder.absolute().parents) if at.exists())).free
+        if needed > free + self.size():
+            raise BankError(
+                f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and {_mb(free)} are free there: "
+                "choose another --bank, or keep fewer classes with --bank-storage top-K"
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> BankError:
+        reason = error.strerror or error
+        return BankError(f"{self.folder}: the bank cannot be written ({reason}); choose another --bank")
+
+    def size(self) -> int:
+        """Bytes that all entries take."""
+        return sum(_size(folder) for folder in self._folders())
+
+    def _build(
+        self,
+        key: EntryKey,
+        meta: dict[str, Any],
+        blocks: Callable[[], Iterable[Block]],
+        labels_n: Tensor | None,
+        about: Mapping[str, Any] | None,
+    ) -> BankEntry:
+        workplace = self.folder / f"{key.digest}.work"
+        workplace.mkdir(exist_ok=True)
+        remove_partials(workplace)  # of builds that were killed
+
+        def write(partial: Path) -> None:
+            """Fill the entry's folder, its description last."""
+            partial.mkdir()
+            files = _Files(partial, images=meta["images"], classes=meta["classes"], storage=key.storage)
+            for positions, logits in blocks():
+                files.put(positions, logits, None if labels_n is None else labels_n[torch.from_numpy(positions)])
+            digests = {name: _digest(partial / name) for name in files.close()}
+            whole = {**meta, "about": dict(about or {}), "files": digests}
+            text = json.dumps({**whole, "digest": _digest_of(whole)}, indent=2)
+            (partial / META).write_text(text, encoding="utf-8")
+
+        try:
+            write_atomically(workplace / key.digest, write)
+            shutil.rmtree(self.folder / key.digest, ignore_errors=True)
+            (workplace / key.digest).rename(self.folder / key.digest)
+        except RunFolderError as error:
+            raise BankError(str(error)) from error
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+        entry = self.find(key)
+        if entry is None:
+            raise BankError(f"{self.folder / key.digest}: was damaged while it was written; is the disk whole?")
+        return entry
+
+    def _make_room(self, needed: int, *, keep: Collection[EntryKey]) -> None:
+        """Remove entries, those used least recently first, until there is room."""
+        free = shutil.disk_usage(self.folder).free
+        held = self.size()
+        kept = {key.digest for key in keep}
+        for folder in sorted(self._folders(), key=_last_use):
+            if needed <= free and (self.limit is None or held + needed <= self.limit):
+                return
+            if folder.name in kept:
+                continue
+            size = _size(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            free, held = free + size, held - size
+        if needed > free or (self.limit is not None and held + needed > self.limit):
+            room = "" if self.limit is None else f" within the limit of {_mb(self.limit)}"
+            raise BankError(
+                f"{self.folder}: {_mb(needed)} are needed beside the {_mb(held)} that this run keeps{room}, and "
+                f"{_mb(free)} are free there: raise --bank-limit, or keep fewer classes with --bank-storage top-K"
+            )
+
+    def _folders(self) -> Iterator[Path]:
+        if self.folder.is_dir():
+            yield from (meta.parent for meta in self.folder.glob(f"*/{META}"))
+
+
+class _Files:
+    """The arrays of an entry while it is written."""
+
+    def __init__(self, folder: Path, *, images: int, classes: int, storage: str) -> None:
+        top_k = top_k_of(storage)
+        self.top_k = None if top_k is None or top_k >= classes else top_k
+        self.as_given = storage == "exact"
+        shapes: dict[str, tuple[Any, int]] = {"exact": (np.float32, 2)}
+        if self.top_k is None:
+            shapes["logits"] = (np.float32 if self.as_given else np.float16, classes)
+        else:
+            shapes |= {"classes": (np.int32, self.top_k), "log_probs": (np.float16, self.top_k)}
+        self.arrays = {}
+        for name, (dtype, columns) in shapes.items():
+            path = folder / f"{name}.npy"
+            self.arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(images, columns))
+            _reserve(path)
+        for array in self.arrays.values():
+            array[:] = np.nan if array.dtype.kind == "f" else 0
+
+    def put(self, positions: NDArray[np.int64], logits_NC: Tensor, target_N: Tensor | None) -> None:
+        """Write the answers for images at these positions (N,): logits (N, C), and labels where there are any."""
+        log_probs_NC = logits_NC.float().log_softmax(dim=-1)
+        largest_N = log_probs_NC.amax(dim=1)
+        exact_N2 = torch.stack([largest_N, torch.full_like(largest_N, torch.nan)], dim=1)
+        if target_N is not None:
+            exact_N2[:, 1] = log_probs_NC.gather(1, target_N.to(log_probs_NC.device)[:, None])[:, 0]
+        self.arrays["exact"][positions] = exact_N2.cpu().numpy()
+        if self.as_given:
+            self.arrays["logits"][positions] = logits_NC.float().cpu().numpy()
+            return
+        if self.top_k is None:
+            relative = logits_NC.float() - logits_NC.float().amax(dim=1, keepdim=True)
+            self.arrays["logits"][positions] = relative.clamp_min(LEAST).half().cpu().numpy()
+            return
+        # A stable sort, so that of equal ones the lowest class comes first on every device.
+        values, classes = log_probs_NC.sort(dim=1, descending=True, stable=True)
+        self.arrays["classes"][positions] = classes[:, : self.top_k].int().cpu().numpy()
+        self.arrays["log_probs"][positions] = values[:, : self.top_k].clamp_min(LEAST).half().cpu().numpy()
+
+    def close(self) -> list[str]:
+        names = [f"{name}.npy" for name in self.arrays]
+        for array in self.arrays.values():
+            array.flush()
+        self.arrays.clear()
+        return names
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk's room for all of a file: written through a map, a full disk would end the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _digest_of(meta: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _size(folder: Path) -> int:
+    sizes = []
+    for path in folder.glob("*"):
+        try:
+            sizes.append(path.stat().st_size)
+        except OSError:  # another process has just removed it
+            continue
+    return sum(sizes)
+
+
+def _last_use(folder: Path) -> int:
+    try:
+        return (folder / META).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.2f} MB"

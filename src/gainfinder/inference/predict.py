@@ -1,0 +1,227 @@
+"""Ask a classifier: from a model and images to `Predictions`, each image met once."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
+from ..devices import default_workers, resolve_device
+from ..errors import ModelError, OutOfMemory
+from ..models import Classifier, ModelSource, Preprocessing, load_own
+from ..predictions import Predictions
+from ..views import ViewBatch, ViewSource, view_spec
+from .alignment import align_images
+
+_log = logging.getLogger("gainfinder")
+Answer = TypeVar("Answer")
+RESIDENT_CROPS_BYTES = 2**28
+"""Crops of images that are measured on again and again are kept in memory up to this size."""
+ImageCount = Callable[[int], None]
+"""Called with the number of images done since the last call."""
+
+
+def predict(
+    model: ModelSource,
+    data: ImageSource,
+    *,
+    labels: bool = True,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    max_broken: float = 0.01,
+    on_images: ImageCount | None = None,
+) -> Predictions:
+    """A model's logits for some images, each through the model's evaluation transform, in float32.
+
+    A module or classifier that is passed in stays as it is.
+
+    Args:
+        model: a reference, classifier or module.
+        data: a data reference, `Images`, or a data set that yields images or (image, label).
+        labels: False reads none, so that they need not fit the model's classes.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: images a forward pass.
+        workers: processes that decode images; by default none on a CPU, else up to 8.
+        max_broken: largest share of images that may be undecodable; they have no row.
+        on_images: called with the number of images done since the last call.
+
+    Returns:
+        Predictions in the model's class order; their target, where the images carry labels, in the same order.
+
+    Raises:
+        GainfinderError: whatever is wrong with the model or the images.
+    """
+    classifier = load_own(model)
+    images = align_images(load_images(data, labels=labels), classifier)
+    where = resolve_device(device)
+    return predict_images(
+        classifier,
+        images,
+        device=where,
+        batch_size=batch_size,
+        workers=default_workers(where) if workers is None else workers,
+        max_broken=max_broken,
+        on_images=on_images,
+    )
+
+
+def predict_images(
+    classifier: Classifier,
+    images: Images,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    max_broken: float = 0.01,
+    crops: ViewSource | None = None,
+    on_images: ImageCount | None = None,
+) -> Predictions:
+    """Ask a classifier for its logits, each image once, through its evaluation transform, in float32.
+
+    Args:
+        classifier: its module is moved to `device` and put into evaluation mode.
+        images: in their own class order; their labels become the target.
+        device: where the model runs.
+        batch_size: images a forward pass.
+        workers: processes that decode; 0 decodes in this one.
+        shard: (k, n): only every n-th image, from the k-th on.
+        max_broken: the largest share of images that may be undecodable; they are skipped.
+        crops: these images as the classifier's evaluation crops them (see `evaluation_crops`), so that they need not be
+            decoded again. They give the same predictions, bit for bit.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        DataError: more images are broken than `max_broken` allows.
+        ModelError: the model gives logits that are not finite.
+    """
+    indices = range(shard[0], len(images), shard[1])
+    loaded: Iterable[LoadedBatch]
+    if crops is None:
+        transform = _Evaluation(classifier)
+        loaded = load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices)
+    else:
+        wanted = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+        loaded = (_prepared(batch, classifier.preprocessing) for batch in crops.batches(wanted, epoch=0))
+    classifier.place(device).eval()
+    broken: list[str] = []
+    logits, positions = [], []
+    dropped = 0.0
+    portions = Portions()
+    for batch in loaded:
+        broken.extend(batch.broken)
+        check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
+        if batch.inputs is not None:
+            with torch.inference_mode():
+                answers = portions.ask(classifier.logits_and_kept, batch.inputs.to(device))
+            for found, share_kept in answers:
+                logits.append(found.float().cpu())
+                dropped += float((1 - share_kept).sum())
+            positions.append(batch.positions)
+        if on_images is not None:
+            on_images(len(batch.positions) + len(batch.broken))
+    kept = torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64)
+    return Predictions(
+        model=classifier.reference,
+        ids=tuple(images.ids[i] for i in kept.tolist()),
+        logits=_finite(torch.cat(logits) if logits else torch.zeros(0, classifier.num_classes), classifier),
+        target=None if images.labels is None else torch.from_numpy(images.labels)[kept],
+        class_names=classifier.class_names,
+        broken=tuple(broken),
+        dropped_mass=dropped / max(1, len(kept)),
+    )
+
+
+def evaluation_crops(
+    images: Images, preprocessing: Preprocessing, *, workers: int, resident_bytes: int = RESIDENT_CROPS_BYTES
+) -> ViewSource | None:
+    """A source of the crops that models of this preprocessing are evaluated on, decoded once.
+
+    None if they take more than `resident_bytes`, or if the models are of one channel: these see images that were grey
+    before they were resized.
+    """
+    if preprocessing.input_size[0] != 3:
+        return None
+    source = ViewSource(
+        images,
+        view_spec([preprocessing], "none"),
+        workers=workers,
+        device=torch.device("cpu"),
+        resident_bytes=resident_bytes,
+    )
+    return source if source.fits else None
+
+
+def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
+    inputs = None if batch.views is None else batch.views.inputs(preprocessing)
+    return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
+
+
+class Portions:
+    """Asks models about as many images at once as memory holds; how many, it learns from those that it did not hold.
+
+    Attributes:
+        size: images at once; None for whole batches, until one does not fit.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+
+    def ask(self, model: Callable[[Tensor], Answer], inputs: Tensor) -> list[Answer]:
+        """The answers for inputs (N, …), N ≥ 1, in portions.
+
+        Raises:
+            OutOfMemory: not even one image fits.
+        """
+        while True:
+            at_once = min(self.size or len(inputs), len(inputs))
+            try:
+                return [model(portion) for portion in torch.split(inputs, at_once)]
+            except OutOfMemory as error:
+                if at_once == 1:
+                    raise
+                _log.warning("%s; going on with %d at once", str(error).split(": lower")[0], at_once // 2)
+                self.size = at_once // 2
+
+
+def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
+    """Put the shards of one model's predictions back into the order of the images."""
+    shards = list(parts)
+    if len(shards) == 1:
+        return shards[0]
+    place = {sample_id: i for i, sample_id in enumerate(images.ids)}
+    ids = [sample_id for shard in shards for sample_id in shard.ids]
+    order = sorted(range(len(ids)), key=lambda row: place[ids[row]])
+    labels = [shard.target for shard in shards if shard.target is not None]
+    return Predictions(
+        model=shards[0].model,
+        ids=tuple(ids[row] for row in order),
+        logits=torch.cat([shard.logits for shard in shards])[order],
+        target=torch.cat(labels)[order] if labels else None,
+        class_names=shards[0].class_names,
+        broken=tuple(sorted(reason for shard in shards for reason in shard.broken)),
+        dropped_mass=sum(shard.dropped_mass * len(shard) for shard in shards) / max(1, len(ids)),
+    )
+
+
+class _Evaluation:
+    """A classifier's evaluation transform in the form that `load_batches` calls; picklable, without the module."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.transform = classifier.preprocessing.evaluation_transform()
+
+    def __call__(self, index: int, image: Image.Image) -> Tensor:
+        return self.transform(image)
+
+
+def _finite(logits: Tensor, classifier: Classifier) -> Tensor:
+    wrong = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if wrong:
+        raise ModelError(
+            f"{classifier.reference}: logits are not finite for {wrong} of {len(logits)} images; are the weights sound?"
+        )
+    return logits

@@ -1,0 +1,128 @@
+"""What the student learns from: the answers of M frozen models for the views of a batch.
+
+A target source answers for these views. The training loop does not know how: a model is run, the rows of a table of
+saved predictions are looked up, or what the bank keeps of a model is replayed. Model 0 is the initial student where a
+method needs it.
+
+Shapes: N samples of a batch, n transfer images, M models, C classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..models import Classifier
+from ..partition import log_confidences
+from ..views import Views
+from .bank import BankEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRows:
+    """A model that is known by its predictions alone: it has one answer an image, whatever the view.
+
+    Attributes:
+        logits: float32 (n, C), for the n transfer images in their order.
+    """
+
+    logits: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A model whose answers the bank keeps.
+
+    Attributes:
+        entries: by the number of the view.
+    """
+
+    entries: Mapping[int, BankEntry]
+
+
+Answering: TypeAlias = Classifier | TableRows | Replayed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """The answers for a batch.
+
+    Attributes:
+        logits_NMC: float32, without gradient.
+        log_confidence_NM: what `partition.log_confidences` gives for the answers as the models gave them, where
+            `logits_NMC` are rounded and a partition compares them; else None.
+    """
+
+    logits_NMC: Tensor
+    log_confidence_NM: Tensor | None
+
+
+class TargetSource:
+    """Answers with the logits of frozen models; those that run do so in evaluation mode and without gradients.
+
+    Args:
+        models: M frozen models with the same classes in the same order; modules are moved to `device`.
+        device: where they run.
+        autocast: context in which they run (mixed precision).
+        compiled: whether they run compiled (torch.compile).
+        partition: of the method: what is to be known exactly of answers that were kept (`methods.Method.partition`).
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Answering],
+        *,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[object]],
+        compiled: bool = False,
+        partition: str | None = None,
+    ) -> None:
+        self.models = tuple(models)
+        self.device = device
+        self.autocast = autocast
+        self.partition = partition
+        self.modules: list[nn.Module | None] = []
+        for model in self.models:
+            module = model.place(device).eval() if isinstance(model, Classifier) else None
+            self.modules.append(cast(nn.Module, torch.compile(module)) if module is not None and compiled else module)
+
+    def __call__(self, views: Views, positions_N: Tensor, *, number: int, target_N: Tensor | None = None) -> Targets:
+        """The answers for some views.
+
+        Args:
+            views: of N samples.
+            positions_N: int64, where the samples stand among the transfer images; on the CPU.
+            number: of the view; see `views.ViewSpec.number`.
+            target_N: int64 labels, for a partition that reads them.
+        """
+        # A student that is its own teacher, as a control, is asked once.
+        answers: dict[int, Tensor] = {}
+        with torch.inference_mode(), self.autocast():
+            for model, module in zip(self.models, self.modules, strict=True):
+                if id(model) not in answers:
+                    answers[id(model)] = self._logits(model, module, views, positions_N, number)
+        logits = [answers[id(model)] for model in self.models]
+        # Stacked outside inference mode: the loss saves this tensor for its backward pass.
+        logits_NMC = torch.stack(logits, dim=1)
+        exact = self.partition is not None and any(isinstance(model, Replayed) for model in self.models)
+        if not exact:
+            return Targets(logits_NMC=logits_NMC, log_confidence_NM=None)
+        by = target_N if self.partition == "label" else None
+        log_confidence_NM = log_confidences(logits_NMC, by)
+        for m, model in enumerate(self.models):
+            if isinstance(model, Replayed):
+                found_N = model.entries[number].log_confidence(positions_N, labelled=by is not None)
+                log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
+        return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
+
+    def _logits(
+        self, model: Answering, module: nn.Module | None, views: Views, positions_N: Tensor, number: int
+    ) -> Tensor:
+        if isinstance(model, TableRows):
+            return model.logits[positions_N].to(self.device, non_blocking=True)
+        if isinstance(model, Replayed):
+            return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
+        return model.logits(views.inputs(model.preprocessing), module=module).float()

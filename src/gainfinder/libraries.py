@@ -1,0 +1,84 @@
+"""Calls into other libraries: quiet while they run, without the hub where it cannot be reached, errors as one line."""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub import constants, get_session
+
+_CONNECT_S = 4.0
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Mute warnings and the named loggers within the block; both are as they were after it."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def hub_or_cache(*, needed: bool = True) -> Iterator[bool]:
+    """Within the block the hub client answers from its cache alone if the hub cannot be reached.
+
+    Left to itself, the client tries an unreachable hub for half a minute a file.
+
+    Args:
+        needed: False for models that lie in a local folder: nothing is asked or changed.
+
+    Yields:
+        Whether the hub is asked.
+    """
+    if not needed:
+        yield True
+        return
+    was_offline = constants.HF_HUB_OFFLINE
+    reachable = not was_offline and _hub_answers()
+    constants.HF_HUB_OFFLINE = not reachable
+    try:
+        yield reachable
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
+
+
+def hub_reason(error: BaseException, *, reachable: bool) -> str:
+    """Why a model that the hub may hold could not be loaded, for error messages.
+
+    Args:
+        error: what the library raised.
+        reachable: as `hub_or_cache` gave it.
+    """
+    if reachable or not isinstance(error, OSError):
+        return first_line(error)
+    return (
+        f"it is not in the cache, and the hub at {constants.ENDPOINT} cannot be reached (or HF_HUB_OFFLINE is set); "
+        "with a network, load it once to fill the cache"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """An error's class and the first line of its text.
+
+    >>> first_line(ValueError("no such thing\\nmore"))
+    'ValueError: no such thing'
+    """
+    lines = [line.strip() for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _hub_answers() -> bool:
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_CONNECT_S)
+    except Exception:  # each client version has exceptions of its own
+        return False
+    return True

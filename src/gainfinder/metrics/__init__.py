@@ -1,0 +1,45 @@
+"""Measures of predictions: who knows what, what was learned, how sure that is, which candidate the guard keeps.
+
+In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. Pure: no file, network or model.
+"""
+
+from . import flips
+from .breakdown import ClassKnowledge, Sources, by_class, by_partition, by_source
+from .calibration import calibrated_temperatures
+from .flips import accuracy, compare, knowledge_gained, knowledge_lost
+from .intervals import wilson_interval
+from .selection import SHARES, Candidate, Judgement, choose, judge
+from .transfer import (
+    beyond_control,
+    epoch_measures,
+    estimated_strengths,
+    measure_transfer,
+    since_origin,
+    unguarded_measures,
+)
+
+__all__ = [
+    "SHARES",
+    "Candidate",
+    "ClassKnowledge",
+    "Judgement",
+    "Sources",
+    "accuracy",
+    "beyond_control",
+    "by_class",
+    "by_partition",
+    "by_source",
+    "calibrated_temperatures",
+    "choose",
+    "compare",
+    "epoch_measures",
+    "estimated_strengths",
+    "flips",
+    "judge",
+    "knowledge_gained",
+    "knowledge_lost",
+    "measure_transfer",
+    "since_origin",
+    "unguarded_measures",
+    "wilson_interval",
+]

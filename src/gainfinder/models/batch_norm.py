@@ -1,0 +1,56 @@
+"""Batch-norm: who has it, and statistics re-estimated on images."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError
+
+
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The layers that normalise by the statistics of their batch while they train."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer normalises by the statistics of its batch."""
+    return bool(batch_norms(module))
+
+
+def reestimate(module: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object]) -> None:
+    """Replace the running statistics of batch-norm layers by those of some batches, in place.
+
+    The mean of the batches' means and (unbiased) variances, weighted equally: give batches of one size. Everything else
+    is in evaluation mode meanwhile, and afterwards the whole module is. Use views like those that the model was trained
+    on: CIFAR models that learned from padded crops lose two points on the statistics of whole images.
+
+    Args:
+        module: with or without batch-norm layers; without, nothing happens.
+        batches: normalised inputs, float (N, C, H, W), N ≥ 2.
+        forward: runs the module on one of them.
+
+    Raises:
+        DataError: there was no batch.
+    """
+    layers = [layer for layer in batch_norms(module) if layer.track_running_stats]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    module.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative average
+        layer.train()
+    count = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                forward(batch)
+                count += 1
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        module.eval()
+    if not count:
+        raise DataError("there are no images to re-estimate batch-norm statistics on")

@@ -1,0 +1,15 @@
+"""The currency: what a model says of some samples, as a value and as a file. All else is a function of these.
+
+In: logits of any model. Out: `Predictions`, and the only reader and writer of their files. Knows no model and no image.
+"""
+
+from .files import Columns, read_columns, read_predictions, write_predictions
+from .value import Predictions
+
+__all__ = [
+    "Columns",
+    "Predictions",
+    "read_columns",
+    "read_predictions",
+    "write_predictions",
+]

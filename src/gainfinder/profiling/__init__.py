@@ -1,0 +1,12 @@
+"""What a run would cost, and what binds it: a few steps timed, nothing written.
+
+In: a plan. Out: times, memory and disk.
+"""
+
+from .doctor import diagnose
+from .estimate import estimate
+
+__all__ = [
+    "diagnose",
+    "estimate",
+]

@@ -1,0 +1,189 @@
+"""Where the time of a transfer goes: loader, student, frozen models and bank, each measured for itself."""
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inference import Bank, EntryKey, Replayed, TargetSource
+from ..models import Classifier, PredictionTable
+from ..runs import Plan, frozen_models, make_learner, stand_ins
+from ..views import ViewBatch, Views, ViewSource
+from .timing import learning_s, reading, seconds
+
+BANK_ROWS = 4096
+"""Rows of the entry that reading is timed on, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a step.
+
+    Attributes:
+        name: what is timed.
+        batch_s: seconds for a batch.
+        images_per_s: the same as a rate.
+        beside: whether other processes do it while the step goes on.
+    """
+
+    name: str
+    batch_s: float
+    images_per_s: float
+    beside: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What a step takes, and why.
+
+    Attributes:
+        parts: each timed for itself.
+        live_s: a step that asks the frozen models.
+        replayed_s: one that reads their answers from the bank.
+        student_s: of both, what the student's own learning takes: fine-tuning would take as long.
+        binds: name of the part that takes longest.
+        advice: what would help, a sentence each.
+    """
+
+    parts: tuple[Part, ...]
+    live_s: float
+    replayed_s: float
+    student_s: float
+    binds: str
+    advice: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def diagnose(plan: Plan) -> Diagnosis:
+    """Time the parts of a planned transfer on this machine; nothing is written, no model is changed.
+
+    The plan is one without a bank, whose views are rendered at the size of every model.
+    """
+    device = plan.accelerator.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        batches, reading_s = reading(plan)
+        if plan.workers and not plan.views.fits:
+            reading_s = reading(plan, workers=plan.workers)[1]
+        student_s = learning_s(plan, make_learner(plan, stand_ins(plan, everything=True)), batches)
+        asked_s = {
+            f"{'frozen student' if model is plan.student else 'teacher'} {model.reference}": _asking_s(
+                plan, model, batches
+            )
+            for model in frozen_models(plan)
+            if isinstance(model, Classifier)
+        }
+        rendering_s = _rendering_s(plan, batches) if plan.views.fits else None
+        bank_s = len(asked_s) * _replaying_s(plan, batches)
+    size = len(batches[0].positions_N)
+
+    def part(name: str, batch_s: float, *, beside: bool = False) -> Part:
+        return Part(name=name, batch_s=batch_s, images_per_s=size / max(batch_s, 1e-9), beside=beside)
+
+    kept = rendering_s is not None
+    decoding = "decoding and cropping" + (" (once, then kept in memory)" if kept else "")
+    loader = [part(decoding, reading_s, beside=plan.workers > 0 and not kept)]
+    if rendering_s is not None:
+        loader.append(part("views from memory", rendering_s))
+    models = [part(name, batch_s) for name, batch_s in asked_s.items()]
+    student, bank = part("student learns", student_s), part("bank instead of frozen models", bank_s)
+    loading_s = rendering_s if rendering_s is not None else reading_s
+    live_s, replayed_s = (
+        max(loading_s, compute_s) if loader[0].beside else loading_s + compute_s
+        for compute_s in (student_s + sum(asked_s.values()), student_s + bank_s)
+    )
+    steps = [loader[-1], student, *models]
+    binds = max(steps, key=lambda one: one.batch_s)
+    return Diagnosis(
+        parts=(*loader, student, *models, bank),
+        live_s=live_s,
+        replayed_s=replayed_s,
+        student_s=student_s,
+        binds=binds.name,
+        advice=tuple(_advice(plan, binds, loader=loader[-1], live_s=live_s, replayed_s=replayed_s)),
+    )
+
+
+def _asking_s(plan: Plan, model: Classifier, batches: list[ViewBatch]) -> float:
+    model.place(plan.accelerator.device).eval()
+
+    def ask(batch: ViewBatch) -> Tensor:
+        assert batch.views is not None
+        with torch.inference_mode(), plan.accelerator.autocast():
+            return model.logits(batch.views.inputs(model.preprocessing))
+
+    found = seconds(ask, batches)
+    model.withdraw()
+    return found
+
+
+def _rendering_s(plan: Plan, batches: list[ViewBatch]) -> float:
+    """Seconds to augment a batch of crops in memory; those of the batches measured stand for all."""
+    positions = np.concatenate([batch.positions_N.numpy() for batch in batches])
+    some = plan.train_images.select(positions)
+    source = ViewSource(some, plan.spec, workers=0, device=plan.accelerator.device)
+    source.load()
+    bounds = np.cumsum([len(batch.positions_N) for batch in batches])[:-1]
+    wanted = [indices for indices in np.split(np.arange(len(some)), bounds) if len(indices)]
+    views = source.batches(wanted, epoch=0)
+    return seconds(lambda _: _first(next(views).views), [batch for batch in batches if batch.views is not None])
+
+
+def _first(views: Views | None) -> Tensor:
+    return torch.zeros(()) if views is None else views.renderings[0]
+
+
+def _replaying_s(plan: Plan, batches: list[ViewBatch]) -> float:
+    """Seconds to read one model's answers for a batch from a bank."""
+    rows, classes = min(BANK_ROWS, len(plan.train_images)), plan.student.num_classes
+    positions = np.arange(rows)
+    labels = np.zeros(rows, dtype=np.int64)
+    with tempfile.TemporaryDirectory(prefix="gainfinder-") as folder:
+        entry = Bank(Path(folder)).build(
+            EntryKey(model="", images="", view="", storage=plan.asked.bank_storage),
+            lambda: [(positions, torch.zeros(rows, classes))],
+            images=rows,
+            classes=classes,
+            labels_n=labels,
+        )
+        source = TargetSource(
+            [Replayed(entries={0: entry})],
+            device=plan.accelerator.device,
+            autocast=plan.accelerator.autocast,
+            partition=plan.settings.method.partition,
+        )
+
+        def read(batch: ViewBatch) -> Tensor:
+            assert batch.views is not None
+            target = torch.zeros(len(batch.positions_N), dtype=torch.int64, device=plan.accelerator.device)
+            return source(batch.views, batch.positions_N % rows, number=0, target_N=target).logits_NMC
+
+        return seconds(read, batches)
+
+
+def _advice(plan: Plan, binds: Part, *, loader: Part, live_s: float, replayed_s: float) -> list[str]:
+    found = []
+    cores = os.cpu_count() or 1
+    if binds is loader:
+        if plan.accelerator.device.type == "cpu":
+            found.append("reading takes longest, and workers would take the cores that the models need")
+        else:
+            found.append(f"reading takes longest: more --workers help, up to the {cores} cores of this machine")
+    elif binds.name == "student learns":
+        found.append("the student's own learning takes longest: fine-tuning it would take as long")
+        if plan.accelerator.device.type == "cuda" and plan.accelerator.mixed_precision == "no":
+            found.append("--precision bf16 or fp16 is likely to make it faster on this GPU")
+    else:
+        found.append("a frozen model takes longest")
+    tables = [model for model in plan.teachers if isinstance(model, PredictionTable)]
+    if live_s > 1.1 * replayed_s and not plan.settings.method.needs_features and not tables:
+        share = replayed_s / live_s
+        found.append(f"transfers that show the same views and share a --bank take {share:.2f} of the time a step")
+    return found

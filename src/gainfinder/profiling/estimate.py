@@ -1,0 +1,141 @@
+"""What a planned transfer will take: time, memory and disk, from a few real steps that change nothing."""
+
+import contextlib
+import copy
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+from ..errors import BrokenImage
+from ..inference import predict_images
+from ..models import Classifier
+from ..runs import Plan, bank_bytes, candidates, control_plan, kept_models, make_learner, missing_views, stand_ins
+from .timing import learning_s, reading
+
+IMAGES = 256
+"""Images measured on, a model."""
+MB = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        training_s: all steps of all epochs, and the answers that the bank lacks.
+        measuring_s: predictions before, after each epoch, of the teachers and for the guard.
+        memory_mb: peak so far of this process on the CPU, or of the GPU's allocations.
+        disk_mb: the most that the folder holds while the run goes on.
+        result_mb: what it holds at the end.
+        bank_mb: what the answers take that the run reads from the bank, there already or not.
+    """
+
+    training_s: float
+    measuring_s: float
+    memory_mb: float
+    disk_mb: float
+    result_mb: float
+    bank_mb: float
+
+    @property
+    def time_s(self) -> float:
+        """Training and measuring."""
+        return self.training_s + self.measuring_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the total time among them."""
+        return {"time_s": self.time_s, **asdict(self)}
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Time a few steps and predictions of a plan on this machine; write nothing, change no model."""
+    device = plan.accelerator.device
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    several = len(plan.teachers) > 1 and plan.asked.strategy != "parallel"
+    transfers = len(plan.teachers) if several else 1
+    one = replace(plan, teachers=plan.teachers[:1]) if several else plan
+    epochs = plan.settings.epochs
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        training_s = _training_s(one, epochs=epochs * transfers)
+        if plan.asked.control:
+            training_s += _training_s(control_plan(plan), epochs=epochs)
+    # Images that each model answers for besides the views; each process answers for its share.
+    guards = 0 if plan.guard_images is None else len(plan.guard_images)
+    of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(candidates(plan)))
+    of_student += len(plan.val_images) * epochs * plan.asked.control
+    of_teacher = len(plan.val_images) + guards
+    asked = [(plan.student, of_student)]
+    asked += [(teacher, of_teacher) for teacher in plan.teachers if isinstance(teacher, Classifier)]
+    processes = plan.accelerator.num_processes
+    measuring_s = sum(_image_s(plan, model) * count / processes for model, count in asked)
+    if plan.bank is not None:
+        of_views = [(model, len(plan.train_images) * missing_views(plan, model)) for model in kept_models(plan)]
+        training_s += sum(_image_s(plan, model) * count / processes for model, count in of_views)
+    logits = 4 * len(plan.val_images) * plan.student.num_classes
+    memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(plan.teachers))
+    weights = _size(plan.student.module, trained_only=False)
+    predictions = logits * (2 + len(plan.teachers))
+    results = 2 if plan.asked.control else 1
+    checkpoint = weights + _size(plan.student.module, trained_only=True)  # weights and momentum
+    return Estimate(
+        training_s=training_s,
+        measuring_s=measuring_s,
+        memory_mb=memory / MB,
+        # A new checkpoint is complete before the old one goes; a control comes after the transfer.
+        disk_mb=(2 * checkpoint + results * (weights + predictions)) / MB,
+        result_mb=results * (weights + predictions) / MB,
+        bank_mb=bank_bytes(plan) / MB,
+    )
+
+
+def _training_s(plan: Plan, *, epochs: int) -> float:
+    """Seconds for reading and learning in this process; worker processes read while it learns."""
+    steps = -(-len(plan.train_images) // plan.settings.batch_size)
+    batches, reading_s = reading(plan)
+    step_s = learning_s(plan, make_learner(plan, stand_ins(plan)), batches)
+    if plan.views.fits:  # images are read once, before the first step
+        return steps * (_together(0.0, reading_s, plan.workers) + epochs * step_s)
+    return steps * epochs * _together(step_s, reading_s, plan.workers)
+
+
+def _image_s(plan: Plan, model: Classifier) -> float:
+    """Seconds an image for measuring a model."""
+    images = plan.val_images.select(range(min(IMAGES, len(plan.val_images))))
+    own = replace(model, module=copy.deepcopy(model.module))
+    transform = model.preprocessing.evaluation_transform()
+    began = time.perf_counter()
+    for index in range(len(images)):
+        with contextlib.suppress(BrokenImage):
+            transform(images.read(index))
+    reading_s = time.perf_counter() - began
+    began = time.perf_counter()
+    predict_images(own, images, device=plan.accelerator.device, batch_size=plan.settings.batch_size, max_broken=1.0)
+    whole_s = time.perf_counter() - began
+    return _together(max(0.0, whole_s - reading_s), reading_s, plan.workers) / len(images)
+
+
+def _together(computing_s: float, reading_s: float, workers: int) -> float:
+    return max(computing_s, reading_s / workers) if workers else computing_s + reading_s
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held so far."""
+    try:
+        import resource  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        return int(psutil.Process().memory_info().rss)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _size(module: nn.Module, *, trained_only: bool) -> int:
+    """Bytes of a module's state, or of its trainable parameters alone."""
+    tensors = [p for p in module.parameters() if p.requires_grad] if trained_only else module.state_dict().values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,189 @@
+"""The folder of one transfer: what is in it, who may write, and whether it holds the run that was asked for.
+
+config.json          the resolved run: models, images, settings, views, with digests; and the environment
+epochs.jsonl         measures after each epoch, a row each
+predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
+student/             model.safetensors and, where the architecture's library has one, its configuration
+thumbnails.parquet   small copies of images on which the student's answer changed
+result.json          the account of what was gained and lost; present when the run is finished
+report.html          a page on it, with its figures and their rows in figures/; made of all the above
+checkpoint.pt        state to resume from; removed when the run is finished
+tracking/            with trackers only: what they keep on disk, and what was told to which; see `tracking.py`
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import RunFolderError
+from ..files import remove_partials, write_json
+
+LOCK = ".lock"
+REPORT_FILE = "report.html"
+LOCK_WAIT_S = 10
+ENVIRONMENT = "environment"
+"""Key of the configuration that may differ where a run is resumed."""
+
+
+class RunFolder:
+    """The folder of one transfer, held by one process (and its fellow processes) at a time.
+
+    Use as a context manager around everything that writes.
+
+    Args:
+        path: the folder; created with its parents by `claim`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.epochs = path / "epochs.jsonl"
+        self.predictions = path / "predictions"
+        self.student = path / "student"
+        self.thumbnails = path / "thumbnails.parquet"
+        self.result = path / "result.json"
+        self.report = path / REPORT_FILE
+        self.checkpoint = path / "checkpoint.pt"
+        self.tracking = path / "tracking"
+        # Worker processes of a killed run may hold the lock for some seconds longer.
+        self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
+
+    def __enter__(self) -> "RunFolder":
+        """Take the folder.
+
+        Raises:
+            RunFolderError: another process has it, it holds something else, or it cannot be written.
+        """
+        try:
+            _check_usable(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise RunFolderError(f"{self.path}: another run is writing to this folder; wait for it to end") from None
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot write to this folder: {error.strerror or error}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def claim(self, config: Mapping[str, Any]) -> bool:
+        """Make this the folder of the run with that configuration, and clear away what a killed process left there.
+
+        Returns:
+            Whether the folder held the run already (finished or not).
+
+        Raises:
+            RunFolderError: it holds a different run; the differing settings are named and nothing is changed.
+        """
+        held = self.check(config)
+        for folder in (self.path, self.predictions):
+            remove_partials(folder)
+        if not held:
+            write_json(self.config, config)
+        return held
+
+    def check(self, config: Mapping[str, Any]) -> bool:
+        """Whether the folder holds the run with that configuration; nothing is written.
+
+        Raises:
+            RunFolderError: it holds a different run, or other files.
+        """
+        _check_usable(self.path)
+        held = self.read_config()
+        if held is not None and (differing := differences(held, config)):
+            raise RunFolderError(
+                f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
+                "Give the same settings, or another --out"
+            )
+        return held is not None
+
+    def read_config(self) -> dict[str, Any] | None:
+        """The configuration in the folder, or None.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        return _read_json(self.config)
+
+    def read_epochs(self) -> list[dict[str, Any]]:
+        """The measures after each epoch.
+
+        Raises:
+            RunFolderError: they are missing or damaged.
+        """
+        try:
+            return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.epochs, str(error)) from error
+
+    def read_result(self) -> dict[str, Any] | None:
+        """The result in the folder, or None where the run is not finished.
+
+        Raises:
+            RunFolderError: it is damaged.
+        """
+        return _read_json(self.result)
+
+
+def differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations besides the environment, `key: X in the folder, Y asked for`.
+
+    >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
+    ['settings.lr: 0.1 in the folder, 0.2 asked for']
+    """
+    # Through JSON, so that a tuple asked for equals the list that was written.
+    there, here = (_flat(json.loads(json.dumps(config))) for config in (held, asked))
+    return [
+        f"{key}: {there.get(key, 'nothing')} in the folder, {here.get(key, 'nothing')} asked for"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key) and not key.startswith(f"{ENVIRONMENT}.")
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    out: dict[str, Any] = {}
+    for key, inner in value.items():
+        out.update(_flat(inner, f"{prefix}.{key}" if prefix else key))
+    return out
+
+
+def _check_usable(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunFolderError(f"{path}: is a file; expected a folder or a name that is free")
+    names = {child.name for child in path.iterdir()} - {LOCK}
+    if "config.json" in names:
+        _read_json(path / "config.json")
+    elif any(not name.startswith(".") for name in names):
+        raise RunFolderError(
+            f"{path}: holds files but no run of gainfinder ({', '.join(sorted(names)[:3])}); choose an empty --out"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(value, dict) or "student" not in value:
+        raise _unreadable(path, "it does not describe a transfer")
+    return value
+
+
+def _unreadable(path: Path, reason: str) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another --out, or remove "
+        f"{path.parent} if it holds nothing you need"
+    )

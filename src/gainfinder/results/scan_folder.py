@@ -1,0 +1,67 @@
+"""The folder of a scan that is kept: scan.json, and the report that is made of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunFolderError
+from ..files import MAYBE_NUMBER, NUMBER, PARTIAL, check_shape, check_writable, remove_partials, write_json
+
+SCAN_FILE = "scan.json"
+PAIR = {
+    "student": str, "teacher": str, "delta_acc_pp": NUMBER, "positive_flips": NUMBER, "negative_flips": NUMBER,
+    "flip_entropy": MAYBE_NUMBER,
+}  # fmt: skip
+SCAN = {"models": [{"model": str, "accuracy": NUMBER}], "pairs": [PAIR], "samples": int, "data": str, "asked": [str]}
+"""What must be there, as `files.check_shape` takes it."""
+
+
+def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None:
+    """Find out before the work is done whether a scan can be kept here.
+
+    The folder must not exist, be empty, or hold a scan of the same models on the same images, which is made anew.
+
+    Args:
+        folder: of the scan.
+        models: the models as they were asked for.
+        data: the images likewise.
+
+    Raises:
+        RunFolderError: it holds something else, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder}: is a file; expected a folder or a name that is free")
+    if (folder / SCAN_FILE).exists():
+        held = read_scan(folder)
+        there = (held["asked"], held["data"])
+        if there != ([*models], data):
+            raise RunFolderError(
+                f"{folder}: holds a scan of {', '.join(there[0])} on {there[1]}, not of {', '.join(models)} on {data}; "
+                "nothing was changed. Choose another --out"
+            )
+    elif folder.exists() and any(not child.name.startswith(PARTIAL) for child in folder.iterdir()):
+        raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty --out")
+    check_writable(folder / SCAN_FILE)
+    remove_partials(folder)  # of a scan that was killed
+
+
+def write_scan(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write a scan (`Scan.to_dict`, with what it was made of) atomically."""
+    write_json(folder / SCAN_FILE, document)
+
+
+def read_scan(folder: Path) -> dict[str, Any]:
+    """Read what `write_scan` wrote.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    path = folder / SCAN_FILE
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path}: not as gainfinder wrote it ({error}); nothing was changed") from error
+    check_shape(document, SCAN, path)
+    found: dict[str, Any] = document
+    return found

@@ -1,0 +1,231 @@
+"""The bank at work: what a run's frozen models answer for its views is found there, or made before it trains."""
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import check_broken
+from ..inference import Answering, Bank, BankEntry, Block, EntryKey, Portions, Replayed, TableRows, entry_bytes
+from ..models import Classifier, PredictionTable
+from ..views import ViewSource
+from .callbacks import Callback
+from .planning import Plan
+
+_log = logging.getLogger("gainfinder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """The frozen models of a run as they answer in it.
+
+    Attributes:
+        answering: the initial student first, where the method needs it.
+        account: what the bank did: entries used and made, their bytes, and what a check found; None without a bank.
+    """
+
+    answering: tuple[Answering, ...]
+    account: dict[str, Any] | None
+
+
+def frozen_models(plan: Plan) -> tuple[Classifier | PredictionTable, ...]:
+    """Those that a run asks about its views: the initial student first, where the method needs it."""
+    return (*([plan.student] if plan.settings.method.needs_initial_student else []), *plan.teachers)
+
+
+def kept_models(plan: Plan) -> tuple[Classifier, ...]:
+    """Those whose answers the bank keeps: not of tables, and not of a student that an earlier teacher changed, which
+    nobody would ask for again."""
+    if plan.bank is None:
+        return ()
+    return tuple(model for model in frozen_models(plan) if isinstance(model, Classifier) and plan.is_given(model))
+
+
+def bank_bytes(plan: Plan) -> int:
+    """What the entries of a run take on disk, at most."""
+    views = len({_view(plan, plan.student, number) for number in _numbers(plan)})
+    return len(kept_models(plan)) * views * _a_view_bytes(plan)
+
+
+def _a_view_bytes(plan: Plan) -> int:
+    return entry_bytes(len(plan.train_images), plan.student.num_classes, plan.asked.bank_storage)
+
+
+def require_room(plan: Plan) -> None:
+    """Say how large the answers are that a run keeps, and refuse those for which there is no room, before any work.
+
+    Raises:
+        BankError: there is none.
+    """
+    if plan.bank is None:
+        return
+    needed = bank_bytes(plan)
+    plan.bank.require([needed])
+    if plan.is_main:
+        _log.warning(
+            "the answers that the bank keeps for this run take up to %.2f MB in %s", needed / 1e6, plan.bank.folder
+        )
+
+
+def missing_views(plan: Plan, model: Classifier) -> int:
+    """How many views of each image a model that is kept has yet to be asked about."""
+    assert plan.bank is not None
+    return sum(plan.bank.find(key) is None for key in set(_keys(plan, model).values()))
+
+
+def stand_ins(plan: Plan, *, everything: bool = False) -> tuple[Answering, ...]:
+    """The frozen models of a run, those that the bank keeps (or all) by answers of zero: for times, nothing else."""
+    kept = {id(model) for model in (frozen_models(plan) if everything else kept_models(plan))}
+    nothing = torch.zeros(1, plan.student.num_classes).expand(len(plan.train_images), -1)
+    return tuple(
+        TableRows(logits=nothing) if id(model) in kept else _live(plan, model) for model in frozen_models(plan)
+    )
+
+
+def replay(plan: Plan, callback: Callback) -> Replay:
+    """Find what the run needs in the bank, and make what is not there; several processes share the work.
+
+    Raises:
+        BankError: there is no room for it.
+        DataError: too many images are broken.
+    """
+    bank = plan.bank
+    if bank is None:
+        return Replay(answering=tuple(_live(plan, model) for model in frozen_models(plan)), account=None)
+    keys = {id(model): _keys(plan, model) for model in kept_models(plan)}
+    wanted = {key for of_model in keys.values() for key in of_model.values()}
+    maker = _Maker(plan, bank, wanted, callback)
+    answering: list[Answering] = []
+    for model in frozen_models(plan):
+        if isinstance(model, Classifier) and id(model) in keys:
+            answering.append(Replayed(entries=maker.make(model, keys[id(model)])))
+        else:
+            answering.append(_live(plan, model))
+    account = {
+        "folder": str(bank.folder),
+        "entries": len(wanted),
+        "made": maker.made,
+        "bytes": len(wanted) * _a_view_bytes(plan),
+        "checked": plan.asked.bank_check,
+        "largest_difference": maker.largest_difference,
+    }
+    return Replay(answering=tuple(answering), account=account)
+
+
+class _Maker:
+    """Finds or makes entries; crops that were made for one model serve others of its input size."""
+
+    def __init__(self, plan: Plan, bank: Bank, wanted: Collection[EntryKey], callback: Callback) -> None:
+        self.plan = plan
+        self.bank = bank
+        self.wanted = wanted
+        self.callback = callback
+        self.made = 0
+        self.largest_difference: float | None = None
+        self.portions = Portions()
+        self._sources: dict[tuple[int, int], ViewSource] = {}
+
+    def make(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
+        """The entries of a model, by the number of the view."""
+        accelerator = self.plan.accelerator
+        numbers = {key: number for number, key in keys.items()}
+        missing = [key for key in numbers if self.bank.find(key) is None]
+        accelerator.wait_for_everyone()  # all have looked before any of them makes one
+        for at, key in enumerate(missing):
+            if at % accelerator.num_processes == accelerator.process_index:
+                self._build(model, key, numbers[key])
+        accelerator.wait_for_everyone()
+        self.made += len(missing)
+        found = {}
+        for key, number in numbers.items():
+            found[key] = self.bank.find(key) or self._build(model, key, number)  # damaged or removed since
+            if self.plan.asked.bank_check:
+                self._check(model, found[key], number)
+        model.withdraw()
+        return {number: found[key] for number, key in keys.items()}
+
+    def _build(self, model: Classifier, key: EntryKey, number: int) -> BankEntry:
+        images, settings = self.plan.train_images, self.plan.settings
+        batches = np.array_split(np.arange(len(images)), -(-len(images) // settings.batch_size))
+        broken: set[str] = set()
+
+        def blocks() -> Iterable[Block]:
+            self.callback.stage(f"bank, view {number + 1}: {model.reference}", len(images))
+            yield from self._answers(model, batches, number, broken)
+            check_broken(sorted(broken), total=len(images), max_share=settings.max_broken, reference=images.reference)
+
+        return self.bank.build(
+            key,
+            blocks,
+            images=len(images),
+            classes=model.num_classes,
+            labels_n=images.labels,
+            keep=self.wanted,
+        )
+
+    def _answers(
+        self, model: Classifier, batches: Sequence[np.ndarray[Any, np.dtype[np.int64]]], number: int, broken: set[str]
+    ) -> Iterable[Block]:
+        model.place(self.plan.accelerator.device).eval()
+        source = self._source(model)
+        source.load()
+        for batch in source.batches(batches, epoch=number):
+            broken.update(batch.broken)
+            if batch.views is not None:
+                inputs = batch.views.inputs(model.preprocessing)
+                with torch.inference_mode(), self.plan.accelerator.autocast():
+                    logits = torch.cat(self.portions.ask(model.logits, inputs)).float()
+                yield batch.positions_N.numpy(), logits
+            self.callback.advance(len(batch.positions_N) + len(batch.broken))
+
+    def _check(self, model: Classifier, entry: BankEntry, number: int) -> None:
+        """Ask the model again about a sample of the views."""
+        count = min(self.plan.asked.bank_check, len(self.plan.train_images))
+        sample = np.linspace(0, len(self.plan.train_images) - 1, count).astype(np.int64)
+        batches = np.array_split(sample, -(-count // self.plan.settings.batch_size))
+        for positions, logits in self._answers(model, batches, number, set()):
+            found = entry.difference(torch.from_numpy(positions), logits)
+            self.largest_difference = max(found, self.largest_difference or 0.0)
+
+    def _source(self, model: Classifier) -> ViewSource:
+        size, plan = model.preprocessing.view_size, self.plan
+        if plan.spec.sizes == (size,):
+            return plan.views
+        if size not in self._sources:
+            spec = replace(plan.spec, sizes=(size,))
+            self._sources[size] = ViewSource(
+                plan.train_images, spec, workers=plan.workers, device=plan.accelerator.device
+            )
+        return self._sources[size]
+
+
+def _keys(plan: Plan, model: Classifier) -> dict[int, EntryKey]:
+    """By the number of the view, of all views that the run shows."""
+    about = {
+        "model": model.fingerprint(precision=plan.accelerator.mixed_precision),
+        "images": plan.train_images.fingerprint,
+        "storage": plan.asked.bank_storage,
+    }
+    return {number: EntryKey(view=_view(plan, model, number), **about) for number in _numbers(plan)}
+
+
+def _numbers(plan: Plan) -> list[int]:
+    """Of the views that the run shows, each once."""
+    return list(dict.fromkeys(plan.spec.number(epoch) for epoch in range(plan.settings.epochs)))
+
+
+def _view(plan: Plan, model: Classifier, number: int) -> str:
+    spec = plan.spec
+    drawn = {} if spec.augment == "none" else {"seed": spec.seed, "number": number}
+    crop = asdict(spec.crop_at(model.preprocessing.view_size))
+    return json.dumps({"augment": spec.augment, **drawn, **crop}, sort_keys=True)
+
+
+def _live(plan: Plan, model: Classifier | PredictionTable) -> Answering:
+    if isinstance(model, PredictionTable):
+        return TableRows(logits=model.lookup(plan.train_images.ids))
+    return model

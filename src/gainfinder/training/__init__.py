@@ -1,0 +1,26 @@
+"""The only training loop, and the student in it.
+
+In: a student, a source of targets, views, resolved settings. Out: trained weights, rows of measures, checkpoints.
+"""
+
+from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .features import FeatureComparison
+from .learner import Learner, blank_batch, make_batch, note_parts
+from .loop import epoch_batches, train
+from .weights import average, between, copied
+
+__all__ = [
+    "FeatureComparison",
+    "Learner",
+    "Progress",
+    "average",
+    "between",
+    "blank_batch",
+    "copied",
+    "epoch_batches",
+    "load_checkpoint",
+    "make_batch",
+    "note_parts",
+    "save_checkpoint",
+    "train",
+]

@@ -1,0 +1,74 @@
+"""The exact state of a run between two steps, written so that a killed process never leaves half of one.
+
+A checkpoint is written at three kinds of moments, told apart by its progress: within an epoch (0 < step < steps of an
+epoch), after its last step but before it is measured (step = steps: a resumed run finds no batch left and measures),
+and after it is measured (step 0 of the next epoch, its row among the rows). Of several processes the first writes, and
+all read: they need one file system.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import RunFolderError
+from ..files import write_atomically
+
+FORMAT = 2
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run has come; everything that its result depends on besides weights and optimiser.
+
+    Attributes:
+        epoch: the epoch in progress, from 0; equal to the number of epochs when all are done.
+        step: steps done in that epoch.
+        loss_sum: sum of the losses of its samples so far.
+        seen: samples trained on in the finished epochs.
+        taught: of these, the ones that the partition gave to a teacher; with fractions where all models teach a sample.
+        epoch_seen: samples trained on in the epoch in progress.
+        epoch_taught: of these, the ones given to a teacher.
+        rows: measures of the finished epochs.
+        broken: images that could not be decoded, `where: reason`, sorted.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seen: int = 0
+    taught: float = 0.0
+    epoch_seen: int = 0
+    epoch_taught: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, *, progress: Progress, learner: Mapping[str, Any]) -> None:
+    """Replace the checkpoint at `path` in one step; `learner` is what `training.Learner.state` gives."""
+    state = {"format": FORMAT, "progress": vars(progress), "learner": dict(learner)}
+    write_atomically(path, lambda partial: torch.save(state, partial))
+
+
+def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
+    """The progress and the learner's state saved at `path`; None where there is no file.
+
+    Raises:
+        RunFolderError: the file is damaged or of another format. It is never used in part, and never replaced by a
+            silent start from the beginning.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["format"] != FORMAT:
+            raise ValueError(f"its format is {state['format']}, expected {FORMAT}")
+        return Progress(**state["progress"]), state["learner"]
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunFolderError(
+            f"{path}: this checkpoint cannot be read ({reason}); remove it to train from the start, "
+            "or choose another --out"
+        ) from error

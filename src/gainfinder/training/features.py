@@ -1,0 +1,90 @@
+"""CD and CRD at work: student and teacher compared by what enters their classifier layers (appendix A.2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import ContrastiveMemory, cd_loss
+from ..models import Classifier, FeatureTap, feature_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureComparison:
+    """Taps on both models, and the memory of CRD.
+
+    Attributes:
+        student: tap on the student under training.
+        teacher: tap on the frozen teacher.
+        memory: of CRD, trained along; None for CD.
+    """
+
+    student: FeatureTap
+    teacher: FeatureTap
+    memory: ContrastiveMemory | None
+
+    @classmethod
+    def between(
+        cls, student: Classifier, teacher: Classifier, *, labels_n: Tensor | None, negatives: int, seed: int
+    ) -> "FeatureComparison":
+        """Tap two models.
+
+        Args:
+            student: under training.
+            teacher: frozen.
+            labels_n: int64 (n,), of the transfer images, for CRD; None for CD.
+            negatives: of CRD.
+            seed: of CRD's first projections and memories.
+
+        Raises:
+            ModelError: a model's classifier layer cannot be found.
+            SettingsError: the labels are of one class.
+        """
+        memory = None
+        if labels_n is not None:
+            memory = ContrastiveMemory(
+                labels_n,
+                student_size=feature_size(student),
+                teacher_size=feature_size(teacher),
+                seed=seed,
+                negatives=negatives,
+            )
+        return cls(student=FeatureTap(student), teacher=FeatureTap(teacher), memory=memory)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is learned along with the student."""
+        return [] if self.memory is None else list(self.memory.parameters())
+
+    def losses(self, positions_N: Tensor, *, seed: int) -> Tensor:
+        """The losses of the batch that both models have just seen, (N,).
+
+        Args:
+            positions_N: int64, of its samples among the transfer images.
+            seed: draws the negatives.
+        """
+        student_ND, teacher_NE = self.student.take(), self.teacher.take()
+        if self.memory is None:
+            return cd_loss(student_ND, teacher_NE, reduction="none")
+        losses: Tensor = self.memory(student_ND, teacher_NE, positions_N, generator=seed)
+        return losses
+
+    def to(self, device: torch.device) -> None:
+        """Move the memory."""
+        if self.memory is not None:
+            self.memory.to(device)
+
+    def state(self) -> dict[str, Any] | None:
+        """Projections and memories, as `load_state` takes them."""
+        return None if self.memory is None else self.memory.state_dict()
+
+    def load_state(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from what `state` returned."""
+        if self.memory is not None and state is not None:
+            self.memory.load_state_dict(state)
+
+    def close(self) -> None:
+        """Take the taps off."""
+        self.student.close()
+        self.teacher.close()

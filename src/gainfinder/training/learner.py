@@ -1,0 +1,367 @@
+"""The student under training: its optimiser, and one step of learning from a batch.
+
+A step: the frozen models' logits for the views of the batch; the partition, where the method has one; the loss on the
+student's logits; one step of SGD. A batch that memory does not hold is learned from in parts whose gradients add up.
+"""
+
+import gc
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..config import Resolved
+from ..devices import synchronised
+from ..errors import ModelError, OutOfMemory
+from ..inference import TargetSource
+from ..losses import Losses, distillation_losses, label_losses
+from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
+from ..views import ViewBatch, Views, ViewSource, blank_views
+from .features import FeatureComparison
+from .weights import SlowWeights
+
+_log = logging.getLogger("gainfinder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """This process's share of a batch.
+
+    Attributes:
+        views: on the device.
+        positions_N: int64, where its samples stand among the transfer images; on the CPU.
+        target_N: int64 labels on the device, for settings that need them.
+        total: samples of the batch over all processes.
+        seed: of whatever is drawn at random in the step.
+        number: of the views.
+        weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its black
+            view does enter the statistics of synchronised batch-norm.
+    """
+
+    views: Views
+    positions_N: Tensor
+    target_N: Tensor | None
+    total: int
+    seed: int = 0
+    number: int = 0
+    weight: float = 1.0
+
+    def parts(self, size: int | None, *, smallest: int = 1) -> "list[Batch]":
+        """The batch in parts of at most so many samples, whose sizes differ by at most one.
+
+        Args:
+            size: of a part; None for the whole.
+            smallest: parts are no smaller, even if they are larger than `size` for that.
+        """
+        count = len(self.positions_N)
+        if size is None or size >= count:
+            return [self]
+        parts = max(1, min(-(-count // size), count // smallest))
+        return [
+            replace(
+                self,
+                views=Views(renderings=tuple(rendering[rows] for rendering in self.views.renderings)),
+                positions_N=self.positions_N[rows],
+                target_N=None if self.target_N is None else self.target_N[rows],
+                seed=self.seed + at,
+            )
+            for at, rows in enumerate(np.array_split(np.arange(count), parts))
+        ]
+
+
+class Learner:
+    """The student under training with its optimiser, prepared for devices, precision and processes.
+
+    Args:
+        student: its module is trained in place.
+        targets: the frozen models' answers.
+        settings: of the run.
+        accelerator: of this process.
+        temperatures: of the models that answer, for calibrated methods.
+        comparison: of features, for methods that compare them.
+    """
+
+    def __init__(
+        self,
+        student: Classifier,
+        targets: TargetSource,
+        *,
+        settings: Resolved,
+        accelerator: Accelerator,
+        temperatures: Sequence[float] | None = None,
+        comparison: FeatureComparison | None = None,
+    ) -> None:
+        self.student = student
+        self.targets = targets
+        self.settings = settings
+        self.accelerator = accelerator
+        self.temperatures_M = None if temperatures is None else torch.tensor(temperatures, device=accelerator.device)
+        self.comparison = comparison
+        # Warm-up trains it alone; found before wrappers get at the module.
+        self.classifier_layer = find_classifier_layer(student) if settings.warmup_epochs else ""
+        module = synchronised(student.place(accelerator.device, learns=True), accelerator)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        if comparison is not None:
+            comparison.to(accelerator.device)
+            trained += comparison.parameters()
+        optimizer = torch.optim.SGD(
+            trained,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            fused=accelerator.device.type in ("cpu", "cuda"),
+        )
+        if settings.momentum:
+            # The fused step wants it for all weights or for none, and warm-up gives some of them no gradient at first.
+            optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in trained})
+        self.module, self.optimizer = accelerator.prepare(module, optimizer)
+        self.slow: SlowWeights | None = None
+        if settings.method.interpolated:
+            every, momentum = settings.slow_every, settings.slow_momentum
+            self.slow = SlowWeights(self.fast_weights(), momentum=momentum, every=every)
+        self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
+        self.micro_batch = settings.micro_batch
+        self._before: list[Tensor] = []
+
+    def set_rate(self, done: float) -> None:
+        """Set the learning rate for the next step.
+
+        Args:
+            done: share of all steps of the run that are done, from 0 to below 1.
+        """
+        rate = self.settings.lr * (1 - done if self.settings.schedule == "linear" else 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step, or of the next one where it has been set."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
+        """Learn from one batch, in parts of `micro_batch` samples whose gradients add up.
+
+        Where the device's memory does not hold a part, parts become smaller for good, and the log says so.
+
+        Args:
+            batch: this process's share of it.
+            warmup: train the classifier layer alone, on features as in evaluation.
+
+        Returns:
+            The sum of this process's losses and the number of its samples given to a teacher, both on the device.
+
+        Raises:
+            OutOfMemory: not even the smallest part fits; or there are several processes, which would wait for ever for
+                one that starts again.
+        """
+        self.module.train(self.settings.student_mode == "train" and not warmup)
+        loss_sum, taught = self._gradients(batch)
+        if warmup:
+            self._keep_classifier_gradients()
+        try:
+            self.optimizer.step()
+        except torch.OutOfMemoryError as error:  # the momentum of all weights, in the first step
+            raise out_of_memory(len(batch.views), error) from error
+        self.optimizer.zero_grad()
+        if self.slow is not None:
+            self.slow.after_step(self.fast_weights)
+        return loss_sum, taught
+
+    def fit_in_memory(self, batch: Batch) -> None:
+        """Find parts that fit, on a batch that nothing is learned from."""
+        self.module.train(self.settings.student_mode == "train")
+        self._gradients(batch)
+        self._undo_pass()
+
+    def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Gradients of a batch, in parts as large as memory allows; sums of losses and of samples taught."""
+        while True:
+            self._remember_buffers()
+            try:
+                return self._gradients_by_parts(batch)
+            except OutOfMemory as error:
+                smaller = self._smaller(len(batch.positions_N))
+                if smaller is None:
+                    raise
+                self.micro_batch = smaller
+                _log.warning("%s; going on with %d at once", str(error).split(": lower")[0], smaller)
+                note_parts(self.settings, self.student, smaller)
+            # Outside the handler, which holds on to the tensors of the failed pass.
+            self._undo_pass()
+            gc.collect()
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _smaller(self, count: int) -> int | None:
+        """The next smaller size of parts, or None where there is none to try."""
+        size = min(count, self.micro_batch or count) // 2
+        # The memory of CRD has taken in what it saw; other processes cannot be told to start again.
+        if size < self.smallest_batch or self.settings.method.objective == "crd" or self.accelerator.num_processes > 1:
+            return None
+        return size
+
+    def _gradients_by_parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        # Dropout draws from torch's generators: seeding them by the step makes a resumed run draw the same.
+        torch.manual_seed(batch.seed)
+        *others, last = batch.parts(self.micro_batch, smallest=self.smallest_batch)
+        sums = []
+        for part in others:
+            with self.accelerator.no_sync(self.module):
+                sums.append(self._backward(part))
+        sums.append(self._backward(last))
+        if not others:
+            return sums[0]
+        loss_sums, taught = zip(*sums, strict=True)
+        return torch.stack(loss_sums).sum(), torch.stack(taught).sum()
+
+    def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        losses = self._losses(batch)
+        loss_sum = losses.values_N.sum() * batch.weight
+        if not loss_sum.requires_grad:
+            raise ModelError(
+                f"{self.student.reference}: no gradient leads from the logits to the weights; does its forward detach "
+                "them?"
+            )
+        try:
+            # Gradients are averaged over processes: this makes them those of the mean over the whole batch.
+            self.accelerator.backward(loss_sum * (self.accelerator.num_processes / batch.total))
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(len(batch.views), error) from error
+        return loss_sum.detach(), losses.taught if batch.weight else torch.zeros_like(losses.taught)
+
+    def _remember_buffers(self) -> None:
+        """Keep batch-norm's statistics as they are before a pass that may fail halfway."""
+        buffers = list(self.module.buffers())
+        if len(self._before) != len(buffers):
+            self._before = [torch.empty_like(buffer) for buffer in buffers]
+        if buffers:
+            torch._foreach_copy_(self._before, buffers)
+
+    def _undo_pass(self) -> None:
+        if self._before:
+            torch._foreach_copy_(list(self.module.buffers()), self._before)
+        self.optimizer.zero_grad()
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and gradient scaler, as `load_state` takes them."""
+        scaler = self.accelerator.scaler
+        return {
+            "student": self.fast_weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "slow": None if self.slow is None else self.slow.state(),
+            "comparison": None if self.comparison is None else self.comparison.state(),
+            "micro_batch": self.micro_batch,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self._unwrapped().load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.slow is not None:
+            self.slow.load_state(state["slow"])
+        if self.comparison is not None:
+            self.comparison.load_state(state["comparison"])
+        self.micro_batch = state["micro_batch"]
+
+    def weights(self) -> Mapping[str, Any]:
+        """State dict of the student to measure and return: the slow one where the method has one (Eq. 3).
+
+        Its tensors are alive and change with the next step; load them into another module.
+        """
+        return self.fast_weights() if self.slow is None else self.slow.weights
+
+    def fast_weights(self) -> dict[str, Any]:
+        """State dict of the module that trains; alive likewise."""
+        return self._unwrapped().state_dict()
+
+    def _unwrapped(self) -> nn.Module:
+        module: nn.Module = self.accelerator.unwrap_model(self.module, keep_torch_compile=False)
+        return module
+
+    def _keep_classifier_gradients(self) -> None:
+        for name, parameter in self._unwrapped().named_parameters():
+            if not name.startswith(f"{self.classifier_layer}."):
+                parameter.grad = None
+
+    def _losses(self, batch: Batch) -> Losses:
+        settings = self.settings
+        # Before the student, whose activations are held until the backward pass: less memory at once.
+        targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
+        inputs = batch.views.inputs(self.student.preprocessing)
+        with self.accelerator.autocast():
+            student_logits = self.student.logits(inputs, module=self.module).float()
+        if self.comparison is not None:
+            values = self.comparison.losses(batch.positions_N, seed=batch.seed)
+            losses = Losses(values_N=values, taught=values.new_zeros(()))
+        else:
+            losses = distillation_losses(
+                student_logits,
+                targets.logits_NMC,
+                batch.target_N,
+                settings=settings,
+                log_confidence_NM=targets.log_confidence_NM,
+                temperatures_M=self.temperatures_M,
+            )
+        values = losses.values_N if settings.distill_weight == 1 else settings.distill_weight * losses.values_N
+        if settings.label_weight > 0:
+            assert batch.target_N is not None, "methods with a cross-entropy get labels"
+            values = values + settings.label_weight * label_losses(student_logits, batch.target_N, settings=settings)
+        return Losses(values_N=values, taught=losses.taught)
+
+
+def note_parts(settings: Resolved, student: Classifier, size: int) -> None:
+    """Say where a batch in parts gives another result than a whole one."""
+    reasons = []
+    if settings.student_mode == "train" and has_batch_norm(student.module):
+        reasons.append("batch-norm takes the statistics of")
+    if settings.method.objective in ("dist", "cd", "crd"):
+        reasons.append(f"method {settings.method.name!r} compares the images of")
+    if reasons:
+        _log.warning(
+            "%s parts of %d images, not of whole batches: the result is another than with whole ones",
+            " and ".join(reasons),
+            size,
+        )
+
+
+def make_batch(learner: Learner, source: ViewSource, given: ViewBatch, *, total: int, seed: int = 0) -> Batch:
+    """A batch for the learner from the views that came; a black stand-in where none did."""
+    settings, device, labels = learner.settings, learner.accelerator.device, source.images.labels
+    views, positions_N, weight = given.views, given.positions_N, 1.0
+    if views is None:
+        views, positions_N, weight = blank_views(1, source.spec, device=device), torch.zeros(1, dtype=torch.int64), 0.0
+    target = None
+    if settings.needs_labels:
+        assert labels is not None, "resolve_settings refuses methods that need labels where there are none"
+        target = torch.from_numpy(labels[positions_N.numpy()]).to(device, non_blocking=True)
+    return Batch(
+        views=views,
+        positions_N=positions_N,
+        target_N=target,
+        total=total,
+        seed=seed,
+        number=given.number,
+        weight=weight,
+    )
+
+
+def blank_batch(learner: Learner, source: ViewSource) -> Batch:
+    """A batch of black views, as large as a process's share of a batch becomes."""
+    settings, accelerator = learner.settings, learner.accelerator
+    images = min(settings.batch_size, len(source.images))
+    count = -(-images // accelerator.num_processes)
+    target_N = torch.zeros(count, dtype=torch.int64, device=accelerator.device) if settings.needs_labels else None
+    return Batch(
+        views=blank_views(count, source.spec, device=accelerator.device),
+        positions_N=torch.zeros(count, dtype=torch.int64),
+        target_N=target_N,
+        total=images,
+    )

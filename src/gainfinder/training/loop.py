@@ -1,0 +1,192 @@
+"""The only training loop: epochs, steps, sums and checkpoints.
+
+Each step is one view of each sample of the batch, which the learner learns from. Batches are shared out between
+processes, and the loss is scaled so that the gradient is that of the whole batch.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data import Images, check_broken
+from ..errors import ModelError
+from ..views import ViewBatch, ViewSource, epoch_order
+from .checkpoint import Progress
+from .learner import Learner, make_batch
+
+CHECK_EVERY = 100
+"""Steps between checks that the loss is finite; each waits for the device."""
+SHOW_EVERY_S = 2.0
+"""Seconds between looks at an epoch's sums so far; each waits for the device, too."""
+
+
+def train(
+    learner: Learner,
+    source: ViewSource,
+    progress: Progress,
+    *,
+    checkpoint_every: int | None,
+    save: Callable[[Progress], None],
+    measure: Callable[[], dict[str, Any]],
+    on_images: Callable[[int], None],
+    on_sums: Callable[[dict[str, Any]], None],
+) -> None:
+    """Train from where `progress` stands to the end; `progress` is brought forward in place.
+
+    Args:
+        learner: the student, its weights and optimiser already those of `progress`.
+        source: of the views; its images carry labels where the method needs them.
+        progress: where the run stands.
+        checkpoint_every: steps between checkpoints within an epoch, or None.
+        save: called with the progress, in every process, when it should be kept.
+        measure: called after each epoch, in every process; its values become a row of `progress.rows`.
+        on_images: called after each step with the number of its images, over all processes.
+        on_sums: called every few seconds with the averages of the epoch so far, as its row will hold them, over the
+            samples of this process.
+
+    Raises:
+        DataError: too many images are broken.
+        ModelError: the loss is not finite.
+    """
+    settings = learner.settings
+    partitioned = settings.method.partition is not None
+    while progress.epoch < settings.epochs:
+        totals = _Totals(progress, learner.accelerator)
+        batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+        for batch, size in _shares(learner, source, batches, progress):
+            learner.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
+            _one_step(learner, source, batch, totals)
+            progress.step += 1
+            on_images(size)
+            if totals.due():
+                on_sums(totals.so_far(partitioned=partitioned))
+            if progress.step % CHECK_EVERY == 0:
+                totals.check()
+            if checkpoint_every and progress.step % checkpoint_every == 0 and progress.step < len(batches):
+                totals.settle(source.images, settings.max_broken)
+                save(progress)
+        totals.settle(source.images, settings.max_broken)
+        save(progress)  # measuring may take long: killed there, the epoch is not trained again
+        _finish_epoch(progress, measure(), rate=learner.rate, partitioned=partitioned)
+        save(progress)
+
+
+def epoch_batches(ids: Sequence[str], batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The batches of an epoch, as positions: every sample once, at most `batch_size` a batch, sizes within one.
+
+    Equal batches rather than a short last one: a batch of one or two would take a noisy step, and batch-norm could
+    not use it.
+    """
+    order = epoch_order(ids, seed=seed, epoch=epoch)
+    return [np.asarray(batch) for batch in np.array_split(order, -(-len(order) // batch_size))]
+
+
+class _Totals:
+    """Running sums of an epoch, kept on the device and written into the progress where it is about to be saved."""
+
+    def __init__(self, progress: Progress, accelerator: Accelerator) -> None:
+        self.progress = progress
+        self.accelerator = accelerator
+        self.broken: set[str] = set(progress.broken)
+        # What an interrupted run had summed up is counted by one process only.
+        start = progress if accelerator.is_main_process else Progress()
+        device = accelerator.device
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        self.loss_sum = torch.tensor(start.loss_sum, dtype=exact, device=device)
+        # A soft partition gives shares of a sample to a teacher.
+        self.counts = torch.tensor([start.epoch_seen, start.epoch_taught], dtype=exact, device=device)
+        self.shown_s = time.monotonic()
+
+    def add(self, loss_sum: Tensor, taught: Tensor, seen: int) -> None:
+        self.loss_sum += loss_sum
+        self.counts[0] += seen
+        self.counts[1] += taught
+
+    def due(self) -> bool:
+        """Whether the sums have not been looked at for a while."""
+        return time.monotonic() - self.shown_s >= SHOW_EVERY_S
+
+    def so_far(self, *, partitioned: bool) -> dict[str, Any]:
+        """Averages of the epoch so far, over what this process has summed up."""
+        loss_sum, seen, taught = torch.stack([self.loss_sum, *self.counts]).tolist()
+        self.shown_s = time.monotonic()
+        return _averages(loss_sum, taught, seen=seen, partitioned=partitioned)
+
+    def check(self) -> None:
+        """Raise if the loss has left the finite numbers."""
+        if not torch.isfinite(self.loss_sum):
+            raise ModelError(
+                f"the loss is not finite in epoch {self.progress.epoch + 1} by step {self.progress.step}; "
+                "a lower --lr, or --precision fp32, may help"
+            )
+
+    def settle(self, images: Images, max_broken: float) -> None:
+        """Write the sums of all processes into the progress."""
+        self.check()
+        progress = self.progress
+        progress.loss_sum = float(self.accelerator.reduce(self.loss_sum, "sum"))
+        seen, progress.epoch_taught = self.accelerator.reduce(self.counts, "sum").tolist()
+        progress.epoch_seen = round(seen)
+        if self.accelerator.num_processes > 1:
+            self.broken = set(gather_object(sorted(self.broken)))
+        progress.broken = sorted(self.broken)
+        check_broken(progress.broken, total=len(images), max_share=max_broken, reference=images.reference)
+
+
+def _shares(
+    learner: Learner, source: ViewSource, batches: Sequence[NDArray[np.int64]], progress: Progress
+) -> Iterator[tuple[ViewBatch, int]]:
+    """This process's share of each batch still to do, and the size of the whole batch."""
+    accelerator = learner.accelerator
+    to_do = batches[progress.step :]
+    mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in to_do]
+    return zip(source.batches(mine, epoch=progress.epoch), (len(batch) for batch in to_do), strict=True)
+
+
+def _one_step(learner: Learner, source: ViewSource, given: ViewBatch, totals: _Totals) -> None:
+    accelerator, settings, images = learner.accelerator, learner.settings, source.images
+    if given.broken:
+        totals.broken.update(given.broken)
+        check_broken(
+            sorted(totals.broken), total=len(images), max_share=settings.max_broken, reference=images.reference
+        )
+    count = len(given.positions_N)
+    total = count
+    if accelerator.num_processes > 1:
+        total = int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
+    if total < learner.smallest_batch:  # broken images have left too few
+        return
+    seed = _step_seed(settings.seed, totals.progress, accelerator.process_index)
+    loss_sum, taught = learner.step(
+        make_batch(learner, source, given, total=total, seed=seed),
+        warmup=totals.progress.epoch < settings.warmup_epochs,
+    )
+    totals.add(loss_sum, taught, count)
+
+
+def _averages(loss_sum: float, taught: float, *, seen: float, partitioned: bool) -> dict[str, Any]:
+    seen = max(1, seen)
+    return {"train_loss": loss_sum / seen, "teacher_share": taught / seen if partitioned else None}
+
+
+def _finish_epoch(progress: Progress, measures: dict[str, Any], *, rate: float, partitioned: bool) -> None:
+    averages = _averages(progress.loss_sum, progress.epoch_taught, seen=progress.epoch_seen, partitioned=partitioned)
+    progress.rows.append({"epoch": progress.epoch + 1, "learning_rate": rate, **averages, **measures})
+    progress.seen += progress.epoch_seen
+    progress.taught += progress.epoch_taught
+    progress.epoch += 1
+    progress.step = progress.epoch_seen = progress.epoch_taught = 0
+    progress.loss_sum = 0.0
+
+
+def _step_seed(seed: int, progress: Progress, process: int) -> int:
+    key = f"step/{seed}/{progress.epoch}/{progress.step}/{process}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")

@@ -1,0 +1,18 @@
+"""Views: what a model is shown of an image in an epoch, a pure function of seed, epoch and the image's id.
+
+In: images, models' preprocessing. Out: crops, and batches of augmented views.
+"""
+
+from .loader import ViewBatch, ViewSource
+from .spec import Views, ViewSpec, blank_views, epoch_order, evaluation_crop, view_spec
+
+__all__ = [
+    "ViewBatch",
+    "ViewSource",
+    "ViewSpec",
+    "Views",
+    "blank_views",
+    "epoch_order",
+    "evaluation_crop",
+    "view_spec",
+]

@@ -1,0 +1,174 @@
+"""Where the views of a run come from: images decoded as they are needed, or once, their crops kept in memory.
+
+Small sets are decoded once and kept on the device that computes, as uint8; each epoch then augments whole batches
+there. Larger sets are decoded and cropped by worker processes and augmented in the same way. Both give the same bits.
+
+Shapes: N samples of a batch, n transfer images, L bytes of all renderings of a view.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Images, Indices, LoadedBatch, load_batches
+from .spec import Crops, Views, ViewSpec, draws
+
+RESIDENT_BYTES = 2**30
+"""Crops of all images that take no more than this are kept in memory."""
+READ_AT_ONCE = 256
+"""Images decoded at a time while the crops are made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewBatch:
+    """The views of a batch.
+
+    Attributes:
+        positions_N: int64, where its samples stand among the images; on the CPU.
+        views: of these samples, on the device; None if no image of the batch can be decoded.
+        broken: `where: reason` of each image that cannot.
+        number: of the views.
+    """
+
+    positions_N: Tensor
+    views: Views | None
+    broken: tuple[str, ...]
+    number: int = 0
+
+
+class ViewSource:
+    """Gives the views of some images, batch by batch.
+
+    Args:
+        images: of which.
+        spec: how views are made.
+        workers: processes that decode; they change no result.
+        device: that the views are to lie on.
+        resident_bytes: crops are kept in memory up to this size; 0 keeps none. They are not for `rrc`, whose crops
+            are others in each epoch.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        spec: ViewSpec,
+        *,
+        workers: int,
+        device: torch.device,
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        self.images = images
+        self.spec = spec
+        self.workers = workers
+        self.device = device
+        size = len(images) * sum(3 * height * width for height, width in spec.sizes)
+        self.fits = spec.augment != "rrc" and size <= resident_bytes
+        self._kept: _Kept | None = None
+
+    def load(self, on_images: Callable[[int], None] | None = None) -> None:
+        """Decode all images, where their crops are to be kept and are not yet.
+
+        Args:
+            on_images: called with the number of images done since the last call.
+
+        Raises:
+            DataError: the source as a whole cannot be used. Broken images are reported with the batches they are in.
+        """
+        if not self.fits or self._kept is not None:
+            return
+        crops, rows_n = [], torch.full((len(self.images),), -1)
+        broken: dict[int, str] = {}
+        # A batch's broken images are listed in its order, but not by position: those that are missing are they.
+        all_of = range(len(self.images))
+        wanted = [all_of[start : start + READ_AT_ONCE] for start in range(0, len(all_of), READ_AT_ONCE)]
+        count = 0
+        for batch, asked in zip(self._decoded(wanted, number=0), wanted, strict=True):
+            read = set(batch.positions.tolist())
+            broken.update(zip((i for i in asked if i not in read), batch.broken, strict=True))
+            if batch.inputs is not None:
+                crops.append(batch.inputs)
+                rows_n[batch.positions] = torch.arange(count, count + len(batch.positions))
+                count += len(batch.positions)
+            if on_images is not None:
+                on_images(len(asked))
+        views = None
+        if crops:
+            packed = torch.cat(crops)
+            crops.clear()
+            views = Views.unpack(packed, self.spec.sizes)
+            views = Views(renderings=tuple(part.contiguous() for part in views.renderings))
+            with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is asked for
+                views = _placed(views, self.device)
+        self._kept = _Kept(crops=views, rows_n=rows_n, broken=broken)
+
+    def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
+        """The views of an epoch.
+
+        Args:
+            wanted: positions of each batch's samples.
+            epoch: counted from 0.
+
+        Raises:
+            DataError: while iterating, if the source as a whole cannot be used.
+        """
+        number = self.spec.number(epoch)
+        order = [int(i) for batch in wanted for i in batch]
+        drawn = draws(self.spec, [self.images.ids[i] for i in order], number=number)
+        place = np.zeros(len(self.images), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        if self._kept is not None:
+            found = (self._kept.batch(positions) for positions in wanted)
+        else:
+            found = (_unpacked(batch, self.spec) for batch in self._decoded(wanted, number=number))
+        for batch in found:
+            views = batch.views
+            if views is not None:
+                views = _placed(views, self.device).augmented(
+                    drawn[place[batch.positions_N.numpy()]], self.spec.augment
+                )
+            yield replace(batch, views=views, number=number)
+
+    def _decoded(self, wanted: Sequence[Indices], *, number: int) -> Iterator[LoadedBatch]:
+        crops = Crops(self.spec, self.images.ids, number=number)
+        return load_batches(self.images, crops, batch_indices=wanted, workers=self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """Crops in memory.
+
+    Attributes:
+        crops: of the images that could be decoded, on the device; None if there are none.
+        rows_n: int64, the row of each image, or -1.
+        broken: `where: reason` of the others, by position.
+    """
+
+    crops: Views | None
+    rows_n: Tensor
+    broken: dict[int, str]
+
+    def batch(self, positions: Indices) -> ViewBatch:
+        """The crops of the samples at these positions, and what is broken among them."""
+        positions_N = torch.as_tensor(np.asarray(positions, dtype=np.int64))
+        broken: tuple[str, ...] = ()
+        if self.broken:
+            broken = tuple(self.broken[i] for i in positions_N.tolist() if i in self.broken)
+            positions_N = positions_N[self.rows_n[positions_N] >= 0]
+        if self.crops is None or not len(positions_N):
+            return ViewBatch(positions_N=positions_N, views=None, broken=broken)
+        rows_N = self.rows_n[positions_N].to(self.crops.renderings[0].device, non_blocking=True)
+        views = Views(renderings=tuple(part.index_select(0, rows_N) for part in self.crops.renderings))
+        return ViewBatch(positions_N=positions_N, views=views, broken=broken)
+
+
+def _placed(views: Views, device: torch.device) -> Views:
+    return Views(renderings=tuple(part.to(device, non_blocking=True) for part in views.renderings))
+
+
+def _unpacked(batch: LoadedBatch, spec: ViewSpec) -> ViewBatch:
+    views = None if batch.inputs is None else Views.unpack(batch.inputs, spec.sizes)
+    return ViewBatch(positions_N=batch.positions, views=views, broken=batch.broken)

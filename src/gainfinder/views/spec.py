@@ -1,0 +1,240 @@
+"""Views: the augmented image that all models of a transfer see, as a pure function of (seed, number, sample id).
+
+Nothing here depends on worker count, batch size, process count or what was drawn before. A resumed run therefore
+equals an uninterrupted one, every method of a study sees the same images, and predictions for a view can be kept (see
+`bank.py`). Parameters come from a counter-based hash (BLAKE2b); the pixels from PIL, from torchvision's functional
+operations, which take explicit parameters, and from whole-batch forms of these that give each image the same bits in
+whatever batch it is.
+
+A view is made in two stages. The *crop* is rendered from the decoded image at the input size of each model, with the
+student's crop and resampling filter, image by image. Rendered once and resized for the others, a small image would be
+enlarged for one model and shrunk again for the next, and a student with batch-norm would adapt to the blur. Then the
+crops of a batch are *augmented* together, on the device they lie on: mirrored, shifted, coloured. Only `rrc` draws at
+the first stage already. Which augmentation is the default: see `default_augment`.
+
+Shapes: N samples, H and W height and width, L bytes of all renderings of a view, K numbers drawn for a view.
+"""
+
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+import torchvision.transforms.functional as TF
+from numpy.typing import NDArray
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor
+
+from ..config import Augment
+from ..models import Preprocessing, prepare, resample_filter
+from .augment import DRAWN, MIRRORED, augmented
+
+Size: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec:
+    """How views are made.
+
+    Attributes:
+        preprocessing: the student's crop, crop mode and filter; size and normalisation are not used.
+        sizes: heights and widths in pixels to render at, each once.
+        seed: of what is drawn.
+        count: how many views of an image there are, used in turn; None for a fresh one an epoch.
+        augment: `paper`: centre crop, mirroring (p 0.5), colour distortion (p 0.8: brightness, contrast and saturation
+            by factors in [0.2, 1.8], hue by up to ±0.2 of the circle), grey (p 0.2), as in the published code;
+            `rrc`: a crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, and mirroring; `crop-flip`: padded by
+            an eighth of each edge with black, cropped at random, mirrored; `none`: the evaluation crop.
+    """
+
+    preprocessing: Preprocessing
+    sizes: tuple[Size, ...]
+    augment: Augment
+    seed: int = 0
+    count: int | None = None
+
+    def number(self, epoch: int) -> int:
+        """Which view an epoch, counted from 0, shows of each image."""
+        return epoch if self.count is None else epoch % self.count
+
+    def crop_at(self, size: Size) -> Preprocessing:
+        """The student's evaluation crop, at a size."""
+        crop = self.preprocessing
+        return Preprocessing(
+            input_size=(3, *size),
+            interpolation=crop.interpolation,
+            crop_pct=crop.crop_pct,
+            crop_mode=crop.crop_mode,
+        )
+
+
+def view_spec(models: Sequence[Preprocessing], augment: Augment) -> ViewSpec:
+    """Views for these models, the student first: at the input size of each, with the student's crop."""
+    sizes = tuple(dict.fromkeys(model.view_size for model in models))
+    return ViewSpec(preprocessing=models[0], sizes=sizes, augment=augment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """The views of a batch, each rendered at every size of its specification.
+
+    Attributes:
+        renderings: uint8 (N, 3, H, W) for each size, in the order of the specification; at least one.
+    """
+
+    renderings: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.renderings[0])
+
+    @classmethod
+    def unpack(cls, packed_NL: Tensor, sizes: Sequence[Size]) -> "Views":
+        """Views from rows as `pack` makes them."""
+        lengths = [3 * height * width for height, width in sizes]
+        parts = torch.split(packed_NL, lengths, dim=1)
+        return cls(renderings=tuple(part.reshape(-1, 3, *size) for part, size in zip(parts, sizes, strict=True)))
+
+    def at(self, size: Size) -> Tensor:
+        """The renderings at a size, uint8 (N, 3, H, W)."""
+        for rendering in self.renderings:
+            if rendering.shape[-2:] == tuple(size):
+                return rendering
+        sizes = [tuple(rendering.shape[-2:]) for rendering in self.renderings]
+        raise ValueError(f"expected one of the sizes {sizes}, got {size}")
+
+    def inputs(self, preprocessing: Preprocessing) -> Tensor:
+        """The renderings at a model's size, normalised for it, float32 (N, C, H, W); see `prepare`."""
+        return prepare(self.at(preprocessing.view_size), preprocessing)
+
+    def augmented(self, draws_NK: Tensor, augment: Augment) -> "Views":
+        """The second stage of these crops' views, at each size with the same draws."""
+        return Views(renderings=tuple(augmented(crops, draws_NK, augment) for crops in self.renderings))
+
+
+def pack(renderings: Sequence[Tensor]) -> Tensor:
+    """One image's renderings, uint8 (3, H, W) each, as one row of bytes, uint8 (L,)."""
+    return torch.cat([rendering.reshape(-1) for rendering in renderings])
+
+
+def epoch_order(ids: Sequence[str], *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits the samples: positions sorted by a hash of (seed, epoch, sample id).
+
+    Ties (two ids with one 64-bit hash) go by id, so that the order does not depend on how the source lists its files.
+    """
+    prefix = hashlib.blake2b(f"order/{seed}/{epoch}/".encode(), digest_size=8)
+    keys = []
+    for sample_id in ids:
+        digest = prefix.copy()
+        digest.update(sample_id.encode())
+        keys.append((digest.digest(), sample_id))
+    return np.array(sorted(range(len(ids)), key=keys.__getitem__), dtype=np.int64)
+
+
+def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sample_id: str) -> Tensor:
+    """One view of one sample, rendered at one size.
+
+    Args:
+        image: RGB.
+        spec: how views are made.
+        size: height and width in pixels.
+        number: of the view, from 0; see `ViewSpec.number`.
+        sample_id: the sample's stable id.
+
+    Returns:
+        uint8 (3, H, W). At another size: the same part of the image, up to rounding, mirrored and coloured the same.
+    """
+    crop = make_crop(image, spec, size=size, number=number, sample_id=sample_id)
+    return augmented(crop[None], draws(spec, [sample_id], number=number), spec.augment)[0]
+
+
+def make_crop(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sample_id: str) -> Tensor:
+    """The first stage of a view: uint8 (3, H, W); see `make_view`. Only for `rrc` is it another for each number."""
+    crop = spec.crop_at(size)
+    if spec.augment == "rrc":
+        draw = _uniforms(spec.seed, number, sample_id)
+        view: Tensor = TF.pil_to_tensor(_random_resized_crop(image, crop, draw))
+        return view.flip(-1) if next(draw) < MIRRORED else view
+    return evaluation_crop(crop)(image)
+
+
+def draws(spec: ViewSpec, ids: Sequence[str], *, number: int) -> Tensor:
+    """What is drawn for the second stage of each sample's view: float64 (N, K), in [0, 1)."""
+    count = DRAWN[spec.augment]
+    if not count:
+        return torch.zeros(len(ids), 0, dtype=torch.float64)
+    rows = [list(itertools.islice(_uniforms(spec.seed, number, sample_id), count)) for sample_id in ids]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@functools.lru_cache(maxsize=64)
+def evaluation_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
+    """Resizing and cropping as for evaluation, to uint8 (3, H, W), without normalisation."""
+    transform = create_transform(**preprocessing.timm_config(), is_training=False, normalize=False)
+    return cast(Callable[[Image.Image], Tensor], transform)
+
+
+def _uniforms(seed: int, number: int, sample_id: str) -> Iterator[float]:
+    """An endless stream of numbers in [0, 1), fixed by its arguments."""
+    key = f"view/{seed}/{number}/{sample_id}".encode()
+    block = 0
+    while True:
+        digest = hashlib.blake2b(key, digest_size=64, salt=block.to_bytes(8, "little")).digest()
+        for start in range(0, 64, 8):
+            yield (int.from_bytes(digest[start : start + 8], "little") >> 11) * 2.0**-53
+        block += 1
+
+
+def _random_resized_crop(image: Image.Image, crop: Preprocessing, draw: Iterator[float]) -> Image.Image:
+    width, height = image.size
+    size, interpolation = list(crop.view_size), resample_filter(crop.interpolation)
+    for _ in range(10):
+        area = width * height * (0.08 + 0.92 * next(draw))
+        ratio = math.exp(math.log(3 / 4) + next(draw) * (math.log(4 / 3) - math.log(3 / 4)))
+        at, down = next(draw), next(draw)
+        crop_w, crop_h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < crop_w <= width and 0 < crop_h <= height:
+            left, top = int(at * (width - crop_w + 1)), int(down * (height - crop_h + 1))
+            return cast(
+                Image.Image,
+                TF.resized_crop(image, top, left, crop_h, crop_w, size, interpolation=interpolation),
+            )
+    # No crop fitted (a very elongated image): the largest centre crop within the aspect ratios allowed.
+    crop_w = min(width, round(height * 4 / 3))
+    crop_h = min(height, round(width * 4 / 3))
+    top, left = (height - crop_h) // 2, (width - crop_w) // 2
+    return cast(Image.Image, TF.resized_crop(image, top, left, crop_h, crop_w, size, interpolation=interpolation))
+
+
+class Crops:
+    """Renders the crops of a sample by its position; picklable, for worker processes.
+
+    Args:
+        spec: how views are made.
+        ids: the samples' ids, by position.
+        number: of the view.
+    """
+
+    def __init__(self, spec: ViewSpec, ids: Sequence[str], *, number: int) -> None:
+        self.spec = spec
+        self.ids = ids
+        self.number = number
+
+    def __call__(self, index: int, image: Image.Image) -> Tensor:
+        """The packed crops, uint8 (L,)."""
+        sample_id, number = self.ids[index], self.number
+        return pack(
+            [make_crop(image, self.spec, size=size, number=number, sample_id=sample_id) for size in self.spec.sizes]
+        )
+
+
+def blank_views(count: int, spec: ViewSpec, *, device: torch.device) -> Views:
+    """Black views."""
+    return Views(
+        renderings=tuple(torch.zeros(count, 3, *size, dtype=torch.uint8, device=device) for size in spec.sizes)
+    )

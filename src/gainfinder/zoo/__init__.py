@@ -1,0 +1,11 @@
+"""Many models on the same images: what each knows that each other does not.
+
+In: models and labelled images. Out: a `Scan`, and its folder.
+"""
+
+from .scan import Scan, scan_models
+
+__all__ = [
+    "Scan",
+    "scan_models",
+]
