@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from gainfinder.cli import app
-from gainfinder.methods import METHODS, Method
+from gainfinder.config import METHODS, Method
 
 MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "README.md"
 FORMULA = re.compile(r"^ {4,}\S")

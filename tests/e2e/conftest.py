@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import gainfinder
-import gainfinder.runs.result
+import gainfinder.api
 from gainfinder.data.images import Images
 
 
@@ -21,7 +21,7 @@ def frozen_garbage() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have tests of their own; here each would take longer than its transfer."""
-    monkeypatch.setattr(gainfinder.run_result, "try_report", lambda folder: None)
+    monkeypatch.setattr(gainfinder.api, "refresh_report", lambda folder: None)
 
 
 @pytest.fixture(scope="module")
