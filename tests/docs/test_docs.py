@@ -15,7 +15,7 @@ NOT_RUN = {
     "pip install .": "installs; the package is installed already",
     "pip install uv && uv run pytest": "the tests themselves",
     "uv run pytest tests/docs": "the tests themselves",
-    "uv run pytest tests/unit -k guard": "the tests themselves",
+    "uv run pytest tests/metrics -k flips": "the tests themselves",
     "uv run gainfinder demo": "the same demo as below, which is run once",
     "uv run ruff check . && uv run ruff format --check . && uv run mypy": "looks at the source; .ci/run does it",
     "uv run --group docs sphinx-build -W docs site": "builds the site; .ci/run does it",
