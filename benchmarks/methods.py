@@ -28,7 +28,7 @@ from gainfinder.config.methods import METHODS
 from gainfinder.config.settings import settings_from
 from gainfinder.metrics.selection import Candidate, judge
 from gainfinder.predictions import Predictions
-from gainfinder.runs.planning import plan_transfer
+from gainfinder.runs.prepare import prepare_transfer
 from gainfinder.runs.transfer import run_transfer
 
 PAIRS = (
@@ -93,7 +93,7 @@ def transfer(
     test = f"{args.images}/test.parquet"
     settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels, "lr": args.lr})
     model = functools.partial(classifier, args.models, specialists=args.specialists)
-    plan = plan_transfer(
+    plan = prepare_transfer(
         model(student), [model(teacher)], f"{args.images}/train.parquet",
         val=f"{test}#2/2", guard_data=f"{test}#1/4", settings=settings,
     )  # fmt: skip

@@ -34,7 +34,7 @@ from gainfinder.models.classifier import Classifier
 from gainfinder.models.preprocessing import prepare
 from gainfinder.runs.bank import replay
 from gainfinder.runs.callbacks import Callback
-from gainfinder.runs.planning import Plan, plan_transfer
+from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
 from gainfinder.runs.transfer import make_learner
 from gainfinder.training.learner import Learner, make_batch
 from gainfinder.training.loop import epoch_batches
@@ -76,7 +76,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plan(asked: argparse.Namespace, bank: Path | None) -> Plan:
+def plan(asked: argparse.Namespace, bank: Path | None) -> PreparedTransfer:
     settings = settings_from(
         {
             "method": "kl-dp-u", "guard": False, "limit": asked.limit, "batch_size": asked.batch_size, "epochs": 1,
@@ -84,10 +84,10 @@ def plan(asked: argparse.Namespace, bank: Path | None) -> Plan:
             "lr": 1e-4, "compile": asked.compile,
         }
     )  # fmt: skip
-    return plan_transfer(asked.student, [asked.teacher], asked.data, val=asked.val, settings=settings)
+    return prepare_transfer(asked.student, [asked.teacher], asked.data, val=asked.val, settings=settings)
 
 
-def write_rows(asked: argparse.Namespace, plans: dict[str, Plan], steps: dict[str, Step]) -> None:
+def write_rows(asked: argparse.Namespace, plans: dict[str, PreparedTransfer], steps: dict[str, Step]) -> None:
     columns = (
         "student", "teacher", "batch_size", "device", "precision", "threads", "compiled", "round", "kind", "step_ms",
     )  # fmt: skip
@@ -124,7 +124,7 @@ def write_rows(asked: argparse.Namespace, plans: dict[str, Plan], steps: dict[st
         print(f"| {kind} | {statistics.median(times[kind]):.1f} | {statistics.median(ratios):.3f} |")
 
 
-def timed(step: Step, of: Plan, number: int) -> float:
+def timed(step: Step, of: PreparedTransfer, number: int) -> float:
     """Seconds a step, the median of a round's, each waited for."""
     times = []
     views = batches(of, number)
@@ -137,13 +137,13 @@ def timed(step: Step, of: Plan, number: int) -> float:
     return statistics.median(times[1:])
 
 
-def batches(of: Plan, number: int) -> Iterator[ViewBatch]:
+def batches(of: PreparedTransfer, number: int) -> Iterator[ViewBatch]:
     settings = of.settings
     wanted = epoch_batches(of.train_images.ids, settings.batch_size, seed=number, epoch=0)
     yield from of.views.batches((wanted * STEPS)[:STEPS], epoch=0)
 
 
-def make_step(kind: str, plans: dict[str, Plan]) -> Step:
+def make_step(kind: str, plans: dict[str, PreparedTransfer]) -> Step:
     live = plans["live"]
     match kind:
         case "live" | "replayed":
@@ -158,7 +158,7 @@ def make_step(kind: str, plans: dict[str, Plan]) -> Step:
             return lambda batch: batch.views.renderings[0].flatten()[0].float() if batch.views else None
 
 
-def of_learner(of: Plan) -> Step:
+def of_learner(of: PreparedTransfer) -> Step:
     learner: Learner = make_learner(of, replay(of, Callback()).answering)
 
     def step(batch: ViewBatch) -> Tensor:
@@ -167,7 +167,7 @@ def of_learner(of: Plan) -> Step:
     return step
 
 
-def fine_tuning(of: Plan) -> Step:
+def fine_tuning(of: PreparedTransfer) -> Step:
     student, module, optimizer, target_n = alone(of)
 
     def step(batch: ViewBatch) -> Tensor:
@@ -179,7 +179,7 @@ def fine_tuning(of: Plan) -> Step:
     return step
 
 
-def of_timm(of: Plan) -> Step:
+def of_timm(of: PreparedTransfer) -> Step:
     student, module, optimizer, target_n = alone(of)
     module.pretrained_cfg = {"mean": student.preprocessing.mean, "std": student.preprocessing.std}
     module.num_classes, module.in_chans = student.num_classes, 3
@@ -216,7 +216,7 @@ class Resized(nn.Module):
         return logits
 
 
-def naive(of: Plan) -> Step:
+def naive(of: PreparedTransfer) -> Step:
     student, module, optimizer, _ = alone(of)
     frozen, teacher = of.student, of.teachers[0]
     assert isinstance(teacher, Classifier)
@@ -242,7 +242,7 @@ def naive(of: Plan) -> Step:
     return step
 
 
-def alone(of: Plan) -> tuple[Classifier, nn.Module, torch.optim.Optimizer, Tensor]:
+def alone(of: PreparedTransfer) -> tuple[Classifier, nn.Module, torch.optim.Optimizer, Tensor]:
     """A copy of the student as anybody would train it: on the device, with SGD; and the labels."""
     learner = make_learner(replace(of, bank=None), [])
     module = learner.module.train()
@@ -267,7 +267,7 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     return loss.detach()
 
 
-def print_memory(kind: str, plans: dict[str, Plan]) -> None:
+def print_memory(kind: str, plans: dict[str, PreparedTransfer]) -> None:
     import resource  # noqa: PLC0415 - not there on Windows
 
     of = plans["replayed" if kind == "replayed" else "live"]

@@ -12,10 +12,10 @@ from .errors import SettingsError
 from .inference import ImageCount, predict
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_report
-from .runs import Callback, CallbackList, Plan, TransferResult, carry_out, needing_folder, plan_transfer
+from .runs import Callback, CallbackList, PreparedTransfer, TransferResult, execute, needing_folder, prepare_transfer
 from .zoo import Scan, scan_models
 
-__all__ = ["execute", "load_images", "load_model", "predict", "scan", "transfer", "write_report"]
+__all__ = ["execute_with_reports", "load_images", "load_model", "predict", "scan", "transfer", "write_report"]
 
 
 def transfer(
@@ -57,7 +57,7 @@ def transfer(
     if out is None and (names := needing_folder(asked.trackers)):
         raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
     maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map
-    plan = plan_transfer(
+    prepared = prepare_transfer(
         student,
         teachers,
         data,
@@ -67,25 +67,27 @@ def transfer(
         settings=asked,
     )
     if out is not None:
-        return execute(plan, Path(out), callbacks=callbacks)
+        return execute_with_reports(prepared, Path(out), callbacks=callbacks)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
-        result = carry_out(plan, Path(scratch) / "run", callback=CallbackList(callbacks))
+        result = execute(prepared, Path(scratch) / "run", callback=CallbackList(callbacks))
         return replace(result, out=None, account={**result.account, "out": None, "student_reference": None})
 
 
-def execute(plan: Plan, out: Path, *, callbacks: Sequence[Callback] = ()) -> TransferResult:
-    """Carry a planned transfer out in its folder, with a report of each result in it.
+def execute_with_reports(
+    prepared: PreparedTransfer, out: Path, *, callbacks: Sequence[Callback] = ()
+) -> TransferResult:
+    """Run a prepared transfer in its folder, with a report of each result in it.
 
     Args:
-        plan: what to do.
-        out: result folder.
-        callbacks: as of `transfer`.
+        prepared: the transfer to run.
+        out: the result folder.
+        callbacks: as those of `transfer`.
 
     Raises:
         RunFolderError: the folder holds something else, is in use or is damaged.
         GainfinderError: whatever else goes wrong with models or images.
     """
-    return carry_out(plan, out, callback=CallbackList([*callbacks, _Reporting()]))
+    return execute(prepared, out, callback=CallbackList([*callbacks, _Reporting()]))
 
 
 def scan(

@@ -11,12 +11,12 @@ from gainfinder.cli import app
 from gainfinder.config.settings import settings_from
 from gainfinder.profiling import doctor
 from gainfinder.profiling.doctor import diagnose
-from gainfinder.runs.planning import Plan, plan_transfer
+from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
 
 
-def planned(student: Any, teacher: Any, **about: Any) -> Plan:
+def planned(student: Any, teacher: Any, **about: Any) -> PreparedTransfer:
     asked = {"device": "cpu", "workers": 0, "guard": False, "batch_size": 16, "method": "kl-dp-u", **about}
-    return plan_transfer(student, [teacher], "digits#2/4", val=None, settings=settings_from(asked))
+    return prepare_transfer(student, [teacher], "digits#2/4", val=None, settings=settings_from(asked))
 
 
 @pytest.fixture
@@ -24,10 +24,12 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Seconds that each part is said to take; machines that run tests are too busy to be asked."""
     said = {"reading": 0.1, "rendering": 0.01, "learning": 0.3, "frozen student": 0.1, "teacher": 0.1, "bank": 0.001}
     reading = doctor.reading
-    monkeypatch.setattr(doctor, "reading", lambda plan, workers=0: (reading(plan)[0], said["reading"]))
+    monkeypatch.setattr(doctor, "reading", lambda prepared, workers=0: (reading(prepared)[0], said["reading"]))
     monkeypatch.setattr(doctor, "learning_s", lambda *_: said["learning"])
     monkeypatch.setattr(
-        doctor, "_asking_s", lambda plan, model, _: said["frozen student" if model is plan.student else "teacher"]
+        doctor,
+        "_asking_s",
+        lambda prepared, model, _: said["frozen student" if model is prepared.student else "teacher"],
     )
     monkeypatch.setattr(doctor, "_rendering_s", lambda *_: said["rendering"])
     monkeypatch.setattr(doctor, "_replaying_s", lambda *_: said["bank"])
@@ -35,15 +37,15 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def test_what_takes_longest_binds(zoo: dict[str, str], times: dict[str, float]) -> None:
-    plan = planned(zoo["convnext"], zoo["resnet"])
-    found = diagnose(plan)
+    prepared = planned(zoo["convnext"], zoo["resnet"])
+    found = diagnose(prepared)
     assert found.binds == "student learns"
     times["teacher"] = 0.5
-    found = diagnose(plan)
+    found = diagnose(prepared)
     assert found.binds == f"teacher {zoo['resnet']}"
     assert any("share a --bank take 0.34 of the time" in line for line in found.advice)
     times["rendering"] = 1.0
-    assert diagnose(plan).binds == "views from memory"
+    assert diagnose(prepared).binds == "views from memory"
 
 
 def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times: dict[str, float]) -> None:
@@ -59,11 +61,11 @@ def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times:
 
 
 def test_models_and_images_stay_as_they_are(zoo: dict[str, str]) -> None:
-    plan = planned(zoo["resnet"], zoo["convnext"])
-    models = [plan.student.module, plan.teachers[0].module]
+    prepared = planned(zoo["resnet"], zoo["convnext"])
+    models = [prepared.student.module, prepared.teachers[0].module]
     before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
     state = torch.get_rng_state()
-    diagnose(plan)
+    diagnose(prepared)
     assert torch.equal(state, torch.get_rng_state())
     for model, kept in zip(models, before, strict=True):
         assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())

@@ -26,7 +26,7 @@ def doctor(
     """Time loader, student, frozen models and bank for themselves, and say which of them binds."""
     from ..config import settings_from
     from ..profiling import diagnose
-    from ..runs import plan_transfer
+    from ..runs import prepare_transfer
     from .tables import print_json, print_lines, print_table
 
     settings = settings_from(
@@ -36,14 +36,14 @@ def doctor(
             "strategy": "parallel" if len(teacher) > 1 else "sequential",
         }
     )  # fmt: skip
-    plan = plan_transfer(student, teacher, data, val=None, settings=settings)
-    found = diagnose(plan)
+    prepared = prepare_transfer(student, teacher, data, val=None, settings=settings)
+    found = diagnose(prepared)
     if json:
         print_json(found.to_dict())
         return
-    size = min(plan.settings.batch_size, len(plan.train_images))
+    size = min(prepared.settings.batch_size, len(prepared.train_images))
     print_table(
-        f"A batch of {size} images on {plan.accelerator.device.type}, method {plan.settings.method.name}",
+        f"A batch of {size} images on {prepared.accelerator.device.type}, method {prepared.settings.method.name}",
         ("part", "ms", "images/s"),
         [(one.name, f"{1000 * one.batch_s:.1f}", f"{one.images_per_s:,.0f}") for one in found.parts],
     )

@@ -135,9 +135,9 @@ def transfer(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
-    from ..api import execute
+    from ..api import execute_with_reports
     from ..config import settings_from
-    from ..runs import plan_transfer
+    from ..runs import prepare_transfer
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken, transfer_table
 
@@ -154,7 +154,7 @@ def transfer(
         "bank": bank, "bank_storage": bank_storage, "bank_limit": bank_limit, "bank_check": bank_check,
         "compile": compile, "track": tuple(track or ()),
     }  # fmt: skip
-    plan = plan_transfer(
+    prepared = prepare_transfer(
         student,
         teacher,
         data,
@@ -165,14 +165,14 @@ def transfer(
         command=typed_command(),
     )
     if dry_run:
-        _show_estimate(plan, out, as_json=json)
+        _show_estimate(prepared, out, as_json=json)
         return
-    progress = make_progress(silent=not plan.is_main)
+    progress = make_progress(silent=not prepared.is_main)
     try:
-        result = execute(plan, out, callbacks=[progress])
+        result = execute_with_reports(prepared, out, callbacks=[progress])
     finally:
         progress.close()
-    if not plan.is_main:
+    if not prepared.is_main:
         return
     show_broken(result.account["broken_images"])
     if json:
@@ -193,61 +193,69 @@ def transfer(
         print_lines(f"load it again as {result.account['student_reference']}")
 
 
-def _show_estimate(plan: Any, out: Path, *, as_json: bool) -> None:
+def _show_estimate(prepared: Any, out: Path, *, as_json: bool) -> None:
     from ..profiling import estimate
     from ..results import RunFolder
+    from ..runs import describe
     from .progress import duration
     from .tables import print_json, print_lines
 
-    RunFolder(out).check(plan.config)
-    cost = estimate(plan)
-    if not plan.is_main:
+    config = describe(prepared)
+    RunFolder(out).check(config)
+    cost = estimate(prepared)
+    if not prepared.is_main:
         return
     if as_json:
-        print_json({"config": plan.config, "estimate": cost.to_dict()})
+        print_json({"config": config, "estimate": cost.to_dict()})
         return
-    print_lines(*_plan_lines(plan))
-    bank = [f"bank: at most {cost.bank_mb:,.2f} MB in {plan.bank.folder}"] if plan.bank is not None else []
+    print_lines(*_described(prepared, config))
+    bank = [f"bank: at most {cost.bank_mb:,.2f} MB in {prepared.bank.folder}"] if prepared.bank is not None else []
     print_lines(
         *bank,
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",
-        f"memory: about {cost.memory_mb:,.0f} MB on {plan.accelerator.device.type}",
+        f"memory: about {cost.memory_mb:,.0f} MB on {prepared.accelerator.device.type}",
         f"disk: about {cost.disk_mb:,.0f} MB while running, {cost.result_mb:,.0f} MB afterwards",
     )
 
 
-def _plan_lines(plan: Any) -> list[str]:
+def _described(prepared: Any, config: Any) -> list[str]:
     """A resolved run in a few lines; `--json` has all of it."""
-    settings, asked, config = plan.settings, plan.asked, plan.config
-    steps = -(-len(plan.train_images) // settings.batch_size)
-    rule = "" if asked.lr is not None else ", by rule" if asked.preset is None else f", by preset {asked.preset}"
-    own = "" if asked.augment is not None else ", by rule"
-    held_out = ", set apart from the data" if plan.held_out else ""
+    settings, requested = prepared.settings, prepared.requested
+    steps = -(-len(prepared.train_images) // settings.batch_size)
+    rule = (
+        ""
+        if requested.lr is not None
+        else ", by rule"
+        if requested.preset is None
+        else f", by preset {requested.preset}"
+    )
+    own = "" if requested.augment is not None else ", by rule"
+    held_out = ", set apart from the data" if prepared.val_held_out else ""
     lines = [
         f"{role}: {model.reference} ({model.num_classes} classes, {_input(model)})"
-        for role, model in [("student", plan.student), *(("teacher", teacher) for teacher in plan.teachers)]
+        for role, model in [("student", prepared.student), *(("teacher", teacher) for teacher in prepared.teachers)]
     ]
     return [
         *lines,
-        f"learns from: {plan.train_images.reference}, {_images(plan.train_images)}",
-        f"measured on: {plan.val_images.reference}, {_images(plan.val_images)}{held_out}",
-        *_guard_line(plan),
+        f"learns from: {prepared.train_images.reference}, {_images(prepared.train_images)}",
+        f"measured on: {prepared.val_images.reference}, {_images(prepared.val_images)}{held_out}",
+        *_guard_line(prepared),
         f"method: {settings.method.name}, {settings.method.summary}; student mode {settings.student_mode}",
-        *([f"strategy: {asked.strategy}"] if len(plan.teachers) > 1 else []),
+        *([f"strategy: {requested.strategy}"] if len(prepared.teachers) > 1 else []),
         f"steps: {settings.epochs} epochs of {steps}, at most {settings.batch_size} images each",
         f"learning rate: {settings.lr:g}{rule}, {settings.schedule}; temperature {settings.temperature:g}, "
         f"momentum {settings.momentum:g}, weight decay {settings.weight_decay:g}, seed {settings.seed}",
-        f"views: {', '.join(map(_by, plan.spec.sizes))}, augmentation {settings.augment}{own}",
+        f"views: {', '.join(map(_by, prepared.view_spec.sizes))}, augmentation {settings.augment}{own}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
-        f"{plan.accelerator.num_processes} process(es), {plan.workers} worker(s)",
+        f"{prepared.accelerator.num_processes} process(es), {prepared.workers} worker(s)",
     ]
 
 
-def _guard_line(plan: Any) -> list[str]:
-    if plan.guard_images is None:
+def _guard_line(prepared: Any) -> list[str]:
+    if prepared.guard_images is None:
         return ["guard: none"]
-    held_out = ", set apart from the data" if plan.guard_held_out else ""
-    return [f"guarded by: {plan.guard_images.reference}, {_images(plan.guard_images)}{held_out}"]
+    held_out = ", set apart from the data" if prepared.guard_held_out else ""
+    return [f"guarded by: {prepared.guard_images.reference}, {_images(prepared.guard_images)}{held_out}"]
 
 
 def _input(model: Any) -> str:

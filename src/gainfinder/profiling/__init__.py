@@ -1,6 +1,6 @@
 """What a run would cost, and what binds it: a few steps timed, nothing written.
 
-In: a plan. Out: times, memory and disk.
+In: a prepared. Out: times, memory and disk.
 """
 
 from .doctor import diagnose

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..inference import Bank, EntryKey, Replayed, TargetSource
 from ..models import Classifier, PredictionTable
-from ..runs import Plan, frozen_models, make_learner, stand_ins
+from ..runs import PreparedTransfer, frozen_models, make_learner, stand_ins
 from ..views import ViewBatch, Views, ViewSource
 from .timing import learning_s, reading, seconds
 
@@ -62,26 +62,26 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(plan: Plan) -> Diagnosis:
-    """Time the parts of a planned transfer on this machine; nothing is written, no model is changed.
+def diagnose(prepared: PreparedTransfer) -> Diagnosis:
+    """Time the parts of a prepared transfer on this machine; nothing is written, no model is changed.
 
-    The plan is one without a bank, whose views are rendered at the size of every model.
+    It is one without a bank, whose views are rendered at the size of every model.
     """
-    device = plan.accelerator.device
+    device = prepared.accelerator.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        batches, reading_s = reading(plan)
-        if plan.workers and not plan.views.fits:
-            reading_s = reading(plan, workers=plan.workers)[1]
-        student_s = learning_s(plan, make_learner(plan, stand_ins(plan, everything=True)), batches)
+        batches, reading_s = reading(prepared)
+        if prepared.workers and not prepared.views.fits:
+            reading_s = reading(prepared, workers=prepared.workers)[1]
+        student_s = learning_s(prepared, make_learner(prepared, stand_ins(prepared, everything=True)), batches)
         asked_s = {
-            f"{'frozen student' if model is plan.student else 'teacher'} {model.reference}": _asking_s(
-                plan, model, batches
+            f"{'frozen student' if model is prepared.student else 'teacher'} {model.reference}": _asking_s(
+                prepared, model, batches
             )
-            for model in frozen_models(plan)
+            for model in frozen_models(prepared)
             if isinstance(model, Classifier)
         }
-        rendering_s = _rendering_s(plan, batches) if plan.views.fits else None
-        bank_s = len(asked_s) * _replaying_s(plan, batches)
+        rendering_s = _rendering_s(prepared, batches) if prepared.views.fits else None
+        bank_s = len(asked_s) * _replaying_s(prepared, batches)
     size = len(batches[0].positions_N)
 
     def part(name: str, batch_s: float, *, beside: bool = False) -> Part:
@@ -89,7 +89,7 @@ def diagnose(plan: Plan) -> Diagnosis:
 
     kept = rendering_s is not None
     decoding = "decoding and cropping" + (" (once, then kept in memory)" if kept else "")
-    loader = [part(decoding, reading_s, beside=plan.workers > 0 and not kept)]
+    loader = [part(decoding, reading_s, beside=prepared.workers > 0 and not kept)]
     if rendering_s is not None:
         loader.append(part("views from memory", rendering_s))
     models = [part(name, batch_s) for name, batch_s in asked_s.items()]
@@ -107,16 +107,16 @@ def diagnose(plan: Plan) -> Diagnosis:
         replayed_s=replayed_s,
         student_s=student_s,
         binds=binds.name,
-        advice=tuple(_advice(plan, binds, loader=loader[-1], live_s=live_s, replayed_s=replayed_s)),
+        advice=tuple(_advice(prepared, binds, loader=loader[-1], live_s=live_s, replayed_s=replayed_s)),
     )
 
 
-def _asking_s(plan: Plan, model: Classifier, batches: list[ViewBatch]) -> float:
-    model.place(plan.accelerator.device).eval()
+def _asking_s(prepared: PreparedTransfer, model: Classifier, batches: list[ViewBatch]) -> float:
+    model.place(prepared.accelerator.device).eval()
 
     def ask(batch: ViewBatch) -> Tensor:
         assert batch.views is not None
-        with torch.inference_mode(), plan.accelerator.autocast():
+        with torch.inference_mode(), prepared.accelerator.autocast():
             return model.logits(batch.views.inputs(model.preprocessing))
 
     found = seconds(ask, batches)
@@ -124,11 +124,11 @@ def _asking_s(plan: Plan, model: Classifier, batches: list[ViewBatch]) -> float:
     return found
 
 
-def _rendering_s(plan: Plan, batches: list[ViewBatch]) -> float:
+def _rendering_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
     """Seconds to augment a batch of crops in memory; those of the batches measured stand for all."""
     positions = np.concatenate([batch.positions_N.numpy() for batch in batches])
-    some = plan.train_images.select(positions)
-    source = ViewSource(some, plan.spec, workers=0, device=plan.accelerator.device)
+    some = prepared.train_images.select(positions)
+    source = ViewSource(some, prepared.view_spec, workers=0, device=prepared.accelerator.device)
     source.load()
     bounds = np.cumsum([len(batch.positions_N) for batch in batches])[:-1]
     wanted = [indices for indices in np.split(np.arange(len(some)), bounds) if len(indices)]
@@ -140,14 +140,14 @@ def _first(views: Views | None) -> Tensor:
     return torch.zeros(()) if views is None else views.renderings[0]
 
 
-def _replaying_s(plan: Plan, batches: list[ViewBatch]) -> float:
+def _replaying_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
     """Seconds to read one model's answers for a batch from a bank."""
-    rows, classes = min(BANK_ROWS, len(plan.train_images)), plan.student.num_classes
+    rows, classes = min(BANK_ROWS, len(prepared.train_images)), prepared.student.num_classes
     positions = np.arange(rows)
     labels = np.zeros(rows, dtype=np.int64)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as folder:
         entry = Bank(Path(folder)).build(
-            EntryKey(model="", images="", view="", storage=plan.asked.bank_storage),
+            EntryKey(model="", images="", view="", storage=prepared.requested.bank_storage),
             lambda: [(positions, torch.zeros(rows, classes))],
             images=rows,
             classes=classes,
@@ -155,35 +155,35 @@ def _replaying_s(plan: Plan, batches: list[ViewBatch]) -> float:
         )
         source = TargetSource(
             [Replayed(entries={0: entry})],
-            device=plan.accelerator.device,
-            autocast=plan.accelerator.autocast,
-            partition=plan.settings.method.partition,
+            device=prepared.accelerator.device,
+            autocast=prepared.accelerator.autocast,
+            partition=prepared.settings.method.partition,
         )
 
         def read(batch: ViewBatch) -> Tensor:
             assert batch.views is not None
-            target = torch.zeros(len(batch.positions_N), dtype=torch.int64, device=plan.accelerator.device)
+            target = torch.zeros(len(batch.positions_N), dtype=torch.int64, device=prepared.accelerator.device)
             return source(batch.views, batch.positions_N % rows, number=0, target_N=target).logits_NMC
 
         return seconds(read, batches)
 
 
-def _advice(plan: Plan, binds: Part, *, loader: Part, live_s: float, replayed_s: float) -> list[str]:
+def _advice(prepared: PreparedTransfer, binds: Part, *, loader: Part, live_s: float, replayed_s: float) -> list[str]:
     found = []
     cores = os.cpu_count() or 1
     if binds is loader:
-        if plan.accelerator.device.type == "cpu":
+        if prepared.accelerator.device.type == "cpu":
             found.append("reading takes longest, and workers would take the cores that the models need")
         else:
             found.append(f"reading takes longest: more --workers help, up to the {cores} cores of this machine")
     elif binds.name == "student learns":
         found.append("the student's own learning takes longest: fine-tuning it would take as long")
-        if plan.accelerator.device.type == "cuda" and plan.accelerator.mixed_precision == "no":
+        if prepared.accelerator.device.type == "cuda" and prepared.accelerator.mixed_precision == "no":
             found.append("--precision bf16 or fp16 is likely to make it faster on this GPU")
     else:
         found.append("a frozen model takes longest")
-    tables = [model for model in plan.teachers if isinstance(model, PredictionTable)]
-    if live_s > 1.1 * replayed_s and not plan.settings.method.needs_features and not tables:
+    tables = [model for model in prepared.teachers if isinstance(model, PredictionTable)]
+    if live_s > 1.1 * replayed_s and not prepared.settings.method.needs_features and not tables:
         share = replayed_s / live_s
         found.append(f"transfers that show the same views and share a --bank take {share:.2f} of the time a step")
     return found

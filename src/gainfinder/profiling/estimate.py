@@ -14,7 +14,16 @@ from torch import nn
 from ..errors import BrokenImage
 from ..inference import predict_images
 from ..models import Classifier
-from ..runs import Plan, bank_bytes, candidates, control_plan, kept_models, make_learner, missing_views, stand_ins
+from ..runs import (
+    PreparedTransfer,
+    bank_bytes,
+    candidates,
+    control_of,
+    kept_models,
+    make_learner,
+    missing_views,
+    stand_ins,
+)
 from .timing import learning_s, reading
 
 IMAGES = 256
@@ -52,38 +61,42 @@ class Estimate:
         return {"time_s": self.time_s, **asdict(self)}
 
 
-def estimate(plan: Plan) -> Estimate:
-    """Time a few steps and predictions of a plan on this machine; write nothing, change no model."""
-    device = plan.accelerator.device
+def estimate(prepared: PreparedTransfer) -> Estimate:
+    """Time a few steps and predictions of a prepared transfer on this machine; write nothing, change no model."""
+    device = prepared.accelerator.device
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    several = len(plan.teachers) > 1 and plan.asked.strategy != "parallel"
-    transfers = len(plan.teachers) if several else 1
-    one = replace(plan, teachers=plan.teachers[:1]) if several else plan
-    epochs = plan.settings.epochs
+    several = prepared.one_by_one
+    transfers = len(prepared.teachers) if several else 1
+    one = replace(prepared, teachers=prepared.teachers[:1]) if several else prepared
+    epochs = prepared.settings.epochs
     with torch.random.fork_rng(devices=[device] if cuda else []):
         training_s = _training_s(one, epochs=epochs * transfers)
-        if plan.asked.control:
-            training_s += _training_s(control_plan(plan), epochs=epochs)
+        if prepared.requested.control:
+            training_s += _training_s(control_of(prepared), epochs=epochs)
     # Images that each model answers for besides the views; each process answers for its share.
-    guards = 0 if plan.guard_images is None else len(plan.guard_images)
-    of_student = len(plan.val_images) * (1 + transfers * epochs) + guards * (1 + transfers * len(candidates(plan)))
-    of_student += len(plan.val_images) * epochs * plan.asked.control
-    of_teacher = len(plan.val_images) + guards
-    asked = [(plan.student, of_student)]
-    asked += [(teacher, of_teacher) for teacher in plan.teachers if isinstance(teacher, Classifier)]
-    processes = plan.accelerator.num_processes
-    measuring_s = sum(_image_s(plan, model) * count / processes for model, count in asked)
-    if plan.bank is not None:
-        of_views = [(model, len(plan.train_images) * missing_views(plan, model)) for model in kept_models(plan)]
-        training_s += sum(_image_s(plan, model) * count / processes for model, count in of_views)
-    logits = 4 * len(plan.val_images) * plan.student.num_classes
-    memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(plan.teachers))
-    weights = _size(plan.student.module, trained_only=False)
-    predictions = logits * (2 + len(plan.teachers))
-    results = 2 if plan.asked.control else 1
-    checkpoint = weights + _size(plan.student.module, trained_only=True)  # weights and momentum
+    guards = 0 if prepared.guard_images is None else len(prepared.guard_images)
+    of_student = len(prepared.val_images) * (1 + transfers * epochs) + guards * (
+        1 + transfers * len(candidates(prepared))
+    )
+    of_student += len(prepared.val_images) * epochs * prepared.requested.control
+    of_teacher = len(prepared.val_images) + guards
+    asked = [(prepared.student, of_student)]
+    asked += [(teacher, of_teacher) for teacher in prepared.teachers if isinstance(teacher, Classifier)]
+    processes = prepared.accelerator.num_processes
+    measuring_s = sum(_image_s(prepared, model) * count / processes for model, count in asked)
+    if prepared.bank is not None:
+        of_views = [
+            (model, len(prepared.train_images) * missing_views(prepared, model)) for model in kept_models(prepared)
+        ]
+        training_s += sum(_image_s(prepared, model) * count / processes for model, count in of_views)
+    logits = 4 * len(prepared.val_images) * prepared.student.num_classes
+    memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(prepared.teachers))
+    weights = _size(prepared.student.module, trained_only=False)
+    predictions = logits * (2 + len(prepared.teachers))
+    results = 2 if prepared.requested.control else 1
+    checkpoint = weights + _size(prepared.student.module, trained_only=True)  # weights and momentum
     return Estimate(
         training_s=training_s,
         measuring_s=measuring_s,
@@ -91,23 +104,23 @@ def estimate(plan: Plan) -> Estimate:
         # A new checkpoint is complete before the old one goes; a control comes after the transfer.
         disk_mb=(2 * checkpoint + results * (weights + predictions)) / MB,
         result_mb=results * (weights + predictions) / MB,
-        bank_mb=bank_bytes(plan) / MB,
+        bank_mb=bank_bytes(prepared) / MB,
     )
 
 
-def _training_s(plan: Plan, *, epochs: int) -> float:
+def _training_s(prepared: PreparedTransfer, *, epochs: int) -> float:
     """Seconds for reading and learning in this process; worker processes read while it learns."""
-    steps = -(-len(plan.train_images) // plan.settings.batch_size)
-    batches, reading_s = reading(plan)
-    step_s = learning_s(plan, make_learner(plan, stand_ins(plan)), batches)
-    if plan.views.fits:  # images are read once, before the first step
-        return steps * (_together(0.0, reading_s, plan.workers) + epochs * step_s)
-    return steps * epochs * _together(step_s, reading_s, plan.workers)
+    steps = -(-len(prepared.train_images) // prepared.settings.batch_size)
+    batches, reading_s = reading(prepared)
+    step_s = learning_s(prepared, make_learner(prepared, stand_ins(prepared)), batches)
+    if prepared.views.fits:  # images are read once, before the first step
+        return steps * (_together(0.0, reading_s, prepared.workers) + epochs * step_s)
+    return steps * epochs * _together(step_s, reading_s, prepared.workers)
 
 
-def _image_s(plan: Plan, model: Classifier) -> float:
+def _image_s(prepared: PreparedTransfer, model: Classifier) -> float:
     """Seconds an image for measuring a model."""
-    images = plan.val_images.select(range(min(IMAGES, len(plan.val_images))))
+    images = prepared.val_images.select(range(min(IMAGES, len(prepared.val_images))))
     own = replace(model, module=copy.deepcopy(model.module))
     transform = model.preprocessing.evaluation_transform()
     began = time.perf_counter()
@@ -116,9 +129,11 @@ def _image_s(plan: Plan, model: Classifier) -> float:
             transform(images.read(index))
     reading_s = time.perf_counter() - began
     began = time.perf_counter()
-    predict_images(own, images, device=plan.accelerator.device, batch_size=plan.settings.batch_size, max_broken=1.0)
+    predict_images(
+        own, images, device=prepared.accelerator.device, batch_size=prepared.settings.batch_size, max_broken=1.0
+    )
     whole_s = time.perf_counter() - began
-    return _together(max(0.0, whole_s - reading_s), reading_s, plan.workers) / len(images)
+    return _together(max(0.0, whole_s - reading_s), reading_s, prepared.workers) / len(images)
 
 
 def _together(computing_s: float, reading_s: float, workers: int) -> float:

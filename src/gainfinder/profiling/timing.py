@@ -1,4 +1,4 @@
-"""Times of single parts of a planned run, from a few real batches that change nothing."""
+"""Times of single parts of a prepared run, from a few real batches that change nothing."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runs import Plan
+from ..runs import PreparedTransfer
 from ..training import Learner, epoch_batches, make_batch
 from ..views import ViewBatch, ViewSource
 
@@ -20,24 +20,26 @@ def typical(times_s: Sequence[float]) -> float:
     return float(np.median(times_s[1:] or times_s)) if times_s else 0.0
 
 
-def first_batches(plan: Plan, source: ViewSource) -> Iterator[ViewBatch]:
+def first_batches(prepared: PreparedTransfer, source: ViewSource) -> Iterator[ViewBatch]:
     """This process's share of the first batches of the run."""
-    settings, accelerator = plan.settings, plan.accelerator
-    batches = epoch_batches(plan.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)[:STEPS]
+    settings, accelerator = prepared.settings, prepared.accelerator
+    batches = epoch_batches(prepared.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)[:STEPS]
     mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
     return source.batches(mine, epoch=0)
 
 
-def reading_source(plan: Plan, *, workers: int = 0) -> ViewSource:
+def reading_source(prepared: PreparedTransfer, *, workers: int = 0) -> ViewSource:
     """The run's views, decoded anew for each batch."""
-    return ViewSource(plan.train_images, plan.spec, workers=workers, device=plan.accelerator.device, resident_bytes=0)
+    return ViewSource(
+        prepared.train_images, prepared.view_spec, workers=workers, device=prepared.accelerator.device, resident_bytes=0
+    )
 
 
-def reading(plan: Plan, *, workers: int = 0) -> tuple[list[ViewBatch], float]:
+def reading(prepared: PreparedTransfer, *, workers: int = 0) -> tuple[list[ViewBatch], float]:
     """The first batches, and the seconds that one takes to be read and rendered, in this process or by workers."""
     found, times_s = [], []
     began = time.perf_counter()
-    for batch in first_batches(plan, reading_source(plan, workers=workers)):
+    for batch in first_batches(prepared, reading_source(prepared, workers=workers)):
         times_s.append(time.perf_counter() - began)
         found.append(batch)
         began = time.perf_counter()
@@ -46,12 +48,12 @@ def reading(plan: Plan, *, workers: int = 0) -> tuple[list[ViewBatch], float]:
     return found, typical(times_s)
 
 
-def learning_s(plan: Plan, learner: Learner, batches: Sequence[ViewBatch]) -> float:
+def learning_s(prepared: PreparedTransfer, learner: Learner, batches: Sequence[ViewBatch]) -> float:
     """Seconds of a training step; the learner is changed."""
-    processes = plan.accelerator.num_processes
+    processes = prepared.accelerator.num_processes
 
     def step(batch: ViewBatch) -> Tensor:
-        return learner.step(make_batch(learner, plan.views, batch, total=len(batch.positions_N) * processes))[0]
+        return learner.step(make_batch(learner, prepared.views, batch, total=len(batch.positions_N) * processes))[0]
 
     return seconds(step, batches)
 

@@ -14,7 +14,7 @@ from ..inference import Answering, Bank, BankEntry, Block, EntryKey, Portions, R
 from ..models import Classifier, PredictionTable
 from ..views import ViewSource
 from .callbacks import Callback
-from .planning import Plan
+from .prepare import PreparedTransfer
 
 _log = logging.getLogger("gainfinder")
 
@@ -32,85 +32,87 @@ class Replay:
     account: dict[str, Any] | None
 
 
-def frozen_models(plan: Plan) -> tuple[Classifier | PredictionTable, ...]:
+def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTable, ...]:
     """Those that a run asks about its views: the initial student first, where the method needs it."""
-    return (*([plan.student] if plan.settings.method.needs_initial_student else []), *plan.teachers)
+    return (*([prepared.student] if prepared.settings.method.needs_initial_student else []), *prepared.teachers)
 
 
-def kept_models(plan: Plan) -> tuple[Classifier, ...]:
+def kept_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
     """Those whose answers the bank keeps: not of tables, and not of a student that an earlier teacher changed, which
     nobody would ask for again."""
-    if plan.bank is None:
+    if prepared.bank is None:
         return ()
-    return tuple(model for model in frozen_models(plan) if isinstance(model, Classifier) and plan.is_given(model))
+    return tuple(
+        model for model in frozen_models(prepared) if isinstance(model, Classifier) and prepared.is_given(model)
+    )
 
 
-def bank_bytes(plan: Plan) -> int:
+def bank_bytes(prepared: PreparedTransfer) -> int:
     """What the entries of a run take on disk, at most."""
-    views = len({_view(plan, plan.student, number) for number in _numbers(plan)})
-    return len(kept_models(plan)) * views * _a_view_bytes(plan)
+    views = len({_view(prepared, prepared.student, number) for number in _numbers(prepared)})
+    return len(kept_models(prepared)) * views * _a_view_bytes(prepared)
 
 
-def _a_view_bytes(plan: Plan) -> int:
-    return entry_bytes(len(plan.train_images), plan.student.num_classes, plan.asked.bank_storage)
+def _a_view_bytes(prepared: PreparedTransfer) -> int:
+    return entry_bytes(len(prepared.train_images), prepared.student.num_classes, prepared.requested.bank_storage)
 
 
-def require_room(plan: Plan) -> None:
+def require_room(prepared: PreparedTransfer) -> None:
     """Say how large the answers are that a run keeps, and refuse those for which there is no room, before any work.
 
     Raises:
         BankError: there is none.
     """
-    if plan.bank is None:
+    if prepared.bank is None:
         return
-    needed = bank_bytes(plan)
-    plan.bank.require([needed])
-    if plan.is_main:
+    needed = bank_bytes(prepared)
+    prepared.bank.require([needed])
+    if prepared.is_main:
         _log.warning(
-            "the answers that the bank keeps for this run take up to %.2f MB in %s", needed / 1e6, plan.bank.folder
+            "the answers that the bank keeps for this run take up to %.2f MB in %s", needed / 1e6, prepared.bank.folder
         )
 
 
-def missing_views(plan: Plan, model: Classifier) -> int:
+def missing_views(prepared: PreparedTransfer, model: Classifier) -> int:
     """How many views of each image a model that is kept has yet to be asked about."""
-    assert plan.bank is not None
-    return sum(plan.bank.find(key) is None for key in set(_keys(plan, model).values()))
+    assert prepared.bank is not None
+    return sum(prepared.bank.find(key) is None for key in set(_keys(prepared, model).values()))
 
 
-def stand_ins(plan: Plan, *, everything: bool = False) -> tuple[Answering, ...]:
+def stand_ins(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[Answering, ...]:
     """The frozen models of a run, those that the bank keeps (or all) by answers of zero: for times, nothing else."""
-    kept = {id(model) for model in (frozen_models(plan) if everything else kept_models(plan))}
-    nothing = torch.zeros(1, plan.student.num_classes).expand(len(plan.train_images), -1)
+    kept = {id(model) for model in (frozen_models(prepared) if everything else kept_models(prepared))}
+    nothing = torch.zeros(1, prepared.student.num_classes).expand(len(prepared.train_images), -1)
     return tuple(
-        TableRows(logits=nothing) if id(model) in kept else _live(plan, model) for model in frozen_models(plan)
+        TableRows(logits=nothing) if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared)
     )
 
 
-def replay(plan: Plan, callback: Callback) -> Replay:
+def replay(prepared: PreparedTransfer, callback: Callback) -> Replay:
     """Find what the run needs in the bank, and make what is not there; several processes share the work.
 
     Raises:
         BankError: there is no room for it.
         DataError: too many images are broken.
     """
-    bank = plan.bank
+    bank = prepared.bank
     if bank is None:
-        return Replay(answering=tuple(_live(plan, model) for model in frozen_models(plan)), account=None)
-    keys = {id(model): _keys(plan, model) for model in kept_models(plan)}
+        return Replay(answering=tuple(_live(prepared, model) for model in frozen_models(prepared)), account=None)
+    keys = {id(model): _keys(prepared, model) for model in kept_models(prepared)}
     wanted = {key for of_model in keys.values() for key in of_model.values()}
-    maker = _Maker(plan, bank, wanted, callback)
+    maker = _Maker(prepared, bank, wanted, callback)
     answering: list[Answering] = []
-    for model in frozen_models(plan):
+    for model in frozen_models(prepared):
         if isinstance(model, Classifier) and id(model) in keys:
             answering.append(Replayed(entries=maker.make(model, keys[id(model)])))
         else:
-            answering.append(_live(plan, model))
+            answering.append(_live(prepared, model))
     account = {
         "folder": str(bank.folder),
         "entries": len(wanted),
         "made": maker.made,
-        "bytes": len(wanted) * _a_view_bytes(plan),
-        "checked": plan.asked.bank_check,
+        "bytes": len(wanted) * _a_view_bytes(prepared),
+        "checked": prepared.requested.bank_check,
         "largest_difference": maker.largest_difference,
     }
     return Replay(answering=tuple(answering), account=account)
@@ -119,8 +121,10 @@ def replay(plan: Plan, callback: Callback) -> Replay:
 class _Maker:
     """Finds or makes entries; crops that were made for one model serve others of its input size."""
 
-    def __init__(self, plan: Plan, bank: Bank, wanted: Collection[EntryKey], callback: Callback) -> None:
-        self.plan = plan
+    def __init__(
+        self, prepared: PreparedTransfer, bank: Bank, wanted: Collection[EntryKey], callback: Callback
+    ) -> None:
+        self.prepared = prepared
         self.bank = bank
         self.wanted = wanted
         self.callback = callback
@@ -131,7 +135,7 @@ class _Maker:
 
     def make(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
         """The entries of a model, by the number of the view."""
-        accelerator = self.plan.accelerator
+        accelerator = self.prepared.accelerator
         numbers = {key: number for number, key in keys.items()}
         missing = [key for key in numbers if self.bank.find(key) is None]
         accelerator.wait_for_everyone()  # all have looked before any of them makes one
@@ -143,13 +147,13 @@ class _Maker:
         found = {}
         for key, number in numbers.items():
             found[key] = self.bank.find(key) or self._build(model, key, number)  # damaged or removed since
-            if self.plan.asked.bank_check:
+            if self.prepared.requested.bank_check:
                 self._check(model, found[key], number)
         model.withdraw()
         return {number: found[key] for number, key in keys.items()}
 
     def _build(self, model: Classifier, key: EntryKey, number: int) -> BankEntry:
-        images, settings = self.plan.train_images, self.plan.settings
+        images, settings = self.prepared.train_images, self.prepared.settings
         batches = np.array_split(np.arange(len(images)), -(-len(images) // settings.batch_size))
         broken: set[str] = set()
 
@@ -170,62 +174,62 @@ class _Maker:
     def _answers(
         self, model: Classifier, batches: Sequence[np.ndarray[Any, np.dtype[np.int64]]], number: int, broken: set[str]
     ) -> Iterable[Block]:
-        model.place(self.plan.accelerator.device).eval()
+        model.place(self.prepared.accelerator.device).eval()
         source = self._source(model)
         source.load()
         for batch in source.batches(batches, epoch=number):
             broken.update(batch.broken)
             if batch.views is not None:
                 inputs = batch.views.inputs(model.preprocessing)
-                with torch.inference_mode(), self.plan.accelerator.autocast():
+                with torch.inference_mode(), self.prepared.accelerator.autocast():
                     logits = torch.cat(self.portions.ask(model.logits, inputs)).float()
                 yield batch.positions_N.numpy(), logits
             self.callback.advance(len(batch.positions_N) + len(batch.broken))
 
     def _check(self, model: Classifier, entry: BankEntry, number: int) -> None:
         """Ask the model again about a sample of the views."""
-        count = min(self.plan.asked.bank_check, len(self.plan.train_images))
-        sample = np.linspace(0, len(self.plan.train_images) - 1, count).astype(np.int64)
-        batches = np.array_split(sample, -(-count // self.plan.settings.batch_size))
+        count = min(self.prepared.requested.bank_check, len(self.prepared.train_images))
+        sample = np.linspace(0, len(self.prepared.train_images) - 1, count).astype(np.int64)
+        batches = np.array_split(sample, -(-count // self.prepared.settings.batch_size))
         for positions, logits in self._answers(model, batches, number, set()):
             found = entry.difference(torch.from_numpy(positions), logits)
             self.largest_difference = max(found, self.largest_difference or 0.0)
 
     def _source(self, model: Classifier) -> ViewSource:
-        size, plan = model.preprocessing.view_size, self.plan
-        if plan.spec.sizes == (size,):
-            return plan.views
+        size, prepared = model.preprocessing.view_size, self.prepared
+        if prepared.view_spec.sizes == (size,):
+            return prepared.views
         if size not in self._sources:
-            spec = replace(plan.spec, sizes=(size,))
+            spec = replace(prepared.view_spec, sizes=(size,))
             self._sources[size] = ViewSource(
-                plan.train_images, spec, workers=plan.workers, device=plan.accelerator.device
+                prepared.train_images, spec, workers=prepared.workers, device=prepared.accelerator.device
             )
         return self._sources[size]
 
 
-def _keys(plan: Plan, model: Classifier) -> dict[int, EntryKey]:
+def _keys(prepared: PreparedTransfer, model: Classifier) -> dict[int, EntryKey]:
     """By the number of the view, of all views that the run shows."""
     about = {
-        "model": model.fingerprint(precision=plan.accelerator.mixed_precision),
-        "images": plan.train_images.fingerprint,
-        "storage": plan.asked.bank_storage,
+        "model": model.fingerprint(precision=prepared.accelerator.mixed_precision),
+        "images": prepared.train_images.fingerprint,
+        "storage": prepared.requested.bank_storage,
     }
-    return {number: EntryKey(view=_view(plan, model, number), **about) for number in _numbers(plan)}
+    return {number: EntryKey(view=_view(prepared, model, number), **about) for number in _numbers(prepared)}
 
 
-def _numbers(plan: Plan) -> list[int]:
+def _numbers(prepared: PreparedTransfer) -> list[int]:
     """Of the views that the run shows, each once."""
-    return list(dict.fromkeys(plan.spec.number(epoch) for epoch in range(plan.settings.epochs)))
+    return list(dict.fromkeys(prepared.view_spec.number(epoch) for epoch in range(prepared.settings.epochs)))
 
 
-def _view(plan: Plan, model: Classifier, number: int) -> str:
-    spec = plan.spec
+def _view(prepared: PreparedTransfer, model: Classifier, number: int) -> str:
+    spec = prepared.view_spec
     drawn = {} if spec.augment == "none" else {"seed": spec.seed, "number": number}
     crop = asdict(spec.crop_at(model.preprocessing.view_size))
     return json.dumps({"augment": spec.augment, **drawn, **crop}, sort_keys=True)
 
 
-def _live(plan: Plan, model: Classifier | PredictionTable) -> Answering:
+def _live(prepared: PreparedTransfer, model: Classifier | PredictionTable) -> Answering:
     if isinstance(model, PredictionTable):
-        return TableRows(logits=model.lookup(plan.train_images.ids))
+        return TableRows(logits=model.lookup(prepared.train_images.ids))
     return model

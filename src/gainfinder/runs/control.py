@@ -5,73 +5,54 @@ came from the teacher. In the result folder: control/, a folder as of any transf
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from ..errors import SettingsError
 from ..files import write_json
 from ..metrics import beyond_control
 from ..predictions import Predictions
 from ..results import RunFolder
-from .callbacks import Callback
-from .planning import Plan
+from .context import RunContext
+from .prepare import PreparedTransfer
 from .result import TransferResult
-from .transfer import held, run_transfer
+from .transfer import run_transfer
 
 KEPT = ("transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "agreement")
 """What the account of a transfer tells of its control; control/result.json tells the rest."""
 
 
-def check_control(plan: Plan) -> None:
-    """Refuse a control for several transfers in one.
-
-    Raises:
-        SettingsError: the plan has several teachers that do not teach side by side.
-    """
-    if plan.asked.control and len(plan.teachers) > 1 and plan.asked.strategy != "parallel":
-        raise SettingsError(
-            f"control is asked for, with {len(plan.teachers)} teachers and strategy {plan.asked.strategy}: it controls "
-            "a single transfer; give one teacher, or strategy parallel"
-        )
-
-
-def control_plan(plan: Plan) -> Plan:
+def control_of(prepared: PreparedTransfer) -> PreparedTransfer:
     """The same transfer from the student itself: same images, views, order and settings, without a guard."""
-    asked = replace(plan.asked, guard=False, control=False, track=())
-    return replace(plan, teachers=(plan.student,), guard_images=None, guard_held_out=False, asked=asked)
+    requested = replace(prepared.requested, guard=False, control=False, track=())
+    return replace(prepared, teachers=(prepared.student,), guard_images=None, guard_held_out=False, requested=requested)
 
 
-def with_control(plan: Plan, out: Path, result: TransferResult, *, callback: Callback) -> TransferResult:
+def add_control(run: RunContext, result: TransferResult) -> TransferResult:
     """The result with the control's measures in its account, run here unless they are there.
 
     Args:
-        plan: of the transfer, which is finished.
-        out: its folder.
-        result: of it.
-        callback: is told of progress.
+        run: the transfer, which is finished.
+        result: its result.
 
     Raises:
-        RunFolderError: the folder is in use or damaged.
+        RunFolderError: the folder is damaged.
         GainfinderError: whatever else goes wrong with models or images.
     """
-    folder = RunFolder(out)
-    with held(folder, plan):
-        account = folder.read_result()
-        assert account is not None, "the transfer is finished"
-        if account.get("control") is None:
-            account = {**account, "control": _control(plan, folder, callback)}
-            if plan.is_main:
-                write_json(folder.result, account)
-                callback.result(folder.path)
-            plan.accelerator.wait_for_everyone()
+    account = run.folder.read_result()
+    assert account is not None, "the transfer is finished"
+    if account.get("control") is None:
+        account = {**account, "control": _control(run)}
+        if run.prepared.is_main:
+            write_json(run.folder.result, account)
+            run.callback.result(run.folder.path)
+        run.prepared.accelerator.wait_for_everyone()
     return replace(result, account={**result.account, "control": account["control"]})
 
 
-def _control(plan: Plan, folder: RunFolder, callback: Callback) -> dict[str, Any]:
-    callback.teacher(1, 1, "the student's own copy, as a control")
-    before, after = (Predictions.load(folder.predictions / f"{name}.parquet") for name in ("before", "after"))
-    known = {"before": before, "teacher-1": before}
-    done = run_transfer(control_plan(plan), folder.path / "control", callback=callback, known=known)
-    assert done.out is not None
-    found = Predictions.load(RunFolder(done.out).predictions / "after.parquet")
+def _control(run: RunContext) -> dict[str, Any]:
+    run.callback.teacher(1, 1, "the student's own copy, as a control")
+    before, after = (Predictions.load(run.folder.predictions / f"{name}.parquet") for name in ("before", "after"))
+    run.shared.add(run.prepared.student, run.prepared.val_images, before)
+    path = run.folder.path / "control"
+    done = run_transfer(control_of(run.prepared), path, callback=run.callback, shared=run.shared)
+    found = Predictions.load(RunFolder(path).predictions / "after.parquet")
     return {**{key: done.account[key] for key in KEPT}, **beyond_control(found, after)}

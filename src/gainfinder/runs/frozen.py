@@ -2,62 +2,122 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..data import Images, check_broken
+from ..data import Images
 from ..errors import BankError, DataError
-from ..inference import BankEntry, EntryKey, merge_shards, predict_images
+from ..inference import BankEntry, EntryKey
 from ..models import Classifier, PredictionTable, has_batch_norm, reestimate
 from ..predictions import Predictions
 from ..views import epoch_order
-from .callbacks import Callback
-from .planning import Plan
+from .context import RunContext
+from .prepare import PreparedTransfer
 
 STATISTICS_IMAGES = 2000
 """Images that batch-norm statistics are re-estimated on, at most."""
 
 
-def constant_predictions(
-    plan: Plan, model: Classifier, images: Images, path: Path, *, known: Predictions | None, callback: Callback
-) -> Predictions:
-    """Predictions of a frozen model, made once a run: a resumed one reads what was written at `path` before.
+@dataclass(frozen=True, kw_only=True)
+class FrozenPredictions:
+    """What the frozen models say of some images.
 
-    Predictions that are `known` already are written there as they are.
+    Attributes:
+        before: predictions of the initial student.
+        teachers: predictions of each teacher; None for a table that does not hold all of these images.
     """
-    if known is None and path.exists():
-        try:
-            return Predictions.load(path)
-        except DataError:
-            pass  # damaged from outside; it can be made again
-    predictions = known or _kept_or_asked(plan, model, images, callback)
-    if plan.is_main:
-        predictions.write(path)
-    plan.accelerator.wait_for_everyone()
+
+    before: Predictions
+    teachers: tuple[Predictions | None, ...]
+
+
+def predict_frozen(run: RunContext, images: Images, *, prefix: str = "") -> FrozenPredictions:
+    """Predictions of the initial student and of the teachers, kept in the folder.
+
+    They are made once a run: a resumed one reads what was written before.
+
+    Args:
+        run: the run.
+        images: the images to ask about.
+        prefix: of the files' names.
+    """
+    prepared = run.prepared
+    before = _predict_once(run, prepared.student, images, f"{prefix}before")
+    return FrozenPredictions(
+        before=before,
+        teachers=tuple(
+            _look_up(run, teacher, before, f"{prefix}teacher-{number}")
+            if isinstance(teacher, PredictionTable)
+            else _predict_once(run, teacher, images, f"{prefix}teacher-{number}")
+            for number, teacher in enumerate(prepared.teachers, start=1)
+        ),
+    )
+
+
+def reestimate_on_views(prepared: PreparedTransfer, model: Classifier) -> None:
+    """Re-estimate the batch-norm statistics of a student, in place, on views as it saw them while it learned.
+
+    On the first 2,000 views of the first epoch. Every process does the same.
+    """
+    if not has_batch_norm(model.module):
+        return
+    model.place(prepared.accelerator.device)
+    reestimate(model.module, _view_inputs(prepared, model), model.logits)
+
+
+def _predict_once(run: RunContext, model: Classifier, images: Images, name: str) -> Predictions:
+    path = run.folder.predictions / f"{name}.parquet"
+    predictions = run.shared.find(model, images)
+    if predictions is None and path.exists():
+        with contextlib.suppress(DataError):  # damaged from outside; it can be made again
+            predictions = Predictions.load(path)
+            run.shared.add(model, images, predictions)
+            return predictions
+    if predictions is None:
+        predictions = _from_bank(run, model, images)
+    run.keep_predictions(predictions, name)
+    run.shared.add(model, images, predictions)
     return predictions
 
 
-def _kept_or_asked(plan: Plan, model: Classifier, images: Images, callback: Callback) -> Predictions:
+def _look_up(run: RunContext, table: PredictionTable, like: Predictions, name: str) -> Predictions | None:
+    """What a table says of the images of other predictions; None where it does not have them all."""
+    if table.missing(like.ids):
+        return None
+    logits, kept = table.lookup_and_kept(like.ids)
+    found = Predictions(
+        model=table.reference,
+        ids=like.ids,
+        logits=logits,
+        target=like.target,
+        class_names=table.class_names,
+        dropped_mass=float((1 - kept).mean()),
+    )
+    run.keep_predictions(found, name)
+    return found
+
+
+def _from_bank(run: RunContext, model: Classifier, images: Images) -> Predictions:
     """Predictions of a frozen model, from the bank if there is one: other transfers measure the same models."""
-    stage = f"measuring {model.reference}"
-    if plan.bank is None or not plan.is_given(model):
-        return shared_predictions(plan, model, images, stage, callback=callback)
+    stage, bank = f"measuring {model.reference}", run.prepared.bank
+    if bank is None or not run.prepared.is_given(model):
+        return run.predict(model, images, stage)
     key = EntryKey(
         model=model.fingerprint(precision="no"), images=images.fingerprint, view="evaluation", storage="exact"
     )
-    entry = plan.bank.find(key)
+    entry = bank.find(key)
     if all(gather_object([entry is not None])) and entry is not None:
         return _predictions_of(entry, model, images)
-    found = shared_predictions(plan, model, images, stage, callback=callback)
-    if plan.is_main:
+    found = run.predict(model, images, stage)
+    if run.prepared.is_main:
         place = {sample_id: i for i, sample_id in enumerate(images.ids)}
         positions = np.array([place[sample_id] for sample_id in found.ids], dtype=np.int64)
         with contextlib.suppress(BankError):  # full: the run can do without
-            plan.bank.build(
+            bank.build(
                 key,
                 lambda: [(positions, found.logits)],
                 images=len(images),
@@ -83,57 +143,10 @@ def _predictions_of(entry: BankEntry, model: Classifier, images: Images) -> Pred
     )
 
 
-def table_predictions(table: PredictionTable, like: Predictions) -> Predictions | None:
-    """A table's predictions for the images of other predictions; None where it does not have them all."""
-    if table.missing(like.ids):
-        return None
-    logits, kept = table.lookup_and_kept(like.ids)
-    return Predictions(
-        model=table.reference,
-        ids=like.ids,
-        logits=logits,
-        target=like.target,
-        class_names=table.class_names,
-        dropped_mass=float((1 - kept).mean()),
-    )
-
-
-def shared_predictions(plan: Plan, model: Classifier, images: Images, stage: str, *, callback: Callback) -> Predictions:
-    """Predictions for some images, shared out between processes; every process gets all of them."""
-    accelerator = plan.accelerator
-    shard = (accelerator.process_index, accelerator.num_processes)
-    callback.stage(stage, len(images))
-    part = predict_images(
-        model,
-        images,
-        device=accelerator.device,
-        batch_size=plan.settings.batch_size,
-        workers=plan.workers,
-        shard=shard,
-        crops=plan.crops(images, model),
-        max_broken=1.0,  # a process sees its share only; all of them are counted below
-        on_images=lambda count: callback.advance(count * shard[1]),
-    )
-    whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), images)
-    check_broken(whole.broken, total=len(images), max_share=plan.settings.max_broken, reference=images.reference)
-    return whole
-
-
-def reestimate_on_views(plan: Plan, model: Classifier) -> None:
-    """Re-estimate the batch-norm statistics of a student, in place, on views as it saw them while it learned.
-
-    On the first 2,000 views of the first epoch. Every process does the same.
-    """
-    if not has_batch_norm(model.module):
-        return
-    model.place(plan.accelerator.device)
-    reestimate(model.module, _view_inputs(plan, model), model.logits)
-
-
-def _view_inputs(plan: Plan, model: Classifier) -> Iterator[Tensor]:
-    images, settings = plan.train_images, plan.settings
+def _view_inputs(prepared: PreparedTransfer, model: Classifier) -> Iterator[Tensor]:
+    images, settings = prepared.train_images, prepared.settings
     order = epoch_order(images.ids, seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
     count = max(1, round(len(order) / max(2, settings.batch_size)))
-    for batch in plan.views.batches(np.array_split(order, count), epoch=0):
+    for batch in prepared.views.batches(np.array_split(order, count), epoch=0):
         if batch.views is not None and len(batch.views) > 1:
             yield batch.views.inputs(model.preprocessing)

@@ -2,9 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
@@ -12,9 +11,9 @@ from ..metrics import SHARES, Candidate, Judgement, choose, judge
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
 from ..training import between
-from .callbacks import Callback
-from .frozen import reestimate_on_views, shared_predictions
-from .planning import Plan
+from .context import RunContext
+from .frozen import FrozenPredictions, reestimate_on_views
+from .prepare import PreparedTransfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Line:
     initial: Mapping[str, Any]
     transferred: Mapping[str, Any]
 
-    def load(self, candidate: Candidate | None, model: Classifier, plan: Plan) -> None:
+    def load(self, candidate: Candidate | None, model: Classifier, prepared: PreparedTransfer) -> None:
         """Make `model` a candidate, or, for None, the initial student.
 
         Batch-norm statistics in between are re-estimated, unless the student learned with its statistics frozen, so
@@ -37,8 +36,8 @@ class Line:
         """
         share = 0.0 if candidate is None else candidate.share
         model.module.load_state_dict(between(self.initial, self.transferred, share))
-        if candidate is not None and (candidate.adapted or 0 < share < 1) and adapts(plan):
-            reestimate_on_views(plan, model)
+        if candidate is not None and (candidate.adapted or 0 < share < 1) and adapts(prepared):
+            reestimate_on_views(prepared, model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,64 +81,79 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def adapts(plan: Plan) -> bool:
+def adapts(prepared: PreparedTransfer) -> bool:
     """Whether the student has batch-norm statistics that may follow the images."""
-    return plan.settings.student_mode != "frozen" and has_batch_norm(plan.student.module)
+    return prepared.settings.student_mode != "frozen" and has_batch_norm(prepared.student.module)
 
 
-def candidates(plan: Plan) -> tuple[Candidate, ...]:
+def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     """What the guard tries besides the initial student."""
-    adapted = (Candidate(share=0.0, adapted=True),) if adapts(plan) else ()
+    adapted = (Candidate(share=0.0, adapted=True),) if adapts(prepared) else ()
     return (*adapted, *(Candidate(share=share) for share in SHARES))
 
 
-def guard(
-    plan: Plan,
-    line: Line,
-    model: Classifier,
-    *,
-    folder: Path,
-    before: Predictions,
-    teachers: Sequence[Predictions],
-    callback: Callback,
-) -> Guarded:
+def guard(run: RunContext, line: Line, model: Classifier, probes: FrozenPredictions) -> Guarded:
     """Try the candidates on the guard images and decide; `model` is left at the last one tried.
 
     Args:
-        plan: of the run, with guard images.
-        line: its ends.
+        run: the run, with guard images.
+        line: from the initial to the transferred student.
         model: a copy of the student, overwritten.
-        folder: where the predictions of the candidates are kept.
-        before: the initial student's predictions for the guard images.
-        teachers: the teachers'.
-        callback: is told of progress.
+        probes: what the frozen models say of the guard images.
     """
-    judgements = []
-    for candidate in candidates(plan):
-        path = folder / f"guard-{candidate.name}.parquet"
-        found = _ask(plan, line, model, candidate, path=path, callback=callback)
-        judgements.append(judge(before, found, teachers, candidate=candidate))
+    teachers = [teacher for teacher in probes.teachers if teacher is not None]
+    judgements = [
+        judge(probes.before, _predict(run, line, model, candidate), teachers, candidate=candidate)
+        for candidate in candidates(run.prepared)
+    ]
     return Guarded(
         kept=choose(judgements),
         judgements=tuple(judgements),
-        images=len(before),
-        labelled=before.target is not None,
-        held_out=plan.guard_held_out,
+        images=len(probes.before),
+        labelled=probes.before.target is not None,
+        held_out=run.prepared.guard_held_out,
     )
 
 
-def _ask(
-    plan: Plan, line: Line, model: Classifier, candidate: Candidate, *, path: Path, callback: Callback
-) -> Predictions:
+def keep_best(
+    run: RunContext,
+    line: Line,
+    model: Classifier,
+    *,
+    probes: FrozenPredictions,
+    ends: tuple[Predictions, Predictions],
+) -> tuple[Predictions, Guarded]:
+    """Guard the student: `model` becomes the one that is kept.
+
+    Args:
+        run: the run, with guard images.
+        line: from the initial to the transferred student.
+        model: a copy of the student.
+        probes: what the frozen models say of the guard images.
+        ends: predictions of the two ends of the line for the images measured on.
+
+    Returns:
+        The kept student's predictions for the images measured on, and the guard's decision.
+    """
+    found = guard(run, line, model, probes)
+    line.load(found.kept, model, run.prepared)
+    if found.kept is None:
+        return ends[0], found
+    if found.kept.share == 1:
+        return ends[1], found
+    return run.predict(model, run.prepared.val_images, "measuring the student that is kept"), found
+
+
+def _predict(run: RunContext, line: Line, model: Classifier, candidate: Candidate) -> Predictions:
     """A candidate's predictions for the guard images; a resumed run reads what was written before."""
-    assert plan.guard_images is not None
+    assert run.prepared.guard_images is not None
+    name = f"guard-{candidate.name}"
+    path = run.folder.predictions / f"{name}.parquet"
     if path.exists():
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
             return Predictions.load(path)
-    line.load(candidate, model, plan)
+    line.load(candidate, model, run.prepared)
     stage = "guard: statistics re-estimated" if candidate.adapted else f"guard: {candidate.share:.0%} of the way"
-    found = shared_predictions(plan, model, plan.guard_images, stage, callback=callback)
-    if plan.is_main:
-        found.write(path)
-    plan.accelerator.wait_for_everyone()
+    found = run.predict(model, run.prepared.guard_images, stage)
+    run.keep_predictions(found, name)
     return found

@@ -12,8 +12,7 @@ from ..files import write_atomically, write_json, write_json_lines
 from ..models import Classifier, load_into, load_model, load_weights
 from ..predictions import Predictions
 from ..results import RunFolder, make_thumbnails, write_thumbnails
-from .callbacks import Callback
-from .planning import Plan
+from .context import RunContext
 
 _log = logging.getLogger("gainfinder")
 
@@ -41,73 +40,72 @@ class TransferResult:
         return self.load_student()
 
 
-def conclude(
-    plan: Plan,
-    folder: RunFolder,
+def finalize(
+    run: RunContext,
     student: Classifier,
     account: dict[str, Any],
     *,
     ends: tuple[Predictions, Predictions],
     rows: Sequence[dict[str, Any]],
-    callback: Callback,
 ) -> TransferResult:
-    """Write what a run leaves, the account last and a report of it all, and return it.
+    """Write what a run leaves, the account last, and return it.
 
     Args:
-        plan: of the run.
-        folder: of the run.
-        student: that is kept.
-        account: of the run.
+        run: the run that ends.
+        student: the student that is kept.
+        account: what `result.json` is to hold.
         ends: predictions of the initial student and of the one that is kept, for the images measured on.
-        rows: of the epochs.
-        callback: is told that the folder is complete.
+        rows: measures after each epoch.
     """
+    folder, prepared = run.folder, run.prepared
     account = {**account, "out": str(folder.path), "student_reference": None}
     student.withdraw().eval()
-    if plan.is_main:
+    if prepared.is_main:
         ends[1].write(folder.predictions / "after.parquet")
-        _keep_thumbnails(plan, folder, ends)
+        _keep_thumbnails(run, ends)
         write_json_lines(folder.epochs, rows)
         account["student_reference"] = _save_student(student, folder)
         write_json(folder.result, account)
         folder.checkpoint.unlink(missing_ok=True)
-        callback.result(folder.path)
-    plan.accelerator.wait_for_everyone()
-    plan.accelerator.free_memory()  # of what it prepared for this run
-    named = replace(student, reference=account["student_reference"] or f"{plan.student.reference} (transferred)")
+        run.callback.result(folder.path)
+    prepared.accelerator.wait_for_everyone()
+    prepared.accelerator.free_memory()  # of what it prepared for this run
+    reference = account["student_reference"] or f"{prepared.student.reference} (transferred)"
+    named = replace(student, reference=reference)
     return TransferResult(account=account, epochs=tuple(rows), out=folder.path, load_student=lambda: named)
 
 
-def finished(plan: Plan, folder: RunFolder, account: dict[str, Any], *, callback: Callback) -> TransferResult:
+def load_finished(run: RunContext, account: dict[str, Any]) -> TransferResult:
     """The result of a run that was finished before."""
+    folder, prepared = run.folder, run.prepared
 
     def load_student() -> Classifier:
         if account["student_reference"] is not None:
             loaded = load_model(account["student_reference"])
-            return replace(plan.student, reference=loaded.reference, module=loaded.module)
-        module = copy.deepcopy(plan.student.module)
+            return replace(prepared.student, reference=loaded.reference, module=loaded.module)
+        module = copy.deepcopy(prepared.student.module)
         load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
-        return replace(plan.student, reference=f"{plan.student.reference} (transferred)", module=module)
+        return replace(prepared.student, reference=f"{prepared.student.reference} (transferred)", module=module)
 
-    if plan.is_main:
+    if prepared.is_main:
         folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
-        callback.result(folder.path)
+        run.callback.result(folder.path)
     return TransferResult(
-        account={**account, "resumed_epochs": plan.settings.epochs, "out": str(folder.path)},
+        account={**account, "resumed_epochs": prepared.settings.epochs, "out": str(folder.path)},
         epochs=tuple(folder.read_epochs()),
         out=folder.path,
         load_student=load_student,
     )
 
 
-def _keep_thumbnails(plan: Plan, folder: RunFolder, ends: tuple[Predictions, Predictions]) -> None:
+def _keep_thumbnails(run: RunContext, ends: tuple[Predictions, Predictions]) -> None:
     """Thumbnails for the report; a result does without them rather than be lost."""
     try:
-        found = make_thumbnails(plan.val_images, *ends)
+        found = make_thumbnails(run.prepared.val_images, *ends)
     except Exception as error:  # of the images' source, which may have gone by now
         _log.warning("no thumbnails for the report (%s: %s)", type(error).__name__, error)
         found = []
-    write_thumbnails(folder.thumbnails, found)
+    write_thumbnails(run.folder.thumbnails, found)
 
 
 def _save_student(student: Classifier, folder: RunFolder) -> str | None:

@@ -18,21 +18,13 @@ from ..results import RunFolder
 from ..training import average, copied
 from .bank import require_room
 from .callbacks import Callback
-from .control import check_control, with_control
-from .frozen import reestimate_on_views, shared_predictions
-from .guard import Line
-from .planning import Plan
-from .result import TransferResult, conclude, finished
-from .transfer import (
-    NOTHING_KNOWN,
-    Answers,
-    ask_frozen,
-    forked_generators,
-    held,
-    keep_best,
-    run_transfer,
-    tracked,
-)
+from .context import RunContext, forked_generators, open_run
+from .control import add_control
+from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
+from .guard import Line, keep_best
+from .prepare import PreparedTransfer
+from .result import TransferResult, finalize, load_finished
+from .transfer import run_transfer, transfer_in
 
 OF_STEPS = (
     "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "accuracy_after", "transfer_rate",
@@ -41,53 +33,50 @@ OF_STEPS = (
 """What the account of a sequence or soup tells of each of its transfers; their own result.json tells the rest."""
 
 
-def carry_out(plan: Plan, out: Path, *, callback: Callback) -> TransferResult:
-    """Carry a plan out in its folder, by its strategy; from the start or from where it was left.
+def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> TransferResult:
+    """Run a transfer in its folder, by its strategy; from the start or from where it was left.
 
     Args:
-        plan: what to do.
-        out: result folder.
+        prepared: the transfer to run.
+        out: the result folder.
         callback: is told of progress, and of each result folder that is complete.
 
     Raises:
         RunFolderError: the folder holds something else, is in use or is damaged.
         GainfinderError: whatever else goes wrong with models or images.
     """
-    folder = RunFolder(out)
-    if not folder.result.exists():
-        require_room(plan)  # before the folder is claimed: what is refused leaves none
-    check_control(plan)
-    if len(plan.teachers) == 1 or plan.asked.strategy == "parallel":
-        done = run_transfer(plan, out, callback=callback)
-        return with_control(plan, out, done, callback=callback) if plan.asked.control else done
-    steps = plan.settings.epochs * len(plan.teachers)
-    with held(folder, plan), tracked(plan, folder, name=out.name) as trackers:
-        account = folder.read_result()
-        result = None if account is None else finished(plan, folder, account, callback=callback)
-        if result is None:
-            result = _Strategy(plan, folder, callback).carry_out()
-        trackers.account(result.account, epochs=steps)
-        return result
+    if not RunFolder(out).result.exists():
+        require_room(prepared)  # before the folder is claimed: what is refused leaves none
+    with open_run(prepared, out, callback=callback) as run:
+        if prepared.one_by_one:
+            return _one_by_one(run)
+        done = transfer_in(run)
+        return add_control(run, done) if prepared.requested.control else done
+
+
+def _one_by_one(run: RunContext) -> TransferResult:
+    account = run.folder.read_result()
+    result = _Strategy(run).execute() if account is None else load_finished(run, account)
+    run.tracking.account(result.account, epochs=run.prepared.settings.epochs * len(run.prepared.teachers))
+    return result
 
 
 class _Strategy:
-    """Several transfers that make one: what they share."""
+    """Several transfers that make one."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, callback: Callback) -> None:
-        self.plan = plan
-        self.folder = folder
-        self.callback = callback
-        self.answers = ask_frozen(plan, folder, plan.val_images, "", known=NOTHING_KNOWN, callback=callback)
+    def __init__(self, run: RunContext) -> None:
+        self.run = run
+        self.prepared = run.prepared
+        self.frozen = predict_frozen(run, run.prepared.val_images)
         self.results: list[TransferResult] = []
 
     @functools.cached_property
-    def probes(self) -> Answers:
+    def probes(self) -> FrozenPredictions:
         """What the frozen models say of the images they are compared on; asked only where something depends on it."""
-        images = self.plan.probe_images
-        return ask_frozen(self.plan, self.folder, images, "probe-", known=NOTHING_KNOWN, callback=self.callback)
+        return predict_frozen(self.run, self.run.probe_images, prefix="probe-")
 
-    def carry_out(self) -> TransferResult:
-        if self.plan.asked.strategy == "soup":
+    def execute(self) -> TransferResult:
+        if self.prepared.requested.strategy == "soup":
             student, after, guarded = self._soup()
         else:
             student, after, guarded = self._sequence()
@@ -96,77 +85,68 @@ class _Strategy:
             for step, result in enumerate(self.results, start=1)
             for row in result.epochs
         ]
-        ends = (self.answers.before, after)
-        return conclude(
-            self.plan, self.folder, student, self._account(after, guarded), ends=ends, rows=rows, callback=self.callback
-        )
+        ends = (self.frozen.before, after)
+        return finalize(self.run, student, self._account(after, guarded), ends=ends, rows=rows)
 
     def _sequence(self) -> tuple[Classifier, Predictions, None]:
         """One teacher after another; each result is the next one's student and frozen initial student."""
-        student, before = self.plan.student, self.answers.before
+        student, before = self.prepared.student, self.frozen.before
         for number in self._order():
-            result = self._step(number, student, before)
-            name = f"{self.plan.student.reference} after {len(self.results)} teacher(s)"
-            student = replace(self.plan.student, reference=name, module=result.student.module)
+            result = self._step(number, student)
+            name = f"{self.prepared.student.reference} after {len(self.results)} teacher(s)"
+            student = replace(self.prepared.student, reference=name, module=result.student.module)
             before = self._after(result)
+            self.run.shared.add(student, self.prepared.val_images, before)
         return student, before, None
 
     def _soup(self) -> tuple[Classifier, Predictions, dict[str, Any] | None]:
         """A transfer from each teacher; the mean of the resulting weights, guarded once more."""
-        plan = self.plan
-        results = [self._step(number, plan.student, self.answers.before) for number in range(len(plan.teachers))]
-        student = replace(plan.student, module=results[0].student.module)
-        with forked_generators(plan):
+        prepared = self.prepared
+        results = [self._step(number, prepared.student) for number in range(len(prepared.teachers))]
+        student = replace(prepared.student, module=results[0].student.module)
+        with forked_generators(prepared):
             student.module.load_state_dict(average([result.student.module.state_dict() for result in results]))
-            if plan.settings.student_mode != "frozen":
-                reestimate_on_views(plan, student)
-            after = shared_predictions(plan, student, plan.val_images, "measuring the soup", callback=self.callback)
-            if plan.guard_images is None:
+            if prepared.settings.student_mode != "frozen":
+                reestimate_on_views(prepared, student)
+            after = self.run.predict(student, prepared.val_images, "measuring the soup")
+            if prepared.guard_images is None:
                 return student, after, None
             state = copied(student.withdraw().state_dict())
-            line = Line(initial=plan.student.module.state_dict(), transferred=state)
-            ends = (self.answers.before, after)
-            kept, guarded = keep_best(
-                plan, line, student, self.folder, probes=self.probes, ends=ends, callback=self.callback
-            )
-            return student, kept, guarded
+            line = Line(initial=prepared.student.module.state_dict(), transferred=state)
+            ends = (self.frozen.before, after)
+            kept, guarded = keep_best(self.run, line, student, probes=self.probes, ends=ends)
+            return student, kept, guarded.to_dict()
 
-    def _step(self, number: int, student: Classifier, before: Predictions) -> TransferResult:
+    def _step(self, number: int, student: Classifier) -> TransferResult:
         """The transfer from one teacher, in its own folder."""
-        teacher = self.plan.teachers[number]
-        self.callback.teacher(len(self.results) + 1, len(self.plan.teachers), teacher.reference)
-        known = {"before": before, "teacher-1": self.answers.teachers[number]}
-        if self.plan.needs_probes:
-            known["probe-teacher-1"] = self.probes.teachers[number]
-            known["probe-before"] = self.probes.before if student is self.plan.student else None
+        teacher, at = self.prepared.teachers[number], len(self.results) + 1
+        self.run.callback.teacher(at, len(self.prepared.teachers), teacher.reference)
+        if self.prepared.needs_probes:
+            _ = self.probes  # made here once, not in the first step's folder alone
+        given = student is self.prepared.student
         result = run_transfer(
-            replace(
-                self.plan,
-                student=student,
-                teachers=(teacher,),
-                student_is_given=student is self.plan.student,
-            ),
-            self.folder.path / "steps" / str(len(self.results) + 1),
-            callback=self.callback,
-            known={name: found for name, found in known.items() if found is not None},
-            origin=self.answers.before,
-            name=f"{self.folder.path.name}-step-{len(self.results) + 1}",
+            replace(self.prepared, student=student, teachers=(teacher,), student_is_given=given),
+            self.run.folder.path / "steps" / str(at),
+            callback=self.run.callback,
+            shared=self.run.shared,
+            origin=self.frozen.before,
+            name=f"{self.run.folder.path.name}-step-{at}",
         )
         self.results.append(result)
         return result
 
     def _order(self) -> list[int]:
         """The teachers in the order asked for; equal ones as they were given."""
-        order, numbers = self.plan.asked.order, list(range(len(self.plan.teachers)))
+        order, numbers = self.prepared.requested.order, list(range(len(self.prepared.teachers)))
         if order == "given":
             return numbers
-        asked = [found for found in self.probes.teachers if found is not None]
-        if len(asked) < len(numbers):
+        known = [found for found in self.probes.teachers if found is not None]
+        if len(known) < len(numbers):
             raise DataError(
-                f"teachers cannot be ordered: a table lacks images of {self.plan.probe_images.reference}; predict "
+                f"teachers cannot be ordered: a table lacks images of {self.run.probe_images.reference}; predict "
                 "these, too, or give --order given"
             )
-        strengths = estimated_strengths([self.probes.before, *asked])[1:]
+        strengths = estimated_strengths([self.probes.before, *known])[1:]
         return sorted(numbers, key=strengths.__getitem__, reverse=order == "descending")
 
     def _after(self, result: TransferResult) -> Predictions:
@@ -178,11 +158,11 @@ class _Strategy:
         broken = {reason for account in accounts for reason in account["broken_images"]}
         shares = [account["teacher_share"] for account in accounts]
         return {
-            "student": self.plan.student.reference,
-            "teachers": [teacher.reference for teacher in self.plan.teachers],
-            "method": self.plan.settings.method.name,
-            "strategy": self.plan.asked.strategy,
-            **measure_transfer(self.answers.before, after, self.answers.teachers),
+            "student": self.prepared.student.reference,
+            "teachers": [teacher.reference for teacher in self.prepared.teachers],
+            "method": self.prepared.settings.method.name,
+            "strategy": self.prepared.requested.strategy,
+            **measure_transfer(self.frozen.before, after, self.frozen.teachers),
             "teacher_share": None if None in shares else sum(shares) / len(shares),
             "broken_images": sorted(broken),
             "guard": guarded,

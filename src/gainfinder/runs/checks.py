@@ -1,0 +1,122 @@
+"""What is wrong with a transfer that was asked for, found before any work is done."""
+
+import logging
+from collections.abc import Sequence
+
+from accelerate import Accelerator
+
+from ..config import Resolved, TransferSettings
+from ..data import Images
+from ..devices import check_batch_norm
+from ..errors import ModelError, SettingsError
+from ..inference import Teacher
+from ..models import Classifier, PredictionTable, has_batch_norm
+
+_log = logging.getLogger("gainfinder")
+
+
+def check_settings(resolved: Resolved, requested: TransferSettings, *, teachers: int) -> None:
+    """Refuse settings that do not go together.
+
+    Args:
+        resolved: the settings as they were decided.
+        requested: the settings as they were asked for.
+        teachers: how many there are.
+
+    Raises:
+        SettingsError: what does not go together, and what to do.
+    """
+    _check_strategy(resolved, requested, teachers)
+    _check_control(requested, teachers)
+    _check_bank(resolved, requested)
+    _check_compiled(resolved, requested)
+
+
+def check_guard(requested: TransferSettings, *, images_given: bool) -> None:
+    """Refuse images for a guard that is not wanted.
+
+    Raises:
+        SettingsError: so it is.
+    """
+    if images_given and not requested.guard:
+        raise SettingsError("--guard-data is given together with --no-guard: give one of them")
+
+
+def check_student(student: Classifier, settings: Resolved, *, images: int, accelerator: Accelerator) -> None:
+    processes = accelerator.num_processes
+    if settings.batch_size < processes or images < processes:
+        raise SettingsError(
+            f"batch-size {settings.batch_size} and {images} images cannot be shared out among {processes} processes: "
+            "expected at least one image a process"
+        )
+    if not any(parameter.requires_grad for parameter in student.module.parameters()):
+        raise ModelError(
+            f"{student.reference}: the student has no weight that can be trained: all are frozen (requires_grad is "
+            "False), or it has none"
+        )
+    check_batch_norm(student.module, accelerator)
+    smallest = images // -(-images // settings.batch_size)
+    if has_batch_norm(student.module) and settings.student_mode == "train" and settings.micro_batch == 1:
+        raise SettingsError(
+            f"{student.reference} has batch-norm layers, which need two images or more at once: got --micro-batch 1"
+        )
+    if has_batch_norm(student.module) and smallest < 2 * processes:
+        raise SettingsError(
+            f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
+            f"batches of {smallest} image(s) from {images} images, --batch-size {settings.batch_size}; raise it"
+        )
+
+
+def check_teachers(
+    teachers: Sequence[Teacher], settings: Resolved, *, images: Images, accelerator: Accelerator
+) -> None:
+    for teacher in teachers:
+        if not isinstance(teacher, PredictionTable):
+            continue
+        if settings.method.needs_features:
+            raise SettingsError(
+                f"method {settings.method.name!r} compares features, and {teacher.reference} has predictions alone: "
+                "use a method such as kl-dp"
+            )
+        teacher.require(images.ids)
+        if settings.augment != "none":
+            _log.warning(
+                "%s answers for images as they are, while the student sees them augmented (%s)",
+                teacher.reference,
+                settings.augment,
+            )
+    if settings.method.objective == "crd" and accelerator.num_processes > 1:
+        raise SettingsError(
+            f"method 'crd' keeps a memory that {accelerator.num_processes} processes cannot share: run it in one"
+        )
+
+
+def _check_strategy(resolved: Resolved, requested: TransferSettings, teachers: int) -> None:
+    if teachers > 1 and requested.strategy == "parallel" and resolved.method.partition is None:
+        raise SettingsError(
+            f"strategy parallel shares the samples out among the teachers, and method {resolved.method.name!r} has no "
+            "partition for that: use a method such as kl-dp-u, or strategy sequential"
+        )
+
+
+def _check_control(requested: TransferSettings, teachers: int) -> None:
+    if requested.control and teachers > 1 and requested.strategy != "parallel":
+        raise SettingsError(
+            f"control is asked for, with {teachers} teachers and strategy {requested.strategy}: it controls "
+            "a single transfer; give one teacher, or strategy parallel"
+        )
+
+
+def _check_bank(resolved: Resolved, requested: TransferSettings) -> None:
+    if requested.bank is not None and resolved.method.needs_features:
+        raise SettingsError(
+            f"method {resolved.method.name!r} compares features, and the bank keeps predictions alone: leave --bank out"
+        )
+
+
+def _check_compiled(resolved: Resolved, requested: TransferSettings) -> None:
+    if requested.compile and resolved.method.needs_features:
+        raise SettingsError(
+            f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "
+            "leave --compile out"
+        )

@@ -1,0 +1,194 @@
+"""A run at work: its folder, who follows it, and what its frozen models have said already.
+
+What works on a run takes its `RunContext` alone. What needs only what was loaded takes the `PreparedTransfer` in it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from ..data import Images, check_broken, stratified
+from ..inference import evaluation_crops, merge_shards, predict_images
+from ..models import Classifier
+from ..predictions import Predictions
+from ..results import RunFolder
+from ..views import ViewSource
+from .callbacks import Callback
+from .describe import describe
+from .prepare import PreparedTransfer
+from .tracking import Tracking, tracking
+
+PROBE_IMAGES = 2000
+"""Transfer images on which models are compared where there are no guard images."""
+
+
+@dataclass(kw_only=True)
+class SharedWork:
+    """What a run and the runs that it is made of do once: predictions of frozen models, and decoded images.
+
+    Models and images are told apart as objects: each is loaded once.
+    """
+
+    _predictions: dict[tuple[int, int], Predictions] = field(default_factory=dict)
+    _crops: dict[int, ViewSource | None] = field(default_factory=dict)
+    _probes: dict[int, Images] = field(default_factory=dict)
+    _kept: list[object] = field(default_factory=list)
+    """The objects themselves, so that no other gets the identity of one that is gone."""
+
+    def find(self, model: object, images: Images) -> Predictions | None:
+        """A frozen model's predictions for some images, where they were made before."""
+        return self._predictions.get((id(model), id(images)))
+
+    def add(self, model: object, images: Images, predictions: Predictions) -> None:
+        """Keep a frozen model's predictions for some images."""
+        self._kept += [model, images]
+        self._predictions[id(model), id(images)] = predictions
+
+    def probes(self, images: Images) -> Images:
+        """Some of the transfer images, to compare models on."""
+        if id(images) not in self._probes:
+            self._kept.append(images)
+            count = min(PROBE_IMAGES, len(images))
+            self._probes[id(images)] = images.select(stratified(images, count=count, salt="probe"))
+        return self._probes[id(images)]
+
+    def crops(self, images: Images, model: Classifier, *, workers: int) -> ViewSource | None:
+        """Images that students are measured on again and again, decoded once; None where they do not fit in memory."""
+        if id(images) not in self._crops:
+            self._kept.append(images)
+            self._crops[id(images)] = evaluation_crops(images, model.preprocessing, workers=workers)
+        source = self._crops[id(images)]
+        if source is not None:
+            source.load()
+        return source
+
+
+@dataclass(kw_only=True)
+class RunContext:
+    """One run in its folder, which is locked for as long as the context of `open_run` lasts.
+
+    Attributes:
+        prepared: the transfer that is run.
+        folder: the result folder.
+        callback: is told of progress, and of the result.
+        tracking: trackers that are told the measures; none in processes that do not write.
+        shared: what this run and others of the same sequence do once.
+        origin: predictions of the student that a sequence of transfers began with, for the images measured on; None
+            for a transfer of its own.
+    """
+
+    prepared: PreparedTransfer
+    folder: RunFolder
+    callback: Callback
+    tracking: Tracking
+    shared: SharedWork
+    origin: Predictions | None = None
+
+    @property
+    def probe_images(self) -> Images:
+        """Images on which models are compared before any training: the guard's, else some of the transfer images."""
+        guard_images = self.prepared.guard_images
+        return self.shared.probes(self.prepared.train_images) if guard_images is None else guard_images
+
+    def predict(self, model: Classifier, images: Images, stage: str) -> Predictions:
+        """Predictions for some images, shared out between processes; every process gets all of them.
+
+        Args:
+            model: the classifier to ask, as it stands.
+            images: the images to ask about.
+            stage: name of the stage that callbacks are told.
+
+        Raises:
+            DataError: too many images are broken.
+        """
+        prepared, accelerator = self.prepared, self.prepared.accelerator
+        shard = (accelerator.process_index, accelerator.num_processes)
+        self.callback.stage(stage, len(images))
+        own = model.preprocessing == prepared.student.preprocessing
+        part = predict_images(
+            model,
+            images,
+            device=accelerator.device,
+            batch_size=prepared.settings.batch_size,
+            workers=prepared.workers,
+            shard=shard,
+            crops=self.shared.crops(images, model, workers=prepared.workers) if own else None,
+            max_broken=1.0,  # a process sees its share only; all of them are counted below
+            on_images=lambda count: self.callback.advance(count * shard[1]),
+        )
+        whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), images)
+        largest = prepared.settings.max_broken
+        check_broken(whole.broken, total=len(images), max_share=largest, reference=images.reference)
+        return whole
+
+    def keep_predictions(self, predictions: Predictions, name: str) -> None:
+        """Write predictions into the folder, in the process that writes."""
+        if self.prepared.is_main:
+            predictions.write(self.folder.predictions / f"{name}.parquet")
+        self.prepared.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def open_run(
+    prepared: PreparedTransfer,
+    out: Path,
+    *,
+    callback: Callback,
+    name: str | None = None,
+    shared: SharedWork | None = None,
+    origin: Predictions | None = None,
+) -> Iterator[RunContext]:
+    """Take the folder of a run for it, among all processes, and connect its trackers.
+
+    Args:
+        prepared: the transfer to run.
+        out: the result folder.
+        callback: is told of progress, and of the result.
+        name: the run's name for trackers; by default the folder's.
+        shared: what runs of the same sequence have done already.
+        origin: predictions of the student that a sequence of transfers began with; the rows of the epochs then tell the
+            change since there, too.
+
+    Raises:
+        RunFolderError: the folder holds something else, is in use or is damaged.
+    """
+    folder = RunFolder(out)
+    trackers = prepared.requested.trackers if prepared.is_main else ()
+    with (
+        lock_folder(folder, prepared) as config,
+        tracking(trackers, folder.tracking, run=name or out.name, config=config) as connected,
+    ):
+        yield RunContext(
+            prepared=prepared,
+            folder=folder,
+            callback=callback,
+            tracking=connected,
+            shared=shared or SharedWork(),
+            origin=origin,
+        )
+
+
+@contextmanager
+def lock_folder(folder: RunFolder, prepared: PreparedTransfer) -> Iterator[dict[str, Any]]:
+    """The folder is this run's, among all processes; gives the run's description in the process that writes."""
+    # Only one process writes and checks; the others wait until it has found the folder in order.
+    with folder if prepared.is_main else nullcontext():
+        config: dict[str, Any] = {}
+        if prepared.is_main:
+            config = describe(prepared)
+            folder.claim(config)
+        prepared.accelerator.wait_for_everyone()
+        yield config
+
+
+@contextmanager
+def forked_generators(prepared: PreparedTransfer) -> Iterator[None]:
+    """Training seeds torch's generators for dropout; afterwards they stand where they stood."""
+    device = prepared.accelerator.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield

@@ -1,0 +1,80 @@
+"""What a transfer depends on, in plain values with digests, and the machine it ran on: as `config.json` holds it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from ..data import Images
+from ..devices import environment
+from ..inference import Teacher
+from ..models import Classifier
+from .prepare import PreparedTransfer
+
+
+def describe(prepared: PreparedTransfer) -> dict[str, Any]:
+    """All that the result depends on, with digests, and the environment, which it may not depend on."""
+    resolved = {**asdict(prepared.settings), "method": prepared.settings.method.name}
+    return {
+        "student": _describe_model(prepared.student),
+        "teachers": [_describe_teacher(teacher) for teacher in prepared.teachers],
+        "data": _describe_images(prepared.train_images),
+        "val": {**_describe_images(prepared.val_images), "held_out": prepared.val_held_out},
+        "guard": None
+        if prepared.guard_images is None
+        else {**_describe_images(prepared.guard_images), "held_out": prepared.guard_held_out},
+        "settings": {
+            **resolved,
+            "labels": prepared.requested.labels,
+            "preset": prepared.requested.preset,
+            "limit": prepared.requested.limit,
+            "subset": prepared.requested.subset,
+            "strategy": prepared.requested.strategy if len(prepared.teachers) > 1 else None,
+            "order": prepared.requested.order if len(prepared.teachers) > 1 else None,
+            "bank": None if prepared.bank is None else prepared.requested.bank_storage,
+            "precision": prepared.accelerator.mixed_precision,
+            "compile": prepared.requested.compile,
+            "device": prepared.accelerator.device.type,
+        },
+        "views": {"sizes": prepared.view_spec.sizes, "augment": prepared.view_spec.augment},
+        "environment": _environment(prepared),
+    }
+
+
+def _environment(prepared: PreparedTransfer) -> dict[str, Any]:
+    """Versions and machine; a resumed run may differ in them, though it is bit-identical only where it does not."""
+    return {
+        **environment(prepared.accelerator.device),
+        "processes": prepared.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "workers": prepared.workers,
+        "checkpoint_every": prepared.requested.checkpoint_every,
+        "command": prepared.command,
+        "track": list(prepared.requested.trackers),
+    }
+
+
+def _describe_teacher(teacher: Teacher) -> dict[str, Any]:
+    label_map = None if teacher.label_map is None else list(teacher.label_map.targets)
+    if isinstance(teacher, Classifier):
+        return {**_describe_model(teacher), "label_map": label_map}
+    about = {"reference": teacher.reference, "digest": teacher.digest, "classes": teacher.num_classes}
+    return {**about, "label_map": label_map}
+
+
+def _describe_model(model: Classifier) -> dict[str, Any]:
+    return {
+        "reference": model.reference,
+        "digest": model.weights_digest(),
+        "classes": model.num_classes,
+        "preprocessing": asdict(model.preprocessing),
+    }
+
+
+def _describe_images(images: Images) -> dict[str, Any]:
+    return {
+        "reference": images.reference,
+        "samples": len(images),
+        "labelled": images.labels is not None,
+        "digest": images.digest(),
+    }

@@ -1,0 +1,118 @@
+"""Which images of a transfer have which role: to learn from, to measure on, to guard with. None has two unasked."""
+
+import logging
+from dataclasses import dataclass
+
+from ..config import TransferSettings
+from ..data import Images, ImageSource, holdout, load_images, stratified
+from ..errors import DataError
+from ..inference import align_images
+from ..models import Classifier
+
+_log = logging.getLogger("gainfinder")
+
+HOLDOUT_SHARE = 0.1
+"""Share of the data set apart for measuring, and as much for the guard, where no other images are given for them."""
+FEW_IMAGES = 200
+"""Fewer to measure on, or to guard with, than these are worth a warning."""
+MAX_GUARD_IMAGES = 5000
+"""Most images set apart for the guard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """The images of a transfer by what they are for.
+
+    Attributes:
+        train: the transfer images, labelled only where labels may be read.
+        val: the images measured on.
+        guard: the images that the guard judges by; None without a guard.
+    """
+
+    train: Images
+    val: Images
+    guard: Images | None
+
+
+def assign_roles(
+    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferSettings
+) -> Roles:
+    """The images to learn from, to measure on and to guard with; no image has two roles unless it was asked for."""
+    rest = load_images(data, labels=settings.labels == "use")
+    if val is None:
+        rest, val_images = _set_apart(rest, data)
+    else:
+        val_images = load_images(val)
+        _note_overlap(rest, val_images, "measured on", "learned from")
+    guard_images = None
+    if guard_data is not None:
+        guard_images = load_images(guard_data, labels=settings.labels == "use")
+        _note_overlap(rest, guard_images, "that guard", "learned from")
+        _note_overlap(val_images, guard_images, "that guard", "measured on")
+    elif settings.guard:
+        rest, guard_images = _set_apart_for_guard(rest)
+    return Roles(train=rest, val=val_images, guard=guard_images)
+
+
+def align_val(val_images: Images, student: Classifier, *, requested: bool) -> Images:
+    """The images measured on, in the student's class order.
+
+    Labels that nobody asked for (of the tenth held out of images that are learned from without labels) may be of other
+    classes; then nothing is measured with them.
+    """
+    try:
+        return align_images(val_images, student)
+    except DataError as error:
+        if requested:
+            raise
+        _log.warning("measuring without labels: %s", error)
+        return val_images.without_labels()
+
+
+def subset(images: Images, settings: TransferSettings) -> Images:
+    """The share of the transfer images that was asked for: stratified, or by id alone where no label may be read."""
+    if settings.subset is None and (settings.limit is None or settings.limit >= len(images)):
+        return images
+    return images.select(stratified(images, count=settings.limit, share=settings.subset, salt="transfer"))
+
+
+def note_guard(images: Images | None, *, held_out: bool) -> None:
+    if images is None:
+        return
+    if held_out:
+        _log.warning(
+            "%d images of --data are set apart for the guard; if a model was trained on them, the guard is shy: give "
+            "--guard-data with images that none of the models was trained on",
+            len(images),
+        )
+    if len(images) < FEW_IMAGES:
+        _log.warning("the guard has %d images only and will mostly keep the student as it was: give more", len(images))
+
+
+def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]:
+    """A tenth to measure on; of these, labels are read where there are any."""
+    rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
+    if len(held) < FEW_IMAGES:
+        _log.warning("measured on %d images only, one is %.1f pp: give --val for more", len(held), 100 / len(held))
+    if train_images.labels is not None:
+        return rest, held
+    try:
+        labelled = load_images(data)
+    except DataError as error:
+        _log.warning("measuring without labels: %s", error)
+        return rest, held
+    place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
+    return rest, labelled.select([place[sample_id] for sample_id in held.ids])
+
+
+def _set_apart_for_guard(images: Images) -> tuple[Images, Images]:
+    share = min(HOLDOUT_SHARE, MAX_GUARD_IMAGES / len(images))
+    return holdout(images, share=share, salt="guard", by_id_alone=images.labels is None)
+
+
+def _note_overlap(others: Images, images: Images, role: str, other_role: str) -> None:
+    """Warn where images of one source have two roles."""
+    bases = {source.reference.split("#")[0] for source in (others, images)}
+    shared = len(set(others.ids) & set(images.ids)) if len(bases) == 1 else 0
+    if shared:
+        _log.warning("%d of the %d images %s are also %s", shared, len(images), role, other_role)

@@ -1,0 +1,183 @@
+"""From what was asked for to a transfer that can run: everything loaded, checked and decided, nothing written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from ..config import Resolved, TransferSettings, resolve_settings, size_in_bytes
+from ..data import Images, ImageSource
+from ..devices import default_workers, make_accelerator, resolve_device
+from ..errors import SettingsError
+from ..inference import Bank, Teacher, align_images, align_model, named_after
+from ..models import Classifier, ModelSource, TeacherSource, load_own, load_teacher
+from ..views import ViewSource, ViewSpec, view_spec
+from .checks import check_guard, check_settings, check_student, check_teachers
+from .images import align_val, assign_roles, note_guard, subset
+from .tracking import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedTransfer:
+    """A transfer with everything loaded and decided, ready to run; running it changes nothing in here.
+
+    Attributes:
+        student: the initial student.
+        teachers: classifiers or tables, their outputs in the student's class order.
+        train_images: the transfer images, with labels only where training may read them.
+        val_images: the images measured on.
+        guard_images: the images that the guard judges by, labelled only where labels may be read; None without a guard.
+        settings: every setting of the training loop, decided.
+        requested: the settings as they were asked for.
+        view_spec: how views are made.
+        views: source of the views of the transfer images.
+        bank: keeps what frozen models answer for these views; None without.
+        accelerator: device, precision and processes.
+        workers: number of processes that decode images.
+        val_held_out: whether the images measured on were set apart from the data.
+        guard_held_out: whether the guard images were.
+        command: the command that asked for it, for people to repeat; None from Python.
+        student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
+            sequence left.
+    """
+
+    student: Classifier
+    teachers: tuple[Teacher, ...]
+    train_images: Images
+    val_images: Images
+    guard_images: Images | None
+    settings: Resolved
+    requested: TransferSettings
+    view_spec: ViewSpec
+    views: ViewSource = field(repr=False)
+    bank: Bank | None = field(repr=False)
+    accelerator: Accelerator
+    workers: int
+    val_held_out: bool
+    guard_held_out: bool
+    command: str | None = None
+    student_is_given: bool = True
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether several teachers teach in transfers of their own: in a sequence, or for a soup."""
+        return len(self.teachers) > 1 and self.requested.strategy != "parallel"
+
+    @property
+    def needs_probes(self) -> bool:
+        """Whether models are compared before any training: to guard the student, or to calibrate confidences."""
+        return self.guard_images is not None or self.settings.method.calibrated
+
+    def is_given(self, model: Classifier) -> bool:
+        """Whether a model was given, so that other transfers may ask for what it answers."""
+        return model is not self.student or self.student_is_given
+
+
+def prepare_transfer(
+    student: ModelSource,
+    teachers: Sequence[TeacherSource],
+    data: ImageSource,
+    *,
+    val: ImageSource | None = None,
+    guard_data: ImageSource | None = None,
+    label_maps: Sequence[Path] = (),
+    settings: TransferSettings,
+    command: str | None = None,
+) -> PreparedTransfer:
+    """Load and check everything, decide every setting; write nothing.
+
+    Args:
+        student: the model that is to learn.
+        teachers: the models, or tables of predictions, that are to teach.
+        data: the transfer images.
+        val: images to measure on, or None to set some of the data apart.
+        guard_data: images for the guard, or None likewise.
+        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+            or one each.
+        settings: the settings as they are asked for.
+        command: the command that asks for it, kept with the result.
+
+    Raises:
+        GainfinderError: whatever is wrong with models, images or settings.
+    """
+    device = resolve_device(settings.device)
+    require(settings.trackers)
+    check_guard(settings, images_given=guard_data is not None)
+    if not teachers:
+        raise SettingsError("expected at least one teacher, got none")
+    roles = assign_roles(data, val, guard_data, settings)
+    named_student = _named_student(load_own(student), (roles.val, roles.train))
+    aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
+    labelled_images = align_images(roles.train, named_student)
+    val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
+    guard_images = None if roles.guard is None else align_images(roles.guard, named_student)
+    train_images = subset(labelled_images, settings)
+    bank = _bank(settings)
+    # Models whose answers the bank keeps do not see the views that the student sees.
+    live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
+    spec = view_spec([model.preprocessing for model in (named_student, *live)], "none")
+    resolved = resolve_settings(
+        settings,
+        labelled=train_images.labels is not None,
+        images=len(train_images),
+        view_size=spec.sizes[0],
+        mirrorable=labelled_images.mirrorable,
+    )
+    check_settings(resolved, settings, teachers=len(aligned))
+    accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
+    check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
+    check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
+    note_guard(guard_images, held_out=guard_data is None)
+    workers = default_workers(device) if settings.workers is None else settings.workers
+    spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views)
+    return PreparedTransfer(
+        student=named_student,
+        teachers=aligned,
+        train_images=train_images,
+        val_images=val_images,
+        guard_images=guard_images,
+        settings=resolved,
+        requested=settings,
+        view_spec=spec,
+        views=ViewSource(train_images, spec, workers=workers, device=accelerator.device),
+        bank=bank,
+        accelerator=accelerator,
+        workers=workers,
+        val_held_out=val is None,
+        guard_held_out=guard_data is None,
+        command=command,
+    )
+
+
+def _bank(settings: TransferSettings) -> Bank | None:
+    if settings.bank is None:
+        return None
+    limit = None if settings.bank_limit is None else size_in_bytes(settings.bank_limit)
+    return Bank(Path(settings.bank), limit=limit)
+
+
+def _named_student(student: Classifier, images: Sequence[Images]) -> Classifier:
+    """The student; one without class names takes those of the images."""
+    for source in images:
+        student = named_after(student, source)
+    return student
+
+
+def _aligned_teachers(
+    teachers: Sequence[Teacher], student: Classifier, label_maps: Sequence[Path]
+) -> tuple[Teacher, ...]:
+    """The teachers with their logits in the student's classes."""
+    if len(label_maps) not in (0, 1, len(teachers)):
+        raise SettingsError(
+            f"{len(label_maps)} label maps are given for {len(teachers)} teachers: expected one for all, or one each"
+        )
+    maps: list[Path | None] = [None] * len(teachers)
+    if label_maps:
+        maps = [*label_maps] if len(label_maps) == len(teachers) else [label_maps[0]] * len(teachers)
+    return tuple(align_model(teacher, student, label_map) for teacher, label_map in zip(teachers, maps, strict=True))
