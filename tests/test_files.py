@@ -45,6 +45,6 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     check_writable(tmp_path / "new" / "folder" / "out.parquet")
-    with pytest.raises(RunFolderError, match=r"out.parquet: cannot be written \(.+\); choose another --out"):
+    with pytest.raises(RunFolderError, match=r"out.parquet: cannot be written \(.+\); choose another `out`"):
         check_writable(tmp_path / "file" / "out.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

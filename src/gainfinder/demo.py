@@ -211,7 +211,7 @@ def train_zoo(folder: Path, *, callback: Callback, seed: int) -> list[str]:
 
 def _claim(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        raise RunFolderError(f"{folder}: holds other files; give the demo an empty --out")
+        raise RunFolderError(f"{folder}: holds other files; give the demo an empty `out`")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).write_text("Made by `gainfinder demo`; may be deleted.\n", encoding="utf-8")
 

@@ -31,7 +31,7 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, found in there.items() if found))
     if not there[name]:
-        raise SettingsError(f"device {name!r} is not available on this machine: use --device auto or cpu")
+        raise SettingsError(f"device {name!r} is not available on this machine: use `device='auto'` or cpu")
     return torch.device(name)
 
 

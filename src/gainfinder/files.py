@@ -62,7 +62,7 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=_existing(path)):
             pass
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another `out`") from error
 
 
 def write_text(path: Path, text: str) -> None:

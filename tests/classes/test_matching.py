@@ -164,13 +164,13 @@ def test_teachers_that_no_name_helps_with_are_refused() -> None:
         align(["a", "b"], ["x", "y", "z"], 2, 3)
     assert str(caught.value) == (
         "big has 3 classes and the student small has 2 classes: no name is common ('x', 'y', 'z' and 'a', 'b'); "
-        "--label-map FILE says which of the teacher's classes is which of the student's"
+        "`label_map=FILE` says which of the teacher's classes is which of the student's"
     )
     with pytest.raises(ModelError) as caught:
         align(["a", "b"], None, 2, 3)
     assert str(caught.value) == (
         "big has 3 classes and the student small has 2 classes: big names none, so they cannot be matched by name; "
-        "?classes= in the model reference sets a model's class names, and --label-map FILE says which of the teacher's "
+        "?classes= in the model reference sets a model's class names, and `label_map=FILE` says which of the teacher's "
         "classes is which of the student's"
     )
     for student, teacher in ((["a", "a", "b"], ["a", "c"]), (["a", "b"], ["a", "a", "c"])):

@@ -21,7 +21,7 @@ def test_the_method_follows_the_labels() -> None:
 def test_methods_that_need_labels_are_refused_without(method: str) -> None:
     with pytest.raises(SettingsError, match=f"method '{method}' needs labels and the transfer images carry none"):
         resolve(labelled=False, method=method)
-    with pytest.raises(SettingsError, match="--labels none forbids reading them; a label-free method is kl-dp-u"):
+    with pytest.raises(SettingsError, match="`labels='none'` forbids reading them; a label-free method is kl-dp-u"):
         resolve(labelled=False, method=method, labels="none")
 
 

@@ -179,7 +179,7 @@ def test_in_a_sequence_only_given_models_are_kept(zoo: dict[str, str], val: Imag
 
 
 def test_a_bank_that_is_too_small_is_refused_before_any_work(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
-    with pytest.raises(BankError, match="raise --bank-limit"):
+    with pytest.raises(BankError, match="raise `bank_limit`"):
         transfer(zoo, val, method="kl", bank=tmp_path / "bank", bank_limit="20KB")
     with pytest.raises(BankError):
         transfer(zoo, val, method="kl", bank=tmp_path / "bank", bank_limit="20KB", out=tmp_path / "run")

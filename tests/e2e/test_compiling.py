@@ -53,7 +53,7 @@ def test_compiled_models_learn_the_same(
 
 
 def test_methods_that_look_into_models_are_refused(zoo: dict[str, str], val: Images) -> None:
-    with pytest.raises(SettingsError, match="leave --compile out"):
+    with pytest.raises(SettingsError, match="leave `compile` out"):
         gainfinder.transfer(
             zoo["convnext"], zoo["vit"], "digits#2/4", val=val, **{**SHORT, "method": "cd", "compile": True}
         )

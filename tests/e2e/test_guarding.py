@@ -292,7 +292,7 @@ def test_guard_images_and_no_guard_are_refused_together(
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
 ) -> None:
     asked = {**SHORT, "val": val, "guard_data": guards, "guard": False, "out": run_folder}
-    with pytest.raises(SettingsError, match="--guard-data is given together with --no-guard"):
+    with pytest.raises(SettingsError, match="`guard_data` is given together with `guard=False`"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     assert not run_folder.exists()
 

@@ -65,7 +65,7 @@ def test_methods_that_need_labels_are_refused_without(
     zoo: dict[str, str], val: Images, run_folder: Path, method: Method
 ) -> None:
     asked = {**SHORT, "method": method.name, "labels": "none", "out": run_folder}
-    with pytest.raises(SettingsError, match=rf"method '{method.name}' needs labels and --labels none forbids"):
+    with pytest.raises(SettingsError, match=rf"method '{method.name}' needs labels and `labels='none'` forbids"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val=val, **asked)
     assert not run_folder.exists()
 

@@ -255,7 +255,7 @@ def test_a_missing_package_is_named_before_any_work(
     monkeypatch.setattr(tracking, "get_available_trackers", list)
     with pytest.raises(MissingExtra) as caught:
         gainfinder.transfer("no-such-model", "no-such-model", "/no/such/data", out=run_folder, track=(name,))
-    assert str(caught.value) == f"--track {name} needs the package {name!r}: install it with `{command}`"
+    assert str(caught.value) == f"`track={name!r}` needs the package {name!r}: install it with `{command}`"
     assert not run_folder.exists()
 
 

@@ -262,14 +262,14 @@ def test_entries_used_least_recently_make_room(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     bank = Bank(tmp_path, limit=entry_bytes(N, C) + 100)
-    with pytest.raises(BankError, match=r"limit is 0.02 MB: raise --bank-limit") as refused:
+    with pytest.raises(BankError, match=r"limit is 0.02 MB: raise `bank_limit`") as refused:
         bank.require([entry_bytes(N, C)] * 2)
     assert "\n" not in str(refused.value)
     put(bank, key("first"), answers())
-    with pytest.raises(BankError, match="raise --bank-limit, or keep fewer classes"):
+    with pytest.raises(BankError, match="raise `bank_limit`, or keep fewer classes"):
         put(bank, key("second"), answers(), keep=[key("first")])
     assert bank.find(key("first")) is not None
-    with pytest.raises(BankError, match="are free there: choose another --bank"):
+    with pytest.raises(BankError, match="are free there: choose another `bank`"):
         Bank(tmp_path).require([10**18])
 
 

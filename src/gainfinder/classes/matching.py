@@ -215,7 +215,7 @@ def _no_match(ours: _Side, theirs: _Side) -> str:
     else:
         assert ours.names is not None and theirs.names is not None
         reason = f"no name is common ({_first(theirs.names)} and {_first(ours.names)});"
-    return f"{counts}: {reason} --label-map FILE says which of the teacher's classes is which of the student's"
+    return f"{counts}: {reason} `label_map=FILE` says which of the teacher's classes is which of the student's"
 
 
 def _gaps(label_map: LabelMap, ours: _Side, theirs: _Side) -> str:

@@ -2,10 +2,11 @@
 
 import functools
 import logging
+import re
 import shlex
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 
@@ -13,6 +14,8 @@ from ..errors import GainfinderError
 
 P = ParamSpec("P")
 STOPPED = 130
+QUOTES = "'\""
+_SETTING = re.compile(r"`(?P<name>[a-z][a-z_]*)(?:=(?P<value>[^`]+))?`")
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -44,15 +47,43 @@ def typed_command() -> str:
     return shlex.join(["gainfinder", *sys.argv[1:]])
 
 
+def as_options(message: str) -> str:
+    """A message of the library as a user of the command line reads it: settings in backticks become options.
+
+    >>> as_options("raise `max_broken`, or give `labels='none'` and `guard=False`; see `id`")
+    'raise --max-broken, or give --labels none and --no-guard; see `id`'
+    """
+    return _SETTING.sub(_as_option, message)
+
+
+def _as_option(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    if name not in _option_names():
+        return found[0]
+    option = name.replace("_", "-")
+    if value in ("True", "False"):
+        return f"--{option}" if value == "True" else f"--no-{option}"
+    return f"--{option}" if value is None else f"--{option} {value.strip(QUOTES)}"
+
+
+@functools.cache
+def _option_names() -> frozenset[str]:
+    """The names of all options of all commands."""
+    from . import app  # it holds the commands, which import this module
+
+    group: Any = typer.main.get_command(app)
+    return frozenset(option.name for command in group.commands.values() for option in command.params)
+
+
 def _fail(message: str, *, code: int) -> None:
-    typer.echo(f"gainfinder: {' '.join(message.split())}", err=True)
+    typer.echo(f"gainfinder: {' '.join(as_options(message).split())}", err=True)
     raise typer.Exit(code)
 
 
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # Not by typer.echo, which gets past a live view and writes into it.
-        sys.stderr.write(f"note: {record.getMessage()}\n")
+        sys.stderr.write(f"note: {as_options(record.getMessage())}\n")
         sys.stderr.flush()
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .command import guarded
+from .command import as_options, guarded
 from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
 
 
@@ -52,5 +52,5 @@ def doctor(
         f"a step with the frozen models: {1000 * found.live_s:.1f} ms, {found.live_s / base:.2f} of the student's own",
         f"a step with the bank: {1000 * found.replayed_s:.1f} ms, {found.replayed_s / base:.2f} of it",
         f"what binds: {found.binds}",
-        *found.advice,
+        *map(as_options, found.advice),
     )

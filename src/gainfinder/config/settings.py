@@ -386,7 +386,7 @@ def _check_fits(settings: TransferSettings, method: Method) -> None:
 def _check_labels(resolved: Resolved, settings: TransferSettings, *, labelled: bool) -> None:
     if labelled or not resolved.needs_labels:
         return
-    why = "--labels none forbids reading them" if settings.labels == "none" else "the transfer images carry none"
+    why = "`labels='none'` forbids reading them" if settings.labels == "none" else "the transfer images carry none"
     what = f"method {resolved.method.name!r}"
     if not resolved.method.needs_labels:
         what = f"distill-weight {resolved.distill_weight:g}"

@@ -126,7 +126,7 @@ def holdout(
     if not round(share * len(images)):
         raise DataError(
             f"{images.reference}: {share:g} of {len(images)} image(s), to be set apart, rounds to none; "
-            "give more images, or others for it (--val, --guard-data)"
+            "give more images, or others for it (`val`, `guard_data`)"
         )
     held_out = stratified(images, share=share, salt=salt, by_id_alone=by_id_alone)
     rest = np.setdiff1d(np.arange(len(images)), held_out)

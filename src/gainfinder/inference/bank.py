@@ -247,13 +247,13 @@ class Bank:
         if self.limit is not None and needed > self.limit:
             raise BankError(
                 f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and the bank's limit is "
-                f"{_mb(self.limit)}: raise --bank-limit, or keep fewer classes with --bank-storage top-K"
+                f"{_mb(self.limit)}: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
             )
         free = shutil.disk_usage(next(at for at in (self.folder, *self.folder.absolute().parents) if at.exists())).free
         if needed > free + self.size():
             raise BankError(
                 f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and {_mb(free)} are free there: "
-                "choose another --bank, or keep fewer classes with --bank-storage top-K"
+                "choose another `bank`, or keep fewer classes with `bank_storage='top-K'`"
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -262,7 +262,7 @@ class Bank:
 
     def _unwritable(self, error: OSError) -> BankError:
         reason = error.strerror or error
-        return BankError(f"{self.folder}: the bank cannot be written ({reason}); choose another --bank")
+        return BankError(f"{self.folder}: the bank cannot be written ({reason}); choose another `bank`")
 
     def size(self) -> int:
         """Bytes that all entries take."""
@@ -321,7 +321,7 @@ class Bank:
             room = "" if self.limit is None else f" within the limit of {_mb(self.limit)}"
             raise BankError(
                 f"{self.folder}: {_mb(needed)} are needed beside the {_mb(held)} that this run keeps{room}, and "
-                f"{_mb(free)} are free there: raise --bank-limit, or keep fewer classes with --bank-storage top-K"
+                f"{_mb(free)} are free there: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
             )
 
     def _folders(self) -> Iterator[Path]:

@@ -157,7 +157,7 @@ class Classifier:
 def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
     """What to say when a batch does not fit on the device."""
     return OutOfMemory(
-        f"the device's memory does not suffice for {images} image(s) at once: lower --batch-size ({first_line(error)})"
+        f"the device's memory does not suffice for {images} image(s) at once: lower `batch_size` ({first_line(error)})"
     )
 
 

@@ -120,7 +120,7 @@ def read_predictions(path: Path) -> Predictions:
     if found.classes is not None:
         raise DataError(
             f"{path}: lists the first classes of each image only, expected the logits of all: write it without "
-            "--top-k, or use it as the teacher table:PATH"
+            "`top_k`, or use it as the teacher table:PATH"
         )
     about = found.about
     if found.kind != "logits" or not isinstance(about.get("model"), str) or not isinstance(about.get("broken"), list):

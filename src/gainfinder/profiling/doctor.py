@@ -175,15 +175,15 @@ def _advice(prepared: PreparedTransfer, binds: Part, *, loader: Part, live_s: fl
         if prepared.accelerator.device.type == "cpu":
             found.append("reading takes longest, and workers would take the cores that the models need")
         else:
-            found.append(f"reading takes longest: more --workers help, up to the {cores} cores of this machine")
+            found.append(f"reading takes longest: more `workers` help, up to the {cores} cores of this machine")
     elif binds.name == "student learns":
         found.append("the student's own learning takes longest: fine-tuning it would take as long")
         if prepared.accelerator.device.type == "cuda" and prepared.accelerator.mixed_precision == "no":
-            found.append("--precision bf16 or fp16 is likely to make it faster on this GPU")
+            found.append("`precision='bf16'` or fp16 is likely to make it faster on this GPU")
     else:
         found.append("a frozen model takes longest")
     tables = [model for model in prepared.teachers if isinstance(model, PredictionTable)]
     if live_s > 1.1 * replayed_s and not prepared.settings.method.needs_features and not tables:
         share = replayed_s / live_s
-        found.append(f"transfers that show the same views and share a --bank take {share:.2f} of the time a step")
+        found.append(f"transfers that show the same views and share a `bank` take {share:.2f} of the time a step")
     return found

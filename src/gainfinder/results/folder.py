@@ -100,7 +100,7 @@ class RunFolder:
         if held is not None and (differing := differences(held, config)):
             raise RunFolderError(
                 f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
-                "Give the same settings, or another --out"
+                "Give the same settings, or another `out`"
             )
         return held is not None
 
@@ -166,7 +166,7 @@ def _check_usable(path: Path) -> None:
         _read_json(path / "config.json")
     elif any(not name.startswith(".") for name in names):
         raise RunFolderError(
-            f"{path}: holds files but no run of gainfinder ({', '.join(sorted(names)[:3])}); choose an empty --out"
+            f"{path}: holds files but no run of gainfinder ({', '.join(sorted(names)[:3])}); choose an empty `out`"
         )
 
 
@@ -184,6 +184,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _unreadable(path: Path, reason: str) -> RunFolderError:
     return RunFolderError(
-        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another --out, or remove "
+        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another `out`, or remove "
         f"{path.parent} if it holds nothing you need"
     )

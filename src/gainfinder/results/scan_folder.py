@@ -38,10 +38,10 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
         if there != ([*models], data):
             raise RunFolderError(
                 f"{folder}: holds a scan of {', '.join(there[0])} on {there[1]}, not of {', '.join(models)} on {data}; "
-                "nothing was changed. Choose another --out"
+                "nothing was changed. Choose another `out`"
             )
     elif folder.exists() and any(not child.name.startswith(PARTIAL) for child in folder.iterdir()):
-        raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty --out")
+        raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty `out`")
     check_writable(folder / SCAN_FILE)
     remove_partials(folder)  # of a scan that was killed
 

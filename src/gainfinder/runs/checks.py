@@ -39,7 +39,7 @@ def check_guard(requested: TransferSettings, *, images_given: bool) -> None:
         SettingsError: so it is.
     """
     if images_given and not requested.guard:
-        raise SettingsError("--guard-data is given together with --no-guard: give one of them")
+        raise SettingsError("`guard_data` is given together with `guard=False`: give one of them")
 
 
 def check_student(student: Classifier, settings: Resolved, *, images: int, accelerator: Accelerator) -> None:
@@ -58,12 +58,12 @@ def check_student(student: Classifier, settings: Resolved, *, images: int, accel
     smallest = images // -(-images // settings.batch_size)
     if has_batch_norm(student.module) and settings.student_mode == "train" and settings.micro_batch == 1:
         raise SettingsError(
-            f"{student.reference} has batch-norm layers, which need two images or more at once: got --micro-batch 1"
+            f"{student.reference} has batch-norm layers, which need two images or more at once: got `micro_batch=1`"
         )
     if has_batch_norm(student.module) and smallest < 2 * processes:
         raise SettingsError(
             f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
-            f"batches of {smallest} image(s) from {images} images, --batch-size {settings.batch_size}; raise it"
+            f"batches of {smallest} image(s) from {images} images, `batch_size={settings.batch_size}`; raise it"
         )
 
 
@@ -110,7 +110,7 @@ def _check_control(requested: TransferSettings, teachers: int) -> None:
 def _check_bank(resolved: Resolved, requested: TransferSettings) -> None:
     if requested.bank is not None and resolved.method.needs_features:
         raise SettingsError(
-            f"method {resolved.method.name!r} compares features, and the bank keeps predictions alone: leave --bank out"
+            f"method {resolved.method.name!r} compares features, and the bank keeps predictions alone: leave `bank` out"
         )
 
 
@@ -118,5 +118,5 @@ def _check_compiled(resolved: Resolved, requested: TransferSettings) -> None:
     if requested.compile and resolved.method.needs_features:
         raise SettingsError(
             f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "
-            "leave --compile out"
+            "leave `compile` out"
         )

@@ -81,8 +81,8 @@ def note_guard(images: Images | None, *, held_out: bool) -> None:
         return
     if held_out:
         _log.warning(
-            "%d images of --data are set apart for the guard; if a model was trained on them, the guard is shy: give "
-            "--guard-data with images that none of the models was trained on",
+            "%d images of `data` are set apart for the guard; if a model was trained on them, the guard is shy: give "
+            "`guard_data` with images that none of the models was trained on",
             len(images),
         )
     if len(images) < FEW_IMAGES:
@@ -93,7 +93,7 @@ def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]
     """A tenth to measure on; of these, labels are read where there are any."""
     rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
     if len(held) < FEW_IMAGES:
-        _log.warning("measured on %d images only, one is %.1f pp: give --val for more", len(held), 100 / len(held))
+        _log.warning("measured on %d images only, one is %.1f pp: give `val` for more", len(held), 100 / len(held))
     if train_images.labels is not None:
         return rest, held
     try:

@@ -144,7 +144,7 @@ class _Strategy:
         if len(known) < len(numbers):
             raise DataError(
                 f"teachers cannot be ordered: a table lacks images of {self.run.probe_images.reference}; predict "
-                "these, too, or give --order given"
+                "these, too, or give `order='given'`"
             )
         strengths = estimated_strengths([self.probes.before, *known])[1:]
         return sorted(numbers, key=strengths.__getitem__, reverse=order == "descending")

@@ -47,7 +47,7 @@ def require(names: Sequence[str]) -> None:
     there = {str(kind) for kind in get_available_trackers()}
     for name in names:
         if name in optional and name not in there:
-            raise MissingExtra(name, "tensorboard" if name == "tensorboard" else None, f"--track {name}")
+            raise MissingExtra(name, "tensorboard" if name == "tensorboard" else None, f"`track={name!r}`")
 
 
 def needing_folder(names: Sequence[str]) -> list[str]:

@@ -70,5 +70,5 @@ def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunFolderError(
             f"{path}: this checkpoint cannot be read ({reason}); remove it to train from the start, "
-            "or choose another --out"
+            "or choose another `out`"
         ) from error

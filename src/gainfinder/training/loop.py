@@ -125,7 +125,7 @@ class _Totals:
         if not torch.isfinite(self.loss_sum):
             raise ModelError(
                 f"the loss is not finite in epoch {self.progress.epoch + 1} by step {self.progress.step}; "
-                "a lower --lr, or --precision fp32, may help"
+                "a lower `lr`, or `precision='fp32'`, may help"
             )
 
     def settle(self, images: Images, max_broken: float) -> None:
