@@ -10,10 +10,11 @@ from .config import settings_from
 from .data import ImageSource, load_images
 from .errors import SettingsError
 from .inference import ImageCount, predict
+from .metrics import Scan
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_report
 from .runs import Callback, CallbackList, PreparedTransfer, TransferResult, execute, needing_folder, prepare_transfer
-from .zoo import Scan, scan_models
+from .zoo import scan_models
 
 __all__ = ["execute_with_reports", "load_images", "load_model", "predict", "scan", "transfer", "write_report"]
 

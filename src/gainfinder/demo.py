@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from .api import scan, transfer
 from .data import load_images
 from .errors import RunFolderError
+from .metrics import Scan
 from .models import Preprocessing, prepare
 from .runs import Callback, TransferResult
 from .views import evaluation_crop
-from .zoo import Scan
 
 TRAIN, LEARN, MEASURE = "digits#1/3", "digits#2/3", "digits#3/3"
 METHODS = ("kl-dp-u", "kl")

@@ -8,6 +8,7 @@ from .breakdown import ClassKnowledge, Sources, by_class, by_partition, by_sourc
 from .calibration import calibrated_temperatures
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
+from .pairs import PredictedClasses, Scan, ScannedModel, ScannedPair, scan_predictions
 from .selection import SHARES, Candidate, Judgement, choose, judge
 from .transfer import (
     beyond_control,
@@ -23,6 +24,10 @@ __all__ = [
     "Candidate",
     "ClassKnowledge",
     "Judgement",
+    "PredictedClasses",
+    "Scan",
+    "ScannedModel",
+    "ScannedPair",
     "Sources",
     "accuracy",
     "beyond_control",
@@ -39,6 +44,7 @@ __all__ = [
     "knowledge_gained",
     "knowledge_lost",
     "measure_transfer",
+    "scan_predictions",
     "since_origin",
     "unguarded_measures",
     "wilson_interval",

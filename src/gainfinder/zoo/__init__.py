@@ -3,9 +3,6 @@
 In: models and labelled images. Out: a `Scan`, and its folder.
 """
 
-from .scan import Scan, scan_models
+from .scan import scan_models
 
-__all__ = [
-    "Scan",
-    "scan_models",
-]
+__all__ = ["scan_models"]
