@@ -20,6 +20,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 from collections.abc import Callable, Iterable
@@ -44,6 +45,20 @@ KILL_LIMIT_S = 120
 SIZE = 16
 EXPERTISE = {"vit": range(10), "resnet": range(7), "convnext": (0, 1, 2, 3, 5)}
 WORDS = ("nine", "eight", "seven", "six", "five", "four", "three", "two", "one", "zero")
+
+OWN = '''"""A small classifier."""
+
+from torch import nn
+
+
+def own():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(128, 10)
+    )
+    norm = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "crop_pct": 1.0}
+    model.pretrained_cfg = {"input_size": (3, 16, 16), **norm}
+    return model
+'''
 
 Document = dict[str, Any]
 Start = Callable[[str, Path, Path], "multiprocessing.process.BaseProcess | subprocess.Popen[bytes]"]
@@ -118,14 +133,20 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-# Models, made by the libraries alone
+# Models and images, made by the libraries alone
+
+
+def make_inputs(out: Path) -> None:
+    """Make all that the commands are about."""
+    make_maps(out / "maps")
+    make_images(out / "images")
+    make_models(out / "models")
 
 
 def make_models(folder: Path) -> None:
     """Save four tiny classifiers of handwritten digits as folders for local-dir:, each trained a little."""
     import torch
     from timm.models import save_for_hf
-    from torch import nn
 
     x, y = _digits()
     for number, (name, classes) in enumerate(EXPERTISE.items()):
@@ -135,14 +156,33 @@ def make_models(folder: Path) -> None:
         keep = torch.isin(y, torch.tensor(list(classes))) | (torch.arange(len(y)) % 20 == 0)
         _fit(model, x[keep], y[keep])
         save_for_hf(model, str(folder / name), safe_serialization=True)
-    words: Any = _tiny("vit")
+    words = _tiny("vit")
     words.load_state_dict(_state(folder / "vit"))
     with torch.no_grad():  # the vit with its classes the other way round, and other names
         words.head.weight.copy_(words.head.weight.flip(0))
         words.head.bias.copy_(words.head.bias.flip(0))
     words.pretrained_cfg = {**words.pretrained_cfg, "label_names": WORDS}
-    assert isinstance(words, nn.Module)
     save_for_hf(words, str(folder / "words"), safe_serialization=True)
+    _make_own(folder, x, y)
+
+
+def make_images(folder: Path) -> None:
+    """Save digits as files: `labelled` in class folders, two of them cut short, `bare` in one folder, and as a .tar."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for i in range(100):
+        pixels = np.round(digits.images[i] * (255 / 16)).astype(np.uint8)
+        paths = (folder / "labelled" / str(digits.target[i]) / f"{i:03}.png", folder / "bare" / f"{i:03}.png")
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+        if i < 2:
+            paths[0].write_bytes(paths[0].read_bytes()[:60])
+    with tarfile.open(folder / "bare.tar", "w") as archive:
+        archive.add(folder / "bare", "bare")
 
 
 def make_maps(folder: Path) -> None:
@@ -150,6 +190,18 @@ def make_maps(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "words.json").write_text(json.dumps({word: str(9 - k) for k, word in enumerate(WORDS)}))
     (folder / "wrong.csv").write_text("teacher,student\neleven,1\n")
+
+
+def _make_own(folder: Path, x: Any, y: Any) -> None:
+    """A module of one's own, as a Python file and its weights, for file:."""
+    import torch
+    from safetensors.torch import save_file
+
+    (folder / "own.py").write_text(OWN, encoding="utf-8")
+    torch.manual_seed(len(EXPERTISE))
+    model = runpy.run_path(str(folder / "own.py"))["own"]()
+    _fit(model, x, y)
+    save_file(model.state_dict(), folder / "own.safetensors")
 
 
 def _digits() -> tuple[Any, Any]:
@@ -341,14 +393,15 @@ def record(out: Path, source: Path, start: Start) -> Document:
     asked = tomllib.loads((HERE / "commands.toml").read_text(encoding="utf-8"))
     logs, mask = out / "logs", masking(out, source)
     logs.mkdir(parents=True)
-    make_maps(out / "maps")
-    process = multiprocessing.get_context("spawn").Process(target=make_models, args=(out / "models",))
+    process = multiprocessing.get_context("spawn").Process(target=make_inputs, args=(out,))
     process.start()
     if ended(process) != 0:
-        raise SystemExit("the models could not be made")
-    found: Document = {"models": {}, "commands": {}}
-    for path in sorted((out / "models").rglob("*.safetensors")):
-        found["models"][path.parent.name] = _sha256(path.read_bytes())
+        raise SystemExit("models and images could not be made")
+    weights = {path.relative_to(out): path for path in sorted((out / "models").rglob("*.safetensors"))}
+    found: Document = {
+        "models": {str(name): _sha256(path.read_bytes()) for name, path in weights.items()},
+        "commands": {},
+    }
     for kind, name, line in _lines(asked):
         began = time.monotonic()
         if kind == "killed":
