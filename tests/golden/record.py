@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 UNSET = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS", "TERM")
-KILL_LIMIT_S = 120
+KILL_LIMIT_S = 300
 SIZE = 16
 EXPERTISE = {"vit": range(10), "resnet": range(7), "convnext": (0, 1, 2, 3, 5)}
 WORDS = ("nine", "eight", "seven", "six", "five", "four", "three", "two", "one", "zero")
