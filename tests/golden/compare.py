@@ -35,7 +35,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], renamed: Renamed) ->
         *in_documents(old["models"], new["models"], ("models",), renamed),
         *in_documents(_lines(old), _lines(new), (), renamed),
     ]
-    for name in old["commands"].keys() & new["commands"].keys():
+    for name in (name for name in old["commands"] if name in new["commands"]):
         one, other = old["commands"][name], new["commands"][name]
         for group in DOCUMENTS:
             found[group] += shortened(in_documents(one[group], other[group], (name,), renamed))
