@@ -3,7 +3,7 @@
 OLD and NEW are folders that `record.py` wrote. What was changed on purpose stands in `renamed.json`:
 
     keys     old → new, in documents: result.json, config.json, epochs.jsonl, what --json prints; also names of files
-    values   old → new, a whole string in documents
+    values   old → new, a whole string in documents; neither a key nor a value need be renamed everywhere
     words    old → new, a part of a line in messages: stdout, stderr, reports, figures
     added    keys of documents that NEW may have and OLD not
     removed  keys of documents that OLD may have and NEW not
@@ -45,7 +45,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], renamed: Renamed) ->
 
 def in_documents(old: Any, new: Any, place: Place, renamed: Renamed) -> list[str]:
     """`PLACE: OLD → NEW` for each value that differs."""
-    one, other = dict(leaves(translated(old, renamed), place)), dict(leaves(new, place))
+    other = dict(leaves(new, place))
+    one = carried_over(old, other, place, renamed)
     added = {at for at in other.keys() - one.keys() if set(at) & set(renamed["added"])}
     removed = {at for at in one.keys() - other.keys() if set(at) & set(renamed["removed"])}
     return [
@@ -65,13 +66,17 @@ def in_messages(old: Mapping[str, Any], new: Mapping[str, Any], name: str, words
     return found
 
 
-def translated(value: Any, renamed: Renamed) -> Any:
-    """A document of OLD in the words of NEW."""
-    if isinstance(value, dict):
-        return {renamed["keys"].get(key, key): translated(inner, renamed) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [translated(inner, renamed) for inner in value]
-    return renamed["values"].get(value, value) if isinstance(value, str) else value
+def carried_over(old: Any, new: Mapping[Place, str], place: Place, renamed: Renamed) -> dict[Place, str]:
+    """The plain values of a document of OLD, by where they are in NEW; what NEW has by its old name keeps it."""
+    values = {
+        json.dumps(one, ensure_ascii=False): json.dumps(other, ensure_ascii=False)
+        for one, other in renamed["values"].items()
+    }
+    found = {}
+    for was_at, value in leaves(old, place):
+        at = was_at if was_at in new else tuple(renamed["keys"].get(key, key) for key in was_at)
+        found[at] = values[value] if value in values and values[value] == new.get(at) else value
+    return found
 
 
 def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import gainfinder
 from gainfinder.cli import main
-from golden.compare import leaves, translated
+from golden.compare import carried_over, leaves
 
 HERE = Path(__file__).parent
 TEXTS: dict[str, str] = tomllib.loads((HERE / "before" / "commands.toml").read_text(encoding="utf-8"))
@@ -66,10 +66,10 @@ def read(path: Path) -> Any:
     return [json.loads(row) for row in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
 
 
-def lost(old: Any, new: Any) -> set[Any]:
-    """What an older document tells, with its keys or their new names, and a newer one does not; it may tell more."""
-    told = set(leaves(new))
-    return min((set(leaves(document)) - told for document in (old, translated(old, RENAMED))), key=len)
+def lost(old: Any, new: Any) -> dict[Any, str]:
+    """What an older document tells and a newer one does not; it may tell more, and by new names."""
+    told = dict(leaves(new))
+    return {at: value for at, value in carried_over(old, told, (), RENAMED).items() if told.get(at) != value}
 
 
 def assert_close(weights: Path, expected: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_finished_transfer_is_told_again(before: Path, say: Say) -> None:
     shown, said = say(*command("finished"), "--json")
     assert "epoch " not in said
     assert account["control"]["beyond_pp"] > 0 and account["guard"]["points"]
-    assert lost({**account, "resumed_epochs": 3}, json.loads(shown)) == set()
+    assert lost({**account, "resumed_epochs": 3}, json.loads(shown)) == {}
     assert kept == {path: path.read_bytes() for path in kept}
     assert "5.59 pp" in say(*command("finished"))[0]
 
@@ -98,12 +98,12 @@ def test_a_finished_transfer_is_returned_from_python(before: Path) -> None:
         batch_size=16, epochs=3, lr=5e-2, augment="crop-flip", views=1, bank="bank", device="cpu", workers=0,
     )  # fmt: skip
     account = read(before / "finished" / "result.json")
-    assert lost({**account, "resumed_epochs": 3}, result.account) == set()
+    assert lost({**account, "resumed_epochs": 3}, result.account) == {}
     again = gainfinder.predict(result.student, "digits#1/12", device="cpu", workers=0)
     assert again.accuracy == pytest.approx(
         account["accuracy_after"], abs=0.01
     )  # a near tie may fall otherwise elsewhere
-    assert lost(read(before / "finished" / "epochs.jsonl"), list(result.epochs)) == set()
+    assert lost(read(before / "finished" / "epochs.jsonl"), list(result.epochs)) == {}
 
 
 def test_reports_are_made(before: Path, say: Say) -> None:
@@ -121,7 +121,7 @@ def test_an_unfinished_transfer_goes_on(before: Path, say: Say) -> None:
     assert json.loads(shown)["resumed_epochs"] == len(rows)
     assert "epoch 1: " not in said and "epoch 5: " in said
     whole = read(run / "epochs.jsonl")
-    assert len(whole) == 5 and lost(rows, whole) == set()
+    assert len(whole) == 5 and lost(rows, whole) == {}
     assert_close(run / "student" / "model.safetensors", before / "expected" / "model.safetensors")
     assert not (run / "checkpoint.pt").exists()
 
@@ -145,4 +145,4 @@ def test_a_scan_may_be_made_anew(before: Path, say: Say) -> None:
     old = read(before / "scan" / "scan.json")
     say(*command("scan"))
     new = read(before / "scan" / "scan.json")
-    assert lost({**old, "environment": {}}, {**new, "environment": {}}) == set()
+    assert lost({**old, "environment": {}}, {**new, "environment": {}}) == {}
