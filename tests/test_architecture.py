@@ -134,7 +134,7 @@ def test_the_library_prints_nothing() -> None:
 
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
-        "GainfinderError", "flips", "load_images", "load_model", "objectives", "partition", "predict", "scan",
+        "GainfinderError", "TransferConfig", "TransferSpec", "flips", "load_images", "load_model", "objectives", "partition", "predict", "scan",
         "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:

@@ -37,7 +37,7 @@ def check_control(plan: Plan) -> None:
 
 def control_plan(plan: Plan) -> Plan:
     """The same transfer from the student itself: same images, views, order and settings, without a guard."""
-    asked = replace(plan.asked, guard=False, control=False, track=())
+    asked = plan.asked.replace(guard=False, control=False, track=())
     return replace(plan, teachers=(plan.student,), guard_images=None, guard_held_out=False, asked=asked)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..config import Resolved, TransferSettings, resolve_settings, size_in_bytes
+from ..config import ResolvedConfig, TransferConfig, resolve_settings, size_in_bytes
 from ..data import Images, ImageSource, holdout, load_images, stratified
 from ..devices import check_batch_norm, default_workers, environment, make_accelerator, resolve_device
 from ..errors import DataError, ModelError, SettingsError
@@ -60,13 +60,13 @@ class Plan:
     train_images: Images
     val_images: Images
     guard_images: Images | None
-    settings: Resolved
+    settings: ResolvedConfig
     spec: ViewSpec
     views: ViewSource = field(repr=False)
     bank: Bank | None = field(repr=False)
     accelerator: Accelerator
     workers: int
-    asked: TransferSettings
+    asked: TransferConfig
     held_out: bool
     guard_held_out: bool
     command: str | None = None
@@ -147,7 +147,7 @@ def plan_transfer(
     val: ImageSource | None,
     guard_data: ImageSource | None = None,
     label_maps: Sequence[Path] = (),
-    settings: TransferSettings,
+    settings: TransferConfig,
     command: str | None = None,
 ) -> Plan:
     """Load and check everything, decide every setting; write nothing.
@@ -225,7 +225,7 @@ class _Split:
 
 
 def _split(
-    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferSettings
+    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferConfig
 ) -> _Split:
     """The images to learn from, to measure on and to guard with; no image has two roles unless it was asked for."""
     rest = load_images(data, labels=settings.labels == "use")
@@ -278,19 +278,19 @@ def _note_guard(images: Images | None, *, held_out: bool) -> None:
         _log.warning("the guard has %d images only and will mostly keep the student as it was: give more", len(images))
 
 
-def _check_guard(settings: TransferSettings, guard_data: ImageSource | None) -> None:
+def _check_guard(settings: TransferConfig, guard_data: ImageSource | None) -> None:
     if guard_data is not None and not settings.guard:
         raise SettingsError("--guard-data is given together with --no-guard: give one of them")
 
 
-def _bank(settings: TransferSettings) -> Bank | None:
+def _bank(settings: TransferConfig) -> Bank | None:
     if settings.bank is None:
         return None
     limit = None if settings.bank_limit is None else size_in_bytes(settings.bank_limit)
     return Bank(Path(settings.bank), limit=limit)
 
 
-def _check_compiled(resolved: Resolved, settings: TransferSettings) -> None:
+def _check_compiled(resolved: ResolvedConfig, settings: TransferConfig) -> None:
     if settings.compile and resolved.method.needs_features:
         raise SettingsError(
             f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "
@@ -298,14 +298,14 @@ def _check_compiled(resolved: Resolved, settings: TransferSettings) -> None:
         )
 
 
-def _check_bank(resolved: Resolved, bank: Bank | None) -> None:
+def _check_bank(resolved: ResolvedConfig, bank: Bank | None) -> None:
     if bank is not None and resolved.method.needs_features:
         raise SettingsError(
             f"method {resolved.method.name!r} compares features, and the bank keeps predictions alone: leave --bank out"
         )
 
 
-def _check_strategy(resolved: Resolved, settings: TransferSettings, teachers: int) -> None:
+def _check_strategy(resolved: ResolvedConfig, settings: TransferConfig, teachers: int) -> None:
     if teachers > 1 and settings.strategy == "parallel" and resolved.method.partition is None:
         raise SettingsError(
             f"strategy parallel shares the samples out among the teachers, and method {resolved.method.name!r} has no "
@@ -349,7 +349,7 @@ def _aligned_val(val_images: Images, student: Classifier, *, asked_for: bool) ->
         return val_images.without_labels()
 
 
-def _check_trainable(student: Classifier, settings: Resolved, images: int, accelerator: Accelerator) -> None:
+def _check_trainable(student: Classifier, settings: ResolvedConfig, images: int, accelerator: Accelerator) -> None:
     processes = accelerator.num_processes
     if settings.batch_size < processes or images < processes:
         raise SettingsError(
@@ -374,7 +374,9 @@ def _check_trainable(student: Classifier, settings: Resolved, images: int, accel
         )
 
 
-def _check_teachers(teachers: Sequence[Teacher], settings: Resolved, images: Images, accelerator: Accelerator) -> None:
+def _check_teachers(
+    teachers: Sequence[Teacher], settings: ResolvedConfig, images: Images, accelerator: Accelerator
+) -> None:
     for teacher in teachers:
         if not isinstance(teacher, PredictionTable):
             continue
@@ -404,7 +406,7 @@ def _note_overlap(others: Images, images: Images, role: str, other_role: str) ->
         _log.warning("%d of the %d images %s are also %s", shared, len(images), role, other_role)
 
 
-def _subset(images: Images, settings: TransferSettings) -> Images:
+def _subset(images: Images, settings: TransferConfig) -> Images:
     """The share of the transfer images that was asked for: stratified, or by id alone where no label may be read."""
     if settings.subset is None and (settings.limit is None or settings.limit >= len(images)):
         return images
