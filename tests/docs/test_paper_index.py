@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gainfinder.config.methods import default_method, find_method
 from gainfinder.config import DEFAULTS, PRESETS, ResolvedConfig, TransferConfig, resolve_settings
+from gainfinder.config.methods import default_method, find_method
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)

@@ -26,6 +26,8 @@ from gainfinder.config import options as config_options
 from gainfinder.config.declaration import type_text
 from gainfinder.errors import SettingsError
 
+ROOT = Path(__file__).parents[2]
+
 
 def resolve(
     *, labelled: bool = True, images: int = 6400, size: tuple[int, int] = (224, 224), **asked: Any
@@ -205,8 +207,17 @@ def test_what_changes_results_says_that_there_is_a_bank_but_not_where() -> None:
 
 def test_the_types_of_the_keyword_arguments_are_current() -> None:
     written = Path(config_options.__file__).read_text(encoding="utf-8")
-    made = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "options.py"))["options"]()
+    made = runpy.run_path(str(ROOT / "docs" / "options.py"))["options"]()
     assert written == made, "run `python docs/options.py`"
+
+
+def test_the_documentation_has_a_row_for_each_setting() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "generated.py"))["filled"]("## Settings\n<!-- settings -->\n")
+    head, _, *rows = made.splitlines()[1:]
+    assert head == "| setting | what it says | type | default | range | changes results |"
+    assert [row.split("`")[1] for row in rows] == [setting.name for setting in SETTINGS]
+    (epochs,) = (row for row in rows if "`epochs`" in row)
+    assert epochs.endswith(r"| `int \| None` | `5` | 1 or more | yes |")
 
 
 def test_a_type_reads_as_in_source() -> None:
