@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden.compare import carried_over, leaves
 from safetensors.torch import load_file
 
 import gainfinder
 from gainfinder.cli import main
-from golden.compare import carried_over, leaves
 
 HERE = Path(__file__).parent
 TEXTS: dict[str, str] = tomllib.loads((HERE / "before" / "commands.toml").read_text(encoding="utf-8"))
