@@ -6,7 +6,7 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Modules: `flips`, `partition`,
-`objectives`.
+`objectives`. `TransferLoss` is a method's loss, for a training loop of your own.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from . import partition
     from .api import load_images, load_model, predict, scan, transfer, write_report
     from .errors import GainfinderError
-    from .losses import objectives
+    from .losses import TransferLoss, objectives
     from .metrics import flips
 
 __all__ = [
     "GainfinderError",
+    "TransferLoss",
     "flips",
     "load_images",
     "load_model",
@@ -37,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "GainfinderError": "errors",
+    "TransferLoss": "losses",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

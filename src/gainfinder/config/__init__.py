@@ -5,12 +5,13 @@ and needs no torch, so that commands and completion start quickly.
 """
 
 from .choices import Augment, size_in_bytes, top_k_of
-from .methods import METHODS, Method, Partition, default_method, find_method
+from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
 from .settings import DEFAULTS, PRESETS, Resolved, TransferSettings, resolve_settings, settings_from
 
 __all__ = [
     "DEFAULTS",
     "METHODS",
+    "OBJECTIVES",
     "PRESETS",
     "Augment",
     "Method",
@@ -19,6 +20,7 @@ __all__ = [
     "TransferSettings",
     "default_method",
     "find_method",
+    "refuse_unread",
     "resolve_settings",
     "settings_from",
     "size_in_bytes",
