@@ -36,7 +36,7 @@ from gainfinder.runs.bank import replay
 from gainfinder.runs.callbacks import Callback
 from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
 from gainfinder.runs.transfer import make_learner
-from gainfinder.training.learner import Learner, make_batch
+from gainfinder.training import StudentTrainer, make_batch
 from gainfinder.training.loop import epoch_batches
 from gainfinder.views.loader import ViewBatch
 
@@ -159,7 +159,7 @@ def make_step(kind: str, plans: dict[str, PreparedTransfer]) -> Step:
 
 
 def of_learner(of: PreparedTransfer) -> Step:
-    learner: Learner = make_learner(of, replay(of, Callback()).answering)
+    learner: StudentTrainer = make_learner(of, replay(of, Callback()).answering)
 
     def step(batch: ViewBatch) -> Tensor:
         return learner.step(make_batch(learner, of.views, batch, total=len(batch.positions_N)))[0]

@@ -136,6 +136,7 @@ def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "GainfinderError", "TransferConfig", "TransferSpec", "flips", "load_images", "load_model", "objectives",
         "partition", "predict", "scan", "transfer", "write_report",
+        "TransferLoss",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

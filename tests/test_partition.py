@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainfinder.partition import confidences, most_confident, sent_to_teacher, soft_weights
+from gainfinder import partition
+from gainfinder.partition import confidences, most_confident, soft_weights, teacher_share
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -184,13 +185,25 @@ def test_partition_quality_counts_masked_samples() -> None:
     choice = torch.randint(0, 3, (500,), generator=generator)
     mask = torch.rand(500, generator=generator) < 0.2
     sent = sum(1 for k, m in zip(choice.tolist(), mask.tolist(), strict=True) if m and k > 0)
-    assert sent_to_teacher(choice, mask) == sent / sum(mask.tolist())
+    assert teacher_share(choice, mask) == sent / sum(mask.tolist())
 
 
 def test_partition_quality_of_nothing_is_none() -> None:
-    assert sent_to_teacher(torch.tensor([0, 1]), torch.tensor([False, False])) is None
-    assert sent_to_teacher(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)) is None
+    assert teacher_share(torch.tensor([0, 1]), torch.tensor([False, False])) is None
+    assert teacher_share(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool)) is None
     with pytest.raises(ValueError, match=r"mask_N: expected torch.bool \(2,\), got torch.bool \(1,\)"):
-        sent_to_teacher(torch.tensor([0, 1]), torch.tensor([True]))
+        teacher_share(torch.tensor([0, 1]), torch.tensor([True]))
     with pytest.raises(ValueError, match=r"choice_N: expected torch.int64 \(N,\), got torch.bool"):
-        sent_to_teacher(torch.tensor([True]), torch.tensor([True]))
+        teacher_share(torch.tensor([True]), torch.tensor([True]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("sent_to_teacher", "teacher_share"), ("shares", "soft_assignment"), ("surest", "argmax_confidence")],
+)
+def test_earlier_names_still_work_with_a_note(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"partition.{old} is now partition.{new}"):
+        found = getattr(partition, old)
+    assert found is getattr(partition, new)
+    with pytest.raises(AttributeError, match=f"no attribute '{old}s'"):
+        getattr(partition, f"{old}s")

@@ -6,7 +6,8 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Values: `TransferConfig`, the
-settings of a transfer, and `TransferSpec`, a whole one. Modules: `flips`, `partition`, `objectives`.
+settings of a transfer, and `TransferSpec`, a whole one. `TransferLoss` is a method's loss, for a training loop of your
+own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from .api import load_images, load_model, predict, scan, transfer, write_report
     from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
-    from .losses import objectives
+    from .losses import TransferLoss, objectives
     from .metrics import flips
 
 __all__ = [
     "GainfinderError",
     "TransferConfig",
+    "TransferLoss",
     "TransferSpec",
     "flips",
     "load_images",
@@ -42,6 +44,7 @@ _HOMES = {
     "GainfinderError": "errors",
     "TransferConfig": "config",
     "TransferSpec": "config",
+    "TransferLoss": "losses",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

@@ -6,6 +6,8 @@ Shapes: N samples, M models, C classes. The two masks of the paper are `choice_N
 """
 
 import math
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -43,10 +45,10 @@ def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
     >>> most_confident(probs, torch.tensor([0, 0])).tolist()
     [0, 0]
     """
-    return surest(confidences(probs_NMC, target_N))
+    return argmax_confidence(confidences(probs_NMC, target_N))
 
 
-def surest(confidence_NM: Tensor) -> Tensor:
+def argmax_confidence(confidence_NM: Tensor) -> Tensor:
     """The partition of Eq. 4 from confidences: for each sample the model with the greatest, ties to the lowest index.
 
     Args:
@@ -55,7 +57,7 @@ def surest(confidence_NM: Tensor) -> Tensor:
     Returns:
         int64 (N,), from 0 to M − 1.
 
-    >>> surest(torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
+    >>> argmax_confidence(torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
     [0, 1]
     """
     return confidence_NM.argmax(dim=1)  # the first of equal values
@@ -141,11 +143,25 @@ def soft_weights(probs_NMC: Tensor, target_N: Tensor | None = None, *, sharpness
     >>> [round(weight, 4) for weight in soft_weights(probs, target, sharpness=2.0)[0].tolist()]
     [0.9, 0.1]
     """
-    return shares(confidences(probs_NMC, target_N), sharpness=sharpness)
+    return soft_assignment(confidences(probs_NMC, target_N), sharpness=sharpness)
 
 
-def shares(confidence_NM: Tensor, *, sharpness: float) -> Tensor:
-    """`soft_weights` from confidences, floating point (N, M), as `confidences` gives them."""
+def soft_assignment(confidence_NM: Tensor, *, sharpness: float) -> Tensor:
+    """`soft_weights` from confidences.
+
+    Args:
+        confidence_NM: floating point (N, M), M ≥ 1, without NaN, as `confidences` gives them.
+        sharpness: s ≥ 0, finite.
+
+    Returns:
+        As `soft_weights`.
+
+    Raises:
+        ValueError: a sharpness out of range.
+
+    >>> [round(weight, 4) for weight in soft_assignment(torch.tensor([[0.6, 0.2]]), sharpness=2.0)[0].tolist()]
+    [0.9, 0.1]
+    """
     if not 0 <= sharpness < math.inf:
         raise ValueError(f"sharpness: expected a finite number of at least 0, got {sharpness}")
     confidence_NM = confidence_NM.to(torch.promote_types(confidence_NM.dtype, torch.float32))
@@ -158,7 +174,7 @@ def shares(confidence_NM: Tensor, *, sharpness: float) -> Tensor:
     return scores_NM.softmax(dim=1)
 
 
-def sent_to_teacher(choice_N: Tensor, mask_N: Tensor) -> float | None:
+def teacher_share(choice_N: Tensor, mask_N: Tensor) -> float | None:
     """Share of the masked samples that a teacher, not the initial student, teaches: a partition's quality.
 
         |{i : mask_i and choice_i > 0}| / |{i : mask_i}|
@@ -176,7 +192,7 @@ def sent_to_teacher(choice_N: Tensor, mask_N: Tensor) -> float | None:
     Raises:
         ValueError: a wrong shape or dtype.
 
-    >>> sent_to_teacher(torch.tensor([1, 0, 2, 1]), torch.tensor([True, True, True, False])) == 2 / 3
+    >>> teacher_share(torch.tensor([1, 0, 2, 1]), torch.tensor([True, True, True, False])) == 2 / 3
     True
     """
     if choice_N.ndim != 1 or choice_N.dtype != torch.int64:
@@ -189,3 +205,16 @@ def sent_to_teacher(choice_N: Tensor, mask_N: Tensor) -> float | None:
 
 def _got(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)}"
+
+
+_RENAMED = {"sent_to_teacher": "teacher_share", "shares": "soft_assignment", "surest": "argmax_confidence"}
+"""Earlier spellings, which still work."""
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"partition.{name} is now partition.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        return globals()[_RENAMED[name]]

@@ -7,7 +7,7 @@ Imports errors and references alone, and needs no torch, so that commands and co
 from .choices import AUGMENTS, TRACKERS, Augment, check_device, size_in_bytes, top_k_of
 from .declaration import DeclaredSetting, Setting
 from .differences import differing
-from .methods import METHODS, Method, Partition, default_method, find_method
+from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
 from .options import TransferOptions
 from .resolution import DEFAULTS, PRESETS, ResolvedConfig, resolve_settings
 from .settings import SETTINGS, TransferConfig
@@ -17,6 +17,7 @@ __all__ = [
     "AUGMENTS",
     "DEFAULTS",
     "METHODS",
+    "OBJECTIVES",
     "PRESETS",
     "SETTINGS",
     "TRACKERS",
@@ -33,6 +34,7 @@ __all__ = [
     "default_method",
     "differing",
     "find_method",
+    "refuse_unread",
     "resolve_settings",
     "size_in_bytes",
     "top_k_of",

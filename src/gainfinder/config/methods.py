@@ -1,8 +1,11 @@
 """The transfer methods, one literal table: method = partition × objective × weights × defaults × source.
 
-`losses.py` carries out what a row says; `gainfinder methods` shows the table.
+`losses.TransferLoss` carries out what a row says; `gainfinder methods` shows the table. What a method needs (labels,
+features, whole batches, one process) and which settings it reads follows from its row: nothing outside this module asks
+for the name of an objective.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +17,40 @@ Objective = Literal["kl", "soft-xe", "top-k", "dist", "dkd", "standardised", "cd
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectiveNeeds:
+    """What an objective compares, and what it needs for that.
+
+    Attributes:
+        labels: whether it reads labels of its own accord, whatever the partition.
+        whole_batch: whether it compares the samples of a batch with each other: in parts, or over several processes, a
+            batch gives another loss.
+        features: whether it compares what enters the classifier layers instead of logits.
+        memory: whether it keeps a memory of every transfer image, which each step changes: for one process, and a step
+            that failed cannot be tried again.
+        settings: names of the settings that it reads.
+    """
+
+    labels: bool = False
+    whole_batch: bool = False
+    features: bool = False
+    memory: bool = False
+    settings: frozenset[str] = frozenset({"temperature"})
+
+
+OBJECTIVES: dict[Objective, ObjectiveNeeds] = {
+    "kl": ObjectiveNeeds(),
+    "soft-xe": ObjectiveNeeds(),
+    "top-k": ObjectiveNeeds(settings=frozenset({"temperature", "top_k"})),
+    "dist": ObjectiveNeeds(whole_batch=True),
+    "dkd": ObjectiveNeeds(),
+    "standardised": ObjectiveNeeds(),
+    "cd": ObjectiveNeeds(whole_batch=True, features=True, settings=frozenset()),
+    "crd": ObjectiveNeeds(labels=True, whole_batch=True, features=True, memory=True, settings=frozenset({"negatives"})),
+}
+"""The objectives that a row can name; `losses.named.FUNCTIONS` holds those on logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """How a student learns.
 
@@ -21,7 +58,7 @@ class Method:
         name: as on the command line.
         partition: who teaches a sample: None (always the teacher), `label` (Eq. 4, the model surer of the label) or
             `confidence` (Eq. 4 without labels, the model surer of its own prediction).
-        soft: whether all models teach a sample, weighted by confidence, instead of the surest alone.
+        soft: whether all models teach a sample, weighted by confidence, instead of the most confident alone.
         calibrated: whether confidences are compared after each model's logits are divided by its own temperature.
         objective: the loss that draws the student to its target.
         distill_weight: weight of that loss (λ).
@@ -52,10 +89,21 @@ class Method:
     summary: str
     source: str
 
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise SettingsError(
+                f"objective {self.objective!r} is unknown{near(self.objective, OBJECTIVES)}; "
+                f"known: {', '.join(OBJECTIVES)}"
+            )
+        if (self.soft or self.calibrated) and self.partition is None:
+            raise SettingsError(f"method {self.name!r}: soft and calibrated are of a partition, and it has none")
+        if self.soft and self.objective != "kl":
+            raise SettingsError(f"method {self.name!r}: soft mixes by objective 'kl' alone, got {self.objective!r}")
+
     @property
     def needs_labels(self) -> bool:
         """Whether training reads labels."""
-        return self.partition == "label" or self.label_weight > 0 or self.objective == "crd"
+        return self.partition == "label" or self.label_weight > 0 or OBJECTIVES[self.objective].labels
 
     @property
     def needs_initial_student(self) -> bool:
@@ -65,7 +113,43 @@ class Method:
     @property
     def needs_features(self) -> bool:
         """Whether it compares what enters the classifier layers instead of logits."""
-        return self.objective in ("cd", "crd")
+        return OBJECTIVES[self.objective].features
+
+    @property
+    def compares_batch(self) -> bool:
+        """Whether it compares the samples of a batch with each other, so that parts of a batch give another loss."""
+        return OBJECTIVES[self.objective].whole_batch
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether a memory of all transfer images learns along; it cannot take back a step that failed."""
+        return OBJECTIVES[self.objective].memory
+
+    @property
+    def single_process(self) -> bool:
+        """Whether it must train in one process: a memory is not shared."""
+        return self.keeps_memory
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """The names in `READ_BY` that it reads; it reads all settings that are not in `READ_BY`."""
+        found = set(OBJECTIVES[self.objective].settings)
+        if self.soft:
+            found.add("sharpness")
+        if self.interpolated:
+            found |= {"slow_momentum", "slow_every"}
+        return frozenset(found)
+
+
+READ_BY = {
+    "top_k": "kl-top-k",
+    "sharpness": "the -soft methods",
+    "slow_momentum": "xe-kl-mcl",
+    "slow_every": "xe-kl-mcl",
+    "negatives": "crd",
+    "temperature": "methods that compare logits",
+}
+"""Settings that only some methods read, and what messages call these methods."""
 
 
 METHODS = (
@@ -236,6 +320,29 @@ def find_method(name: str) -> Method:
     raise SettingsError(
         f"method {name!r} is unknown{near(name, names)}; known: {', '.join(names)} (`gainfinder methods` tells more)"
     )
+
+
+def refuse_unread(method: Method, given: Collection[str], *, fits_labels: bool) -> None:
+    """Refuse settings that a method would not read.
+
+    Args:
+        method: the row of the table.
+        given: names of the settings that were given; others than those of `READ_BY` and `label_smoothing` pass.
+        fits_labels: whether a cross-entropy with the labels has weight.
+
+    Raises:
+        SettingsError: a given setting has no effect.
+    """
+    for name, of in READ_BY.items():
+        if name in given and name not in method.settings:
+            raise SettingsError(
+                f"{name.replace('_', '-')} is a setting of {of}: method {method.name!r} does not use it"
+            )
+    if "label_smoothing" in given and not fits_labels:
+        raise SettingsError(
+            f"label-smoothing needs a cross-entropy with labels: method {method.name!r} has none; give a "
+            "distill-weight below 1, or a method such as xe-kl"
+        )
 
 
 def default_method(*, labelled: bool) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import SettingsError
 from .choices import Augment, Schedule, StudentMode, default_augment
-from .methods import Method, default_method, find_method
+from .methods import Method, default_method, find_method, refuse_unread
 from .settings import SETTINGS, TransferConfig
 
 PAPER_LR = 1e-4
@@ -156,25 +156,9 @@ _RESOLVED = {field.name for field in fields(ResolvedConfig)}
 
 def _check_fits(settings: TransferConfig, method: Method) -> None:
     """Refuse settings that the method would not read."""
-    rules: tuple[tuple[str, bool, str], ...] = (
-        ("top_k", method.objective == "top-k", "kl-top-k"),
-        ("sharpness", method.soft, "the -soft methods"),
-        ("slow_momentum", method.interpolated, "xe-kl-mcl"),
-        ("slow_every", method.interpolated, "xe-kl-mcl"),
-        ("negatives", method.objective == "crd", "crd"),
-        ("temperature", not method.needs_features, "methods that compare logits"),
-    )
-    for name, fits, of in rules:
-        if getattr(settings, name) is not None and not fits:
-            raise SettingsError(
-                f"{name.replace('_', '-')} is a setting of {of}: method {method.name!r} does not use it"
-            )
-    fitted = method.label_weight > 0 or (settings.distill_weight is not None and settings.distill_weight < 1)
-    if settings.label_smoothing is not None and not fitted:
-        raise SettingsError(
-            f"label-smoothing needs a cross-entropy with labels: method {method.name!r} has none; give a "
-            "distill-weight below 1, or a method such as xe-kl"
-        )
+    given = [name for name, value in vars(settings).items() if value is not None]
+    fits_labels = method.label_weight > 0 or (settings.distill_weight is not None and settings.distill_weight < 1)
+    refuse_unread(method, given, fits_labels=fits_labels)
 
 
 def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelled: bool) -> None:

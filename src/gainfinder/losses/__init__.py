@@ -5,13 +5,13 @@ In: tensors, and a row of the table of methods. Out: tensors. Pure: no file, net
 
 from . import objectives
 from .contrastive import ContrastiveMemory, cd_loss
-from .distillation import Losses, distillation_losses, label_losses
+from .transfer_loss import Losses, TransferLoss, with_label_loss
 
 __all__ = [
     "ContrastiveMemory",
     "Losses",
+    "TransferLoss",
     "cd_loss",
-    "distillation_losses",
-    "label_losses",
     "objectives",
+    "with_label_loss",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import Partition
 from ..errors import DataError
-from ..partition import log_confidences, surest
+from ..partition import argmax_confidence, log_confidences
 from ..predictions import Predictions
 from .flips import flip_counts, knowledge_gained, knowledge_lost
 from .transfer import check_same_samples
@@ -152,7 +152,7 @@ def by_partition(
         ],
         dim=1,
     )
-    to_teacher = surest(confidence_NM) > 0
+    to_teacher = argmax_confidence(confidence_NM) > 0
     student, teacher = before.predicted == target, _known(teachers, target)
     groups = {
         "both": student & teacher,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..runs import PreparedTransfer
-from ..training import Learner, epoch_batches, make_batch
+from ..training import StudentTrainer, epoch_batches, make_batch
 from ..views import ViewBatch, ViewSource
 
 STEPS = 8
@@ -48,7 +48,7 @@ def reading(prepared: PreparedTransfer, *, workers: int = 0) -> tuple[list[ViewB
     return found, typical(times_s)
 
 
-def learning_s(prepared: PreparedTransfer, learner: Learner, batches: Sequence[ViewBatch]) -> float:
+def learning_s(prepared: PreparedTransfer, learner: StudentTrainer, batches: Sequence[ViewBatch]) -> float:
     """Seconds of a training step; the learner is changed."""
     processes = prepared.accelerator.num_processes
 

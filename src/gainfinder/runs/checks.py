@@ -85,9 +85,10 @@ def check_teachers(
                 teacher.reference,
                 settings.augment,
             )
-    if settings.method.objective == "crd" and accelerator.num_processes > 1:
+    if settings.method.single_process and accelerator.num_processes > 1:
         raise SettingsError(
-            f"method 'crd' keeps a memory that {accelerator.num_processes} processes cannot share: run it in one"
+            f"method {settings.method.name!r} keeps a memory that {accelerator.num_processes} processes cannot share: "
+            "run it in one"
         )
 
 

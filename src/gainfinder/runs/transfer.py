@@ -17,8 +17,8 @@ from ..models import Classifier, PredictionTable
 from ..predictions import Predictions
 from ..training import (
     FeatureComparison,
-    Learner,
     Progress,
+    StudentTrainer,
     blank_batch,
     copied,
     load_checkpoint,
@@ -110,7 +110,7 @@ def _train_and_account(run: RunContext) -> TransferResult:
 
 
 def _train(
-    run: RunContext, learner: Learner, snapshot: Classifier, before: Predictions
+    run: RunContext, learner: StudentTrainer, snapshot: Classifier, before: Predictions
 ) -> tuple[Predictions, Progress, int]:
     """Train to the end: the student's predictions, its progress, and how many epochs were found done."""
     prepared, callback = run.prepared, run.callback
@@ -131,7 +131,7 @@ def _train(
 
     def save(progress: Progress) -> None:
         if prepared.is_main:
-            save_checkpoint(run.folder.checkpoint, progress=progress, learner=learner.state())
+            save_checkpoint(run.folder.checkpoint, progress=progress, trainer=learner.state())
             write_json_lines(run.folder.epochs, progress.rows)
         prepared.accelerator.wait_for_everyone()
         if progress.step == 0:
@@ -156,7 +156,7 @@ def _train(
     return latest, progress, resumed
 
 
-def _make_ready(run: RunContext, learner: Learner, progress: Progress, *, resumed: bool) -> None:
+def _make_ready(run: RunContext, learner: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
     """Read the images that stay in memory, find parts that fit in memory, and say what is about to be trained."""
     prepared, settings = run.prepared, run.prepared.settings
     if prepared.views.fits and progress.epoch < settings.epochs:
@@ -169,7 +169,7 @@ def _make_ready(run: RunContext, learner: Learner, progress: Progress, *, resume
     _announce(run, progress)
 
 
-def _measure_learner(run: RunContext, learner: Learner, snapshot: Classifier, stage: str) -> Predictions:
+def _measure_learner(run: RunContext, learner: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
     """Predictions of the student as it stands, through a copy that holds its weights from then on."""
     snapshot.module.load_state_dict(learner.weights())
     found = run.predict(snapshot, run.prepared.val_images, stage)
@@ -189,7 +189,7 @@ def _announce(run: RunContext, progress: Progress) -> None:
 
 def make_learner(
     prepared: PreparedTransfer, answering: Sequence[Answering], *, temperatures: Sequence[float] | None = None
-) -> Learner:
+) -> StudentTrainer:
     """A copy of the student, ready to train against the frozen models.
 
     Args:
@@ -213,7 +213,7 @@ def make_learner(
     )
     if prepared.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(answering)
-    return Learner(
+    return StudentTrainer(
         student,
         targets,
         settings=prepared.settings,
@@ -228,7 +228,7 @@ def _comparison(prepared: PreparedTransfer, student: Classifier) -> FeatureCompa
         return None
     (teacher,) = prepared.teachers
     assert isinstance(teacher, Classifier), "prepare_transfer refuses tables for methods that compare features"
-    labels = prepared.train_images.labels if prepared.settings.method.objective == "crd" else None
+    labels = prepared.train_images.labels if prepared.settings.method.keeps_memory else None
     return FeatureComparison.between(
         student,
         teacher,

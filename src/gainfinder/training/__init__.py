@@ -5,20 +5,21 @@ In: a student, a source of targets, views, resolved settings. Out: trained weigh
 
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .features import FeatureComparison
-from .learner import Learner, blank_batch, make_batch, note_parts
 from .loop import epoch_batches, train
+from .trainer import StudentTrainer, blank_batch, loss_of, make_batch, note_parts
 from .weights import average, between, copied
 
 __all__ = [
     "FeatureComparison",
-    "Learner",
     "Progress",
+    "StudentTrainer",
     "average",
     "between",
     "blank_batch",
     "copied",
     "epoch_batches",
     "load_checkpoint",
+    "loss_of",
     "make_batch",
     "note_parts",
     "save_checkpoint",

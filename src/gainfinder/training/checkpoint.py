@@ -46,14 +46,15 @@ class Progress:
     broken: list[str] = field(default_factory=list)
 
 
-def save_checkpoint(path: Path, *, progress: Progress, learner: Mapping[str, Any]) -> None:
-    """Replace the checkpoint at `path` in one step; `learner` is what `training.Learner.state` gives."""
-    state = {"format": FORMAT, "progress": vars(progress), "learner": dict(learner)}
+def save_checkpoint(path: Path, *, progress: Progress, trainer: Mapping[str, Any]) -> None:
+    """Replace the checkpoint at `path` in one step; `trainer` is what `StudentTrainer.state` gives."""
+    # "learner" is the trainer's name in files of this format.
+    state = {"format": FORMAT, "progress": vars(progress), "learner": dict(trainer)}
     write_atomically(path, lambda partial: torch.save(state, partial))
 
 
 def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
-    """The progress and the learner's state saved at `path`; None where there is no file.
+    """The progress and the trainer's state saved at `path`; None where there is no file.
 
     Raises:
         RunFolderError: the file is damaged or of another format. It is never used in part, and never replaced by a

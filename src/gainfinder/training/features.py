@@ -18,7 +18,7 @@ class FeatureComparison:
     Attributes:
         student: tap on the student under training.
         teacher: tap on the frozen teacher.
-        memory: of CRD, trained along; None for CD.
+        memory: CRD's, trained along; None for CD.
     """
 
     student: FeatureTap
@@ -32,11 +32,11 @@ class FeatureComparison:
         """Tap two models.
 
         Args:
-            student: under training.
-            teacher: frozen.
-            labels_n: int64 (n,), of the transfer images, for CRD; None for CD.
-            negatives: of CRD.
-            seed: of CRD's first projections and memories.
+            student: the model under training.
+            teacher: the frozen model to learn from.
+            labels_n: int64 (n,), the transfer images' labels, for CRD's memory; None for CD.
+            negatives: samples of other classes that CRD contrasts each sample with.
+            seed: seeds CRD's first projections and memories.
 
         Raises:
             ModelError: a model's classifier layer cannot be found.
@@ -61,7 +61,7 @@ class FeatureComparison:
         """The losses of the batch that both models have just seen, (N,).
 
         Args:
-            positions_N: int64, of its samples among the transfer images.
+            positions_N: int64, where its samples stand among the transfer images.
             seed: draws the negatives.
         """
         student_ND, teacher_NE = self.student.take(), self.teacher.take()

@@ -1,6 +1,6 @@
 """The only training loop: epochs, steps, sums and checkpoints.
 
-Each step is one view of each sample of the batch, which the learner learns from. Batches are shared out between
+Each step is one view of each sample of the batch, which the student learns from. Batches are shared out between
 processes, and the loss is scaled so that the gradient is that of the whole batch.
 """
 
@@ -20,7 +20,7 @@ from ..data import Images, check_broken
 from ..errors import ModelError
 from ..views import ViewBatch, ViewSource, epoch_order
 from .checkpoint import Progress
-from .learner import Learner, make_batch
+from .trainer import StudentTrainer, make_batch
 
 CHECK_EVERY = 100
 """Steps between checks that the loss is finite; each waits for the device."""
@@ -29,7 +29,7 @@ SHOW_EVERY_S = 2.0
 
 
 def train(
-    learner: Learner,
+    trainer: StudentTrainer,
     source: ViewSource,
     progress: Progress,
     *,
@@ -42,7 +42,7 @@ def train(
     """Train from where `progress` stands to the end; `progress` is brought forward in place.
 
     Args:
-        learner: the student, its weights and optimiser already those of `progress`.
+        trainer: the student, its weights and optimiser already those of `progress`.
         source: of the views; its images carry labels where the method needs them.
         progress: where the run stands.
         checkpoint_every: steps between checkpoints within an epoch, or None.
@@ -56,14 +56,14 @@ def train(
         DataError: too many images are broken.
         ModelError: the loss is not finite.
     """
-    settings = learner.settings
+    settings = trainer.settings
     partitioned = settings.method.partition is not None
     while progress.epoch < settings.epochs:
-        totals = _Totals(progress, learner.accelerator)
+        totals = _Totals(progress, trainer.accelerator)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
-        for batch, size in _shares(learner, source, batches, progress):
-            learner.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
-            _one_step(learner, source, batch, totals)
+        for batch, size in _shares(trainer, source, batches, progress):
+            trainer.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
+            _one_step(trainer, source, batch, totals)
             progress.step += 1
             on_images(size)
             if totals.due():
@@ -75,7 +75,7 @@ def train(
                 save(progress)
         totals.settle(source.images, settings.max_broken)
         save(progress)  # measuring may take long: killed there, the epoch is not trained again
-        _finish_epoch(progress, measure(), rate=learner.rate, partitioned=partitioned)
+        _finish_epoch(progress, measure(), rate=trainer.rate, partitioned=partitioned)
         save(progress)
 
 
@@ -142,17 +142,17 @@ class _Totals:
 
 
 def _shares(
-    learner: Learner, source: ViewSource, batches: Sequence[NDArray[np.int64]], progress: Progress
+    trainer: StudentTrainer, source: ViewSource, batches: Sequence[NDArray[np.int64]], progress: Progress
 ) -> Iterator[tuple[ViewBatch, int]]:
     """This process's share of each batch still to do, and the size of the whole batch."""
-    accelerator = learner.accelerator
+    accelerator = trainer.accelerator
     to_do = batches[progress.step :]
     mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in to_do]
     return zip(source.batches(mine, epoch=progress.epoch), (len(batch) for batch in to_do), strict=True)
 
 
-def _one_step(learner: Learner, source: ViewSource, given: ViewBatch, totals: _Totals) -> None:
-    accelerator, settings, images = learner.accelerator, learner.settings, source.images
+def _one_step(trainer: StudentTrainer, source: ViewSource, given: ViewBatch, totals: _Totals) -> None:
+    accelerator, settings, images = trainer.accelerator, trainer.settings, source.images
     if given.broken:
         totals.broken.update(given.broken)
         check_broken(
@@ -162,11 +162,11 @@ def _one_step(learner: Learner, source: ViewSource, given: ViewBatch, totals: _T
     total = count
     if accelerator.num_processes > 1:
         total = int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
-    if total < learner.smallest_batch:  # broken images have left too few
+    if total < trainer.smallest_batch:  # broken images have left too few
         return
     seed = _step_seed(settings.seed, totals.progress, accelerator.process_index)
-    loss_sum, taught = learner.step(
-        make_batch(learner, source, given, total=total, seed=seed),
+    loss_sum, taught = trainer.step(
+        make_batch(trainer, source, given, total=total, seed=seed),
         warmup=totals.progress.epoch < settings.warmup_epochs,
     )
     totals.add(loss_sum, taught, count)

@@ -19,7 +19,7 @@ from ..config import ResolvedConfig
 from ..devices import synchronised
 from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
-from ..losses import Losses, distillation_losses, label_losses
+from ..losses import Losses, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
@@ -74,16 +74,16 @@ class Batch:
         ]
 
 
-class Learner:
+class StudentTrainer:
     """The student under training with its optimiser, prepared for devices, precision and processes.
 
     Args:
         student: its module is trained in place.
         targets: the frozen models' answers.
-        settings: of the run.
-        accelerator: of this process.
-        temperatures: of the models that answer, for calibrated methods.
-        comparison: of features, for methods that compare them.
+        settings: the run's settings, every one decided.
+        accelerator: this process's, which prepares module and optimiser.
+        temperatures: each answering model's own, for calibrated methods.
+        comparison: taps on both models, for methods that compare features.
     """
 
     def __init__(
@@ -100,8 +100,10 @@ class Learner:
         self.targets = targets
         self.settings = settings
         self.accelerator = accelerator
-        self.temperatures_M = None if temperatures is None else torch.tensor(temperatures, device=accelerator.device)
         self.comparison = comparison
+        self.criterion: TransferLoss | None = None
+        if comparison is None:
+            self.criterion = loss_of(settings, temperatures=temperatures).to(accelerator.device)
         # Warm-up trains it alone; found before wrappers get at the module.
         self.classifier_layer = find_classifier_layer(student) if settings.warmup_epochs else ""
         module = synchronised(student.place(accelerator.device, learns=True), accelerator)
@@ -200,8 +202,8 @@ class Learner:
     def _smaller(self, count: int) -> int | None:
         """The next smaller size of parts, or None where there is none to try."""
         size = min(count, self.micro_batch or count) // 2
-        # The memory of CRD has taken in what it saw; other processes cannot be told to start again.
-        if size < self.smallest_batch or self.settings.method.objective == "crd" or self.accelerator.num_processes > 1:
+        # A memory has taken in what it saw; other processes cannot be told to start again.
+        if size < self.smallest_batch or self.settings.method.keeps_memory or self.accelerator.num_processes > 1:
             return None
         return size
 
@@ -221,7 +223,7 @@ class Learner:
 
     def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         losses = self._losses(batch)
-        loss_sum = losses.values_N.sum() * batch.weight
+        loss_sum = losses.values.sum() * batch.weight
         if not loss_sum.requires_grad:
             raise ModelError(
                 f"{self.student.reference}: no gradient leads from the logits to the weights; does its forward detach "
@@ -232,7 +234,8 @@ class Learner:
             self.accelerator.backward(loss_sum * (self.accelerator.num_processes / batch.total))
         except torch.OutOfMemoryError as error:
             raise out_of_memory(len(batch.views), error) from error
-        return loss_sum.detach(), losses.taught if batch.weight else torch.zeros_like(losses.taught)
+        taught = losses.taught
+        return loss_sum.detach(), taught if batch.weight else torch.zeros_like(taught)
 
     def _remember_buffers(self) -> None:
         """Keep batch-norm's statistics as they are before a pass that may fail halfway."""
@@ -298,23 +301,45 @@ class Learner:
         inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
-        if self.comparison is not None:
-            values = self.comparison.losses(batch.positions_N, seed=batch.seed)
-            losses = Losses(values_N=values, taught=values.new_zeros(()))
-        else:
-            losses = distillation_losses(
-                student_logits,
-                targets.logits_NMC,
-                batch.target_N,
-                settings=settings,
-                log_confidence_NM=targets.log_confidence_NM,
-                temperatures_M=self.temperatures_M,
+        if self.criterion is not None:
+            return self.criterion.losses(
+                student_logits, targets.logits_NMC, batch.target_N, log_confidence=targets.log_confidence_NM
             )
-        values = losses.values_N if settings.distill_weight == 1 else settings.distill_weight * losses.values_N
-        if settings.label_weight > 0:
-            assert batch.target_N is not None, "methods with a cross-entropy get labels"
-            values = values + settings.label_weight * label_losses(student_logits, batch.target_N, settings=settings)
-        return Losses(values_N=values, taught=losses.taught)
+        assert self.comparison is not None, "a method compares logits or features"
+        values_N = with_label_loss(
+            self.comparison.losses(batch.positions_N, seed=batch.seed),
+            student_logits,
+            batch.target_N,
+            distill_weight=settings.distill_weight,
+            label_weight=settings.label_weight,
+            label_smoothing=settings.label_smoothing,
+        )
+        return Losses(values=values_N, weights=values_N.new_ones((len(values_N), 1)).bool())
+
+
+def loss_of(settings: ResolvedConfig, *, temperatures: Sequence[float] | None) -> TransferLoss:
+    """The loss of a run.
+
+    Args:
+        settings: the run's settings, every one decided.
+        temperatures: each answering model's own, for calibrated methods.
+
+    Raises:
+        SettingsError: the method compares features.
+    """
+    read: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("top_k", "sharpness") if name in settings.method.settings
+    }
+    if settings.label_weight > 0:
+        read["label_smoothing"] = settings.label_smoothing
+    return TransferLoss(
+        settings.method,
+        temperature=settings.temperature,
+        distill_weight=settings.distill_weight,
+        label_weight=settings.label_weight,
+        temperatures=temperatures,
+        **read,
+    )
 
 
 def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None:
@@ -322,7 +347,7 @@ def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None
     reasons = []
     if settings.student_mode == "train" and has_batch_norm(student.module):
         reasons.append("batch-norm takes the statistics of")
-    if settings.method.objective in ("dist", "cd", "crd"):
+    if settings.method.compares_batch:
         reasons.append(f"method {settings.method.name!r} compares the images of")
     if reasons:
         _log.warning(
@@ -332,9 +357,9 @@ def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None
         )
 
 
-def make_batch(learner: Learner, source: ViewSource, given: ViewBatch, *, total: int, seed: int = 0) -> Batch:
-    """A batch for the learner from the views that came; a black stand-in where none did."""
-    settings, device, labels = learner.settings, learner.accelerator.device, source.images.labels
+def make_batch(trainer: StudentTrainer, source: ViewSource, given: ViewBatch, *, total: int, seed: int = 0) -> Batch:
+    """A batch for the trainer from the views that came; a black stand-in where none did."""
+    settings, device, labels = trainer.settings, trainer.accelerator.device, source.images.labels
     views, positions_N, weight = given.views, given.positions_N, 1.0
     if views is None:
         views, positions_N, weight = blank_views(1, source.spec, device=device), torch.zeros(1, dtype=torch.int64), 0.0
@@ -353,9 +378,9 @@ def make_batch(learner: Learner, source: ViewSource, given: ViewBatch, *, total:
     )
 
 
-def blank_batch(learner: Learner, source: ViewSource) -> Batch:
+def blank_batch(trainer: StudentTrainer, source: ViewSource) -> Batch:
     """A batch of black views, as large as a process's share of a batch becomes."""
-    settings, accelerator = learner.settings, learner.accelerator
+    settings, accelerator = trainer.settings, trainer.accelerator
     images = min(settings.batch_size, len(source.images))
     count = -(-images // accelerator.num_processes)
     target_N = torch.zeros(count, dtype=torch.int64, device=accelerator.device) if settings.needs_labels else None

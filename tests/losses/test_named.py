@@ -1,18 +1,20 @@
 """Every method that compares logits against a loop in pure python, written from its row of the table."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from gainfinder.config import ResolvedConfig, TransferConfig, resolve_settings
+from gainfinder.config import TransferConfig, resolve_settings
 from gainfinder.config.methods import METHODS, Method
-from gainfinder.losses.distillation import distillation_losses, label_losses
+from gainfinder.losses import TransferLoss
+from gainfinder.training import loss_of
 
 Row = list[float]
-LOGIT_METHODS = [method for method in METHODS if method.objective not in ("cd", "crd")]
+LOGIT_METHODS = [method for method in METHODS if not method.needs_features]
 PARTITIONED = [method for method in LOGIT_METHODS if method.partition is not None]
 LABEL_FREE = [method for method in LOGIT_METHODS if method.partition != "label"]
 N, C = 14, 12  # more classes than the 10 of kl-top-k
@@ -22,9 +24,18 @@ def named(methods: list[Method]) -> Any:
     return pytest.mark.parametrize("method", methods, ids=lambda method: method.name)
 
 
-def resolved(method: Method, **asked: Any) -> ResolvedConfig:
+def loss_of_run(method: Method, *, temperatures: Sequence[float] = (0.5, 3.0), **asked: Any) -> TransferLoss:
+    """The loss of a transfer with these settings, its cross-entropy left out."""
     settings = TransferConfig.model_validate({"method": method.name, **asked})
-    return resolve_settings(settings, labelled=True, images=640, view_size=(224, 224), mirrorable=True)
+    resolved = resolve_settings(settings, labelled=True, images=640, view_size=(224, 224), mirrorable=True)
+    loss = loss_of(resolved, temperatures=temperatures if method.calibrated else None)
+    loss.distill_weight, loss.label_weight = 1.0, 0.0
+    return loss
+
+
+def models_of(method: Method, *, models: int = 2) -> Tensor:
+    """Logits of so many models, or of the teacher alone where the method has no partition."""
+    return logits(N, models if method.partition is not None else 1, C, seed=2)
 
 
 def logits(*shape: int, seed: int) -> Tensor:
@@ -137,23 +148,21 @@ def naive(
 # ---- the tests ----
 
 
-def check(method: Method, settings: ResolvedConfig, *, models: int, **numbers: Any) -> None:
-    student, target, y_N = logits(N, C, seed=1), logits(N, models, C, seed=2), labels()
+def check(method: Method, *, models: int, asked: dict[str, Any], **numbers: Any) -> None:
+    student, target, y_N = logits(N, C, seed=1), models_of(method, models=models), labels()
     temperatures = [0.5, 3.0, 1.25][:models]
     expected, taught = naive(method, student.tolist(), target.tolist(), y_N.tolist(), temperatures, **numbers)
-    found = distillation_losses(
-        student, target, y_N, settings=settings, temperatures_M=torch.tensor(temperatures, dtype=torch.float64)
-    )
-    assert found.values_N.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    found = loss_of_run(method, temperatures=temperatures, **asked).losses(student, target, y_N)
+    assert found.values.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert float(found.taught) == pytest.approx(taught, abs=1e-9)
+    assert found.weights.sum(dim=1).tolist() == pytest.approx([1.0] * N)
 
 
 @named(LOGIT_METHODS)
 @pytest.mark.parametrize("models", [2, 3])
 def test_a_row_of_the_table_equals_the_naive_loop(method: Method, models: int) -> None:
-    models = models if method.partition is not None else models - 1
     t = 2.0 if method.name.startswith("std-") else 1.0  # Sun et al.; the paper
-    check(method, resolved(method), models=models, t=t, k=10, sharpness=4.0)
+    check(method, models=models, asked={}, t=t, k=10, sharpness=4.0)
 
 
 @named(LOGIT_METHODS)
@@ -163,53 +172,44 @@ def test_what_is_asked_for_goes_over_the_row(method: Method) -> None:
         asked["top_k"] = 3
     if method.soft:
         asked["sharpness"] = 1.5
-    check(method, resolved(method, **asked), models=2, t=2.5, k=3, sharpness=1.5)
+    check(method, models=2, asked=asked, t=2.5, k=3, sharpness=1.5)
 
 
 @named(LABEL_FREE)
 def test_without_a_partition_by_label_no_label_is_read(method: Method) -> None:
-    settings = resolved(method)
-    student, target = logits(N, C, seed=1), logits(N, 2, C, seed=2)
-    temperatures = torch.tensor([0.5, 3.0], dtype=torch.float64)
+    loss, student, target = loss_of_run(method), logits(N, C, seed=1), models_of(method)
     poisons = [None, labels(), torch.full((N,), -1), torch.full((N,), 10**12), torch.zeros(1, dtype=torch.int64)]
-    found = [
-        distillation_losses(student, target, poison, settings=settings, temperatures_M=temperatures)
-        for poison in poisons
-    ]
-    assert all(torch.equal(one.values_N, found[0].values_N) for one in found)
-    assert all(torch.equal(one.taught, found[0].taught) for one in found)
+    found = [loss.losses(student, target, poison) for poison in poisons]
+    assert all(torch.equal(one.values, found[0].values) for one in found)
+    assert all(torch.equal(one.weights, found[0].weights) for one in found)
 
 
 @named([method for method in PARTITIONED if method.partition == "label"])
 def test_a_partition_by_label_does_read_labels(method: Method) -> None:
-    student, target, settings = logits(N, C, seed=1), logits(N, 2, C, seed=2), resolved(method)
-    temperatures = torch.tensor([0.5, 3.0], dtype=torch.float64)
-    one, other = (
-        distillation_losses(student, target, y_N, settings=settings, temperatures_M=temperatures)
-        for y_N in (labels(), (labels() + 1) % C)
-    )
-    assert not torch.equal(one.values_N, other.values_N)
+    student, target, loss = logits(N, C, seed=1), models_of(method), loss_of_run(method)
+    one, other = (loss.losses(student, target, y_N) for y_N in (labels(), (labels() + 1) % C))
+    assert not torch.equal(one.values, other.values)
 
 
 @named(PARTITIONED)
 def test_ties_are_taught_by_the_initial_student(method: Method) -> None:
     """A teacher that says the same: no sample is its own, and all are retained; soft methods share alike."""
     student, initial = logits(N, C, seed=1), logits(N, C, seed=2)
-    target, alike = torch.stack([initial, initial], dim=1), torch.tensor([2.0, 2.0], dtype=torch.float64)
-    found = distillation_losses(student, target, labels(), settings=resolved(method), temperatures_M=alike)
-    assert float(found.taught) == pytest.approx(N / 2 if method.soft else 0.0)
-    kept = distillation_losses(initial, target, labels(), settings=resolved(method), temperatures_M=alike)
-    assert kept.values_N.tolist() == pytest.approx([0.0] * N, abs=1e-9), "retention costs nothing at the start"
+    target, loss = torch.stack([initial, initial], dim=1), loss_of_run(method, temperatures=(2.0, 2.0))
+    assert float(loss.losses(student, target, labels()).taught) == pytest.approx(N / 2 if method.soft else 0.0)
+    kept = loss.losses(initial, target, labels())
+    assert kept.values.tolist() == pytest.approx([0.0] * N, abs=1e-9), "retention costs nothing at the start"
 
 
 @named(LOGIT_METHODS)
 def test_gradients_reach_the_student_alone(method: Method) -> None:
-    student, target = logits(N, C, seed=1).requires_grad_(), logits(N, 2, C, seed=2)
-    temperatures = torch.tensor([0.5, 3.0], dtype=torch.float64)
-    found = distillation_losses(student, target, labels(), settings=resolved(method), temperatures_M=temperatures)
-    assert found.values_N.shape == (N,) and not found.taught.requires_grad
-    (gradient,) = torch.autograd.grad(found.values_N.sum(), student)
-    assert gradient.isfinite().all() and gradient.abs().sum() > 0
+    student, initial, teacher = (logits(N, C, seed=seed).requires_grad_() for seed in (1, 2, 3))
+    loss = loss_of_run(method)
+    value = loss(student, initial, teacher, labels())
+    assert value.shape == () and not loss.losses(student, models_of(method), labels()).weights.requires_grad
+    gradients = torch.autograd.grad(value, [student, initial, teacher], allow_unused=True)
+    assert gradients[0].isfinite().all() and gradients[0].abs().sum() > 0
+    assert gradients[1:] == (None, None)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -220,6 +220,6 @@ def test_the_cross_entropy_is_of_the_logits_and_smooths_the_targets(smoothing: f
     for row, y in zip(student.tolist(), y_N.tolist(), strict=True):
         wanted = [smoothing / C + (1 - smoothing) * (j == y) for j in range(C)]
         expected.append(-sum(w * math.log(q) for w, q in zip(wanted, softmax(row), strict=True)))
-    method = next(method for method in METHODS if method.name == ("xe-kl-ls" if smoothing else "xe-kl"))
-    found = label_losses(student, y_N, settings=resolved(method))
-    assert found.tolist() == pytest.approx(expected, rel=1e-9)
+    loss = TransferLoss("xe-kl-ls" if smoothing else "xe-kl", distill_weight=0.0)
+    found = loss.losses(student, logits(N, 1, C, seed=2), y_N)
+    assert found.values.tolist() == pytest.approx(expected, rel=1e-9)
