@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SIZE, tiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from gainfinder.losses.named import FUNCTIONS
 from gainfinder.training import StudentTrainer, loss_of
 from gainfinder.training.trainer import Batch
 from gainfinder.views import Views
+from tiny_models import SIZE, tiny
 
 N, C = 16, 7
 BY_SAMPLE = [method for method in METHODS if not method.compares_batch]

@@ -43,7 +43,7 @@ def test_what_takes_longest_binds(zoo: dict[str, str], times: dict[str, float]) 
     times["teacher"] = 0.5
     found = diagnose(prepared)
     assert found.binds == f"teacher {zoo['resnet']}"
-    assert any("share a --bank take 0.34 of the time" in line for line in found.advice)
+    assert any("share a `bank` take 0.34 of the time" in line for line in found.advice)
     times["rendering"] = 1.0
     assert diagnose(prepared).binds == "views from memory"
 
