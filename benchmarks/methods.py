@@ -24,8 +24,8 @@ from rows import append, done
 from zoo import classifier
 
 from gainfinder import load_images
+from gainfinder.config import TransferConfig
 from gainfinder.config.methods import METHODS
-from gainfinder.config.settings import settings_from
 from gainfinder.metrics.selection import Candidate, judge
 from gainfinder.predictions import Predictions
 from gainfinder.runs.prepare import prepare_transfer
@@ -91,7 +91,9 @@ def transfer(
     needs_labels = next(row.needs_labels for row in METHODS if row.name == method)
     labels = "use" if needs_labels else "none"
     test = f"{args.images}/test.parquet"
-    settings = settings_from({**SETTINGS, "method": method, "seed": seed, "labels": labels, "lr": args.lr})
+    settings = TransferConfig.model_validate(
+        {**SETTINGS, "method": method, "seed": seed, "labels": labels, "lr": args.lr}
+    )
     model = functools.partial(classifier, args.models, specialists=args.specialists)
     plan = prepare_transfer(
         model(student), [model(teacher)], f"{args.images}/train.parquet",

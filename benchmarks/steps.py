@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from timm.task import LogitDistillationTask
 from torch import Tensor, nn
 
-from gainfinder.config.settings import settings_from
+from gainfinder.config import TransferConfig
 from gainfinder.models.classifier import Classifier
 from gainfinder.models.preprocessing import prepare
 from gainfinder.runs.bank import replay
@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
 
 
 def plan(asked: argparse.Namespace, bank: Path | None) -> PreparedTransfer:
-    settings = settings_from(
+    settings = TransferConfig.model_validate(
         {
             "method": "kl-dp-u", "guard": False, "limit": asked.limit, "batch_size": asked.batch_size, "epochs": 1,
             "augment": asked.augment, "device": asked.device, "precision": asked.precision, "bank": bank,

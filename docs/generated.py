@@ -8,7 +8,8 @@ from typing import Any
 import typer
 
 from gainfinder.cli import app
-from gainfinder.config import METHODS, Method
+from gainfinder.config import METHODS, SETTINGS, DeclaredSetting, Method
+from gainfinder.config.declaration import type_text
 
 MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "README.md"
 FORMULA = re.compile(r"^ {4,}\S")
@@ -16,7 +17,7 @@ FORMULA = re.compile(r"^ {4,}\S")
 
 def filled(page: str) -> str:
     """A page with what it asks for."""
-    for name, make in (("commands", commands), ("methods", methods), ("measurements", measurements)):
+    for name, make in MAKERS.items():
         mark = f"<!-- {name} -->"
         if mark in page:
             page = page.replace(mark, make())
@@ -71,10 +72,32 @@ def _method_row(method: Method) -> str:
     return f"| {name} | {teaches} | {method.objective} | {weights} | {temperature} | {labels} | {method.source} |"
 
 
+def settings() -> str:
+    """The table of all settings, in Markdown."""
+    head = ["| setting | what it says | type | default | range | changes results |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *(_setting_row(setting) for setting in SETTINGS)])
+
+
+def _setting_row(setting: DeclaredSetting) -> str:
+    about = setting.about
+    said = " ".join([setting.help, about.more]).strip()
+    default = f"`{setting.default!r}`"
+    if setting.default is None:
+        default = about.rule if about.fallback is None else f"`{about.fallback!r}`"
+    # the words of a choice stand in its type
+    allowed = setting.range if setting.kinds else ""
+    changes = "yes" if about.changes_results else "no"
+    cells = (f"`{setting.name}`", said, f"`{type_text(setting.type)}`", default, allowed, changes)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
 def measurements() -> str:
     """The page of the benchmarks, its files linked from here."""
     text = MEASUREMENTS.read_text(encoding="utf-8")
     return re.sub(r"\]\((?!https?:|#)", "](../benchmarks/", text)
+
+
+MAKERS = {"commands": commands, "methods": methods, "settings": settings, "measurements": measurements}
 
 
 def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:

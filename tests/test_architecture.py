@@ -134,8 +134,8 @@ def test_the_library_prints_nothing() -> None:
 
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
-        "GainfinderError", "flips", "load_images", "load_model", "objectives", "partition", "predict", "scan",
-        "transfer", "write_report",
+        "GainfinderError", "TransferConfig", "TransferSpec", "flips", "load_images", "load_model", "objectives",
+        "partition", "predict", "scan", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

@@ -5,8 +5,8 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Modules: `flips`, `partition`,
-`objectives`.
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Values: `TransferConfig`, the
+settings of a transfer, and `TransferSpec`, a whole one. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -18,12 +18,15 @@ from ._version import __version__ as __version__
 if TYPE_CHECKING:
     from . import partition
     from .api import load_images, load_model, predict, scan, transfer, write_report
+    from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
     from .losses import objectives
     from .metrics import flips
 
 __all__ = [
     "GainfinderError",
+    "TransferConfig",
+    "TransferSpec",
     "flips",
     "load_images",
     "load_model",
@@ -37,6 +40,8 @@ __all__ = [
 
 _HOMES = {
     "GainfinderError": "errors",
+    "TransferConfig": "config",
+    "TransferSpec": "config",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

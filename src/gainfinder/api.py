@@ -4,9 +4,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Unpack, cast
 
-from .config import settings_from
+from .config import TransferConfig, TransferOptions
 from .data import ImageSource, load_images
 from .errors import SettingsError
 from .inference import ImageCount, predict
@@ -28,7 +28,8 @@ def transfer(
     label_map: str | Path | Sequence[str | Path] | None = None,
     out: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
-    **settings: Any,
+    config: TransferConfig | None = None,
+    **settings: Unpack[TransferOptions],
 ) -> TransferResult:
     """Move what the teacher knows and the student does not into the student.
 
@@ -47,13 +48,14 @@ def transfer(
         out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
             one returns its result. None: nothing is kept on disk.
         callbacks: are told of progress, and of each result folder that is complete.
-        **settings: fields of `settings.TransferSettings`.
+        config: the settings; by default all by their rules.
+        **settings: fields of `TransferConfig` by name, in place of `config` or beside it.
 
     Raises:
         GainfinderError: whatever is wrong with models, images, settings or folder.
     """
     teachers: list[TeacherSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(TeacherSource, teacher)]
-    asked = settings_from(settings)
+    asked = (config or TransferConfig()).merged(settings)
     if out is None and (names := needing_folder(asked.trackers)):
         raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
     maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map

@@ -12,11 +12,9 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from ._version import __version__
+from .config import check_device
 from .errors import SettingsError
 from .models import has_batch_norm
-from .references import near
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -25,8 +23,7 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         SettingsError: the name is unknown, or the machine has no such device.
     """
-    if name not in DEVICES:
-        raise SettingsError(f"device {name!r} is unknown{near(name, DEVICES)}; expected one of {', '.join(DEVICES)}")
+    check_device(name)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, found in there.items() if found))

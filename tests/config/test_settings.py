@@ -1,15 +1,40 @@
 """Which settings a run gets, and what is refused."""
 
-from typing import Any
+import json
+import math
+import runpy
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from gainfinder.config.settings import Resolved, TransferSettings, resolve_settings, settings_from
+import gainfinder
+from gainfinder.config import (
+    DEFAULTS,
+    SETTINGS,
+    DeclaredSetting,
+    ResolvedConfig,
+    TransferConfig,
+    TransferOptions,
+    resolve_settings,
+)
+from gainfinder.config import options as config_options
+from gainfinder.config.declaration import type_text
 from gainfinder.errors import SettingsError
 
+ROOT = Path(__file__).parents[2]
 
-def resolve(*, labelled: bool = True, images: int = 6400, size: tuple[int, int] = (224, 224), **asked: Any) -> Resolved:
-    return resolve_settings(settings_from(asked), labelled=labelled, images=images, view_size=size, mirrorable=True)
+
+def resolve(
+    *, labelled: bool = True, images: int = 6400, size: tuple[int, int] = (224, 224), **asked: Any
+) -> ResolvedConfig:
+    return resolve_settings(
+        TransferConfig.model_validate(asked), labelled=labelled, images=images, view_size=size, mirrorable=True
+    )
 
 
 def test_the_method_follows_the_labels() -> None:
@@ -69,11 +94,33 @@ def test_zero_is_a_value_not_a_missing_one() -> None:
         ({"preset": "papre"}, "preset is 'papre': expected paper"),
         ({"epoch": 3}, "unknown setting 'epoch'; near matches: epochs"),
         ({"lr": float("nan")}, "lr is nan"),
+        ({"lr": float("inf")}, "lr is inf: expected a finite number, 0 or more"),
+        ({"epochs": "five"}, "epochs is 'five': expected a whole number, 1 or more"),
+        ({"epochs": 2.0}, "epochs is 2.0: expected a whole number, 1 or more"),
+        ({"epochs": True}, "epochs is True: expected a whole number, 1 or more"),
+        ({"batch_size": "64"}, "batch-size is '64': expected a whole number, 1 or more, or auto"),
+        ({"micro_batch": 0}, "micro-batch is 0: expected 1 or more, or auto"),
+        ({"guard": 3.5}, "guard is 3.5: expected True or False"),
+        ({"schedule": "cosine"}, "schedule is 'cosine': expected one of linear, constant"),
+        ({"precision": "fp8"}, "precision is 'fp8': expected auto, fp32, bf16 or fp16"),
+        ({"momentum": 1.0}, "momentum is 1.0: expected from 0 to below 1"),
+        ({"distill_weight": 2}, "distill-weight is 2: expected from 0 to 1"),
+        ({"max_broken": -0.1}, "max-broken is -0.1: expected a share from 0 to 1"),
+        ({"workers": -1}, "workers is -1: expected 0 or more"),
+        ({"device": "gpu"}, "device 'gpu' is unknown; near matches: cpu; expected one of auto, cpu, cuda, mps"),
+        ({"track": ["tensorbord"]}, "track is 'tensorbord'; near matches: tensorboard; expected some of aim"),
+        ({"bank_check": 2}, "bank-storage, bank-limit and bank-check are settings of the bank"),
+        ({"bank": "b", "bank_storage": "half"}, "bank storage 'half': expected full, or top-K"),
+        ({"bank": "b", "bank_limit": "20"}, "'20' is no size: expected a number with a unit"),
+        ({"epoch": 3, "batch_size": 0}, "unknown setting 'epoch'; near matches: epochs; known: guard, control"),
     ],
 )
 def test_bad_settings_are_named(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message.replace(".", r"\.")):
-        settings_from(asked)
+        TransferConfig.model_validate(asked)
+    if all(math.isfinite(value) for value in asked.values() if isinstance(value, float)):  # JSON has no others
+        with pytest.raises(SettingsError, match=message.replace(".", r"\.")):
+            TransferConfig.model_validate_json(json.dumps(asked))
 
 
 def test_an_unknown_method_names_near_matches() -> None:
@@ -82,5 +129,99 @@ def test_an_unknown_method_names_near_matches() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    with pytest.raises(AttributeError):
-        TransferSettings().seed = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        TransferConfig().seed = 3  # type: ignore[misc]
+
+
+ASKED: list[TransferOptions] = [
+    {},
+    {"epochs": 3, "lr": 0, "guard": False, "batch_size": "auto", "seed": -1},
+    {"bank": Path("views"), "bank_limit": "1.5GB", "bank_storage": "top-20", "track": ["wandb", "tensorboard"]},
+]
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=str)
+def test_settings_come_back_from_json(asked: TransferOptions) -> None:
+    config = TransferConfig(**asked)
+    again = TransferConfig.model_validate_json(config.model_dump_json())
+    assert again == config and hash(again) == hash(config)
+    assert config.replace() == config == config.merged({})
+
+
+def test_spellings_of_one_value_are_equal() -> None:
+    assert TransferConfig(track="wandb") == TransferConfig(track=["wandb", "wandb"])
+    assert TransferConfig(bank="views") == TransferConfig(bank=Path("views"))
+    assert TransferConfig(seed=np.int64(3), lr=np.float32(0.5)) == TransferConfig(seed=3, lr=0.5)
+    assert type(TransferConfig(epochs=np.int64(3)).epochs) is int  # as JSON can hold
+    assert TransferConfig(epochs=5) != TransferConfig()
+
+
+def test_settings_with_changes() -> None:
+    config = TransferConfig(epochs=3, method="kl")
+    assert config.replace(epochs=4) == TransferConfig(epochs=4, method="kl") and config.epochs == 3
+    with pytest.raises(SettingsError, match="epochs is 0"):
+        config.replace(epochs=0)
+
+
+def test_a_setting_is_given_once() -> None:
+    config = TransferConfig(epochs=3)
+    assert config.merged({"lr": 0.1}) == TransferConfig(epochs=3, lr=0.1)
+    for twice in (3, 4):
+        with pytest.raises(SettingsError, match="epochs is given twice, in the configuration and beside it"):
+            config.merged({"epochs": twice})
+    with pytest.raises(SettingsError, match="unknown setting 'methd'; near matches: method"):
+        config.merged({"methd": "kl"})
+    with pytest.raises(SettingsError, match="epochs is given twice"):
+        gainfinder.transfer("resnet18", "resnet18", "digits", config=config, epochs=4)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_is_declared_in_full(setting: DeclaredSetting) -> None:
+    assert setting.help.endswith(".") and "{" not in setting.help
+    assert setting.name in (TransferConfig.__doc__ or "")
+    by_rule = setting.about.fallback is not None or bool(setting.about.rule)
+    assert (setting.default is None) == by_rule, "where None stands for a rule, the rule is told"
+    # a fallback is a value that the setting can have, and what a run gets
+    if setting.about.fallback is not None:
+        assert TransferConfig.model_validate({setting.name: setting.about.fallback}) != TransferConfig()
+        assert vars(resolve())[setting.name] == setting.about.fallback == DEFAULTS[setting.name]
+
+
+def test_all_fields_are_declared_settings() -> None:
+    assert [setting.name for setting in SETTINGS] == list(TransferConfig.model_fields)
+
+
+def test_what_is_resolved_are_settings_that_change_results() -> None:
+    changing = {setting.name for setting in SETTINGS if setting.about.changes_results}
+    assert {field.name for field in fields(ResolvedConfig)} - changing == {"label_weight"}
+    assert {setting.name for setting in SETTINGS} - changing == {
+        "control", "bank_limit", "bank_check", "workers", "checkpoint_every", "track"
+    }  # fmt: skip
+
+
+def test_what_changes_results_says_that_there_is_a_bank_but_not_where() -> None:
+    here, there = (TransferConfig(bank=name, workers=len(name)).result_settings() for name in ("here", "elsewhere"))
+    assert here == there and here["bank"] == "full" and TransferConfig().result_settings()["bank"] is None
+    assert "workers" not in here
+
+
+def test_the_types_of_the_keyword_arguments_are_current() -> None:
+    written = Path(config_options.__file__).read_text(encoding="utf-8")
+    made = runpy.run_path(str(ROOT / "docs" / "options.py"))["options"]()
+    assert written == made, "run `python docs/options.py`"
+
+
+def test_the_documentation_has_a_row_for_each_setting() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "generated.py"))["filled"]("## Settings\n<!-- settings -->\n")
+    head, _, *rows = made.splitlines()[1:]
+    assert head == "| setting | what it says | type | default | range | changes results |"
+    assert [row.split("`")[1] for row in rows] == [setting.name for setting in SETTINGS]
+    (epochs,) = (row for row in rows if "`epochs`" in row)
+    assert epochs.endswith(r"| `int \| None` | `5` | 1 or more | yes |")
+
+
+def test_a_type_reads_as_in_source() -> None:
+    hints = (int | None, Literal["a", "b"] | None, str | Sequence[str], int | Literal["auto"] | None, bool)
+    assert [type_text(hint) for hint in hints] == [
+        "int | None", 'Literal["a", "b"] | None', "str | Sequence[str]", 'int | Literal["auto"] | None', "bool"
+    ]  # fmt: skip

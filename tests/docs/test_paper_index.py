@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from gainfinder.config import DEFAULTS, PRESETS, ResolvedConfig, TransferConfig, resolve_settings
 from gainfinder.config.methods import default_method, find_method
-from gainfinder.config.settings import DEFAULTS, PRESETS, Resolved, TransferSettings, resolve_settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)
@@ -15,9 +15,9 @@ SETTINGS = PAGE.read_text(encoding="utf-8").partition("## Settings")[2].partitio
 ROWS = list(ROW.finditer(SETTINGS))
 
 
-def resolved(*, preset: str | None, method: str | None) -> Resolved:
+def resolved(*, preset: str | None, method: str | None) -> ResolvedConfig:
     """The settings of a run as long as the paper's."""
-    asked = TransferSettings(preset=preset, method=method)  # type: ignore[arg-type]
+    asked = TransferConfig(preset=preset, method=method)  # type: ignore[arg-type]
     return resolve_settings(asked, labelled=True, images=128_117, view_size=(224, 224), mirrorable=True)
 
 
@@ -31,7 +31,7 @@ def test_a_setting_is_the_programs(row: re.Match[str]) -> None:
     for column, preset in (("here", None), ("preset", "paper")):
         value = shown(row[column])
         of_run = vars(resolved(preset=preset, method=row["method"]))
-        asked = vars(TransferSettings(preset=preset))
+        asked = vars(TransferConfig(preset=preset))
         found = of_run[row["name"]] if row["name"] in of_run else asked[row["name"]]
         if isinstance(value, float) or value in ("linear", "constant", "train", "sequential", "ascending"):
             assert value == found, f"{column}: {row['name']} is {found}"
@@ -43,12 +43,12 @@ def test_rules_are_the_programs() -> None:
     assert cells["method"][0] == f"`{default_method(labelled=True)}`; without labels `{default_method(labelled=False)}`"
     assert find_method("kl-dp").paper_lr == 1e-4 and find_method("xe-kl-mcl").paper_lr == 1e-2
     assert cells["lr"] == ("1 / steps, at most 1e-3 · batch / 64", "1e-4 · batch / 256")
-    short = resolve_settings(TransferSettings(), labelled=True, images=640, view_size=(224, 224), mirrorable=True)
+    short = resolve_settings(TransferConfig(), labelled=True, images=640, view_size=(224, 224), mirrorable=True)
     assert short.lr == 1e-3 and find_method("xe-kl-mcl").max_lr == 1e-2
     assert cells["slow_momentum"] == ("1 − 0.5 / interpolations, at least 0.9", "0.9999")
     assert cells["augment"][1] == "`paper`" == f"`{PRESETS['paper']['augment']}`"
-    assert TransferSettings().guard and cells["guard"] == ("on", "on")
-    assert TransferSettings().subset is None and cells["subset"] == ("all images", "all images")
+    assert TransferConfig().guard and cells["guard"] == ("on", "on")
+    assert TransferConfig().subset is None and cells["subset"] == ("all images", "all images")
 
 
 def test_every_default_has_a_row() -> None:

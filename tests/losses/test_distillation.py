@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from gainfinder.config import ResolvedConfig, TransferConfig, resolve_settings
 from gainfinder.config.methods import METHODS, Method
-from gainfinder.config.settings import Resolved, resolve_settings, settings_from
 from gainfinder.losses.distillation import distillation_losses, label_losses
 
 Row = list[float]
@@ -22,8 +22,8 @@ def named(methods: list[Method]) -> Any:
     return pytest.mark.parametrize("method", methods, ids=lambda method: method.name)
 
 
-def resolved(method: Method, **asked: Any) -> Resolved:
-    settings = settings_from({"method": method.name, **asked})
+def resolved(method: Method, **asked: Any) -> ResolvedConfig:
+    settings = TransferConfig.model_validate({"method": method.name, **asked})
     return resolve_settings(settings, labelled=True, images=640, view_size=(224, 224), mirrorable=True)
 
 
@@ -137,7 +137,7 @@ def naive(
 # ---- the tests ----
 
 
-def check(method: Method, settings: Resolved, *, models: int, **numbers: Any) -> None:
+def check(method: Method, settings: ResolvedConfig, *, models: int, **numbers: Any) -> None:
     student, target, y_N = logits(N, C, seed=1), logits(N, models, C, seed=2), labels()
     temperatures = [0.5, 3.0, 1.25][:models]
     expected, taught = naive(method, student.tolist(), target.tolist(), y_N.tolist(), temperatures, **numbers)

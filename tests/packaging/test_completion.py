@@ -11,12 +11,12 @@ import pytest
 import typer.main
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-from gainfinder import devices
+from gainfinder import config
 from gainfinder.cli import app
 from gainfinder.cli.completion import CHOICES
-from gainfinder.config import choices, methods, settings
+from gainfinder.errors import SettingsError
 
-SOURCE = Path(settings.__file__).parents[1]
+SOURCE = Path(config.__file__).parents[2]
 RUN = "import sys; sys.argv[0] = 'gainfinder'; from gainfinder.cli import main; main()"
 
 
@@ -59,18 +59,17 @@ def bash(environment: dict[str, str], words: list[str], folder: Path) -> list[st
 
 
 def test_the_choices_are_those_that_settings_accept() -> None:
-    assert {
-        "augment": choices.AUGMENTS,
-        "device": devices.DEVICES,
-        "labels": choices.Labels.__args__,
-        "order": choices.ORDERS,
-        "precision": choices.Precision.__args__,
-        "preset": tuple(settings.PRESETS),
-        "schedule": choices.SCHEDULES,
-        "strategy": choices.STRATEGIES,
-        "student_mode": choices.STUDENT_MODES,
-        "track": tuple(sorted(LOGGER_TYPE_TO_CLASS)),
-    } == CHOICES
+    """Of each setting that is a choice, all its words are offered and taken, and no other is."""
+    for name, words in CHOICES.items():
+        for word in words:
+            assert vars(config.TransferConfig(**{name: word}))[name] in (word, (word,))
+        with pytest.raises(SettingsError, match=words[0]):
+            config.TransferConfig(**{name: "nothing-of-the-kind"})
+    assert set(CHOICES) == {
+        "augment", "device", "labels", "order", "precision", "preset", "schedule", "strategy", "student_mode", "track"
+    }  # fmt: skip
+    assert CHOICES["preset"] == tuple(config.PRESETS)
+    assert CHOICES["track"] == tuple(sorted(LOGGER_TYPE_TO_CLASS))
 
 
 def test_every_command_completes_its_choices() -> None:
@@ -93,7 +92,7 @@ def test_bash_completes_commands_options_and_values(gainfinder: dict[str, str], 
 
     assert completed("tr") == ["transfer"]
     assert completed("transfer", "--stu") == ["--student", "--student-mode"]
-    assert completed("transfer", "--method", "") == [method.name for method in methods.METHODS]
+    assert completed("transfer", "--method", "") == [method.name for method in config.METHODS]
     assert completed("transfer", "--data", "photos", "--strategy", "s") == ["sequential", "soup"]
     assert completed("scan", "--model", "h") == ["hf:", "hf-hub:"]
     # left to bash: paths, also those behind a colon, at which bash parts words
@@ -126,7 +125,7 @@ def test_other_shells_complete_references(gainfinder: dict[str, str], tmp_path: 
 
 def test_zsh_gets_values_with_their_meaning_and_else_files(gainfinder: dict[str, str], tmp_path: Path) -> None:
     (only,) = complete(gainfinder, "zsh", "gainfinder transfer --method kl-w", tmp_path)
-    kl_warmup = methods.find_method("kl-warmup")
+    kl_warmup = config.find_method("kl-warmup")
     assert only == f"""_arguments '*: :(("kl-warmup":"{kl_warmup.summary}"))'"""
     assert complete(gainfinder, "zsh", "gainfinder transfer --out ", tmp_path) == ["_files"]
 

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from gainfinder.cli import app
-from gainfinder.config.settings import settings_from
+from gainfinder.config import TransferConfig
 from gainfinder.profiling import doctor
 from gainfinder.profiling.doctor import diagnose
 from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
@@ -16,7 +16,7 @@ from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
 
 def planned(student: Any, teacher: Any, **about: Any) -> PreparedTransfer:
     asked = {"device": "cpu", "workers": 0, "guard": False, "batch_size": 16, "method": "kl-dp-u", **about}
-    return prepare_transfer(student, [teacher], "digits#2/4", val=None, settings=settings_from(asked))
+    return prepare_transfer(student, [teacher], "digits#2/4", val=None, settings=TransferConfig.model_validate(asked))
 
 
 @pytest.fixture

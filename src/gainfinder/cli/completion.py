@@ -11,24 +11,14 @@ from typing import TypeVar, get_type_hints
 
 from typer.models import ParameterInfo
 
+from ..config import METHODS, SETTINGS
+
 Command = TypeVar("Command", bound=Callable[..., None])
 Completer = Callable[[str], Sequence[str | tuple[str, str]]]
 """From the word so far to the words that it can become, each alone or with its meaning."""
 
-CHOICES = {
-    "augment": ("paper", "rrc", "crop-flip", "none"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "labels": ("use", "none"),
-    "order": ("ascending", "descending", "given"),
-    "precision": ("auto", "fp32", "bf16", "fp16"),
-    "preset": ("paper",),
-    "schedule": ("linear", "constant"),
-    "strategy": ("sequential", "parallel", "soup"),
-    "student_mode": ("train", "frozen", "reestimate"),
-    "track": ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"),
-}
-"""Options with a fixed set of values, as `settings`, `devices` and Accelerate hold them, which import torch; a test
-compares."""
+CHOICES = {one.name: one.choices for one in SETTINGS if one.choices}
+"""Options with a fixed set of values."""
 PATHS = {"local-dir": (), "hf": (), "file": (".py",), "onnx": (".onnx",), "table": (".parquet", ".csv")}
 """Prefixes of model references that a path follows: a folder, or a file of these endings."""
 NAMES = ("hf-hub", "torchvision")
@@ -65,8 +55,6 @@ def _nothing(incomplete: str) -> list[str]:
 
 
 def _methods(incomplete: str) -> list[tuple[str, str]]:
-    from ..config import METHODS
-
     return [(method.name, method.summary) for method in METHODS if method.name.startswith(incomplete)]
 
 

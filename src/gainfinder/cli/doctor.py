@@ -1,42 +1,31 @@
 """`gainfinder doctor`: where the time of a transfer goes on this machine."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..config import TransferConfig
 from .command import as_options, guarded
-from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
+from .options import DATA_HELP, MODEL_HELP, Json, with_settings
 
 
 @guarded
+@with_settings("labels", "method", "batch_size", "augment", "device", "precision", "workers", "max_broken")
 def doctor(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
     teacher: Annotated[list[str], typer.Option(help="A model that teaches, in the same form.", show_default=False)],
     data: Annotated[str, typer.Option(help=f"Images to learn from: {DATA_HELP}.", show_default=False)],
-    labels: Annotated[str, typer.Option(help="use, or none: no label is read.")] = "use",
-    method: Annotated[str | None, typer.Option(help="As of `gainfinder transfer`.")] = None,
-    batch_size: Annotated[str | None, typer.Option(help="Images a step; default 64.")] = None,
-    augment: Annotated[str | None, typer.Option(help="paper, rrc, crop-flip or none; default: by rule.")] = None,
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="Of training: auto, fp32, bf16 or fp16.")] = "auto",
-    workers: Workers = None,
-    max_broken: MaxBroken = 0.01,
+    *,
     json: Json = False,
+    **settings: Any,
 ) -> None:
     """Time loader, student, frozen models and bank for themselves, and say which of them binds."""
-    from ..config import settings_from
+    config = TransferConfig(**settings, guard=False, strategy="parallel" if len(teacher) > 1 else "sequential")
     from ..profiling import diagnose
     from ..runs import prepare_transfer
     from .tables import print_json, print_lines, print_table
 
-    settings = settings_from(
-        {
-            "labels": labels, "method": method, "batch_size": count_or_auto(batch_size), "augment": augment,
-            "device": device, "precision": precision, "workers": workers, "max_broken": max_broken, "guard": False,
-            "strategy": "parallel" if len(teacher) > 1 else "sequential",
-        }
-    )  # fmt: skip
-    prepared = prepare_transfer(student, teacher, data, val=None, settings=settings)
+    prepared = prepare_transfer(student, teacher, data, val=None, settings=config)
     found = diagnose(prepared)
     if json:
         print_json(found.to_dict())

@@ -1,17 +1,21 @@
-"""Options that several commands share."""
+"""Options that several commands share, and those that the declared settings become."""
 
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from ..config import SETTINGS, DeclaredSetting
+
+_BY_NAME = {one.name: one for one in SETTINGS}
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Workers = Annotated[
-    int | None, typer.Option(help="Processes that decode images; default: none on a CPU, else up to 8.")
-]
-MaxBroken = Annotated[
-    float, typer.Option(help="Largest share of images that may be undecodable; they are skipped and counted.")
-]
+Device = Annotated[str, typer.Option(help=_BY_NAME["device"].help)]
+Workers = Annotated[int | None, typer.Option(help=_BY_NAME["workers"].help)]
+MaxBroken = Annotated[float, typer.Option(help=_BY_NAME["max_broken"].help)]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a forward pass.")]
 MODEL_HELP = (
     "a timm name, hf-hub:REPO, local-dir:FOLDER, torchvision:NAME[/WEIGHTS], hf:REPO-OR-FOLDER, "
@@ -23,6 +27,64 @@ DATA_HELP = (
 )
 
 
-def count_or_auto(text: str | None) -> int | str | None:
-    """The number that an option says; what is none is left for the settings to take or to refuse."""
-    return int(text) if text is not None and text.removeprefix("-").isdecimal() else text
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each setting, in place of its parameter `**settings`.
+
+    They stand behind the command's own options and before those that it takes by keyword only. The command gets the
+    values by name, for `TransferConfig` to check.
+
+    Args:
+        names: of the settings; none for all of them.
+    """
+    chosen = [_BY_NAME[name] for name in names] if names else SETTINGS
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(**{**values, **{one.name: _as_setting(one, values[one.name]) for one in chosen}})
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        last = [one for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
+        options = [_parameter(one) for one in chosen]
+        parameters = [*(one for one in own if one not in last), *options, *last]
+        # Typer reads the one, the completers are put into the other
+        run.__dict__["__signature__"] = signature.replace(parameters=parameters)
+        run.__annotations__ = {
+            **get_type_hints(command, include_extras=True),
+            **{one.name: one.annotation for one in options},
+        }
+        return run
+
+    return decorate
+
+
+def _parameter(setting: DeclaredSetting) -> inspect.Parameter:
+    kind = _kind(setting)
+    # what is on can be switched off; what is off can be switched on
+    names = (f"--{setting.word}",) if kind is bool and not setting.default else ()
+    option = typer.Option(*names, help=setting.help)
+    default = None if kind == list[str] else setting.default
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind if default is not None else kind | None, option],
+    )
+
+
+def _kind(setting: DeclaredSetting) -> Any:
+    """The type that an option reads; what a number or word may be is judged by the settings, in their own words."""
+    if Sequence[str] in setting.kinds:
+        return list[str]
+    if Path in setting.kinds:
+        return Path
+    return str if setting.literals else setting.kinds[0]
+
+
+def _as_setting(setting: DeclaredSetting, value: Any) -> Any:
+    """What an option read, as the setting takes it."""
+    if Sequence[str] in setting.kinds:
+        return tuple(value or ())
+    counts = setting.literals and int in setting.kinds
+    return int(value) if counts and value is not None and value.removeprefix("-").isdecimal() else value

@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ..config import TransferConfig
 from .command import guarded, typed_command
-from .options import DATA_HELP, MODEL_HELP, Device, Json, MaxBroken, Workers, count_or_auto
+from .options import DATA_HELP, MODEL_HELP, Json, with_settings
 
 
 @guarded
+@with_settings()
 def transfer(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
     teacher: Annotated[
@@ -27,133 +29,27 @@ def transfer(
             help="Images for the guard, which no model was trained on; default: a tenth of --data is set apart."
         ),
     ] = None,
-    guard: Annotated[
-        bool, typer.Option(help="Keep the best point between the old and the new student, judged on guard images.")
-    ] = True,
-    control: Annotated[
-        bool,
-        typer.Option(
-            "--control",
-            help="Transfer from the student's own copy, too: what that changes is adaptation.",
-        ),
-    ] = False,
     label_map: Annotated[
         list[Path] | None,
         typer.Option(help="JSON or CSV file: teacher's class, student's class; one for all teachers, or one each."),
     ] = None,
-    strategy: Annotated[str, typer.Option(help="With several teachers: sequential, parallel or soup.")] = "sequential",
-    order: Annotated[
-        str, typer.Option(help="Of teachers in a sequence: ascending accuracy, descending, or as given.")
-    ] = "ascending",
-    labels: Annotated[str, typer.Option(help="use, or none: training reads no label.")] = "use",
-    method: Annotated[
-        str | None,
-        typer.Option(help="See `gainfinder methods`; default: kl-dp with labels, kl-dp-u without."),
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="paper: the paper's own values.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images; default 5.")] = None,
-    batch_size: Annotated[
-        str | None,
-        typer.Option(help="Images a step, over all processes; default 64; auto: 64, as many at once as memory holds."),
-    ] = None,
-    micro_batch: Annotated[
-        str | None,
-        typer.Option(help="Images at once in a process, gradients of a batch add up; auto: as many as memory holds."),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate; default: 1 / steps, at most 1e-3 (most methods).")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the distillation; default: mostly 1.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="Of the rate: linear (to 0 by the last step; default) or constant.")
-    ] = None,
-    distill_weight: Annotated[
-        float | None, typer.Option(help="Of the distillation, 0 to 1; the cross-entropy with the labels gets the rest.")
-    ] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="Of that cross-entropy.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Classes that kl-top-k compares; default 10.")] = None,
-    sharpness: Annotated[float | None, typer.Option(help="Of the -soft methods; default 4.")] = None,
-    slow_momentum: Annotated[float | None, typer.Option(help="Of xe-kl-mcl (τ); default: by steps.")] = None,
-    slow_every: Annotated[int | None, typer.Option(help="Of xe-kl-mcl (N); default 2.")] = None,
-    negatives: Annotated[int | None, typer.Option(help="Of crd: negatives a sample; default 4096.")] = None,
-    warmup_epochs: Annotated[
-        int | None, typer.Option(help="First epochs that train the classifier layer alone; default: the method's.")
-    ] = None,
-    student_mode: Annotated[
-        str | None,
-        typer.Option(help="Batch-norm and dropout of the student: train (as published), frozen or reestimate."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes order, augmentation and dropout.")] = 0,
-    augment: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, rrc, crop-flip or none; default: none for digits, crop-flip below 96 pixels, else paper."
-        ),
-    ] = None,
-    views: Annotated[
-        int | None, typer.Option(help="Views of each image, used in turn; default: a fresh one each epoch.")
-    ] = None,
-    view_seed: Annotated[int | None, typer.Option(help="Of the views; default: the seed.")] = None,
-    bank: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps what frozen models answer for the views, shared with other transfers."),
-    ] = None,
-    bank_storage: Annotated[
-        str, typer.Option(help="full (16-bit logits), or top-K: the K most probable classes of each image.")
-    ] = "full",
-    bank_limit: Annotated[
-        str | None, typer.Option(help="Size such as 20GB; answers used least recently go first.")
-    ] = None,
-    bank_check: Annotated[
-        int, typer.Option(help="Views of each entry to ask the models about again; the largest difference is reported.")
-    ] = 0,
-    limit: Annotated[int | None, typer.Option(help="Learn from a stratified so-many of the images.")] = None,
-    subset: Annotated[float | None, typer.Option(help="Learn from a stratified share of the images.")] = None,
-    device: Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help="Of training: auto (mixed where the device has it), fp32, bf16 or fp16.")
-    ] = "auto",
-    compile: Annotated[
-        bool,
-        typer.Option("--compile", help="Compile the models (torch.compile): takes a minute or more at first."),
-    ] = False,
-    workers: Workers = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints within an epoch; default: one after each epoch.")
-    ] = None,
-    max_broken: MaxBroken = 0.01,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(help="Tell the measures to tensorboard (in OUT/tracking), wandb, mlflow … ; may be repeated."),
-    ] = None,
+    *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved run with time, memory and disk; write nothing.")
     ] = False,
     json: Json = False,
+    **settings: Any,
 ) -> None:
     """Move what the teacher knows and the student does not into the student.
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
+    config = TransferConfig(**settings)  # before what takes seconds to import
     from ..api import execute_with_reports
-    from ..config import settings_from
     from ..runs import prepare_transfer
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken, transfer_table
 
-    asked: dict[str, Any] = {
-        "method": method, "labels": labels, "preset": preset, "epochs": epochs, "batch_size": count_or_auto(batch_size),
-        "micro_batch": count_or_auto(micro_batch), "lr": lr,
-        "temperature": temperature, "seed": seed, "augment": augment, "limit": limit, "subset": subset,
-        "device": device, "precision": precision, "workers": workers, "checkpoint_every": checkpoint_every,
-        "max_broken": max_broken, "distill_weight": distill_weight, "label_smoothing": label_smoothing,
-        "top_k": top_k, "sharpness": sharpness, "slow_momentum": slow_momentum, "slow_every": slow_every,
-        "negatives": negatives, "warmup_epochs": warmup_epochs, "student_mode": student_mode, "guard": guard,
-        "control": control,
-        "strategy": strategy, "order": order, "schedule": schedule, "views": views, "view_seed": view_seed,
-        "bank": bank, "bank_storage": bank_storage, "bank_limit": bank_limit, "bank_check": bank_check,
-        "compile": compile, "track": tuple(track or ()),
-    }  # fmt: skip
     prepared = prepare_transfer(
         student,
         teacher,
@@ -161,7 +57,7 @@ def transfer(
         val=val,
         guard_data=guard_data,
         label_maps=label_map or (),
-        settings=settings_from(asked),
+        settings=config,
         command=typed_command(),
     )
     if dry_run:

@@ -1,26 +1,39 @@
 """What a user asks for: the table of methods, the settings of a transfer and the rules that fill in what is not said.
 
-In: names, numbers and texts. Out: a `Method`, checked settings, resolved settings. Imports errors and references alone,
-and needs no torch, so that commands and completion start quickly.
+In: names, numbers and texts. Out: a `Method`, checked settings, resolved settings, the specification of a transfer.
+Imports errors and references alone, and needs no torch, so that commands and completion start quickly.
 """
 
-from .choices import Augment, size_in_bytes, top_k_of
+from .choices import AUGMENTS, TRACKERS, Augment, check_device, size_in_bytes, top_k_of
+from .declaration import DeclaredSetting, Setting
+from .differences import differing
 from .methods import METHODS, Method, Partition, default_method, find_method
-from .settings import DEFAULTS, PRESETS, Resolved, TransferSettings, resolve_settings, settings_from
+from .options import TransferOptions
+from .resolution import DEFAULTS, PRESETS, ResolvedConfig, resolve_settings
+from .settings import SETTINGS, TransferConfig
+from .spec import TransferSpec
 
 __all__ = [
+    "AUGMENTS",
     "DEFAULTS",
     "METHODS",
     "PRESETS",
+    "SETTINGS",
+    "TRACKERS",
     "Augment",
+    "DeclaredSetting",
     "Method",
     "Partition",
-    "Resolved",
-    "TransferSettings",
+    "ResolvedConfig",
+    "Setting",
+    "TransferConfig",
+    "TransferOptions",
+    "TransferSpec",
+    "check_device",
     "default_method",
+    "differing",
     "find_method",
     "resolve_settings",
-    "settings_from",
     "size_in_bytes",
     "top_k_of",
 ]

@@ -1,27 +1,22 @@
-"""The values that a setting can take, and what such values mean; nothing here needs torch.
-
-Settings, messages, the command line and shell completion read them here.
-"""
+"""The values that a setting can take, and what such values mean; nothing here needs torch."""
 
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from ..errors import SettingsError
 from ..references import near
 
 Augment = Literal["paper", "rrc", "crop-flip", "none"]
-AUGMENTS: tuple[Augment, ...] = ("paper", "rrc", "crop-flip", "none")
+AUGMENTS: tuple[Augment, ...] = get_args(Augment)
 Labels = Literal["use", "none"]
 Strategy = Literal["sequential", "parallel", "soup"]
-STRATEGIES: tuple[Strategy, ...] = ("sequential", "parallel", "soup")
 Order = Literal["ascending", "descending", "given"]
-ORDERS: tuple[Order, ...] = ("ascending", "descending", "given")
 Schedule = Literal["linear", "constant"]
-SCHEDULES: tuple[Schedule, ...] = ("linear", "constant")
 StudentMode = Literal["train", "frozen", "reestimate"]
-STUDENT_MODES: tuple[StudentMode, ...] = ("train", "frozen", "reestimate")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Preset = Literal["paper"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 """What Accelerate's trackers are called; a test compares."""
 SMALL_EDGE_PX = 96
@@ -73,12 +68,26 @@ def size_in_bytes(text: str) -> int:
     return int(float(number) * thousand ** ("KMGT".index(unit.upper()) + 1))
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Refuse trackers that Accelerate does not know.
+def check_device(name: str) -> str:
+    """The name of a device, or of the rule that finds one.
 
     Raises:
-        SettingsError: a name is unknown.
+        SettingsError: the name is unknown.
     """
-    for name in names:
+    known = get_args(Device)
+    if name not in known:
+        raise SettingsError(f"device {name!r} is unknown{near(str(name), known)}; expected one of {', '.join(known)}")
+    return name
+
+
+def tracker_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of trackers, each once.
+
+    Raises:
+        SettingsError: Accelerate does not know one of them.
+    """
+    given = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+    for name in given:
         if name not in TRACKERS:
             raise SettingsError(f"track is {name!r}{near(name, TRACKERS)}; expected some of {', '.join(TRACKERS)}")
+    return given

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..config import Resolved
+from ..config import ResolvedConfig
 from ..partition import log_confidences, shares, surest
 from .objectives import (
     chosen_logits,
@@ -46,7 +46,7 @@ def distillation_losses(
     target_logits_NMC: Tensor,
     target_N: Tensor | None,
     *,
-    settings: Resolved,
+    settings: ResolvedConfig,
     log_confidence_NM: Tensor | None = None,
     temperatures_M: Tensor | None = None,
 ) -> Losses:
@@ -84,12 +84,12 @@ def distillation_losses(
     return Losses(values_N=values, taught=(choice_N > 0).sum())
 
 
-def label_losses(student_logits_NC: Tensor, target_N: Tensor, *, settings: Resolved) -> Tensor:
+def label_losses(student_logits_NC: Tensor, target_N: Tensor, *, settings: ResolvedConfig) -> Tensor:
     """The cross-entropy with the labels of each sample, (N,)."""
     return cross_entropy(student_logits_NC, target_N, label_smoothing=settings.label_smoothing, reduction="none")
 
 
-def _objective(student_NC: Tensor, target_NC: Tensor, target_N: Tensor | None, *, settings: Resolved) -> Tensor:
+def _objective(student_NC: Tensor, target_NC: Tensor, target_N: Tensor | None, *, settings: ResolvedConfig) -> Tensor:
     """The method's objective between the student and one target a sample, (N,)."""
     temperature = settings.temperature
     match settings.method.objective:

@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..config import differing
 from ..errors import RunFolderError
 from ..files import remove_partials, write_json
 
@@ -139,21 +140,8 @@ def differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     ['settings.lr: 0.1 in the folder, 0.2 asked for']
     """
     # Through JSON, so that a tuple asked for equals the list that was written.
-    there, here = (_flat(json.loads(json.dumps(config))) for config in (held, asked))
-    return [
-        f"{key}: {there.get(key, 'nothing')} in the folder, {here.get(key, 'nothing')} asked for"
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key) and not key.startswith(f"{ENVIRONMENT}.")
-    ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    out: dict[str, Any] = {}
-    for key, inner in value.items():
-        out.update(_flat(inner, f"{prefix}.{key}" if prefix else key))
-    return out
+    there, here = (json.loads(json.dumps(config)) for config in (held, asked))
+    return differing(there, here, ignored=ENVIRONMENT)
 
 
 def _check_usable(path: Path) -> None:

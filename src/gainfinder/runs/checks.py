@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from accelerate import Accelerator
 
-from ..config import Resolved, TransferSettings
+from ..config import ResolvedConfig, TransferConfig
 from ..data import Images
 from ..devices import check_batch_norm
 from ..errors import ModelError, SettingsError
@@ -15,7 +15,7 @@ from ..models import Classifier, PredictionTable, has_batch_norm
 _log = logging.getLogger("gainfinder")
 
 
-def check_settings(resolved: Resolved, requested: TransferSettings, *, teachers: int) -> None:
+def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teachers: int) -> None:
     """Refuse settings that do not go together.
 
     Args:
@@ -32,7 +32,7 @@ def check_settings(resolved: Resolved, requested: TransferSettings, *, teachers:
     _check_compiled(resolved, requested)
 
 
-def check_guard(requested: TransferSettings, *, images_given: bool) -> None:
+def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
     """Refuse images for a guard that is not wanted.
 
     Raises:
@@ -42,7 +42,7 @@ def check_guard(requested: TransferSettings, *, images_given: bool) -> None:
         raise SettingsError("`guard_data` is given together with `guard=False`: give one of them")
 
 
-def check_student(student: Classifier, settings: Resolved, *, images: int, accelerator: Accelerator) -> None:
+def check_student(student: Classifier, settings: ResolvedConfig, *, images: int, accelerator: Accelerator) -> None:
     processes = accelerator.num_processes
     if settings.batch_size < processes or images < processes:
         raise SettingsError(
@@ -68,7 +68,7 @@ def check_student(student: Classifier, settings: Resolved, *, images: int, accel
 
 
 def check_teachers(
-    teachers: Sequence[Teacher], settings: Resolved, *, images: Images, accelerator: Accelerator
+    teachers: Sequence[Teacher], settings: ResolvedConfig, *, images: Images, accelerator: Accelerator
 ) -> None:
     for teacher in teachers:
         if not isinstance(teacher, PredictionTable):
@@ -91,7 +91,7 @@ def check_teachers(
         )
 
 
-def _check_strategy(resolved: Resolved, requested: TransferSettings, teachers: int) -> None:
+def _check_strategy(resolved: ResolvedConfig, requested: TransferConfig, teachers: int) -> None:
     if teachers > 1 and requested.strategy == "parallel" and resolved.method.partition is None:
         raise SettingsError(
             f"strategy parallel shares the samples out among the teachers, and method {resolved.method.name!r} has no "
@@ -99,7 +99,7 @@ def _check_strategy(resolved: Resolved, requested: TransferSettings, teachers: i
         )
 
 
-def _check_control(requested: TransferSettings, teachers: int) -> None:
+def _check_control(requested: TransferConfig, teachers: int) -> None:
     if requested.control and teachers > 1 and requested.strategy != "parallel":
         raise SettingsError(
             f"control is asked for, with {teachers} teachers and strategy {requested.strategy}: it controls "
@@ -107,14 +107,14 @@ def _check_control(requested: TransferSettings, teachers: int) -> None:
         )
 
 
-def _check_bank(resolved: Resolved, requested: TransferSettings) -> None:
+def _check_bank(resolved: ResolvedConfig, requested: TransferConfig) -> None:
     if requested.bank is not None and resolved.method.needs_features:
         raise SettingsError(
             f"method {resolved.method.name!r} compares features, and the bank keeps predictions alone: leave `bank` out"
         )
 
 
-def _check_compiled(resolved: Resolved, requested: TransferSettings) -> None:
+def _check_compiled(resolved: ResolvedConfig, requested: TransferConfig) -> None:
     if requested.compile and resolved.method.needs_features:
         raise SettingsError(
             f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "

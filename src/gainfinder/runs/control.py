@@ -22,7 +22,7 @@ KEPT = ("transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledg
 
 def control_of(prepared: PreparedTransfer) -> PreparedTransfer:
     """The same transfer from the student itself: same images, views, order and settings, without a guard."""
-    requested = replace(prepared.requested, guard=False, control=False, track=())
+    requested = prepared.requested.replace(guard=False, control=False, track=())
     return replace(prepared, teachers=(prepared.student,), guard_images=None, guard_held_out=False, requested=requested)
 
 

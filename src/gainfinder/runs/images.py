@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from ..config import TransferSettings
+from ..config import TransferConfig
 from ..data import Images, ImageSource, holdout, load_images, stratified
 from ..errors import DataError
 from ..inference import align_images
@@ -35,7 +35,7 @@ class Roles:
 
 
 def assign_roles(
-    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferSettings
+    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferConfig
 ) -> Roles:
     """The images to learn from, to measure on and to guard with; no image has two roles unless it was asked for."""
     rest = load_images(data, labels=settings.labels == "use")
@@ -69,7 +69,7 @@ def align_val(val_images: Images, student: Classifier, *, requested: bool) -> Im
         return val_images.without_labels()
 
 
-def subset(images: Images, settings: TransferSettings) -> Images:
+def subset(images: Images, settings: TransferConfig) -> Images:
     """The share of the transfer images that was asked for: stratified, or by id alone where no label may be read."""
     if settings.subset is None and (settings.limit is None or settings.limit >= len(images)):
         return images

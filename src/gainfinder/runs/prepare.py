@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ..config import Resolved, TransferSettings, resolve_settings, size_in_bytes
+from ..config import ResolvedConfig, TransferConfig, resolve_settings, size_in_bytes
 from ..data import Images, ImageSource
 from ..devices import default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
@@ -47,8 +47,8 @@ class PreparedTransfer:
     train_images: Images
     val_images: Images
     guard_images: Images | None
-    settings: Resolved
-    requested: TransferSettings
+    settings: ResolvedConfig
+    requested: TransferConfig
     view_spec: ViewSpec
     views: ViewSource = field(repr=False)
     bank: Bank | None = field(repr=False)
@@ -87,7 +87,7 @@ def prepare_transfer(
     val: ImageSource | None = None,
     guard_data: ImageSource | None = None,
     label_maps: Sequence[Path] = (),
-    settings: TransferSettings,
+    settings: TransferConfig,
     command: str | None = None,
 ) -> PreparedTransfer:
     """Load and check everything, decide every setting; write nothing.
@@ -155,7 +155,7 @@ def prepare_transfer(
     )
 
 
-def _bank(settings: TransferSettings) -> Bank | None:
+def _bank(settings: TransferConfig) -> Bank | None:
     if settings.bank is None:
         return None
     limit = None if settings.bank_limit is None else size_in_bytes(settings.bank_limit)

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..config import Resolved
+from ..config import ResolvedConfig
 from ..devices import synchronised
 from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
@@ -91,7 +91,7 @@ class Learner:
         student: Classifier,
         targets: TargetSource,
         *,
-        settings: Resolved,
+        settings: ResolvedConfig,
         accelerator: Accelerator,
         temperatures: Sequence[float] | None = None,
         comparison: FeatureComparison | None = None,
@@ -317,7 +317,7 @@ class Learner:
         return Losses(values_N=values, taught=losses.taught)
 
 
-def note_parts(settings: Resolved, student: Classifier, size: int) -> None:
+def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None:
     """Say where a batch in parts gives another result than a whole one."""
     reasons = []
     if settings.student_mode == "train" and has_batch_norm(student.module):

@@ -1,0 +1,187 @@
+"""The rules that decide what a transfer is not told.
+
+The default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
+rate × steps comes to 1. A run with fewer steps would hardly move at that rate, so by default the rate is the one that
+travels as far, 1 / steps, but never above the method's highest (1e-3, a few methods' more) at a batch of 64 and in
+proportion at others (`default_lr`).
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..errors import SettingsError
+from .choices import Augment, Schedule, StudentMode, default_augment
+from .methods import Method, default_method, find_method
+from .settings import SETTINGS, TransferConfig
+
+PAPER_LR = 1e-4
+PAPER_TRAVEL = PAPER_LR / 256 * 20 * 128_117
+"""Learning rate × steps of the paper's runs: about 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig:
+    """Settings of the training loop, every one decided; fields as in `TransferConfig`.
+
+    Attributes:
+        label_weight: weight of the cross-entropy with the labels.
+    """
+
+    method: Method
+    epochs: int
+    batch_size: int
+    micro_batch: int | None
+    lr: float
+    schedule: Schedule
+    temperature: float
+    distill_weight: float
+    label_weight: float
+    label_smoothing: float
+    top_k: int
+    sharpness: float
+    slow_momentum: float
+    slow_every: int
+    negatives: int
+    warmup_epochs: int
+    student_mode: StudentMode
+    momentum: float
+    weight_decay: float
+    seed: int
+    augment: Augment
+    views: int | None
+    view_seed: int
+    max_broken: float
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether training reads labels: the method's choice, or a cross-entropy that was asked for."""
+        return self.method.needs_labels or self.label_weight > 0
+
+
+DEFAULTS: dict[str, Any] = {one.name: one.about.fallback for one in SETTINGS if one.about.fallback is not None}
+"""What is taken where neither the user nor the preset says anything."""
+PRESETS: dict[str, dict[str, Any]] = {
+    # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
+    "paper": {"epochs": 20, "batch_size": 256, "augment": "paper", "schedule": "constant", "student_mode": "train"},
+}
+OF_METHODS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
+"""Settings that each method has a default of its own for."""
+PAPER_LR_BATCH = 256
+MAX_LR_BATCH = 64
+"""Batch size that the methods' highest rates are for; the rate is in proportion to the batch …"""
+LARGEST_LR_BATCH = 256
+"""… up to this one, the largest measured."""
+PAPER_SLOW_MOMENTUM = 0.9999
+PAPER_SLOW_TRAVEL = (1 - PAPER_SLOW_MOMENTUM) * 20 * 128_117 / 256 / 2
+"""(1 − τ) × interpolations of the paper's runs with momentum weight interpolation: about 0.5."""
+
+
+def resolve_settings(
+    settings: TransferConfig, *, labelled: bool, images: int, view_size: tuple[int, int], mirrorable: bool
+) -> ResolvedConfig:
+    """Decide every setting.
+
+    Args:
+        settings: what was asked for; it goes over the preset, the preset over the defaults.
+        labelled: whether training may read labels and there are some.
+        images: number of transfer images.
+        view_size: input height and width of the student in pixels.
+        mirrorable: whether images may be mirrored.
+
+    Raises:
+        SettingsError: the method needs labels and there are none to read.
+    """
+    method = find_method(settings.method or default_method(labelled=labelled))
+    _check_fits(settings, method)
+    chosen = {**DEFAULTS, **{name: getattr(method, name) for name in OF_METHODS}}
+    chosen.update(PRESETS.get(settings.preset or "", {}))
+    asked = {name: value for name, value in vars(settings).items() if name in _RESOLVED and value not in (None, "auto")}
+    if settings.distill_weight is not None:
+        chosen["label_weight"] = 1 - settings.distill_weight
+    chosen.update({name: value for name, value in asked.items() if name != "method"})
+    chosen.setdefault("micro_batch", None)
+    chosen.setdefault("views", None)
+    chosen.setdefault("view_seed", settings.seed)
+    chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
+    steps = chosen["epochs"] * -(-images // chosen["batch_size"])
+    if "lr" not in chosen:
+        chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
+    if "slow_momentum" not in chosen and settings.preset == "paper":
+        chosen["slow_momentum"] = PAPER_SLOW_MOMENTUM
+    if "slow_momentum" not in chosen:
+        chosen["slow_momentum"] = default_slow_momentum(steps=steps, every=chosen["slow_every"])
+    resolved = ResolvedConfig(method=method, **chosen)
+    _check_labels(resolved, settings, labelled=labelled)
+    return resolved
+
+
+def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | None) -> float:
+    """The learning rate where none is given.
+
+    The paper's preset scales its rate by batch/256, as the published code does. Otherwise it is the rate that travels
+    as far as the paper's in so many steps, rate × steps = 1, but no more than the method's highest: for most 1e-3 at a
+    batch of 64, and in proportion to the batch, so that one pass over the images travels as far whatever the batch
+    (benchmarks/README.md has the measurements), up to a batch of 256.
+
+    >>> default_lr(find_method("kl-dp"), steps=100, batch_size=64, preset=None)
+    0.001
+    >>> default_lr(find_method("kl-dp"), steps=25, batch_size=256, preset=None)
+    0.004
+    >>> round(default_lr(find_method("kl-dp"), steps=10009, batch_size=256, preset=None), 6)
+    0.0001
+    >>> default_lr(find_method("kl-dp"), steps=100, batch_size=128, preset="paper")
+    5e-05
+    """
+    if preset == "paper":
+        return method.paper_lr * batch_size / PAPER_LR_BATCH
+    highest = method.max_lr * min(batch_size, LARGEST_LR_BATCH) / MAX_LR_BATCH
+    return min(highest, PAPER_TRAVEL / steps * (method.paper_lr / PAPER_LR))
+
+
+def default_slow_momentum(*, steps: int, every: int) -> float:
+    """τ of the momentum weight interpolation where none is given.
+
+    In a whole run the slow student comes as far as in the paper's: 1 − τ = 0.5 / interpolations, at most 0.1.
+
+    >>> default_slow_momentum(steps=10009, every=2)
+    0.9999
+    >>> default_slow_momentum(steps=40, every=2)
+    0.974977
+    """
+    return round(1 - min(0.1, PAPER_SLOW_TRAVEL / max(1, steps // every)), 6)
+
+
+_RESOLVED = {field.name for field in fields(ResolvedConfig)}
+
+
+def _check_fits(settings: TransferConfig, method: Method) -> None:
+    """Refuse settings that the method would not read."""
+    rules: tuple[tuple[str, bool, str], ...] = (
+        ("top_k", method.objective == "top-k", "kl-top-k"),
+        ("sharpness", method.soft, "the -soft methods"),
+        ("slow_momentum", method.interpolated, "xe-kl-mcl"),
+        ("slow_every", method.interpolated, "xe-kl-mcl"),
+        ("negatives", method.objective == "crd", "crd"),
+        ("temperature", not method.needs_features, "methods that compare logits"),
+    )
+    for name, fits, of in rules:
+        if getattr(settings, name) is not None and not fits:
+            raise SettingsError(
+                f"{name.replace('_', '-')} is a setting of {of}: method {method.name!r} does not use it"
+            )
+    fitted = method.label_weight > 0 or (settings.distill_weight is not None and settings.distill_weight < 1)
+    if settings.label_smoothing is not None and not fitted:
+        raise SettingsError(
+            f"label-smoothing needs a cross-entropy with labels: method {method.name!r} has none; give a "
+            "distill-weight below 1, or a method such as xe-kl"
+        )
+
+
+def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelled: bool) -> None:
+    if labelled or not resolved.needs_labels:
+        return
+    why = "`labels='none'` forbids reading them" if settings.labels == "none" else "the transfer images carry none"
+    what = f"method {resolved.method.name!r}"
+    if not resolved.method.needs_labels:
+        what = f"distill-weight {resolved.distill_weight:g}"
+    raise SettingsError(f"{what} needs labels and {why}; a label-free method is kl-dp-u")

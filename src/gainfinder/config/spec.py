@@ -1,0 +1,114 @@
+"""A whole transfer as a value: who learns, who teaches, from which images, by which settings.
+
+Nothing is loaded: models and images are references. Two specifications can be compared, listed and looked up.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Self
+
+from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
+
+from ..errors import SettingsError
+from ..references import near
+from .differences import differing
+from .settings import TransferConfig
+
+OF_SEVERAL = ("strategy", "order")
+"""Settings that a single teacher makes no use of."""
+
+
+class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A transfer, specified by references and settings; hashable, and to and from JSON.
+
+    Attributes:
+        student: reference of the model that learns.
+        teachers: references of the models that teach, one or more.
+        data: reference of the images to learn from.
+        val: reference of the images to measure on; None sets a tenth of `data` apart.
+        guard_data: reference of the images for the guard; None likewise.
+        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+            or one each.
+        config: the settings.
+
+    Raises:
+        SettingsError: there is no teacher, a name is unknown, or a value is of another type or out of range.
+    """
+
+    student: str
+    teachers: tuple[str, ...]
+    data: str
+    val: str | None = None
+    guard_data: str | None = None
+    label_maps: tuple[str, ...] = ()
+    config: TransferConfig = TransferConfig()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _settings_error(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise SettingsError(f"specification of a transfer: {_mistake(error, cls.model_fields)}") from None
+
+    @model_validator(mode="after")
+    def _has_teachers(self) -> Self:
+        if not self.teachers:
+            raise SettingsError("expected at least one teacher, got none")
+        return self
+
+    def to_json(self) -> str:
+        """The specification as JSON, with every field."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The specification that `to_json` wrote, or one with some of its fields.
+
+        Raises:
+            SettingsError: the text is not JSON, or no specification.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SettingsError(f"specification of a transfer: {_mistake(error, cls.model_fields)}") from None
+
+    def digest(self) -> str:
+        """64 hexadecimal digits that are the same where the references and the settings that change results are.
+
+        Settings at their default do not count, so that those of later versions change no digest. References count as
+        they are written: what is in a file or folder is not looked at.
+        """
+        default = {"config": TransferConfig().result_settings()}
+        found = self._result_fields()
+        found["config"] = {
+            name: value for name, value in found["config"].items() if value != default["config"].get(name)
+        }
+        return hashlib.sha256(TypeAdapter(dict[str, Any]).dump_json(_sorted(found))).hexdigest()
+
+    def differences(self, other: "TransferSpec") -> list[str]:
+        """What another specification asks for instead, in what changes results; as `key: X in the folder, Y asked for`.
+
+        Empty where both have one digest.
+        """
+        return differing(self._result_fields(), other._result_fields())
+
+    def _result_fields(self) -> dict[str, Any]:
+        settings = self.config.result_settings()
+        if len(self.teachers) == 1:
+            settings = {name: value for name, value in settings.items() if name not in OF_SEVERAL}
+        return {**self.model_dump(mode="json", exclude={"config"}), "config": settings}
+
+
+def _mistake(error: ValidationError, known: Iterable[str]) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {where!r}{near(where, known)}; known: {', '.join(known)}"
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def _sorted(value: Any) -> Any:
+    """A nested mapping with its keys in order."""
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
