@@ -182,7 +182,7 @@ class LiveProgress(Callback):
 
 def labelled_rows(width: int) -> Table:
     """An empty table for rows of a label and a text, which is wrapped beside it."""
-    table = Table.grid(padding=(0, 1), pad_edge=False)
+    table = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
     table.width = width
     table.add_column(style="dim", width=LABEL, no_wrap=True)
     table.add_column(ratio=1)
