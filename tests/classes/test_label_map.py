@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gainfinder.classes.label_map import FLOOR, LabelMap
+from gainfinder.classes.label_map import UNMAPPED_LOGIT, LabelMap
 
 SETTINGS = settings(deadline=None, max_examples=60, derandomize=True)
 
@@ -31,7 +31,9 @@ def naive(label_map: LabelMap, logits: list[float]) -> tuple[list[float], float]
         if target is not None:
             summed[target] += prob
     kept = sum(summed)
-    logs = [math.log(value / kept) if target in label_map.targets else FLOOR for target, value in enumerate(summed)]
+    logs = [
+        math.log(value / kept) if target in label_map.targets else UNMAPPED_LOGIT for target, value in enumerate(summed)
+    ]
     return logs, kept
 
 
@@ -41,7 +43,7 @@ def test_by_hand() -> None:
     logits, kept = label_map.apply(probs.log() + 5)  # a shift changes nothing
     expected = torch.tensor([[3 / 7, 1e-12, 4 / 7], [2 / 3, 1e-12, 1 / 3]])
     torch.testing.assert_close(logits.exp(), expected)
-    assert logits[:, 1].tolist() == pytest.approx([FLOOR, FLOOR])
+    assert logits[:, 1].tolist() == pytest.approx([UNMAPPED_LOGIT, UNMAPPED_LOGIT])
     torch.testing.assert_close(kept, torch.tensor([0.7, 0.75]))
     torch.testing.assert_close(label_map.dropped_mass(probs.log()), torch.tensor([0.3, 0.25]))
     assert label_map.left_out == (2,) and label_map.unmatched == (1,) and label_map.order is None
@@ -68,7 +70,9 @@ def test_improbable_classes_keep_their_precision() -> None:
 def test_values_that_are_not_finite() -> None:
     label_map = LabelMap(targets=(0, 1, 1, None), num_classes=2)
     inf, nan = math.inf, math.nan
-    assert label_map.apply(torch.tensor([[0.0, -inf, -inf, 0.0]])).logits[0].tolist() == pytest.approx([0.0, FLOOR])
+    assert label_map.apply(torch.tensor([[0.0, -inf, -inf, 0.0]])).logits[0].tolist() == pytest.approx(
+        [0.0, UNMAPPED_LOGIT]
+    )
     assert label_map.apply(torch.tensor([[-inf, -inf, -inf, 0.0]])).logits.isfinite().all()
     assert label_map.apply(torch.tensor([[nan, 0.0, 0.0, 0.0]])).logits.isnan().any()
     assert label_map.apply(torch.tensor([[0.0, inf, 0.0, 0.0]])).logits.isnan().any()

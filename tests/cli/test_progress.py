@@ -3,13 +3,14 @@
 import io
 import logging
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from gainfinder.cli.command import _Stderr
-from gainfinder.cli.progress import LiveProgress, PlainProgress, Rate, View, make_progress
+from gainfinder.cli.progress import LiveProgress, PlainProgress, Rate, make_progress
 
 Row = dict[str, Any]
 
@@ -33,32 +34,33 @@ def row(epoch: int, accuracy: float | None) -> Row:
     }  # fmt: skip
 
 
-def shown(view: View, width: int) -> list[str]:
+def shown(view: LiveProgress, width: int) -> list[str]:
     console = Console(file=io.StringIO(), record=True, force_terminal=True, width=width, highlight=False)
     console.print(view)
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
 @pytest.fixture
-def view() -> View:
+def view() -> Iterator[LiveProgress]:
     """In the middle of the third epoch of ten, from the second of three teachers: 100 images/s."""
     clock = Clock()
-    found = View(clock)
-    found.begin_teacher(2, 3, "local-dir:/home/somebody/models/zoo/convnext")
-    found.begin("training, epoch 1 of 10", 10_000)
-    found.begin_epoch(1, 10, 1000, 0)
-    found.measured(row(1, 0.9637))
-    found.measured(row(2, 0.9508))
-    found.begin("training, epoch 3 of 10", 8000)
-    found.begin_epoch(3, 10, 1000, 0)
+    found = LiveProgress(Console(file=io.StringIO()), clock)
+    found.teacher(2, 3, "local-dir:/home/somebody/models/zoo/convnext")
+    found.stage("training, epoch 1 of 10", 10_000)
+    found.epoch_begins(1, 10, 1000, 0)
+    found.epoch(row(1, 0.9637))
+    found.epoch(row(2, 0.9508))
+    found.stage("training, epoch 3 of 10", 8000)
+    found.epoch_begins(3, 10, 1000, 0)
     for _ in range(5):
         clock.s += 1
         found.advance(100)
-    found.sums = {"train_loss": 0.1234, "teacher_share": 0.312}
-    return found
+    found.running({"train_loss": 0.1234, "teacher_share": 0.312})
+    yield found
+    found.close()
 
 
-def test_a_view_for_80_columns(view: View) -> None:
+def test_a_view_for_80_columns(view: LiveProgress) -> None:
     assert shown(view, 80) == [
         "teacher   2 of 3: local-dir:/home/somebody/models/zoo/convnext",
         "now       epoch 3 of 10",
@@ -70,7 +72,7 @@ def test_a_view_for_80_columns(view: View) -> None:
     ]
 
 
-def test_a_view_for_40_columns(view: View) -> None:
+def test_a_view_for_40_columns(view: LiveProgress) -> None:
     assert shown(view, 40) == [
         "teacher   2 of 3: lo…models/zoo/convnext",
         "now       epoch 3 of 10",
@@ -87,23 +89,23 @@ def test_a_view_for_40_columns(view: View) -> None:
 
 
 @pytest.mark.parametrize("width", [10, 20, 40, 80, 250])
-def test_no_line_is_wider_than_the_terminal(view: View, width: int) -> None:
+def test_no_line_is_wider_than_the_terminal(view: LiveProgress, width: int) -> None:
     assert max(map(len, shown(view, width))) <= min(width, 100)
 
 
-def test_the_best_epoch_is_named_where_it_is_the_latest_and_none_without_labels(view: View) -> None:
-    view.measured(row(3, 0.97))
+def test_the_best_epoch_is_named_where_it_is_the_latest_and_none_without_labels(view: LiveProgress) -> None:
+    view.epoch(row(3, 0.97))
     text = " ".join(" ".join(shown(view, 80)).split())
     assert "epoch 3 accuracy 0.9700 (+3.00 pp), gained 3.45%, lost 1.04%, the best so far" in text
     assert "best epoch" not in text
-    view.begin_teacher(3, 3, "vit")
-    view.measured(row(1, None))
+    view.teacher(3, 3, "vit")
+    view.epoch(row(1, None))
     text = " ".join(" ".join(shown(view, 80)).split())
     assert "epoch 1 agreement with the initial student 0.9812, confidence 0.9100" in text and "best" not in text
 
 
-def test_a_stage_without_epochs_has_a_bar_of_its_own_and_keeps_what_was_measured(view: View) -> None:
-    view.begin("guard: 50% of the way", 200)
+def test_a_stage_without_epochs_has_a_bar_of_its_own_and_keeps_what_was_measured(view: LiveProgress) -> None:
+    view.stage("guard: 50% of the way", 200)
     view.advance(50)
     lines = shown(view, 80)
     assert "now       guard: 50% of the way" in lines and lines[2].endswith("  25%")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gainfinder.errors import BadReference, DataError, RunFolderError
 from gainfinder.models import Classifier, load_model, load_teacher
-from gainfinder.models.from_table import FLOOR, PredictionTable
+from gainfinder.models.from_table import LOWEST_LOG_PROB, PredictionTable
 from gainfinder.predictions import Predictions
 
 SETTINGS = settings(deadline=None, max_examples=40, derandomize=True)
@@ -104,7 +104,7 @@ def test_a_full_table_of_probabilities(tmp_path: Path) -> None:
     expected = [[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]
     table = load(parquet(tmp_path, probs=expected))
     assert probs_of(table) == expected and table.class_names is None
-    assert table.lookup(["b"])[0].tolist() == pytest.approx([0, FLOOR, FLOOR])
+    assert table.lookup(["b"])[0].tolist() == pytest.approx([0, LOWEST_LOG_PROB, LOWEST_LOG_PROB])
     path = csv(tmp_path, "label,id,prob:cat,prob:dog,prob:cow", "x,a,0.5,0.25,0.25", "y,b,1,0,0")
     assert probs_of(load(path)) == expected and load(path).class_names == ("cat", "dog", "cow")
     assert load(path, "?classes=x,y,z").class_names == ("x", "y", "z")
@@ -115,7 +115,7 @@ def test_what_the_listed_probabilities_leave_is_spread_evenly(tmp_path: Path) ->
     expected = [[0.1, 0.6, 0.1, 0.2], [1.0, 0.0, 0.0, 0.0]]
     table = load(parquet(tmp_path, classes=[[1, 3], [0, 2]], probs=[[0.6, 0.2], [1.0, 0.0]]), "?num_classes=4")
     assert probs_of(table) == expected
-    assert table.lookup(["b"]).min() == pytest.approx(FLOOR)
+    assert table.lookup(["b"]).min() == pytest.approx(LOWEST_LOG_PROB)
     logs = np.log(np.array([[0.6, 0.2], [1.0, 1e-30]])).tolist()
     assert probs_of(load(parquet(tmp_path, classes=[[1, 3], [0, 2]], log_probs=logs), "?num_classes=4")) == expected
     lines = ("id,class_1,prob_1,class_2,prob_2", "a,dog,0.6,3,0.2", "b,cat,1,cow,0")
@@ -126,8 +126,8 @@ def test_listed_logits_are_taken_as_all_there_is(tmp_path: Path) -> None:
     path = parquet(tmp_path, classes=[[1, 2], [0, 1]], logits=[[math.log(3) + 7, 7.0], [-1000.0, 1000.0]])
     table = load(path, "?num_classes=3")
     assert probs_of(table) == [[0, 0.75, 0.25], [0, 1, 0]]
-    assert table.lookup(["a"])[0, 0] == pytest.approx(FLOOR)
-    assert table.lookup(["b"])[0].tolist() == pytest.approx([FLOOR, 0, FLOOR])
+    assert table.lookup(["a"])[0, 0] == pytest.approx(LOWEST_LOG_PROB)
+    assert table.lookup(["b"])[0].tolist() == pytest.approx([LOWEST_LOG_PROB, 0, LOWEST_LOG_PROB])
 
 
 @SETTINGS

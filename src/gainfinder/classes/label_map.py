@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-FLOOR = math.log(1e-12)
+UNMAPPED_LOGIT = math.log(1e-12)
 """Logit of a student's class that no output of the model maps to: finite, so that predictions stay finite."""
 
 
@@ -99,8 +99,8 @@ class LabelMap:
             log p_c,  p_c = Σ_{k → c} σ(z)_k / Σ_{k mapped} σ(z)_k,
 
         in float32: the softmax over all own outputs, summed by class, what is left out dropped, the rest renormalised.
-        A class that no output counts for gets `FLOOR`. That is a probability of 1e-12, but at a temperature of 4 it
-        already weighs 1e-3.
+        A class that no output counts for gets `UNMAPPED_LOGIT`. That is a probability of 1e-12, but at a temperature of
+        4 it already weighs 1e-3.
 
         Args:
             logits_NK: floating point, own outputs.
@@ -126,7 +126,7 @@ class LabelMap:
         z_NK = logits_NK.float()
         scores_NC = self._summed(z_NK)
         total_N = scores_NC.logsumexp(dim=1)
-        logits_NC = (scores_NC - total_N[:, None]).masked_fill(scores_NC == -torch.inf, FLOOR)
+        logits_NC = (scores_NC - total_N[:, None]).masked_fill(scores_NC == -torch.inf, UNMAPPED_LOGIT)
         return MappedLogits(logits_NC, (total_N - z_NK.logsumexp(dim=1)).exp().clamp(max=1))
 
     def dropped_mass(self, logits_NK: Tensor) -> Tensor:

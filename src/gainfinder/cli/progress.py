@@ -81,98 +81,71 @@ class PlainProgress(Callback):
 
 
 class LiveProgress(Callback):
-    """A view that is redrawn in place; finished epochs leave a line each above it.
+    """A view that is redrawn in place, on terminals of any width; finished epochs leave a line each above it.
+
+    One row each, where there is something to tell: the teacher, if there are several; the stage and how far it is; its
+    speed and the time left; loss and teacher's share of the epoch so far; the latest and the best epoch measured. These
+    rows of a run are no rows of tasks, so of Rich it takes `Live` and the bar, not `rich.progress.Progress`.
 
     Args:
         console: of the terminal; it is given back as it was by `close`.
+        now: a clock, in seconds.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.view = View()
-        self.live = Live(
-            get_renderable=lambda: self.view, console=console, transient=True, refresh_per_second=REDRAWN_PER_S
-        )
-        self.live.start()
-
-    def stage(self, name: str, images: int) -> None:
-        self.view.begin(name, images)
-
-    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
-        self.view.begin_epoch(epoch, of, images, done)
-
-    def advance(self, images: int) -> None:
-        self.view.advance(images)
-
-    def running(self, row: Mapping[str, Any]) -> None:
-        self.view.sums = row
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        self.view.measured(row)
-        kept = labelled_rows(self.live.console.width)
-        kept.add_row(f"epoch {row['epoch']}", ", ".join([*measure_parts(row), *learning_parts(row)]))
-        self.live.console.print(kept)
-
-    def teacher(self, number: int, of: int, reference: str) -> None:
-        self.view.begin_teacher(number, of, reference)
-        self._say(teacher_line(number, of, reference))
-
-    def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
-        self.view.forget()
-        for row in rows:
-            self.view.measured(row)
-        self._say(resumed_line(epochs, steps))
-
-    def close(self) -> None:
-        """Take the view down, the cursor back."""
-        self.live.stop()
-
-    def _say(self, line: str) -> None:
-        self.live.console.print(Text(line))
-
-
-class View:
-    """What the live view shows, as a renderable of Rich for terminals of any width.
-
-    One row each, where there is something to tell: the teacher, if there are several; the stage and how far it is; its
-    speed and the time left; loss and teacher's share of the epoch so far; the latest and the best epoch measured.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
-        self.teacher = ""
-        self.name = ""
+        self.heading, self.name = "", ""
         self.rate = Rate(0, now)
         self.part: tuple[int, int] | None = None
         self.sums: Mapping[str, Any] = {}
         self.latest: Mapping[str, Any] | None = None
         self.best: Mapping[str, Any] | None = None
+        self.live = Live(get_renderable=lambda: self, console=console, transient=True, refresh_per_second=REDRAWN_PER_S)
+        self.live.start()
 
-    def begin(self, name: str, images: int) -> None:
-        """A stage begins."""
+    def stage(self, name: str, images: int) -> None:
         self.name, self.rate, self.part = name, Rate(images, self.now), None
 
-    def begin_epoch(self, epoch: int, of: int, images: int, done: int) -> None:
-        """The stage is the training of an epoch: the bar is that of the epoch, the time left that of all of them."""
+    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
+        # The bar is that of the epoch, the time left that of all of them.
         if epoch == 1:
-            self.forget()
+            self._forget()
         self.name, self.part, self.sums = f"epoch {epoch} of {of}", (images, done), {}
 
-    def begin_teacher(self, number: int, of: int, reference: str) -> None:
-        """The transfer from one of several teachers begins."""
-        self.teacher = f"{number} of {of}: {reference}"
-        self.forget()
-
     def advance(self, images: int) -> None:
-        """So many more images are done."""
         self.rate.advance(images)
 
-    def measured(self, row: Mapping[str, Any]) -> None:
-        """An epoch is measured. Of equally good ones the first is the best; without labels none is."""
+    def running(self, row: Mapping[str, Any]) -> None:
+        self.sums = row
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._measured(row)
+        kept = labelled_rows(self.live.console.width)
+        kept.add_row(f"epoch {row['epoch']}", ", ".join([*measure_parts(row), *learning_parts(row)]))
+        self.live.console.print(kept)
+
+    def teacher(self, number: int, of: int, reference: str) -> None:
+        self.heading = f"{number} of {of}: {reference}"
+        self._forget()
+        self.live.console.print(Text(teacher_line(number, of, reference)))
+
+    def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
+        self._forget()
+        for row in rows:
+            self._measured(row)
+        self.live.console.print(Text(resumed_line(epochs, steps)))
+
+    def close(self) -> None:
+        """Take the view down, the cursor back."""
+        self.live.stop()
+
+    def _measured(self, row: Mapping[str, Any]) -> None:
+        # Of equally good ones the first is the best; without labels none is.
         self.latest = row
         if row["accuracy"] is not None and (self.best is None or row["accuracy"] > self.best["accuracy"]):
             self.best = row
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Another transfer begins."""
         self.latest, self.best, self.sums = None, None, {}
 
@@ -182,8 +155,8 @@ class View:
             return
         width = min(WIDEST, options.max_width)
         table = labelled_rows(width)
-        if self.teacher:
-            table.add_row("teacher", shortened(self.teacher, width - LABEL - 1))
+        if self.heading:
+            table.add_row("teacher", shortened(self.heading, width - LABEL - 1))
         table.add_row("now", shortened(self.name, width - LABEL - 1))
         table.add_row("", self._bar())
         table.add_row("speed", ", ".join(self.rate.parts()) or "–")
@@ -209,7 +182,7 @@ class View:
 
 def labelled_rows(width: int) -> Table:
     """An empty table for rows of a label and a text, which is wrapped beside it."""
-    table = Table.grid(padding=(0, 1), pad_edge=False)
+    table = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
     table.width = width
     table.add_column(style="dim", width=LABEL, no_wrap=True)
     table.add_column(ratio=1)
@@ -218,6 +191,8 @@ def labelled_rows(width: int) -> Table:
 
 class Rate:
     """Images per second over the last seconds, and the time left at that speed.
+
+    Not `rich.progress`: that knows no speed where steps are longer than its window, and a stalled run keeps its speed.
 
     Args:
         total: images to do.

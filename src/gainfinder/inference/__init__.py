@@ -5,7 +5,7 @@ In: classifiers, images, views. Out: `Predictions`, entries of the bank, the tar
 
 from .alignment import Teacher, align_images, align_model, named_after
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
-from .predict import ImageCount, Portions, evaluation_crops, merge_shards, predict, predict_images
+from .predict import ImageCount, MicroBatcher, evaluation_crops, merge_shards, predict, predict_images
 from .targets import Answering, Replayed, TableRows, TargetSource
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Block",
     "EntryKey",
     "ImageCount",
-    "Portions",
+    "MicroBatcher",
     "Replayed",
     "TableRows",
     "TargetSource",

@@ -19,7 +19,8 @@ the models themselves would have made, ties included.
 
 Readers map the files into memory: processes share the pages. An entry is written under a lock and appears whole or not
 at all; it is checked against its digests when it is opened, and one that is torn or altered is removed, to be made
-again. Nothing here knows models or images: keys are digests that the caller makes.
+again. Nothing here knows models or images: keys are digests that the caller makes. (diskcache would pickle arrays into
+files of its own: nothing to map, no digests, no entries kept from removal while a run needs them.)
 
 Shapes: n images, N of them asked for, C classes, K classes kept.
 """

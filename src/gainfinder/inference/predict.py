@@ -111,13 +111,13 @@ def predict_images(
     broken: list[str] = []
     logits, positions = [], []
     dropped = 0.0
-    portions = Portions()
+    micro_batcher = MicroBatcher()
     for batch in loaded:
         broken.extend(batch.broken)
         check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
         if batch.inputs is not None:
             with torch.inference_mode():
-                answers = portions.ask(classifier.logits_and_kept, batch.inputs.to(device))
+                answers = micro_batcher.run(classifier.logits_and_kept, batch.inputs.to(device))
             for found, share_kept in answers:
                 logits.append(found.float().cpu())
                 dropped += float((1 - share_kept).sum())
@@ -161,8 +161,11 @@ def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
     return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
 
 
-class Portions:
-    """Asks models about as many images at once as memory holds; how many, it learns from those that it did not hold.
+class MicroBatcher:
+    """Runs models on as many images at once as memory holds; how many, it learns from those that it did not hold.
+
+    Not `accelerate.utils.find_executable_batch_size`: it clears the device's cache at each call, so for each batch, and
+    says nothing when parts become smaller.
 
     Attributes:
         size: images at once; None for whole batches, until one does not fit.
@@ -171,8 +174,8 @@ class Portions:
     def __init__(self) -> None:
         self.size: int | None = None
 
-    def ask(self, model: Callable[[Tensor], Answer], inputs: Tensor) -> list[Answer]:
-        """The answers for inputs (N, …), N ≥ 1, in portions.
+    def run(self, model: Callable[[Tensor], Answer], inputs: Tensor) -> list[Answer]:
+        """The outputs for inputs (N, …), N ≥ 1, in parts.
 
         Raises:
             OutOfMemory: not even one image fits.
@@ -180,7 +183,7 @@ class Portions:
         while True:
             at_once = min(self.size or len(inputs), len(inputs))
             try:
-                return [model(portion) for portion in torch.split(inputs, at_once)]
+                return [model(part) for part in torch.split(inputs, at_once)]
             except OutOfMemory as error:
                 if at_once == 1:
                     raise

@@ -33,6 +33,7 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor], forward: Callable[[
     Raises:
         DataError: there was no batch.
     """
+    # Not torch.optim.swa_utils.update_bn, which puts the whole module, dropout too, into training mode.
     layers = [layer for layer in batch_norms(module) if layer.track_running_stats]
     if not layers:
         return

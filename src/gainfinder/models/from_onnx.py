@@ -292,6 +292,7 @@ def _digest(path: Path) -> Tensor:
 
 def _files(path: Path) -> list[Path]:
     """The file, and those within its folder that it names as the places of its weights."""
+    # Not onnx.external_data_helper: it would be one more package, which ONNX Runtime does without, to find a few names.
     places = set()
     if path.stat().st_size:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

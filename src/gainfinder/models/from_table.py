@@ -24,7 +24,7 @@ from ..references import near
 from .assembly import read_classes
 from .reference import ModelRef
 
-FLOOR = math.log(1e-8)
+LOWEST_LOG_PROB = math.log(1e-8)
 """Smallest logit that a probability becomes: finite, so that divergences stay finite."""
 TOLERANCE = 1e-3
 """By so much the probabilities of a row may sum to more than 1."""
@@ -275,13 +275,13 @@ def _log_probs(columns: Columns, outputs: int) -> tuple[NDArray[np.float32], NDA
     if columns.classes is None and columns.kind == "logits":
         return values, None
     if columns.kind == "logits":
-        logits = np.maximum(torch.from_numpy(values).log_softmax(dim=1).numpy(), FLOOR)
-        return logits, np.full(len(values), FLOOR, dtype=np.float32)
+        logits = np.maximum(torch.from_numpy(values).log_softmax(dim=1).numpy(), LOWEST_LOG_PROB)
+        return logits, np.full(len(values), LOWEST_LOG_PROB, dtype=np.float32)
     probs = values if columns.kind == "probs" else np.exp(values)
     with np.errstate(divide="ignore"):
-        logits = np.maximum(np.log(probs) if columns.kind == "probs" else values, np.float32(FLOOR))
+        logits = np.maximum(np.log(probs) if columns.kind == "probs" else values, np.float32(LOWEST_LOG_PROB))
     if columns.classes is None:
         return logits, None
     left = 1 - probs.sum(axis=1, dtype=np.float64)
     each = left / max(outputs - values.shape[1], 1)
-    return logits, np.log(np.maximum(each, math.exp(FLOOR))).astype(np.float32)
+    return logits, np.log(np.maximum(each, math.exp(LOWEST_LOG_PROB))).astype(np.float32)

@@ -19,7 +19,7 @@ LITTLE = 0.01
 """A share of images that is little to learn from a teacher."""
 LOW_RATE = 0.25
 """A share of what a teacher could show that leaves much to learn from it."""
-FEW_IMAGES = 2000
+WIDE_INTERVAL_BELOW = 2000
 """With fewer to measure on, gains of about a point are hard to tell from noise."""
 
 
@@ -103,7 +103,7 @@ def _towards_a_sure_gain(record: TransferRecord, rate: float | None) -> list[str
     if any(_kept_initial(guard) for guard in record.guards):
         images = counted(record.guards[0]["images"], "image")
         steps.append(f"The guard had {images} to judge by and saw no sure gain: give it more (--guard-data).")
-    if record.account["samples"] < FEW_IMAGES:
+    if record.account["samples"] < WIDE_INTERVAL_BELOW:
         steps.append(f"Measure on more images (--val): {record.account['samples']:,} cannot show a small gain.")
     if not record.known_teachers or (rate is not None and rate < LOW_RATE):
         steps.append("Learn from more images (--data) or for longer (--epochs).")

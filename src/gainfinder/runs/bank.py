@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..data import check_broken
-from ..inference import Answering, Bank, BankEntry, Block, EntryKey, Portions, Replayed, TableRows, entry_bytes
+from ..inference import Answering, Bank, BankEntry, Block, EntryKey, MicroBatcher, Replayed, TableRows, entry_bytes
 from ..models import Classifier, PredictionTable
 from ..views import ViewSource
 from .callbacks import Callback
@@ -130,7 +130,7 @@ class _Maker:
         self.callback = callback
         self.made = 0
         self.largest_difference: float | None = None
-        self.portions = Portions()
+        self.micro_batcher = MicroBatcher()
         self._sources: dict[tuple[int, int], ViewSource] = {}
 
     def make(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
@@ -182,7 +182,7 @@ class _Maker:
             if batch.views is not None:
                 inputs = batch.views.inputs(model.preprocessing)
                 with torch.inference_mode(), self.prepared.accelerator.autocast():
-                    logits = torch.cat(self.portions.ask(model.logits, inputs)).float()
+                    logits = torch.cat(self.micro_batcher.run(model.logits, inputs)).float()
                 yield batch.positions_N.numpy(), logits
             self.callback.advance(len(batch.positions_N) + len(batch.broken))
 

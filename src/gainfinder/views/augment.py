@@ -2,6 +2,7 @@
 
 All that is drawn comes in as numbers, so that nothing is random here; an image gets the same bits in whatever batch it
 is. Colours are changed as torchvision's functional operations do it, which take one factor for all images of a batch.
+Kornia's take one an image but blend in floating point, without the rounding of each step: views would be others.
 
 Shapes: N samples, H and W height and width, K numbers drawn for a view.
 """

@@ -181,6 +181,7 @@ def evaluation_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
 
 def _uniforms(seed: int, number: int, sample_id: str) -> Iterator[float]:
     """An endless stream of numbers in [0, 1), fixed by its arguments."""
+    # Not NumPy's Philox: an id would need a hash for its key all the same, and all views would be others.
     key = f"view/{seed}/{number}/{sample_id}".encode()
     block = 0
     while True:
