@@ -70,7 +70,8 @@ def transfer(
         return execute(plan, Path(out), callbacks=callbacks)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
         result = carry_out(plan, Path(scratch) / "run", callback=CallbackList(callbacks))
-        return replace(result, out=None, account={**result.account, "out": None, "student_reference": None})
+        kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
+        return replace(result, out=None, metrics=kept)
 
 
 def execute(plan: Plan, out: Path, *, callbacks: Sequence[Callback] = ()) -> TransferResult:

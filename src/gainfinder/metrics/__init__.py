@@ -8,24 +8,29 @@ from .breakdown import ClassKnowledge, Sources, by_class, by_partition, by_sourc
 from .calibration import calibrated_temperatures
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
-from .selection import SHARES, Candidate, Judgement, choose, judge
+from .selection import ALPHAS, Candidate, Judgement, choose, judge
 from .transfer import (
-    beyond_control,
+    AccuracyChange,
+    Interval,
+    TransferMeasures,
+    accuracy_change,
     epoch_measures,
     estimated_strengths,
     measure_transfer,
     since_origin,
-    unguarded_measures,
 )
 
 __all__ = [
-    "SHARES",
+    "ALPHAS",
+    "AccuracyChange",
     "Candidate",
     "ClassKnowledge",
+    "Interval",
     "Judgement",
     "Sources",
+    "TransferMeasures",
     "accuracy",
-    "beyond_control",
+    "accuracy_change",
     "by_class",
     "by_partition",
     "by_source",
@@ -40,6 +45,5 @@ __all__ = [
     "knowledge_lost",
     "measure_transfer",
     "since_origin",
-    "unguarded_measures",
     "wilson_interval",
 ]

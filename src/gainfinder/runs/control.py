@@ -6,20 +6,15 @@ came from the teacher. In the result folder: control/, a folder as of any transf
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import SettingsError
-from ..files import write_json
-from ..metrics import beyond_control
+from ..metrics import accuracy_change
 from ..predictions import Predictions
-from ..results import RunFolder
+from ..results import ControlMetrics, RunFolder
 from .callbacks import Callback
 from .planning import Plan
 from .result import TransferResult
 from .transfer import held, run_transfer
-
-KEPT = ("transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "agreement")
-"""What the account of a transfer tells of its control; control/result.json tells the rest."""
 
 
 def check_control(plan: Plan) -> None:
@@ -42,7 +37,7 @@ def control_plan(plan: Plan) -> Plan:
 
 
 def with_control(plan: Plan, out: Path, result: TransferResult, *, callback: Callback) -> TransferResult:
-    """The result with the control's measures in its account, run here unless they are there.
+    """The result with the control's measures among its own, run here unless they are there.
 
     Args:
         plan: of the transfer, which is finished.
@@ -56,22 +51,31 @@ def with_control(plan: Plan, out: Path, result: TransferResult, *, callback: Cal
     """
     folder = RunFolder(out)
     with held(folder, plan):
-        account = folder.read_result()
-        assert account is not None, "the transfer is finished"
-        if account.get("control") is None:
-            account = {**account, "control": _control(plan, folder, callback)}
+        metrics = folder.read_result()
+        assert metrics is not None, "the transfer is finished"
+        if metrics.control is None:
+            metrics = metrics.model_copy(update={"control": _control(plan, folder, callback)})
             if plan.is_main:
-                write_json(folder.result, account)
+                folder.write_result(metrics)
                 callback.result(folder.path)
             plan.accelerator.wait_for_everyone()
-    return replace(result, account={**result.account, "control": account["control"]})
+    return replace(result, metrics=result.metrics.model_copy(update={"control": metrics.control}))
 
 
-def _control(plan: Plan, folder: RunFolder, callback: Callback) -> dict[str, Any]:
+def _control(plan: Plan, folder: RunFolder, callback: Callback) -> ControlMetrics:
     callback.teacher(1, 1, "the student's own copy, as a control")
     before, after = (Predictions.load(folder.predictions / f"{name}.parquet") for name in ("before", "after"))
     known = {"before": before, "teacher-1": before}
     done = run_transfer(control_plan(plan), folder.path / "control", callback=callback, known=known)
     assert done.out is not None
     found = Predictions.load(RunFolder(done.out).predictions / "after.parquet")
-    return {**{key: done.account[key] for key in KEPT}, **beyond_control(found, after)}
+    beyond = accuracy_change(found, after)
+    return ControlMetrics(
+        transfer_delta_pp=done.metrics.transfer_delta_pp,
+        transfer_delta_ci_pp=done.metrics.transfer_delta_ci_pp,
+        knowledge_gain=done.metrics.knowledge_gain,
+        knowledge_loss=done.metrics.knowledge_loss,
+        agreement=done.metrics.agreement,
+        beyond_pp=beyond.delta_pp,
+        beyond_ci_pp=beyond.ci_pp,
+    )

@@ -8,19 +8,18 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from ..metrics import estimated_strengths, measure_transfer
 from ..models import Classifier
 from ..predictions import Predictions
-from ..results import RunFolder
+from ..results import BankUse, RunFolder, StepMetrics, TransferMetrics
 from ..training import average, copied
 from .bank import require_room
 from .callbacks import Callback
 from .control import check_control, with_control
 from .frozen import reestimate_on_views, shared_predictions
-from .guard import Line
+from .guard import Guarded, Line
 from .planning import Plan
 from .result import TransferResult, conclude, finished
 from .transfer import (
@@ -33,12 +32,6 @@ from .transfer import (
     run_transfer,
     tracked,
 )
-
-OF_STEPS = (
-    "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "accuracy_after", "transfer_rate",
-    "teacher_share", "guard",
-)  # fmt: skip
-"""What the account of a sequence or soup tells of each of its transfers; their own result.json tells the rest."""
 
 
 def carry_out(plan: Plan, out: Path, *, callback: Callback) -> TransferResult:
@@ -62,11 +55,11 @@ def carry_out(plan: Plan, out: Path, *, callback: Callback) -> TransferResult:
         return with_control(plan, out, done, callback=callback) if plan.asked.control else done
     steps = plan.settings.epochs * len(plan.teachers)
     with held(folder, plan), tracked(plan, folder, name=out.name) as trackers:
-        account = folder.read_result()
-        result = None if account is None else finished(plan, folder, account, callback=callback)
+        metrics = folder.read_result()
+        result = None if metrics is None else finished(plan, folder, metrics, callback=callback)
         if result is None:
             result = _Strategy(plan, folder, callback).carry_out()
-        trackers.account(result.account, epochs=steps)
+        trackers.metrics(result.metrics, epochs=steps)
         return result
 
 
@@ -92,13 +85,13 @@ class _Strategy:
         else:
             student, after, guarded = self._sequence()
         rows = [
-            {"step": step, "teacher": result.account["teachers"][0], **row}
+            {"step": step, "teacher": result.metrics.teachers[0], **row.to_dict()}
             for step, result in enumerate(self.results, start=1)
             for row in result.epochs
         ]
         ends = (self.answers.before, after)
         return conclude(
-            self.plan, self.folder, student, self._account(after, guarded), ends=ends, rows=rows, callback=self.callback
+            self.plan, self.folder, student, self._metrics(after, guarded), ends=ends, rows=rows, callback=self.callback
         )
 
     def _sequence(self) -> tuple[Classifier, Predictions, None]:
@@ -111,7 +104,7 @@ class _Strategy:
             before = self._after(result)
         return student, before, None
 
-    def _soup(self) -> tuple[Classifier, Predictions, dict[str, Any] | None]:
+    def _soup(self) -> tuple[Classifier, Predictions, Guarded | None]:
         """A transfer from each teacher; the mean of the resulting weights, guarded once more."""
         plan = self.plan
         results = [self._step(number, plan.student, self.answers.before) for number in range(len(plan.teachers))]
@@ -173,30 +166,49 @@ class _Strategy:
         assert result.out is not None
         return Predictions.load(RunFolder(result.out).predictions / "after.parquet")
 
-    def _account(self, after: Predictions, guarded: dict[str, Any] | None) -> dict[str, Any]:
-        accounts = [result.account for result in self.results]
-        broken = {reason for account in accounts for reason in account["broken_images"]}
-        shares = [account["teacher_share"] for account in accounts]
-        return {
-            "student": self.plan.student.reference,
-            "teachers": [teacher.reference for teacher in self.plan.teachers],
-            "method": self.plan.settings.method.name,
-            "strategy": self.plan.asked.strategy,
-            **measure_transfer(self.answers.before, after, self.answers.teachers),
-            "teacher_share": None if None in shares else sum(shares) / len(shares),
-            "broken_images": sorted(broken),
-            "guard": guarded,
-            "bank": _together([account["bank"] for account in accounts]),
-            "steps": [{"teacher": one["teachers"][0], **{key: one[key] for key in OF_STEPS}} for one in accounts],
-            "resumed_epochs": sum(account["resumed_epochs"] for account in accounts),
-        }
+    def _metrics(self, after: Predictions, guarded: Guarded | None) -> TransferMetrics:
+        found = [result.metrics for result in self.results]
+        shares = [one.teacher_share for one in found if one.teacher_share is not None]
+        return TransferMetrics(
+            student=self.plan.student.reference,
+            teachers=tuple(teacher.reference for teacher in self.plan.teachers),
+            method=self.plan.settings.method.name,
+            strategy=self.plan.asked.strategy,
+            **measure_transfer(self.answers.before, after, self.answers.teachers).model_dump(),
+            teacher_share=sum(shares) / len(shares) if len(shares) == len(found) else None,
+            unaugmented_teachers=tuple(dict.fromkeys(name for one in found for name in one.unaugmented_teachers)),
+            broken_images=tuple(sorted({reason for one in found for reason in one.broken_images})),
+            guard=None if guarded is None else guarded.decision(),
+            bank=_together([one.bank for one in found if one.bank is not None]),
+            steps=tuple(_step_metrics(one) for one in found),
+            resumed_epochs=sum(one.resumed_epochs for one in found),
+        )
 
 
-def _together(banks: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+def _step_metrics(metrics: TransferMetrics) -> StepMetrics:
+    return StepMetrics(
+        teacher=metrics.teachers[0],
+        transfer_delta_pp=metrics.transfer_delta_pp,
+        transfer_delta_ci_pp=metrics.transfer_delta_ci_pp,
+        knowledge_gain=metrics.knowledge_gain,
+        knowledge_loss=metrics.knowledge_loss,
+        accuracy_after=metrics.accuracy_after,
+        transfer_rate=metrics.transfer_rate,
+        teacher_share=metrics.teacher_share,
+        guard=metrics.guard,
+    )
+
+
+def _together(uses: Sequence[BankUse]) -> BankUse | None:
     """What the bank did in all steps; the initial student's entries count in each step that reads them."""
-    found = [bank for bank in banks if bank is not None]
-    if not found:
+    if not uses:
         return None
-    differences = [bank["largest_difference"] for bank in found if bank["largest_difference"] is not None]
-    sums = {name: sum(bank[name] for bank in found) for name in ("entries", "made", "bytes")}
-    return {**found[0], **sums, "largest_difference": max(differences, default=None)}
+    differences = [use.largest_difference for use in uses if use.largest_difference is not None]
+    return BankUse(
+        folder=uses[0].folder,
+        entries=sum(use.entries for use in uses),
+        made=sum(use.made for use in uses),
+        bytes=sum(use.bytes for use in uses),
+        checked=uses[0].checked,
+        largest_difference=max(differences, default=None),
+    )

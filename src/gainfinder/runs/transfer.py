@@ -14,10 +14,17 @@ from ..data import Images
 from ..errors import DataError
 from ..files import write_json_lines
 from ..inference import Answering, TargetSource
-from ..metrics import calibrated_temperatures, epoch_measures, measure_transfer, since_origin, unguarded_measures
+from ..metrics import (
+    TransferMeasures,
+    accuracy_change,
+    calibrated_temperatures,
+    epoch_measures,
+    measure_transfer,
+    since_origin,
+)
 from ..models import Classifier, PredictionTable
 from ..predictions import Predictions
-from ..results import RunFolder
+from ..results import RunFolder, TransferMetrics
 from ..training import (
     FeatureComparison,
     Learner,
@@ -37,7 +44,7 @@ from .frozen import (
     shared_predictions,
     table_predictions,
 )
-from .guard import Line, guard
+from .guard import Guarded, Line, guard
 from .planning import Plan
 from .result import TransferResult, conclude, finished
 from .tracking import Tracking, tracking
@@ -90,15 +97,15 @@ def run_transfer(
     """
     folder = RunFolder(out)
     with held(folder, plan), tracked(plan, folder, name=name or out.name) as trackers:
-        account = folder.read_result()
-        if account is not None:
-            trackers.epochs(folder.read_epochs())
-            trackers.account(account, epochs=plan.settings.epochs)
-            return finished(plan, folder, account, callback=callback)
+        metrics = folder.read_result()
+        if metrics is not None:
+            trackers.epochs([row.to_dict() for row in folder.read_epochs()])
+            trackers.metrics(metrics, epochs=plan.settings.epochs)
+            return finished(plan, folder, metrics, callback=callback)
         trackers.begin()
         with forked_generators(plan):
             result = _train_and_account(plan, folder, callback, trackers, known=known, origin=origin)
-        trackers.account(result.account, epochs=plan.settings.epochs)
+        trackers.metrics(result.metrics, epochs=plan.settings.epochs)
         return result
 
 
@@ -151,15 +158,15 @@ def _train_and_account(
         after, guarded = keep_best(
             plan, line, snapshot, folder, probes=probes, ends=(before, latest), callback=callback
         )
-    account = {
-        **_account(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken),
-        "temperatures": temperatures,
-        "guard": None if guarded is None else {**guarded, **unguarded_measures(before, latest)},
-        "bank": replayed.account,
-        "control": None,
+    metrics = _metrics(plan, progress, measure_transfer(before, after, answers.teachers), broken=before.broken)
+    found = {
+        "temperatures": None if temperatures is None else tuple(temperatures),
+        "guard": None if guarded is None else guarded.decision(accuracy_change(before, latest)),
+        "bank": replayed.bank_use,
         "resumed_epochs": resumed,
     }
-    return conclude(plan, folder, snapshot, account, ends=(before, after), rows=progress.rows, callback=callback)
+    metrics = metrics.model_copy(update=found)
+    return conclude(plan, folder, snapshot, metrics, ends=(before, after), rows=progress.rows, callback=callback)
 
 
 def ask_frozen(
@@ -200,7 +207,7 @@ def keep_best(
     probes: Answers,
     ends: tuple[Predictions, Predictions],
     callback: Callback,
-) -> tuple[Predictions, dict[str, Any]]:
+) -> tuple[Predictions, Guarded]:
     """Guard the student: `model` becomes the one that is kept.
 
     Args:
@@ -213,7 +220,7 @@ def keep_best(
         callback: is told of progress.
 
     Returns:
-        The kept student's predictions for the images measured on, and the guard's account.
+        The kept student's predictions for the images measured on, and what the guard decided.
     """
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
     found = guard(
@@ -221,11 +228,11 @@ def keep_best(
     )
     line.load(found.kept, model, plan)
     if found.kept is None:
-        return ends[0], found.to_dict()
-    if found.kept.share == 1:
-        return ends[1], found.to_dict()
+        return ends[0], found
+    if found.kept.alpha == 1:
+        return ends[1], found
     after = shared_predictions(plan, model, plan.val_images, "measuring the student that is kept", callback=callback)
-    return after, found.to_dict()
+    return after, found
 
 
 def _train(
@@ -369,16 +376,16 @@ def _temperatures(plan: Plan, probes: Answers | None) -> list[float] | None:
     return calibrated_temperatures(logits, probes.before.target)
 
 
-def _account(plan: Plan, progress: Progress, measures: dict[str, Any], *, broken: Sequence[str]) -> dict[str, Any]:
+def _metrics(plan: Plan, progress: Progress, measures: TransferMeasures, *, broken: Sequence[str]) -> TransferMetrics:
     partitioned = plan.settings.method.partition is not None
-    return {
-        "student": plan.student.reference,
-        "teachers": [teacher.reference for teacher in plan.teachers],
-        "method": plan.settings.method.name,
-        **measures,
-        "teacher_share": progress.taught / progress.seen if partitioned and progress.seen else None,
-        "unaugmented_teachers": [
+    return TransferMetrics(
+        student=plan.student.reference,
+        teachers=tuple(teacher.reference for teacher in plan.teachers),
+        method=plan.settings.method.name,
+        **measures.model_dump(),
+        teacher_share=progress.taught / progress.seen if partitioned and progress.seen else None,
+        unaugmented_teachers=tuple(
             teacher.reference for teacher in plan.teachers if isinstance(teacher, PredictionTable)
-        ],
-        "broken_images": sorted({*progress.broken, *broken}),
-    }
+        ),
+        broken_images=tuple(sorted({*progress.broken, *broken})),
+    )
