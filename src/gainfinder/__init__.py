@@ -6,7 +6,7 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Modules: `flips`, `partition`,
-`objectives`.
+`objectives`. What they take and give: `Callback`, `Classifier`, `Predictions`, `TransferMetrics`, `TransferResult`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -21,9 +21,18 @@ if TYPE_CHECKING:
     from .errors import GainfinderError
     from .losses import objectives
     from .metrics import flips
+    from .models import Classifier
+    from .predictions import Predictions
+    from .results import TransferMetrics
+    from .runs import Callback, TransferResult
 
 __all__ = [
+    "Callback",
+    "Classifier",
     "GainfinderError",
+    "Predictions",
+    "TransferMetrics",
+    "TransferResult",
     "flips",
     "load_images",
     "load_model",
@@ -36,7 +45,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "runs",
+    "Classifier": "models",
     "GainfinderError": "errors",
+    "Predictions": "predictions",
+    "TransferMetrics": "results",
+    "TransferResult": "runs",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

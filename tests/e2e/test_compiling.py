@@ -47,7 +47,7 @@ def test_compiled_models_learn_the_same(
     with pytest.raises(Killed):
         transfer(compile=True, out=tmp_path / "run", callbacks=[KillAtStage("training, epoch 2")])
     resumed = transfer(compile=True, out=tmp_path / "run")
-    assert resumed.account["resumed_epochs"] == 1
+    assert resumed.metrics.resumed_epochs == 1
     for name, tensor in resumed.student.module.state_dict().items():
         assert torch.equal(tensor, done.student.module.state_dict()[name])
 
