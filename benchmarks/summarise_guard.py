@@ -135,8 +135,9 @@ def adaptation(transfer: Transfer) -> list[Judgement]:
 
 def judgement(candidate: Candidate, row: Row) -> Judgement:
     return Judgement(
-        candidate=candidate, measure="information" if candidate.bn_reestimated else "movement", gain=number(row, "gain"),
-        error=number(row, "error"), sure_gain=number(row, "sure_gain"), veto=row["veto"] or None,
+        candidate=candidate, measure="information" if candidate.bn_reestimated else "movement",
+        gain=number(row, "gain"), error=number(row, "error"), sure_gain=number(row, "sure_gain"),
+        veto=row["veto"] or None,
     )  # fmt: skip
 
 

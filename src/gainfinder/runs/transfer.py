@@ -1,4 +1,4 @@
-"""One transfer in its result folder: train from wherever a killed run left it, measure, guard, account."""
+"""One transfer in its result folder: train from wherever a killed run left it, measure, guard."""
 
 import copy
 import logging
@@ -104,7 +104,7 @@ def run_transfer(
             return finished(plan, folder, metrics, callback=callback)
         trackers.begin()
         with forked_generators(plan):
-            result = _train_and_account(plan, folder, callback, trackers, known=known, origin=origin)
+            result = _train_and_measure(plan, folder, callback, trackers, known=known, origin=origin)
         trackers.metrics(result.metrics, epochs=plan.settings.epochs)
         return result
 
@@ -134,7 +134,7 @@ def held(folder: RunFolder, plan: Plan) -> Iterator[None]:
         yield
 
 
-def _train_and_account(
+def _train_and_measure(
     plan: Plan, folder: RunFolder, callback: Callback, trackers: Tracking, *, known: Known, origin: Predictions | None
 ) -> TransferResult:
     answers = ask_frozen(plan, folder, plan.val_images, "", known=known, callback=callback)
