@@ -99,7 +99,7 @@ def test_a_student_that_only_needed_other_statistics_is_adapted(
     asked = {**SHORT, "val": val, "guard_data": guards, "lr": lr, "labels": labels, "out": run_folder}
     result = gainfinder.transfer(student, zoo["vit"], "digits#2/4", **asked)
     guard = json.loads((run_folder / "result.json").read_text())["guard"]
-    assert guard == result.metrics.guard
+    assert result.metrics.guard is not None and guard == result.metrics.guard.to_dict()
     assert (guard["alpha"], guard["bn_reestimated"], guard["labelled"]) == (0.0, True, labels == "use")
     adapted, *points = guard["points"]
     assert (adapted["alpha"], adapted["bn_reestimated"], adapted["veto"]) == (0.0, True, None)
