@@ -41,7 +41,7 @@ from gainfinder.predictions import Predictions
 from gainfinder.training.weights import between
 
 GUARD_IMAGES, TEST_IMAGES = 3000, 6000
-ADAPTED = Candidate(share=0.0, adapted=True)
+ADAPTED = Candidate(alpha=0.0, bn_reestimated=True)
 SHARES = (0.5, 1.0)
 
 
@@ -228,7 +228,7 @@ def transfer(lab: Students, job: Job) -> dict[Candidate, Parts]:
         model.load_state_dict(between(start, end, share))
         if share < 1:
             adapt(model, views[-1][:2000])
-        found[Candidate(share=share)] = lab.answers(model)
+        found[Candidate(alpha=share)] = lab.answers(model)
     return found
 
 

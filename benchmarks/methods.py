@@ -108,7 +108,7 @@ def transfer(
         for name, key in keys.items():
             answers[key] = Predictions.load(folder / f"{name}.parquet")
         gains = guard_gains(folder, labels_of(test), account["guard"]["points"])
-    kept = Candidate(share=account["guard"]["share"], adapted=account["guard"]["adapted"]).name
+    kept = Candidate(alpha=account["guard"]["alpha"], bn_reestimated=account["guard"]["bn_reestimated"]).name
     teacher_accuracy = answers[keys["teacher-1"]].accuracy
     return {
         "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": plan.settings.lr,
@@ -126,7 +126,7 @@ def transfer(
 
 
 def named(points: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    return [(Candidate(share=point["share"], adapted=point["adapted"]).name, point) for point in points]
+    return [(Candidate(alpha=point["alpha"], bn_reestimated=point["bn_reestimated"]).name, point) for point in points]
 
 
 def labels_of(test: str) -> dict[str, int]:
@@ -143,7 +143,7 @@ def guard_gains(folder: Path, labels: dict[str, int], points: list[dict[str, Any
         found = Predictions.load(folder / f"{name}.parquet")
         return replace(found, target=torch.tensor([labels[sample] for sample in found.ids]))
 
-    before, any_candidate = labelled("probe-before"), Candidate(share=1.0)
+    before, any_candidate = labelled("probe-before"), Candidate(alpha=1.0)
     gains = {
         name: judge(before, labelled(f"guard-{name}"), [], candidate=any_candidate).gain for name, _ in named(points)
     }

@@ -63,7 +63,7 @@ def measured(args: argparse.Namespace, student: str, asked: dict[str, Any]) -> d
         {
             "teacher": step["teacher"].rsplit("/", 1)[-1].removesuffix(".safetensors"),
             **{key: step[key] for key in ("accuracy_after", "transfer_delta_pp", "knowledge_gain", "knowledge_loss")},
-            "kept": None if step["guard"] is None else [step["guard"]["share"], step["guard"]["adapted"]],
+            "kept": None if step["guard"] is None else [step["guard"]["alpha"], step["guard"]["bn_reestimated"]],
         }
         for step in account.get("steps", [])
     ]

@@ -29,7 +29,7 @@ Row = dict[str, str]
 Transfer = dict[Candidate, Row]
 """The rows of a transfer, by candidate."""
 
-WHOLE = Candidate(share=1.0)
+WHOLE = Candidate(alpha=1.0)
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def by_transfer(rows: list[Row]) -> list[Transfer]:
     transfers: dict[tuple[str, ...], Transfer] = {}
     for row in rows:
         name = row["candidate"]
-        candidate = ADAPTED if name == ADAPTED.name else Candidate(share=float(name))
+        candidate = ADAPTED if name == ADAPTED.name else Candidate(alpha=float(name))
         transfers.setdefault(tuple(row[field] for field in Job.__dataclass_fields__), {})[candidate] = row
     return list(transfers.values())
 
@@ -119,7 +119,7 @@ class Outcome:
             worst=min(deltas),
             losses=sum(number(row, "delta_pp") < -1.96 * number(row, "delta_error_pp") for row in kept),
             initial=initial,
-            adapted=sum(choice is not None and choice.adapted for _, choice in choices),
+            adapted=sum(choice is not None and choice.bn_reestimated for _, choice in choices),
         )
 
 
@@ -130,13 +130,14 @@ def judged(transfer: Transfer) -> list[Judgement]:
 
 def adaptation(transfer: Transfer) -> list[Judgement]:
     """What it said of the adapted initial student, if there is one."""
-    return [judgement(*point) for point in transfer.items() if point[0].adapted]
+    return [judgement(*point) for point in transfer.items() if point[0].bn_reestimated]
 
 
 def judgement(candidate: Candidate, row: Row) -> Judgement:
     return Judgement(
-        candidate=candidate, measure="information" if candidate.adapted else "movement", gain=number(row, "gain"),
-        error=number(row, "error"), sure_gain=number(row, "sure_gain"), veto=row["veto"] or None,
+        candidate=candidate, measure="information" if candidate.bn_reestimated else "movement",
+        gain=number(row, "gain"), error=number(row, "error"), sure_gain=number(row, "sure_gain"),
+        veto=row["veto"] or None,
     )  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def judged_with_labels(transfer: Transfer) -> list[Judgement]:
 
 
 def trained(transfer: Transfer) -> list[tuple[Candidate, Row]]:
-    return [(candidate, row) for candidate, row in transfer.items() if not candidate.adapted]
+    return [(candidate, row) for candidate, row in transfer.items() if not candidate.bn_reestimated]
 
 
 def by_movement(

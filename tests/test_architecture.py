@@ -41,6 +41,8 @@ ORDER = (
 LOOSE_AT_MOST = 10
 PURE = ("partition", "config", "predictions", "metrics", "losses", "classes")
 """They touch no model, image or network: what they import at run time has none of `HEAVY` in it."""
+READ_ALONE = ("results", "report")
+"""They read what a run left, without what made it: none of `HEAVY` but PIL either."""
 HEAVY = {"torchvision", "timm", "accelerate", "transformers", "PIL", "huggingface_hub"}
 FORBIDDEN = {"os", "pathlib", "io", "json", "timm", "requests", "logging"}
 ALLOWED = {"config": {"pathlib"}}
@@ -116,12 +118,21 @@ def test_pure_modules_touch_no_file_network_or_model(stage: str) -> None:
         )
 
 
-@pytest.mark.parametrize("stage", PURE)
-def test_the_currency_comes_without_models_and_images(stage: str) -> None:
+def libraries_loaded(stage: str) -> set[str]:
+    """What importing a package loads, in a process of its own."""
     code = f"import gainfinder.{stage}, sys; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    loaded = {name.split(".")[0] for name in out.split()}
-    assert not loaded & HEAVY
+    return {name.split(".")[0] for name in out.split()}
+
+
+@pytest.mark.parametrize("stage", PURE)
+def test_the_currency_comes_without_models_and_images(stage: str) -> None:
+    assert not libraries_loaded(stage) & HEAVY
+
+
+@pytest.mark.parametrize("stage", READ_ALONE)
+def test_results_are_read_without_models_and_images(stage: str) -> None:
+    assert not libraries_loaded(stage) & (HEAVY - {"PIL"})
 
 
 def test_the_library_prints_nothing() -> None:
@@ -134,9 +145,9 @@ def test_the_library_prints_nothing() -> None:
 
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
-        "GainfinderError", "TransferConfig", "TransferSpec", "flips", "load_images", "load_model", "objectives",
-        "partition", "predict", "scan", "transfer", "write_report",
-        "TransferLoss",
+        "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
+        "TransferResult", "TransferSpec", "flips", "load_images", "load_model", "objectives", "partition", "predict",
+        "scan", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

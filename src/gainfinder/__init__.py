@@ -5,9 +5,10 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. Values: `TransferConfig`, the
-settings of a transfer, and `TransferSpec`, a whole one. `TransferLoss` is a method's loss, for a training loop of your
-own. Modules: `flips`, `partition`, `objectives`.
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. What they take and give:
+`Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
+`TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own. Modules:
+`flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
     from .errors import GainfinderError
     from .losses import TransferLoss, objectives
     from .metrics import flips
+    from .models import Classifier
+    from .predictions import Predictions
+    from .results import TransferMetrics
+    from .runs import Callback, TransferResult
 
 __all__ = [
+    "Callback",
+    "Classifier",
     "GainfinderError",
+    "Predictions",
     "TransferConfig",
     "TransferLoss",
+    "TransferMetrics",
+    "TransferResult",
     "TransferSpec",
     "flips",
     "load_images",
@@ -41,10 +51,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "runs",
+    "Classifier": "models",
     "GainfinderError": "errors",
     "TransferConfig": "config",
     "TransferSpec": "config",
     "TransferLoss": "losses",
+    "Predictions": "predictions",
+    "TransferMetrics": "results",
+    "TransferResult": "runs",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

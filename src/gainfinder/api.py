@@ -73,7 +73,8 @@ def transfer(
         return execute_with_reports(prepared, Path(out), callbacks=callbacks)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
         result = execute(prepared, Path(scratch) / "run", callback=CallbackList(callbacks))
-        return replace(result, out=None, account={**result.account, "out": None, "student_reference": None})
+        kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
+        return replace(result, out=None, metrics=kept)
 
 
 def execute_with_reports(

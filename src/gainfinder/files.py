@@ -16,8 +16,6 @@ from .errors import RunFolderError
 from .references import near
 
 PARTIAL = ".partial-"
-NUMBER = (int, float)
-MAYBE_NUMBER = (int, float, type(None))
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -88,37 +86,6 @@ def remove_partials(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder`, not below it."""
     for leftover in folder.glob(f"{PARTIAL}*"):
         _remove(leftover)
-
-
-def check_shape(value: Any, shape: Any, path: Path) -> None:
-    """Refuse a document that lacks what gainfinder writes.
-
-    Args:
-        value: of JSON.
-        shape: a type, or several; a dictionary of the keys that must be there, more may be; a list of what all items
-            are.
-        path: where it is from.
-
-    Raises:
-        RunFolderError: it lacks something; what is named.
-    """
-    if (lack := _lack(value, shape)) is not None:
-        raise RunFolderError(f"{path}: not as gainfinder wrote it ({lack}); nothing was changed")
-
-
-def _lack(value: Any, shape: Any) -> str | None:
-    """What a value lacks of a shape, or None."""
-    if isinstance(shape, dict):
-        if not isinstance(value, Mapping):
-            return f"expected an object, got {value!r:.40}"
-        missing = (f"no {key}" for key in shape if key not in value)
-        lacks = (f"{key}: {lack}" for key, inner in shape.items() if (lack := _lack(value.get(key), inner)) is not None)
-        return next(missing, None) or next(lacks, None)
-    if isinstance(shape, list):
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            return f"expected a list, got {value!r:.40}"
-        return next((lack for one in value if (lack := _lack(one, shape[0])) is not None), None)
-    return None if isinstance(value, shape) else f"unexpected {value!r:.40}"
 
 
 def _remove(path: Path) -> None:

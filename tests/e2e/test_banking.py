@@ -55,18 +55,18 @@ def test_replayed_and_asked_answers_teach_the_same(
 ) -> None:
     asked = transfer(zoo, val, method=method)
     replayed = transfer(zoo, val, method=method, bank=tmp_path, bank_storage=storage, bank_check=40)
-    assert replayed.account["teacher_share"] == pytest.approx(asked.account["teacher_share"], abs=1e-6)
+    assert replayed.metrics.teacher_share == pytest.approx(asked.metrics.teacher_share, abs=1e-6)
     if method in ("kl-dp", "kl-dp-u"):  # each sample has the very same teacher, ties included
-        assert replayed.account["teacher_share"] == asked.account["teacher_share"]
+        assert replayed.metrics.teacher_share == asked.metrics.teacher_share
     tolerance = HALF if storage == "full" else 10 * HALF
     for one, other in zip(replayed.epochs, asked.epochs, strict=True):
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=tolerance, abs=tolerance)
+        assert one.train_loss == pytest.approx(other.train_loss, rel=tolerance, abs=tolerance)
     assert moved(asked, zoo["convnext"]) > 0.03
     if storage == "full":
         start = timm.create_model(zoo["convnext"], pretrained=True).state_dict()
         ours, theirs = (change(run, start) for run in (replayed, asked))
         assert (ours - theirs).norm() < HALF * theirs.norm()
-        assert replayed.account["bank"]["largest_difference"] < 0.02
+        assert replayed.metrics.bank.largest_difference < 0.02
 
 
 def test_models_are_asked_once(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
@@ -74,23 +74,22 @@ def test_models_are_asked_once(zoo: dict[str, str], val: Images, tmp_path: Path)
     with counted(teacher) as seen:
         first = transfer(zoo, val, teacher=teacher, method="kl-dp-u", bank=tmp_path)
         assert sum(seen) >= 2 * 96 + len(val)
-        assert (first.account["bank"]["entries"], first.account["bank"]["made"]) == (4, 4)
+        assert (first.metrics.bank.entries, first.metrics.bank.made) == (4, 4)
         seen.clear()
         again = transfer(zoo, val, teacher=teacher, method="kl-dp-u", bank=tmp_path)
         other = transfer(zoo, val, teacher=teacher, method="kl-dp", bank=tmp_path, seed=1, view_seed=0)
         assert max(seen) <= 2  # blank images, when it is loaded
-    assert again.account["bank"]["made"] == other.account["bank"]["made"] == 0
+    assert again.metrics.bank.made == other.metrics.bank.made == 0
     assert same(weights(again), weights(first))
-    assert again.account["accuracy_before"] == first.account["accuracy_before"]
-    assert [again.account[f"{name}_flips"] for name in ("positive", "negative")] == [
-        first.account[f"{name}_flips"] for name in ("positive", "negative")
-    ]
+    assert again.metrics.accuracy_before == first.metrics.accuracy_before
+    assert again.metrics.positive_flips == first.metrics.positive_flips
+    assert again.metrics.negative_flips == first.metrics.negative_flips
 
 
 def test_an_entry_serves_a_model_as_teacher_and_as_student(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     transfer(zoo, val, method="kl-dp-u", bank=tmp_path)
     back = transfer(zoo, val, student=zoo["resnet"], teacher=zoo["convnext"], method="kl-dp-u", bank=tmp_path)
-    assert (back.account["bank"]["entries"], back.account["bank"]["made"]) == (4, 0)
+    assert (back.metrics.bank.entries, back.metrics.bank.made) == (4, 0)
 
 
 @pytest.mark.parametrize(("views", "entries"), [(None, 3), (2, 2), (1, 1)])
@@ -98,15 +97,15 @@ def test_as_many_views_are_kept_as_are_shown(
     zoo: dict[str, str], val: Images, tmp_path: Path, views: int | None, entries: int
 ) -> None:
     done = transfer(zoo, val, method="kl", bank=tmp_path, views=views, epochs=3)
-    assert done.account["bank"]["entries"] == entries
+    assert done.metrics.bank.entries == entries
     asked = transfer(zoo, val, method="kl", views=views, epochs=3)
-    losses = [[row["train_loss"] for row in run.epochs] for run in (done, asked)]
+    losses = [[row.train_loss for row in run.epochs] for run in (done, asked)]
     assert losses[0] == pytest.approx(losses[1], rel=HALF)
 
 
 def test_without_augmentation_one_view_is_enough(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     done = transfer(zoo, val, method="kl", bank=tmp_path, augment="none", epochs=3)
-    assert done.account["bank"]["entries"] == 1
+    assert done.metrics.bank.entries == 1
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_other_views_images_or_storage_are_other_entries(
     zoo: dict[str, str], val: Images, tmp_path: Path, change: Run
 ) -> None:
     transfer(zoo, val, method="kl", bank=tmp_path, epochs=1)
-    assert transfer(zoo, val, method="kl", bank=tmp_path, epochs=1, **change).account["bank"]["made"] == 1
+    assert transfer(zoo, val, method="kl", bank=tmp_path, epochs=1, **change).metrics.bank.made == 1
 
 
 def test_changed_weights_are_another_model(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
@@ -124,7 +123,7 @@ def test_changed_weights_are_another_model(zoo: dict[str, str], val: Images, tmp
     transfer(zoo, val, teacher=teacher, method="kl", bank=tmp_path, epochs=1)
     with torch.no_grad():
         teacher.fc.bias[0] += 1e-3
-    assert transfer(zoo, val, teacher=teacher, method="kl", bank=tmp_path, epochs=1).account["bank"]["made"] == 1
+    assert transfer(zoo, val, teacher=teacher, method="kl", bank=tmp_path, epochs=1).metrics.bank.made == 1
 
 
 def test_a_damaged_entry_is_made_again(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
@@ -134,7 +133,7 @@ def test_a_damaged_entry_is_made_again(zoo: dict[str, str], val: Images, tmp_pat
         content[-5] ^= 0x40
         path.write_bytes(content)
     again = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
-    assert again.account["bank"]["made"] == 4
+    assert again.metrics.bank.made == 4
     assert same(weights(again), weights(first))
 
 
@@ -144,7 +143,7 @@ def test_killed_while_the_bank_is_filled_it_goes_on(zoo: dict[str, str], val: Im
     with pytest.raises(Killed):
         transfer(zoo, val, callbacks=[KillAtStage("bank, view 2")], **about)
     done = transfer(zoo, val, **about)
-    assert done.account["bank"]["made"] == 3  # one was whole
+    assert done.metrics.bank.made == 3  # one was whole
     assert same(weights(done), weights(whole))
 
 
@@ -164,10 +163,10 @@ def test_in_a_sequence_only_given_models_are_kept(zoo: dict[str, str], val: Imag
     done = transfer(zoo, val, bank=tmp_path / "bank", out=tmp_path / "run", **about)
     steps = [json.loads((tmp_path / f"run/steps/{step}/result.json").read_text())["bank"] for step in (1, 2)]
     assert [(bank["entries"], bank["made"]) for bank in steps] == [(2, 2), (1, 1)]
-    assert (done.account["bank"]["entries"], done.account["bank"]["made"]) == (3, 3)
+    assert (done.metrics.bank.entries, done.metrics.bank.made) == (3, 3)
     asked = transfer(zoo, val, **about)
-    assert asked.account["bank"] is None
-    assert done.epochs[-1]["train_loss"] == pytest.approx(asked.epochs[-1]["train_loss"], rel=HALF)
+    assert asked.metrics.bank is None
+    assert done.epochs[-1].train_loss == pytest.approx(asked.epochs[-1].train_loss, rel=HALF)
 
 
 def test_a_bank_that_is_too_small_is_refused_before_any_work(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_compiled_models_learn_the_same(
     with pytest.raises(Killed):
         transfer(compile=True, out=tmp_path / "run", callbacks=[KillAtEpoch(2)])
     resumed = transfer(compile=True, out=tmp_path / "run")
-    assert resumed.account["resumed_epochs"] == 1
+    assert resumed.metrics.resumed_epochs == 1
     assert same(weights(resumed), weights(done))
 
 

@@ -23,53 +23,55 @@ def after(folder: Path) -> Predictions:
 
 def test_the_control_learns_from_its_own_copy(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     asked = {**SETTINGS, "val": val, "out": tmp_path / "run"}
-    found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, control=True).account
+    found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, control=True).metrics.control
+    assert found is not None
     control = json.loads((tmp_path / "run/control/result.json").read_text())
     assert control["teachers"] == [control["student"]] and control["teacher_share"] == 0
     for key in ("transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "agreement"):
-        assert found["control"][key] == control[key]
+        assert found.to_dict()[key] == control[key]
     own, taught = after(tmp_path / "run/control"), after(tmp_path / "run")
     assert own.target is not None
     right = [model.predicted == own.target for model in (own, taught)]
     beyond = 100 * (right[1].double().mean() - right[0].double().mean()).item()
-    assert found["control"]["beyond_pp"] == pytest.approx(beyond)
-    assert found["control"]["beyond_ci_pp"] == list(paired_bootstrap_ci(*right))
+    assert found.beyond_pp == pytest.approx(beyond)
+    assert found.beyond_ci_pp == paired_bootstrap_ci(*right)
     # It is the transfer that a user would ask for with the student as the teacher.
-    plain = gainfinder.transfer(zoo["convnext"], zoo["convnext"], **{**asked, "out": tmp_path / "plain"}).account
-    assert plain["transfer_delta_pp"] == control["transfer_delta_pp"] and plain["agreement"] == control["agreement"]
+    plain = gainfinder.transfer(zoo["convnext"], zoo["convnext"], **{**asked, "out": tmp_path / "plain"}).metrics
+    assert plain.transfer_delta_pp == control["transfer_delta_pp"] and plain.agreement == control["agreement"]
 
 
 def test_it_may_be_asked_for_afterwards_and_changes_no_result(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     asked = {**SETTINGS, "val": val, "out": tmp_path / "run"}
     first = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
-    assert first.account["control"] is None
+    assert first.metrics.control is None
     before = weights(tmp_path / "run")
     later = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, control=True)
-    assert later.account["control"]["transfer_delta_pp"] is not None
+    assert later.metrics.control.transfer_delta_pp is not None
     assert {**later.account, "control": None, "resumed_epochs": 0} == {**first.account, "resumed_epochs": 0}
     assert same(weights(tmp_path / "run"), before)
-    again = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)  # what is known stays in the account
-    assert again.account["control"] == later.account["control"]
+    again = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)  # what is known stays in the result
+    assert again.metrics.control == later.metrics.control
 
 
 def test_a_killed_control_goes_on(
     zoo: dict[str, str], val: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {**SETTINGS, "val": val, "control": True}
-    whole = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "whole").account
+    whole = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "whole").metrics
     with monkeypatch.context() as patched:
-        patched.setattr("gainfinder.runs.control.beyond_control", lambda *_: 1 / 0)
+        patched.setattr("gainfinder.runs.control.accuracy_change", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "killed")
     assert json.loads((tmp_path / "killed/result.json").read_text())["control"] is None
     resumed = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "killed")
-    assert resumed.account["control"] == whole["control"]
+    assert resumed.metrics.control == whole.control
 
 
 def test_without_labels_and_with_a_bank(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     asked = {**SETTINGS, "val": val.without_labels(), "control": True, "bank": tmp_path / "bank", "views": 1}
-    found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked).account["control"]
-    assert found["beyond_pp"] is None and found["transfer_delta_pp"] is None and 0 < found["agreement"] <= 1
+    found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked).metrics.control
+    assert found is not None
+    assert found.beyond_pp is None and found.transfer_delta_pp is None and 0 < found.agreement <= 1
 
 
 def test_the_command_shows_it_and_refuses_sequences(zoo: dict[str, str], tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ def test_the_demo_from_zoo_to_figure(tmp_path: Path) -> None:
     assert len(document["scan"]["models"]) == 4 and len(document["scan"]["pairs"]) == 12
     student = max(document["scan"]["models"], key=lambda model: model["accuracy"])["model"]
     for method in ("kl-dp-u", "kl"):
-        account = document["transfers"][method]
-        assert account == json.loads((out / method / "result.json").read_text())
-        assert account["student"] == student and account["method"] == method
+        metrics = document["transfers"][method]
+        assert metrics == json.loads((out / method / "result.json").read_text())
+        assert metrics["student"] == student and metrics["method"] == method
     assert (out / "figure.svg").read_text().startswith("<svg")
     assert pq.read_table(out / "figure-pairs.parquet").num_rows == 12
     assert pq.read_table(out / "figure-epochs.parquet").num_rows == 4

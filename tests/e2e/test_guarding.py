@@ -15,7 +15,7 @@ from gainfinder.cli.tables import transfer_table
 from gainfinder.data.images import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
-from gainfinder.metrics.selection import SHARES
+from gainfinder.metrics.selection import ALPHAS
 from gainfinder.views.spec import epoch_order
 from killing import KillAtStage, Killed
 from transfers import SHORT, Run, State, same, weights
@@ -61,14 +61,15 @@ def test_a_ruined_student_is_not_kept(
 ) -> None:
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.5, "student_mode": mode, "labels": labels}
     result = gainfinder.transfer(zoo[student], zoo["convnext"], "digits#2/4", **asked)
-    account = result.account
-    assert (account["guard"]["share"], account["guard"]["adapted"]) == (0.0, False)
+    metrics = result.metrics
+    guard = metrics.guard
+    assert guard is not None and (guard.alpha, guard.bn_reestimated) == (0.0, False)
     assert same(weights(result), timm.create_model(zoo[student], pretrained=True).state_dict())
-    assert account["accuracy_after"] == account["accuracy_before"]
-    assert account["transfer_delta_pp"] == 0.0 and account["transfer_delta_ci_pp"] == [0.0, 0.0]
-    assert account["knowledge_gain"] == account["knowledge_loss"] == 0.0 and account["agreement"] == 1.0
+    assert metrics.accuracy_after == metrics.accuracy_before
+    assert metrics.transfer_delta_pp == 0.0 and metrics.transfer_delta_ci_pp == (0.0, 0.0)
+    assert metrics.knowledge_gain == metrics.knowledge_loss == 0.0 and metrics.agreement == 1.0
     # what would have been, the epochs tell: they are measured on the student that trains
-    assert account["guard"]["unguarded_delta_pp"] == result.epochs[-1]["transfer_delta_pp"] < -10.0
+    assert guard.unguarded_delta_pp == result.epochs[-1].transfer_delta_pp < -10.0
 
 
 @pytest.mark.parametrize("labels", ["use", "none"])
@@ -89,26 +90,26 @@ def test_a_student_that_only_needed_other_statistics_is_adapted(
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": lr, "labels": labels, "out": run_folder}
     result = gainfinder.transfer(student, zoo["vit"], "digits#2/4", **asked)
     guard = json.loads((run_folder / "result.json").read_text())["guard"]
-    assert guard == result.account["guard"]
-    assert (guard["share"], guard["adapted"], guard["labelled"]) == (0.0, True, labels == "use")
+    assert result.metrics.guard is not None and guard == result.metrics.guard.to_dict()
+    assert (guard["alpha"], guard["bn_reestimated"], guard["labelled"]) == (0.0, True, labels == "use")
     adapted, *points = guard["points"]
-    assert (adapted["share"], adapted["adapted"], adapted["veto"]) == (0.0, True, None)
+    assert (adapted["alpha"], adapted["bn_reestimated"], adapted["veto"]) == (0.0, True, None)
     assert adapted["measure"] == ("accuracy" if labels == "use" else "information") and adapted["sure_gain"] > 0
-    assert [(point["share"], point["adapted"]) for point in points] == [(share, False) for share in SHARES]
+    assert [(point["alpha"], point["bn_reestimated"]) for point in points] == [(share, False) for share in ALPHAS]
     assert {point["measure"] for point in points} == {"accuracy" if labels == "use" else "movement"}
     files = {path.name for path in (run_folder / "predictions").glob("guard-*")}
-    assert files == {"guard-adapted.parquet", *(f"guard-{share:g}.parquet" for share in SHARES)}
+    assert files == {"guard-adapted.parquet", *(f"guard-{share:g}.parquet" for share in ALPHAS)}
 
     kept = weights(result)
     assert same(without_statistics(kept), without_statistics(initial))
     assert not torch.allclose(kept["bn1.running_var"], initial["bn1.running_var"], rtol=0.1)
     assert same(weights(gainfinder.transfer(student, zoo["vit"], "digits#2/4", **asked)), kept)  # read from the folder
     assert same(student.state_dict(), initial)
-    account = result.account
-    assert account["accuracy_after"] > account["accuracy_before"] + 0.5
-    assert account["accuracy_after"] == gainfinder.predict(result.student, val, device="cpu", workers=0).accuracy
-    assert guard["unguarded_delta_pp"] == result.epochs[-1]["transfer_delta_pp"] < account["transfer_delta_pp"]
-    transfer_table(account)
+    metrics = result.metrics
+    assert metrics.accuracy_after > metrics.accuracy_before + 0.5
+    assert metrics.accuracy_after == gainfinder.predict(result.student, val, device="cpu", workers=0).accuracy
+    assert guard["unguarded_delta_pp"] == result.epochs[-1].transfer_delta_pp < metrics.transfer_delta_pp
+    transfer_table(metrics)
     assert "batch-norm statistics re-estimated" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
@@ -119,12 +120,12 @@ def test_statistics_that_may_not_change_or_that_do_not_exist_are_not_re_estimate
     student = spoiled(zoo["resnet"]) if mode == "frozen" else timm.create_model(zoo["vit"], pretrained=True)
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 1e-9, "student_mode": mode, "out": run_folder}
     result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", **asked)
-    guard = result.account["guard"]
-    assert (guard["share"], guard["adapted"]) == (0.0, False)
-    assert [(point["share"], point["adapted"]) for point in guard["points"]] == [(share, False) for share in SHARES]
+    guard = result.metrics.guard
+    assert guard is not None and (guard.alpha, guard.bn_reestimated) == (0.0, False)
+    assert [(point.alpha, point.bn_reestimated) for point in guard.points] == [(share, False) for share in ALPHAS]
     assert same(weights(result), student.state_dict())
     files = {path.name for path in (run_folder / "predictions").glob("guard-*")}
-    assert files == {f"guard-{share:g}.parquet" for share in SHARES}
+    assert files == {f"guard-{share:g}.parquet" for share in ALPHAS}
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,13 @@ def test_a_run_killed_while_it_is_guarded_ends_bit_identical(
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.05, "labels": "none"}
     student = spoiled(zoo["resnet"])
     whole = gainfinder.transfer(student, zoo["convnext"], "digits#2/4", **asked)
-    assert whole.account["guard"]["adapted"]
+    assert whole.metrics.guard.bn_reestimated
     asked["out"] = tmp_path / "killed"
     with pytest.raises(Killed):
         gainfinder.transfer(student, zoo["convnext"], "digits#2/4", callbacks=[KillAtStage(stage)], **asked)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed" / "predictions").glob("guard-*.parquet")}
     again = gainfinder.transfer(student, zoo["convnext"], "digits#2/4", **asked)
-    assert again.account["resumed_epochs"] == 1
+    assert again.metrics.resumed_epochs == 1
     differing = {"out", "student_reference", "resumed_epochs"}
     for key in whole.account.keys() - differing:
         assert again.account[key] == whole.account[key], key
@@ -164,7 +165,7 @@ def test_one_guard_image_keeps_the_student_and_its_record_is_json(
         raise AssertionError(f"{constant} is not JSON")
 
     guard = json.loads((run_folder / "result.json").read_text(), parse_constant=refuse)["guard"]
-    assert (guard["share"], guard["adapted"], guard["images"]) == (0.0, False, 1)
+    assert (guard["alpha"], guard["bn_reestimated"], guard["images"]) == (0.0, False, 1)
     assert {(point["error"], point["sure_gain"]) for point in guard["points"]} == {(None, None)}
     assert same(weights(result), spoiled(zoo["resnet"]).state_dict())
 
@@ -174,34 +175,35 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
     guarded = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
     free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard=False, **asked)
     start, end = timm.create_model(zoo["convnext"], pretrained=True).state_dict(), weights(free)
-    guard = guarded.account["guard"]
-    share = guard["share"]
+    guard = guarded.metrics.guard
+    assert guard is not None
+    share = guard.alpha
     assert share > 0
     for name, tensor in weights(guarded).items():  # no batch-norm: between has no statistics of its own
         expected = start[name] + share * (end[name] - start[name])
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
 
     # the record of each point, and the decision, by hand
-    assert (guard["images"], guard["labelled"], guard["held_out"]) == (100, True, False)
+    assert (guard.images, guard.labelled, guard.held_out) == (100, True, False)
     module = timm.create_model(zoo["convnext"], pretrained=True)
     before = gainfinder.predict(module, guards, device="cpu", workers=0)
     sure = {0.0: 0.0}
-    for point in guard["points"]:
-        module.load_state_dict({name: start[name] + point["share"] * (end[name] - start[name]) for name in start})
+    for point in guard.points:
+        module.load_state_dict({name: start[name] + point.alpha * (end[name] - start[name]) for name in start})
         now = gainfinder.predict(module, guards, device="cpu", workers=0)
         gains = ((now.predicted == now.target).double() - (before.predicted == before.target).double()).tolist()
         mean = sum(gains) / len(gains)
         error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains))
-        assert (point["measure"], point["adapted"], point["veto"]) == ("accuracy", False, None)
-        assert point["gain"] == pytest.approx(100 * mean, abs=1e-9)
-        assert point["error"] == pytest.approx(100 * error, abs=1e-9)
-        assert point["sure_gain"] == pytest.approx(point["gain"] - 2 * point["error"], abs=1e-9)
-        sure[point["share"]] = point["sure_gain"]
+        assert (point.measure, point.bn_reestimated, point.veto) == ("accuracy", False, None)
+        assert point.gain == pytest.approx(100 * mean, abs=1e-9)
+        assert point.error == pytest.approx(100 * error, abs=1e-9)
+        assert point.sure_gain == pytest.approx(point.gain - 2 * point.error, abs=1e-9)
+        sure[point.alpha] = point.sure_gain
     assert max(sure.values()) == sure[share] > 0
-    assert [point["share"] for point in guard["points"]][-1] == 1.0
-    assert guard["unguarded_delta_pp"] == free.account["transfer_delta_pp"]
+    assert [point.alpha for point in guard.points][-1] == 1.0
+    assert guard.unguarded_delta_pp == free.metrics.transfer_delta_pp
     after = gainfinder.predict(guarded.student, val, device="cpu", workers=0)
-    assert guarded.account["accuracy_after"] == after.accuracy
+    assert guarded.metrics.accuracy_after == after.accuracy
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])
@@ -209,14 +211,14 @@ def test_batch_norm_statistics_in_between_are_re_estimated(
     zoo: dict[str, str], val: Images, guards: Images, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Of weights half way between two networks; a student that learned with its statistics frozen keeps them."""
-    monkeypatch.setattr("gainfinder.runs.guard.SHARES", (0.5,))
+    monkeypatch.setattr("gainfinder.runs.guard.ALPHAS", (0.5,))
     student = timm.create_model(zoo["resnet"], pretrained=True)
     with torch.no_grad():
         student.fc.weight.zero_()  # it has all to gain
         student.fc.bias.zero_()
     asked = {**SETTINGS, "val": val, "method": "kl", "limit": 96, "epochs": 2, "lr": 0.05, "student_mode": mode}
     result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
-    assert result.account["guard"]["share"] == 0.5 and result.account["transfer_delta_pp"] > 10
+    assert result.metrics.guard.alpha == 0.5 and result.metrics.transfer_delta_pp > 10
     kept = result.student.module
     end = weights(gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard=False, **asked))
     half = (student.conv1.weight + end["conv1.weight"]) / 2
@@ -244,10 +246,10 @@ def test_the_images_measured_on_never_reach_the_guard(zoo: dict[str, str], val: 
         gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", val=images, **asked)
         for images in (val, others)
     )
-    assert one.account["accuracy_before"] != other.account["accuracy_before"]
-    for key in ("share", "points"):
-        assert one.account["guard"][key] == other.account["guard"][key]
-    assert one.account["guard"]["share"] > 0
+    assert one.metrics.accuracy_before != other.metrics.accuracy_before
+    guard, same_guard = one.metrics.guard, other.metrics.guard
+    assert guard is not None and same_guard is not None
+    assert guard.alpha == same_guard.alpha > 0 and guard.points == same_guard.points
     assert same(weights(one), weights(other))
 
 
@@ -291,9 +293,9 @@ def test_guard_images_and_no_guard_are_refused_together(
 def test_without_a_guard_nothing_is_set_apart_for_it(zoo: dict[str, str], val: Images, run_folder: Path) -> None:
     asked = {**SETTINGS, "val": val, "guard": False, "limit": None, "out": run_folder}
     data = gainfinder.load_images("digits#2/4").select(range(70))
-    account = gainfinder.transfer(zoo["vit"], zoo["resnet"], data, **asked).account
+    metrics = gainfinder.transfer(zoo["vit"], zoo["resnet"], data, **asked).metrics
     config = json.loads((run_folder / "config.json").read_text())
-    assert account["guard"] is None and config["guard"] is None and config["data"]["samples"] == 70
+    assert metrics.guard is None and config["guard"] is None and config["data"]["samples"] == 70
 
 
 @pytest.mark.parametrize("method", ["kl", "kl-dp-cal-u"])
@@ -307,14 +309,15 @@ def test_labels_of_guard_images_are_not_read_where_none_may_be(
         for images in (guards, relabelled(guards), unlabelled)
     ]
     for run in runs:
-        assert run.account["guard"] == runs[0].account["guard"] and not run.account["guard"]["labelled"]
+        guard = run.metrics.guard
+        assert guard is not None and guard == runs[0].metrics.guard and not guard.labelled
         assert run.epochs == runs[0].epochs, "temperatures, too, are fitted on guard images"
         assert same(weights(run), weights(runs[0]))
-    assert any(point["gain"] != 0 for point in runs[0].account["guard"]["points"])
+    assert any(point.gain != 0 for point in guard.points)
     labelled = {**asked, "labels": "use"}
     wrong = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=relabelled(guards), **labelled)
-    assert wrong.account["guard"]["labelled"]
-    assert wrong.account["guard"]["points"] != runs[0].account["guard"]["points"]
+    assert wrong.metrics.guard is not None and wrong.metrics.guard.labelled
+    assert wrong.metrics.guard.points != guard.points
 
 
 class AlwaysWrong(nn.Module):
@@ -336,12 +339,13 @@ def test_every_step_of_a_sequence_is_guarded(
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.1, "method": "kl", "out": run_folder}
     teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("vit", "convnext")]
     result = gainfinder.transfer(zoo["resnet"], teachers, "digits#2/4", student_mode="frozen", **asked)
-    assert [step["guard"]["share"] for step in result.account["steps"]] == [0.0, 0.0]
-    assert all(step["guard"]["unguarded_delta_pp"] < 0 for step in result.account["steps"])
+    guards_of_steps = [step.guard for step in result.metrics.steps]
+    assert [guard and guard.alpha for guard in guards_of_steps] == [0.0, 0.0]
+    assert all(guard and guard.unguarded_delta_pp and guard.unguarded_delta_pp < 0 for guard in guards_of_steps)
     initial = timm.create_model(zoo["resnet"], pretrained=True).state_dict()
     assert same(weights(result), initial)
     assert same(timm.create_model(f"local-dir:{run_folder / 'student'}", pretrained=True).state_dict(), initial)
-    assert result.account["transfer_delta_pp"] == 0.0
+    assert result.metrics.transfer_delta_pp == 0.0
 
 
 def test_a_student_is_adapted_once_in_a_sequence(
@@ -351,21 +355,22 @@ def test_a_student_is_adapted_once_in_a_sequence(
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.5, "method": "kl", "out": run_folder}
     teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("vit", "convnext")]
     result = gainfinder.transfer(spoiled(zoo["resnet"]), teachers, "digits#2/4", **asked)
-    first, second = (step["guard"] for step in result.account["steps"])
-    assert [(one["share"], one["adapted"]) for one in (first, second)] == [(0.0, True), (0.0, False)]
-    assert (second["points"][0]["adapted"], second["points"][0]["gain"]) == (True, 0.0)
+    first, second = (step.guard for step in result.metrics.steps)
+    assert first is not None and second is not None
+    assert [(one.alpha, one.bn_reestimated) for one in (first, second)] == [(0.0, True), (0.0, False)]
+    assert (second.points[0].bn_reestimated, second.points[0].gain) == (True, 0.0)
     assert same(
         weights(result), timm.create_model(f"local-dir:{run_folder}/steps/1/student", pretrained=True).state_dict()
     )
-    assert result.account["transfer_delta_pp"] == result.account["steps"][0]["transfer_delta_pp"] > 50
-    transfer_table(result.account)
+    assert result.metrics.transfer_delta_pp == result.metrics.steps[0].transfer_delta_pp > 50
+    transfer_table(result.metrics)
     assert "adapted" in capsys.readouterr().out
 
 
 def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: Images, run_folder: Path) -> None:
     asked = {**SETTINGS, "val": val, "guard_data": guards, "method": "kl", "lr": 0.05, "limit": 150, "strategy": "soup"}
     result = gainfinder.transfer(zoo["convnext"], [zoo["resnet"], zoo["vit"]], "digits#2/4", out=run_folder, **asked)
-    share = result.account["guard"]["share"]
+    share = result.metrics.guard.alpha
     start = timm.create_model(zoo["convnext"], pretrained=True).state_dict()
     steps = [
         timm.create_model(f"local-dir:{run_folder / 'steps' / step / 'student'}", pretrained=True).state_dict()

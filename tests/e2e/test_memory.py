@@ -55,8 +55,8 @@ def test_parts_add_up_to_the_batch(zoo: dict[str, str], val: Images, size: int, 
     whole = transfer(zoo, val, zoo["convnext"], method=method)
     parts = transfer(zoo, val, zoo["convnext"], method=method, micro_batch=size)
     assert_close(parts, whole)
-    assert parts.epochs[0]["train_loss"] == pytest.approx(whole.epochs[0]["train_loss"], rel=1e-4)
-    assert parts.account["teacher_share"] == whole.account["teacher_share"]
+    assert parts.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=1e-4)
+    assert parts.metrics.teacher_share == whole.metrics.teacher_share
 
 
 def test_out_of_memory_halves_the_parts_and_says_so(

@@ -47,10 +47,10 @@ def test_every_method_trains_the_student(zoo: dict[str, str], val: Images, metho
     assert all(tensor.isfinite().all() for tensor in weights.values())
     assert any(not torch.equal(weights[name], before[name]) for name in weights)
     (row,) = result.epochs
-    numbers = [row["train_loss"], *(value for value in result.account.values() if isinstance(value, float))]
+    numbers = [row.train_loss, *(value for value in result.account.values() if isinstance(value, float))]
     assert all(math.isfinite(number) for number in numbers)
-    assert row["train_loss"] > 0
-    share = result.account["teacher_share"]
+    assert row.train_loss > 0
+    share = result.metrics.teacher_share
     assert share is None if method.partition is None else 0 < share < 1
 
 
@@ -192,7 +192,7 @@ def test_distillation_and_cross_entropy_are_weighted_as_in_eq_2(
         # the temperature is the teacher's lesson's; the labels have none
         cross_entropy = nn.functional.cross_entropy(logits, y, label_smoothing=smoothing)
     expected = weights[0] * kl + weights[1] * cross_entropy
-    assert result.epochs[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert result.epochs[0].train_loss == pytest.approx(float(expected), rel=1e-5)
 
 
 # ---- warm-up and modes ----
@@ -250,7 +250,7 @@ def test_frozen_mode_starts_without_a_retention_loss_and_training_mode_does_not(
     for mode in ("frozen", "train"):
         student = noisy(norm=norm, dropout=dropout)
         asked = {**SHORT, "method": "kl-dp-u", "lr": 0.0, "student_mode": mode}
-        losses[mode] = gainfinder.transfer(student, student, "digits#2/4", val=val, **asked).epochs[0]["train_loss"]
+        losses[mode] = gainfinder.transfer(student, student, "digits#2/4", val=val, **asked).epochs[0].train_loss
     assert losses["frozen"] == pytest.approx(0.0, abs=1e-9)
     assert losses["train"] > 1e-3
 
@@ -362,7 +362,7 @@ def test_a_killed_run_ends_bit_identical(zoo: dict[str, str], val: Images, tmp_p
             )
         assert (killed / "checkpoint.pt").exists() and not (killed / "result.json").exists()
     result = gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", val=val, out=killed, **asked)
-    assert result.account["resumed_epochs"] == 1
+    assert result.metrics.resumed_epochs == 1
     one, other = (load_file(folder / "student" / "model.safetensors") for folder in (whole, killed))
     assert same(one, other)
     assert (whole / "epochs.jsonl").read_bytes() == (killed / "epochs.jsonl").read_bytes()

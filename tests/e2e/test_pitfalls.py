@@ -71,7 +71,7 @@ def test_killed_while_measuring_the_epoch_is_not_trained_again(zoo: dict[str, st
     gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     again = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     assert (whole / "epochs.jsonl").read_bytes() == (killed / "epochs.jsonl").read_bytes()
-    assert again.account["transfer_delta_pp"] == json.loads((whole / "result.json").read_text())["transfer_delta_pp"]
+    assert again.metrics.transfer_delta_pp == json.loads((whole / "result.json").read_text())["transfer_delta_pp"]
     assert not (killed / "checkpoint.pt").exists()
 
 
@@ -89,7 +89,7 @@ def test_a_finished_transformers_run_is_returned_again(zoo: dict[str, str], tmp_
     first = gainfinder.transfer(f"hf:{tmp_path / 'hf'}", zoo["vit"], "digits#2/4", **asked)
     again = gainfinder.transfer(f"hf:{tmp_path / 'hf'}", zoo["vit"], "digits#2/4", **asked)
     assert again.account == {**first.account, "resumed_epochs": 2}
-    assert first.account["student_reference"].startswith(f"hf:{tmp_path / 'run' / 'student'}")
+    assert first.metrics.student_reference.startswith(f"hf:{tmp_path / 'run' / 'student'}")
     x = torch.randn(2, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(first.student.logits(x), again.student.logits(x))
@@ -109,8 +109,8 @@ def test_label_free_transfer_takes_images_of_any_classes(
     data = write_folders(gainfinder.load_images("digits").select(range(60)), tmp_path / "data", ["cats", "dogs"])
     with pytest.raises(gainfinder.GainfinderError):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), **SETTINGS)
-    account = gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), labels="none", **SETTINGS).account
-    assert account["accuracy_after"] is None and 0 < account["agreement"] <= 1
+    metrics = gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), labels="none", **SETTINGS).metrics
+    assert metrics.accuracy_after is None and 0 < metrics.agreement <= 1
     assert "measuring without labels" in caplog.text
     assert len(gainfinder.predict(zoo["vit"], str(data), labels=False, device="cpu", workers=0)) == 60
 

@@ -141,8 +141,8 @@ def test_the_sums_so_far_end_as_the_epochs_row(
     assert sums.epochs == [(1, 2, 90, 0), (2, 2, 90, 0)]
     assert [told[:2] for told in sums.told] == [(epoch, images) for epoch in (1, 2) for images in (30, 60, 90)]
     for row, (_, _, last) in zip(done.epochs, (sums.told[2], sums.told[5]), strict=True):
-        assert last == {"train_loss": row["train_loss"], "teacher_share": row["teacher_share"]}
-        assert (row["teacher_share"] is not None) == shared
+        assert last == {"train_loss": row.train_loss, "teacher_share": row.teacher_share}
+        assert (row.teacher_share is not None) == shared
 
 
 def test_the_sums_are_not_read_at_each_step(zoo: dict[str, str], val: Any, monkeypatch: pytest.MonkeyPatch) -> None:

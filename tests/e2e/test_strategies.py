@@ -27,8 +27,8 @@ def predictions(folder: Path, name: str) -> Predictions:
     return Predictions.load(folder / "predictions" / f"{name}.parquet")
 
 
-def teachers_of(account: Run) -> list[str]:
-    return [step["teacher"] for step in account["steps"]]
+def teachers_of(metrics: Run) -> list[str]:
+    return [step["teacher"] for step in metrics["steps"]]
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,12 @@ def sequence(zoo: dict[str, str], val: Images, tmp_path_factory: pytest.TempPath
 
 
 def test_the_weaker_teacher_comes_first(zoo: dict[str, str], sequence: Path) -> None:
-    account = document(sequence, "result.json")
-    assert teachers_of(account) == [zoo["vit"], zoo["resnet"]]
-    assert account["teachers"] == [zoo["resnet"], zoo["vit"]]  # as they were given
+    told = document(sequence, "result.json")
+    assert teachers_of(told) == [zoo["vit"], zoo["resnet"]]
+    assert told["teachers"] == [zoo["resnet"], zoo["vit"]]  # as they were given
     accuracy = [predictions(sequence, f"probe-teacher-{number}").accuracy for number in (1, 2)]
     assert accuracy[0] > accuracy[1]
-    for step, teacher in enumerate(teachers_of(account), start=1):
+    for step, teacher in enumerate(teachers_of(told), start=1):
         assert document(sequence / "steps" / str(step), "config.json")["teachers"][0]["reference"] == teacher
 
 
@@ -93,7 +93,7 @@ def test_each_step_is_a_transfer_of_its_own(zoo: dict[str, str], val: Images, se
         assert alone[key] == step[key]
 
 
-def test_the_accounts_of_the_steps_add_up(sequence: Path) -> None:
+def test_the_metrics_of_the_steps_add_up(sequence: Path) -> None:
     whole = document(sequence, "result.json")
     first, second = (document(sequence / "steps" / step, "result.json") for step in "12")
     assert whole["accuracy_before"] == first["accuracy_before"]
@@ -173,10 +173,10 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
     for key in ("out", "student_reference", "resumed_epochs"):
         del whole[key], resumed[key]
     assert whole == resumed
-    assert result.account["resumed_epochs"] > 0
+    assert result.metrics.resumed_epochs > 0
     again = Counting()
     finished = gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", callbacks=[again], **asked)
-    assert again.counts == {} and finished.account["transfer_delta_pp"] == whole["transfer_delta_pp"]
+    assert again.counts == {} and finished.metrics.transfer_delta_pp == whole["transfer_delta_pp"]
 
 
 def test_without_labels_the_order_is_by_agreement_and_no_label_is_read(zoo: dict[str, str], val: Images) -> None:
@@ -185,7 +185,7 @@ def test_without_labels_the_order_is_by_agreement_and_no_label_is_read(zoo: dict
     asked = {**SETTINGS, "labels": "none", "epochs": 1}
     given = [zoo["resnet"], zoo["vit"]]
     one, other = (gainfinder.transfer(zoo["convnext"], given, data, val=val, **asked) for data in (images, poisoned))
-    assert one.account["method"] == "kl-dp-u"
+    assert one.metrics.method == "kl-dp-u"
     assert teachers_of(one.account) == teachers_of(other.account)
     assert same(one.student.module.state_dict(), other.student.module.state_dict())
     chosen = images.without_labels()
@@ -233,13 +233,13 @@ def test_in_parallel_each_sample_goes_to_the_surest_of_all(
         p, q = probs[best][i].double(), probs[0][i].double()
         losses.append(float((p * (p / q).log()).sum()))
     assert min(taught) > 0, "every model must teach something for this to tell"
-    assert result.account["teacher_share"] == (taught[1] + taught[2]) / 64
-    assert result.epochs[0]["train_loss"] == pytest.approx(sum(losses) / 64, rel=1e-3)
+    assert result.metrics.teacher_share == (taught[1] + taught[2]) / 64
+    assert result.epochs[0].train_loss == pytest.approx(sum(losses) / 64, rel=1e-3)
     assert not (run_folder / "steps").exists()
     right = {name: predictions(run_folder, name) for name in ("before", "teacher-1", "teacher-2")}
     right = {name: found.predicted == found.target for name, found in right.items()}
     flips = ~right["before"] & (right["teacher-1"] | right["teacher-2"])
-    assert result.account["positive_flips"] == int(flips.sum()) / len(flips)
+    assert result.metrics.positive_flips == int(flips.sum()) / len(flips)
 
 
 @pytest.mark.parametrize("method", ["kl", "xe-kl", "cd"])
@@ -262,10 +262,10 @@ def test_a_soup_is_the_mean_of_independent_transfers(zoo: dict[str, str], val: I
     assert not torch.equal(parts[0]["head.weight"], parts[1]["head.weight"])
     digests = {document(run_folder / "steps" / step, "config.json")["student"]["digest"] for step in "12"}
     assert digests == {gainfinder.load_model(zoo["vit"]).weights_digest()}, "each begins with the initial student"
-    account = document(run_folder, "result.json")
-    again = gainfinder.predict(account["student_reference"], val, device="cpu", workers=0, batch_size=32)
+    told = document(run_folder, "result.json")
+    again = gainfinder.predict(told["student_reference"], val, device="cpu", workers=0, batch_size=32)
     assert torch.equal(again.logits, predictions(run_folder, "after").logits)
-    assert account["accuracy_after"] == again.accuracy
+    assert told["accuracy_after"] == again.accuracy
 
 
 @pytest.mark.parametrize("mode", ["train", "frozen"])

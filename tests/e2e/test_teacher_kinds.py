@@ -42,20 +42,20 @@ def test_a_table_teaches_what_its_model_teaches(zoo: dict[str, str], val: Images
     start = timm.create_model(zoo["vit"], pretrained=True).state_dict()
     assert not torch.allclose(weights(read)["head.weight"], start["head.weight"], atol=1e-3)
     for one, other in zip(live.epochs, read.epochs, strict=True):
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
-        assert one["teacher_share"] == other["teacher_share"]
-    assert read.account["unaugmented_teachers"] == [table] and live.account["unaugmented_teachers"] == []
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-4)
+        assert one.teacher_share == other.teacher_share
+    assert read.metrics.unaugmented_teachers == (table,) and live.metrics.unaugmented_teachers == ()
     # The table lacks the images measured on: what depends on the teacher there is not known, the rest is.
-    assert read.account["positive_flips"] is None and read.account["agreement_with_teachers"] == [None]
-    assert live.account["positive_flips"] is not None
-    assert read.account["accuracy_before"] == live.account["accuracy_before"]
+    assert read.metrics.positive_flips is None and read.metrics.agreement_with_teachers == (None,)
+    assert live.metrics.positive_flips is not None
+    assert read.metrics.accuracy_before == live.metrics.accuracy_before
 
 
 def test_a_table_that_holds_the_images_measured_on_tells_its_flips(zoo: dict[str, str], table: str) -> None:
     asked = {**SETTINGS, "epochs": 1, "method": "kl", "limit": 64}
     live, read = (gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", **asked) for teacher in (zoo["resnet"], table))
     for key in ("positive_flips", "negative_flips", "agreement_with_teachers", "dropped_mass"):
-        assert live.account[key] is not None and live.account[key] == read.account[key]
+        assert getattr(live.metrics, key) is not None and getattr(live.metrics, key) == getattr(read.metrics, key)
 
 
 def test_views_that_a_table_does_not_know_are_warned_of(
@@ -96,7 +96,7 @@ def test_a_table_and_a_model_teach_together(zoo: dict[str, str], val: Images, ta
         for teacher in (zoo["resnet"], table)
     )
     assert_close(weights(live), weights(read))
-    assert read.account["teacher_share"] == live.account["teacher_share"]
+    assert read.metrics.teacher_share == live.metrics.teacher_share
 
 
 # ---- label maps ----
@@ -151,11 +151,11 @@ def test_a_teacher_of_more_classes_teaches_through_a_label_map(
     found = gainfinder.transfer(zoo["vit"], More(inner), "digits#2/4", val=val, label_map=label_map, **asked)
     by_hand = gainfinder.transfer(zoo["vit"], Mapped(inner), "digits#2/4", val=val, **asked)
     assert_close(weights(found), weights(by_hand))
-    assert found.account["positive_flips"] == by_hand.account["positive_flips"]
+    assert found.metrics.positive_flips == by_hand.metrics.positive_flips
     dropped = gainfinder.predict(More(inner), val, labels=False, device="cpu", workers=0)
     mean = dropped.logits.double().softmax(1)[:, 11].mean()
-    assert found.account["dropped_mass"] == [pytest.approx(float(mean), rel=1e-4)] and mean > 1e-3
-    assert by_hand.account["dropped_mass"] == [0.0]
+    assert found.metrics.dropped_mass == (pytest.approx(float(mean), rel=1e-4),) and mean > 1e-3
+    assert by_hand.metrics.dropped_mass == (0.0,)
 
 
 def test_without_a_map_the_classes_must_agree_and_a_wrong_map_is_one_line(
@@ -228,5 +228,5 @@ def test_an_onnx_file_teaches_what_its_module_teaches(zoo: dict[str, str], val: 
         for teacher in (module, f"onnx:{path}?mean=0.5&std=0.5")
     )
     assert_close(weights(live), weights(read))
-    assert read.account["teacher_share"] == live.account["teacher_share"]
-    assert read.account["positive_flips"] == live.account["positive_flips"]
+    assert read.metrics.teacher_share == live.metrics.teacher_share
+    assert read.metrics.positive_flips == live.metrics.positive_flips

@@ -109,14 +109,15 @@ def test_tensorboard_gets_what_epochs_jsonl_holds(tracked: Path) -> None:
     assert {"accuracy", "knowledge_gain", "knowledge_loss", "train_loss", "teacher_share", "agreement"} <= found.keys()
 
 
-def test_tensorboard_gets_the_accounts_numbers(tracked: Path) -> None:
-    account, found = document(tracked, "result.json"), scalars(tracked / "tracking")
+def test_tensorboard_gets_the_results_numbers(tracked: Path) -> None:
+    result, found = document(tracked, "result.json"), scalars(tracked / "tracking")
     for key in ("accuracy_before", "accuracy_after", "transfer_delta_pp", "positive_flips", "samples"):
-        assert found[f"final/{key}"] == [(3, pytest.approx(account[key]))]
-    low, high = account["transfer_delta_ci_pp"]
+        assert found[f"final/{key}"] == [(3, pytest.approx(result[key]))]
+    low, high = result["transfer_delta_ci_pp"]
     assert found["final/transfer_delta_ci_pp/low"] == [(3, pytest.approx(low))]
     assert found["final/transfer_delta_ci_pp/high"] == [(3, pytest.approx(high))]
-    assert found["final/guard/share"] == [(3, account["guard"]["share"])]
+    assert found["final/guard/alpha"] == [(3, result["guard"]["alpha"])]
+    assert "final/format_version" not in found
 
 
 def test_tensorboard_gets_the_resolved_configuration(tracked: Path) -> None:
@@ -169,7 +170,7 @@ def test_what_tracks_a_run_is_no_part_of_it(
     done = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", track=["fake", "fake"], **asked)
     assert [what for what, _ in fake.told] == ["start", "config", 1, 2, 3, 3, "finish"]
     assert fake.told[0][1] == "run"
-    assert fake.told[2][1]["accuracy"] == done.epochs[0]["accuracy"]
+    assert fake.told[2][1]["accuracy"] == done.epochs[0].accuracy
     again = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", track=("tensorboard", "fake"), **asked)
     assert_epochs(scalars(run_folder / "tracking"), rows(run_folder))
     assert "final/accuracy_after" in scalars(run_folder / "tracking")

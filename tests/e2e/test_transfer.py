@@ -20,7 +20,7 @@ from transfers import SHORT, Run, same, weights
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "val": "digits#1/4"}
 
 
-def account(folder: Path) -> dict[str, Any]:
+def told(folder: Path) -> dict[str, Any]:
     found = json.loads((folder / "result.json").read_text())
     for key in ("out", "resumed_epochs", "student_reference"):
         found.pop(key)
@@ -32,24 +32,26 @@ def test_each_method_changes_the_student_and_accounts_for_it(
     zoo: dict[str, str], run_folder: Path, method: str
 ) -> None:
     result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method=method, **SETTINGS)
-    found = result.account
-    assert found["student"] == zoo["vit"] and found["teachers"] == [zoo["resnet"]] and found["method"] == method
-    gain, loss = found["knowledge_gain"], found["knowledge_loss"]
-    assert found["transfer_delta_pp"] == pytest.approx(100 * (gain - loss), abs=1e-9)
-    assert found["transfer_delta_pp"] == pytest.approx(100 * (found["accuracy_after"] - found["accuracy_before"]))
-    low, high = found["transfer_delta_ci_pp"]
-    assert low <= found["transfer_delta_pp"] <= high
-    assert (found["teacher_share"] is None) == (method in {"kl", "xe-kl"})
+    found = result.metrics
+    assert found.student == zoo["vit"] and found.teachers == (zoo["resnet"],) and found.method == method
+    gain, loss = found.knowledge_gain, found.knowledge_loss
+    assert found.transfer_delta_pp == pytest.approx(100 * (gain - loss), abs=1e-9)
+    assert found.transfer_delta_pp == pytest.approx(100 * (found.accuracy_after - found.accuracy_before))
+    low, high = found.transfer_delta_ci_pp
+    assert low <= found.transfer_delta_pp <= high
+    assert (found.teacher_share is None) == (method in {"kl", "xe-kl"})
     before, after, teacher = (
         Predictions.load(run_folder / "predictions" / f"{name}.parquet") for name in ("before", "after", "teacher-1")
     )
-    assert before.accuracy == found["accuracy_before"] and after.accuracy == found["accuracy_after"]
+    assert before.accuracy == found.accuracy_before and after.accuracy == found.accuracy_after
     flips = (teacher.predicted == teacher.target) & (before.predicted != before.target)
-    assert found["positive_flips"] == int(flips.sum()) / len(before)
+    assert found.positive_flips == int(flips.sum()) / len(before)
     assert not torch.equal(before.logits, after.logits)
     assert len(result.epochs) == 2
-    assert [json.loads(line) for line in (run_folder / "epochs.jsonl").read_text().splitlines()] == list(result.epochs)
-    assert result.epochs[-1]["accuracy"] == found["accuracy_after"]
+    assert [json.loads(line) for line in (run_folder / "epochs.jsonl").read_text().splitlines()] == [
+        row.to_dict() for row in result.epochs
+    ]
+    assert result.epochs[-1].accuracy == found.accuracy_after
     assert not (run_folder / "checkpoint.pt").exists()
 
 
@@ -59,10 +61,8 @@ def test_plain_timm_loads_the_student_with_the_same_logits(zoo: dict[str, str], 
     x = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(model(x), result.student.logits(x))
-    assert result.account["student_reference"] == f"local-dir:{run_folder / 'student'}"
-    again = gainfinder.predict(
-        result.account["student_reference"], "digits#1/4", device="cpu", workers=0, batch_size=32
-    )
+    assert result.metrics.student_reference == f"local-dir:{run_folder / 'student'}"
+    again = gainfinder.predict(result.metrics.student_reference, "digits#1/4", device="cpu", workers=0, batch_size=32)
     assert torch.equal(again.logits, Predictions.load(run_folder / "predictions" / "after.parquet").logits)
 
 
@@ -79,9 +79,9 @@ def test_a_killed_run_ends_bit_identical(
         gainfinder.transfer(student, teacher, "digits#2/4", callbacks=[KillAfter(killed_after)], **killed)
     assert not (tmp_path / "killed" / "result.json").exists()
     result = gainfinder.transfer(student, teacher, "digits#2/4", **killed)
-    assert result.account["resumed_epochs"] == resumed
+    assert result.metrics.resumed_epochs == resumed
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
-    assert account(tmp_path / "whole") == account(tmp_path / "killed")
+    assert told(tmp_path / "whole") == told(tmp_path / "killed")
     assert (tmp_path / "whole" / "epochs.jsonl").read_text() == (tmp_path / "killed" / "epochs.jsonl").read_text()
 
 
@@ -155,7 +155,7 @@ def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: 
     asked = {**SETTINGS, "val": None, "labels": "none", "limit": 150}
     for name, data in (("true", images), ("shuffled", shuffled)):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], data, out=tmp_path / name, **asked)
-    true, wrong = account(tmp_path / "true"), account(tmp_path / "shuffled")
+    true, wrong = told(tmp_path / "true"), told(tmp_path / "shuffled")
     assert same(weights(tmp_path / "true"), weights(tmp_path / "shuffled"))
     assert true["method"] == "kl-dp-u"
     assert wrong["accuracy_before"] < 0.4 < true["accuracy_before"]
@@ -164,12 +164,12 @@ def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: 
 def test_unlabelled_data_gives_agreement_in_place_of_accuracy(zoo: dict[str, str], run_folder: Path) -> None:
     images = gainfinder.load_images("digits#2/4").without_labels()
     asked = {**SETTINGS, "val": None}
-    found = gainfinder.transfer(zoo["vit"], zoo["resnet"], images, out=run_folder, **asked).account
-    assert found["method"] == "kl-dp-u"
+    found = gainfinder.transfer(zoo["vit"], zoo["resnet"], images, out=run_folder, **asked).metrics
+    assert found.method == "kl-dp-u"
     for key in ("accuracy_before", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "transfer_rate"):
-        assert found[key] is None
-    assert 0 < found["agreement"] <= 1 and 0 < found["confidence_after"] <= 1
-    assert 0 < found["teacher_share"] < 1
+        assert getattr(found, key) is None
+    assert 0 < found.agreement <= 1 and 0 < found.confidence_after <= 1
+    assert 0 < found.teacher_share < 1
 
 
 def test_the_held_out_tenth_is_stratified_and_not_trained_on(zoo: dict[str, str], run_folder: Path) -> None:
@@ -192,7 +192,7 @@ def test_nothing_passed_in_is_changed(zoo: dict[str, str]) -> None:
     assert student.training and teacher.training
     assert torch.equal(state, torch.get_rng_state())
     assert not same(before, result.student.module.state_dict())
-    assert result.out is None and result.account["out"] is None
+    assert result.out is None and result.metrics.out is None
 
 
 def test_any_module_and_any_dataset(zoo: dict[str, str]) -> None:
@@ -214,8 +214,8 @@ def test_any_module_and_any_dataset(zoo: dict[str, str]) -> None:
             return image, index % 10
 
     student = gainfinder.load_model(Own(), size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    found = gainfinder.transfer(student, zoo["vit"], Squares(), epochs=1, workers=0, device="cpu").account
-    assert found["student"] == "Own" and found["samples"] == 6  # a tenth
+    found = gainfinder.transfer(student, zoo["vit"], Squares(), epochs=1, workers=0, device="cpu").metrics
+    assert found.student == "Own" and found.samples == 6  # a tenth
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
@@ -265,8 +265,8 @@ def test_a_student_learning_from_itself_in_evaluation_stays_put(zoo: dict[str, s
     found = gainfinder.transfer(
         zoo["vit"], zoo["vit"], "digits#2/4", method="kl-dp-u", weight_decay=0.0, lr=1e-2, **SETTINGS
     )
-    assert found.account["agreement"] == 1.0 and found.account["teacher_share"] == 0.0
-    assert max(row["train_loss"] for row in found.epochs) < 1e-6
+    assert found.metrics.agreement == 1.0 and found.metrics.teacher_share == 0.0
+    assert max(row.train_loss for row in found.epochs) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -341,8 +341,8 @@ def test_labels_none_learns_from_labels_that_fit_no_model(
     asked = {**SETTINGS, "val": None, "epochs": 1}
     with pytest.raises(GainfinderError, match="is out of range"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], other, **asked)
-    found = gainfinder.transfer(zoo["vit"], zoo["resnet"], other, labels="none", **asked).account
-    assert found["accuracy_after"] is None and found["agreement"] > 0
+    found = gainfinder.transfer(zoo["vit"], zoo["resnet"], other, labels="none", **asked).metrics
+    assert found.accuracy_after is None and found.agreement > 0
     assert "measuring without labels: " in caplog.text and "is out of range" in caplog.text
 
 

@@ -9,8 +9,8 @@ import torch
 
 from gainfinder.metrics.information import information
 from gainfinder.metrics.selection import (
+    ALPHAS,
     FEWER_CLASSES,
-    SHARES,
     Candidate,
     Judgement,
     Measure,
@@ -22,8 +22,8 @@ from gainfinder.metrics.selection import (
 from gainfinder.predictions import Predictions
 from handmade import drawn, from_logits, mean, naive_class_information, naive_information, softmax
 
-WHOLE = Candidate(share=1.0)
-ADAPTED = Candidate(share=0.0, adapted=True)
+WHOLE = Candidate(alpha=1.0)
+ADAPTED = Candidate(alpha=0.0, bn_reestimated=True)
 TARGET = [0, 1, 2, 0, 1, 2, 0, 1]
 
 
@@ -35,10 +35,15 @@ def predictions(predicted: Sequence[int], target: Sequence[int] | None = None, *
 
 
 def judged(
-    share: float, sure_gain: float, *, adapted: bool = False, measure: Measure = "accuracy", veto: str | None = None
+    share: float,
+    sure_gain: float,
+    *,
+    bn_reestimated: bool = False,
+    measure: Measure = "accuracy",
+    veto: str | None = None,
 ) -> Judgement:
     """With a gain whose margin is taken off already: only what is sure may decide."""
-    candidate = Candidate(share=share, adapted=adapted)
+    candidate = Candidate(alpha=share, bn_reestimated=bn_reestimated)
     return Judgement(
         candidate=candidate, measure=measure, gain=sure_gain + 9, error=9.0, sure_gain=sure_gain, veto=veto
     )
@@ -99,7 +104,7 @@ def errors_below_zero(values: Sequence[float]) -> float:
 # With labels.
 
 
-@pytest.mark.parametrize("candidate", [Candidate(share=0.5), ADAPTED])
+@pytest.mark.parametrize("candidate", [Candidate(alpha=0.5), ADAPTED])
 def test_with_labels_the_gain_is_that_of_the_accuracy_and_its_error_is_paired(candidate: Candidate) -> None:
     before = predictions([0, 1, 2, 0, 0, 0, 1, 0], TARGET)  # four right
     found = judge(before, predictions([0, 1, 2, 0, 1, 2, 1, 2], TARGET), [], candidate=candidate)
@@ -114,7 +119,7 @@ def test_with_labels_the_gain_is_that_of_the_accuracy_and_its_error_is_paired(ca
     assert found.sure_gain == pytest.approx(found.gain - 2 * found.error)
 
 
-@pytest.mark.parametrize("candidate", [Candidate(share=0.5), ADAPTED])
+@pytest.mark.parametrize("candidate", [Candidate(alpha=0.5), ADAPTED])
 @pytest.mark.parametrize(("gained", "kept"), [(3, False), (4, True), (5, True)])
 def test_with_labels_a_gain_of_less_than_two_standard_errors_is_none(
     candidate: Candidate, gained: int, kept: bool
@@ -185,8 +190,8 @@ def test_movement_takes_the_first_of_equal_classes() -> None:
 def test_without_labels_an_agreement_lost_counts_three_times(teachers: int) -> None:
     before, after, *others = (drawn(seed) for seed in range(teachers + 2))
     weighed = [3 * move if move < 0 else move for move in naive_movement(before, after, others)]
-    found = judge(before, after, others, candidate=Candidate(share=0.75))
-    assert found.measure == "movement" and found.candidate.share == 0.75
+    found = judge(before, after, others, candidate=Candidate(alpha=0.75))
+    assert found.measure == "movement" and found.candidate.alpha == 0.75
     assert found.gain == pytest.approx(100 * mean(weighed))
     assert found.error == pytest.approx(100 * standard_error(weighed))
     assert found.sure_gain == pytest.approx(found.gain - found.error)
@@ -427,7 +432,7 @@ def test_one_image_proves_nothing(target: list[int] | None, candidate: Candidate
 
 def test_no_candidate_or_no_gain_keeps_the_initial_student() -> None:
     assert choose([]) is None
-    assert choose([judged(1.0, 0.0), judged(0.5, -1.0), judged(0.0, 0.0, adapted=True)]) is None
+    assert choose([judged(1.0, 0.0), judged(0.5, -1.0), judged(0.0, 0.0, bn_reestimated=True)]) is None
     assert choose([judged(1.0, 1e-9)]) == WHOLE
 
 
@@ -439,35 +444,35 @@ def test_the_surest_gain_wins_not_the_largest() -> None:
 
 @pytest.mark.parametrize("order", [(0.25, 0.5, 1.0), (1.0, 0.5, 0.25), (0.5, 1.0, 0.25)])
 def test_ties_go_to_the_shorter_way_in_whatever_order_the_candidates_come(order: tuple[float, ...]) -> None:
-    assert choose([judged(share, 1.0) for share in order]) == Candidate(share=0.25)
-    assert choose([judged(share, 4.0 if share > 0.25 else 1.0) for share in order]) == Candidate(share=0.5)
-    assert choose([*(judged(share, 1.0) for share in order), judged(0.0, 1.0, adapted=True)]) == ADAPTED
+    assert choose([judged(share, 1.0) for share in order]) == Candidate(alpha=0.25)
+    assert choose([judged(share, 4.0 if share > 0.25 else 1.0) for share in order]) == Candidate(alpha=0.5)
+    assert choose([*(judged(share, 1.0) for share in order), judged(0.0, 1.0, bn_reestimated=True)]) == ADAPTED
 
 
 def test_what_is_vetoed_is_never_kept() -> None:
     vetoed = judged(1.0, 9.0, measure="movement", veto="for a reason")
     assert choose([vetoed]) is None
-    assert choose([vetoed, judged(0.25, 0.1, measure="movement")]) == Candidate(share=0.25)
-    adapted = judged(0.0, 9.0, adapted=True, measure="information", veto="for a reason")
+    assert choose([vetoed, judged(0.25, 0.1, measure="movement")]) == Candidate(alpha=0.25)
+    adapted = judged(0.0, 9.0, bn_reestimated=True, measure="information", veto="for a reason")
     assert choose([adapted]) is None and choose([adapted, vetoed]) is None
 
 
 def test_adaptation_by_information_is_kept_only_where_nothing_else_holds() -> None:
-    adapted = judged(0.0, 2.0, adapted=True, measure="information")  # nats are not percentage points
+    adapted = judged(0.0, 2.0, bn_reestimated=True, measure="information")  # nats are not percentage points
     for points in (
         [judged(0.5, 0.1, measure="movement"), judged(1.0, -1.0, measure="movement")],
         [judged(0.5, 0.1, measure="movement"), judged(0.25, 5.0, measure="movement", veto="for a reason")],
     ):
-        assert choose([adapted, *points]) == choose([*points, adapted]) == Candidate(share=0.5)
+        assert choose([adapted, *points]) == choose([*points, adapted]) == Candidate(alpha=0.5)
         assert choose([adapted, points[1]]) == choose([points[1], adapted]) == ADAPTED
 
 
 def test_adaptation_by_accuracy_competes_on_equal_terms() -> None:
-    adapted = judged(0.0, 1.0, adapted=True)
+    adapted = judged(0.0, 1.0, bn_reestimated=True)
     assert choose([adapted, judged(0.5, 0.9), judged(1.0, -1.0)]) == ADAPTED
-    assert choose([adapted, judged(0.5, 1.1), judged(1.0, -1.0)]) == Candidate(share=0.5)
+    assert choose([adapted, judged(0.5, 1.1), judged(1.0, -1.0)]) == Candidate(alpha=0.5)
 
 
 def test_the_whole_way_and_no_way_outside_the_line_are_tried() -> None:
-    assert SHARES[-1] == 1.0 and all(0 < share <= 1 for share in SHARES)
-    assert list(SHARES) == sorted(set(SHARES))
+    assert ALPHAS[-1] == 1.0 and all(0 < share <= 1 for share in ALPHAS)
+    assert list(ALPHAS) == sorted(set(ALPHAS))

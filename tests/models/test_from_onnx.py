@@ -277,7 +277,7 @@ def test_a_file_is_scanned_asked_and_teaches_but_does_not_learn(zoo: dict[str, s
     assert gainfinder.predict(digits, "digits#1/40", **settings).logits.shape[1] == 10
     assert len(gainfinder.scan([digits, zoo["vit"]], "digits#1/40", **settings).pairs) == 2
     done = gainfinder.transfer(zoo["vit"], digits, "digits#2/40", val="digits#1/40", epochs=1, **settings)
-    assert done.account["teachers"] == [digits]
+    assert done.metrics.teachers == (digits,)
     with pytest.raises(GainfinderError, match="the student has no weight that can be trained"):
         gainfinder.transfer(digits, zoo["vit"], "digits#2/40", val="digits#1/40", **settings)
 

@@ -11,6 +11,7 @@ from gainfinder.metrics.transfer import measure_transfer
 from gainfinder.predictions import Predictions
 from gainfinder.report.findings import findings, next_steps
 from gainfinder.report.records import TransferRecord
+from gainfinder.results import RunConfig, TransferMetrics, validated
 
 
 def answering(right: str) -> Predictions:
@@ -23,25 +24,26 @@ def answering(right: str) -> Predictions:
 
 
 def record(
-    before: str, after: str, teacher: str, *, method: str = "kl-dp-u", labelled: bool = True, **account: Any
+    before: str, after: str, teacher: str, *, method: str = "kl-dp-u", labelled: bool = True, **told: Any
 ) -> TransferRecord:
     models = [answering(right) for right in (before, after, teacher)]
     if not labelled:
         models = [replace(model, target=None) for model in models]
     one, two, three = models
-    measured = measure_transfer(one, two, [three])
+    measured = measure_transfer(one, two, [three]).model_dump()
+    result = {"student": "small", "teachers": ["big"], "method": method, **measured, **told}
+    images = {"reference": "images", "samples": 100}
+    config = {
+        "student": {"reference": "small", "digest": "s"},
+        "teachers": [{"reference": "big", "digest": "t"}],
+        "data": images,
+        "val": images,
+        "settings": {"labels": "use"},
+    }
     return TransferRecord(
         folder=Path("run"),
-        account={
-            "student": "small",
-            "teachers": ["big"],
-            "method": method,
-            "guard": None,
-            "control": None,
-            **measured,
-            **account,
-        },
-        config={"student": {"digest": "s"}, "teachers": [{"digest": "t"}], "settings": {"labels": "use"}},
+        metrics=validated(TransferMetrics, result, Path("result.json")),
+        config=validated(RunConfig, config, Path("config.json")),
         epochs=(),
         before=one,
         after=two,
@@ -50,12 +52,24 @@ def record(
     )
 
 
+def guarded(alpha: float, *, bn_reestimated: bool = False, labelled: bool = True, **told: Any) -> dict[str, Any]:
+    """A guard's decision, as `result.json` holds it."""
+    known = {"images": 300, "labelled": labelled, "held_out": True, "points": []}
+    return {"alpha": alpha, "bn_reestimated": bn_reestimated, **known, **told}
+
+
+def point(alpha: float, gain: float, *, bn_reestimated: bool = False) -> dict[str, Any]:
+    known = {"measure": "accuracy", "error": 0.5, "sure_gain": gain - 1, "veto": None}
+    return {"alpha": alpha, "bn_reestimated": bn_reestimated, "gain": gain, **known}
+
+
 def told(found: TransferRecord) -> dict[str, str]:
     return {one.question: f"{one.answer} {one.text}" for one in findings(found)}
 
 
 NOISE, KNOWLEDGE = "Is the change larger than its noise?", "Is it knowledge, or mere adaptation to the images?"
-BETTER = record("-" * 60 + "+" * 40, "+" * 30 + "-" * 30 + "+" * 40, "+" * 30 + "-" * 70)
+SIGNS = ("-" * 60 + "+" * 40, "+" * 30 + "-" * 30 + "+" * 40, "+" * 30 + "-" * 70)
+BETTER = record(*SIGNS)
 
 
 def test_a_sure_gain_where_the_teacher_was_right() -> None:
@@ -100,8 +114,7 @@ def test_chance_is_called_chance_and_more_images_are_asked_for() -> None:
 
 
 def test_a_student_that_the_guard_kept() -> None:
-    guard = {"share": 0.0, "adapted": False, "images": 300, "labelled": True, "points": []}
-    found = record("+-" * 50, "+-" * 50, "+" * 100, guard=guard)
+    found = record("+-" * 50, "+-" * 50, "+" * 100, guard=guarded(0.0))
     answers = told(found)
     assert answers[NOISE].startswith("No answer changed.") and "The guard kept the student" in answers[NOISE]
     assert KNOWLEDGE not in answers
@@ -109,18 +122,17 @@ def test_a_student_that_the_guard_kept() -> None:
 
 
 def test_adaptation_that_the_guard_measured() -> None:
-    points = [{"share": 0.0, "adapted": True, "gain": 2.1}, {"share": 1.0, "adapted": False, "gain": 3.4}]
-    guard = {"share": 1.0, "adapted": False, "images": 300, "labelled": True, "points": points}
-    found = replace(BETTER, account={**BETTER.account, "guard": guard})
+    points = [point(0.0, 2.1, bn_reestimated=True), point(1.0, 3.4)]
+    found = record(*SIGNS, guard=guarded(1.0, points=points))
     assert (
         "by +2.10 points without any learning; the student that is kept changes it by +3.40" in told(found)[KNOWLEDGE]
     )
-    adapted = replace(BETTER, account={**BETTER.account, "guard": {**guard, "share": 0.0, "adapted": True}})
+    adapted = record(*SIGNS, guard=guarded(0.0, bn_reestimated=True, points=points))
     assert told(adapted)[KNOWLEDGE].startswith("Mere adaptation.")
 
 
 def test_the_control_proves_nothing_but_adaptation() -> None:
-    found = replace(BETTER, config={**BETTER.config, "teachers": [{"digest": "s"}]})
+    found = replace(BETTER, config=BETTER.config.model_copy(update={"teachers": (BETTER.config.student,)}))
     assert told(found)[KNOWLEDGE].startswith("Adaptation: this is the control.")
     assert not any("run the control" in step for step in next_steps(found))
 
@@ -134,11 +146,11 @@ def test_a_teacher_that_knows_nothing_new() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "adapted", "answer"),
+    ("alpha", "bn_reestimated", "answer"),
     [(0.0, False, "The guard was not sure."), (0.5, False, "The guard thinks so."), (0.0, True, "adaptation")],
 )
-def test_without_labels_only_movement_is_told(share: float, adapted: bool, answer: str) -> None:
-    guard = {"share": share, "adapted": adapted, "images": 300, "labelled": False, "points": []}
+def test_without_labels_only_movement_is_told(alpha: float, bn_reestimated: bool, answer: str) -> None:
+    guard = guarded(alpha, bn_reestimated=bn_reestimated, labelled=False)
     found = record("-" * 50 + "+" * 50, "+" * 100, "+" * 100, labelled=False, guard=guard)
     answers = told(found)
     assert "50.0% of 100 images" in answers["What changed?"]
@@ -158,9 +170,9 @@ def test_without_labels_only_movement_is_told(share: float, adapted: bool, answe
 def test_a_control_settles_what_is_adaptation(beyond: tuple[float, list[float]], answer: str) -> None:
     control = {
         "transfer_delta_pp": 1.0, "transfer_delta_ci_pp": [-0.5, 2.5], "beyond_pp": beyond[0],
-        "beyond_ci_pp": beyond[1],
+        "beyond_ci_pp": beyond[1], "knowledge_gain": 0.04, "knowledge_loss": 0.03, "agreement": 0.93,
     }  # fmt: skip
-    found = replace(BETTER, account={**BETTER.account, "control": control})
+    found = record(*SIGNS, control=control)
     assert told(found)[KNOWLEDGE].startswith(answer)
     assert "changed by +1.00 points (95 % interval -0.50 to +2.50): that much is adaptation" in told(found)[KNOWLEDGE]
     assert not any("run the control" in step for step in next_steps(found))

@@ -15,7 +15,8 @@ from gainfinder.cli import app
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
 from gainfinder.report import write_report
-from gainfinder.results.thumbnails import MOST, read_thumbnails
+from gainfinder.results import read_thumbnails
+from gainfinder.runs.thumbnails import MOST
 
 from .conftest import SETTINGS
 
@@ -46,16 +47,16 @@ def test_every_result_folder_holds_a_page_that_asks_for_nothing(results: dict[st
 
 
 def test_a_transfer_tells_its_measures(results: dict[str, Path]) -> None:
-    account = json.loads((results["transfer"] / "result.json").read_text())
+    told = json.loads((results["transfer"] / "result.json").read_text())
     read = text(results["transfer"])
-    low, high = account["transfer_delta_ci_pp"]
+    low, high = told["transfer_delta_ci_pp"]
     assert "What convnext learned from vit" in read
-    assert f"{account['transfer_delta_pp']:+.2f} pp" in read and f"{low:+.2f} to {high:+.2f}" in read
+    assert f"{told['transfer_delta_pp']:+.2f} pp" in read and f"{low:+.2f} to {high:+.2f}" in read
     for name in ("knowledge_gain", "knowledge_loss"):
-        bounds = account[f"{name}_ci"]
-        assert f"{account[name]:.2%}" in read and f"{bounds[0]:.2%} to {bounds[1]:.2%}" in read
-    assert account["knowledge_gain_ci"][0] < account["knowledge_gain"] < account["knowledge_gain_ci"][1]
-    assert f"{account['transfer_rate']:.0%} of the teacher" in read
+        bounds = told[f"{name}_ci"]
+        assert f"{told[name]:.2%}" in read and f"{bounds[0]:.2%} to {bounds[1]:.2%}" in read
+    assert told["knowledge_gain_ci"][0] < told["knowledge_gain"] < told["knowledge_gain_ci"][1]
+    assert f"{told['transfer_rate']:.0%} of the teacher" in read
     for question in ("larger than its noise", "What was learned", "What was lost", "mere adaptation", "try next"):
         assert question in read
     config = json.loads((results["transfer"] / "config.json").read_text())
@@ -85,28 +86,28 @@ def test_figures_are_vector_files_with_their_rows(results: dict[str, Path], kind
 
 def test_rows_of_figures_agree_with_the_account(results: dict[str, Path]) -> None:
     folder = results["transfer"]
-    account = json.loads((folder / "result.json").read_text())
+    told = json.loads((folder / "result.json").read_text())
     epochs = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
     classes = pq.read_table(folder / "figures/classes-rows.parquet").to_pylist()
-    samples = account["samples"]
-    assert sum(row["gained"] for row in classes) / samples == pytest.approx(account["knowledge_gain"])
-    assert sum(row["lost"] for row in classes) / samples == pytest.approx(account["knowledge_loss"])
-    assert sum(row["positive_flips"] for row in classes) / samples == pytest.approx(account["positive_flips"])
+    samples = told["samples"]
+    assert sum(row["gained"] for row in classes) / samples == pytest.approx(told["knowledge_gain"])
+    assert sum(row["lost"] for row in classes) / samples == pytest.approx(told["knowledge_loss"])
+    assert sum(row["positive_flips"] for row in classes) / samples == pytest.approx(told["positive_flips"])
     rows = pq.read_table(folder / "figures/epochs-rows.parquet").to_pylist()
     gains = [row["share"] for row in rows if row["kind"] == "gained"]
     assert gains == [0.0, *(row["knowledge_gain"] for row in epochs)]
     partition = pq.read_table(folder / "figures/partition-rows.parquet").to_pylist()
     assert sum(row["count"] for row in partition) == samples
     flips = next(row for row in partition if row["right"] == "teacher")
-    assert flips["samples"] / samples == pytest.approx(account["positive_flips"])
+    assert flips["samples"] / samples == pytest.approx(told["positive_flips"])
 
 
 def test_a_sequence_is_told_by_step(results: dict[str, Path]) -> None:
     read = text(results["sequence"])
     assert "By step" in read
     for number in (1, 2):
-        account = json.loads((results["sequence"] / f"steps/{number}/result.json").read_text())
-        assert f"Step {number}: what it learned from" in read and f"{account['transfer_delta_pp']:+.2f}" in read
+        told = json.loads((results["sequence"] / f"steps/{number}/result.json").read_text())
+        assert f"Step {number}: what it learned from" in read and f"{told['transfer_delta_pp']:+.2f}" in read
         assert (results["sequence"] / f"steps/{number}/report.html").exists()
     rows = pq.read_table(results["sequence"] / "figures/epochs-rows.parquet").to_pylist()
     assert [row["epoch"] for row in rows if row["kind"] == "lost"] == [0, 1, 2, 3, 4]
@@ -124,8 +125,8 @@ def test_a_guarded_transfer_shows_what_the_guard_tried(results: dict[str, Path])
 
 def test_without_labels_nothing_is_claimed(results: dict[str, Path]) -> None:
     read = text(results["unlabelled"])
-    account = json.loads((results["unlabelled"] / "result.json").read_text())
-    assert f"{1 - account['agreement']:.1%} of the answers" in read and "no labels" in read
+    told = json.loads((results["unlabelled"] / "result.json").read_text())
+    assert f"{1 - told['agreement']:.1%} of the answers" in read and "no labels" in read
     assert "What was learned" not in read and "gained" not in read
     assert "Images it answers differently now" in read
 

@@ -39,7 +39,7 @@ def demo(
     figure = out / "figure.svg"
     _draw(done, figure)
     if json:
-        transfers = {method: result.account for method, result in done.transfers.items()}
+        transfers = {method: result.metrics.to_dict() for method, result in done.transfers.items()}
         print_json({"scan": done.scan.to_dict(), "transfers": transfers, "figure": str(figure)})
     else:
         _show(done, figure, seconds=time.monotonic() - began)
@@ -51,20 +51,21 @@ def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
 
     scan_tables(done.scan.to_dict())
     name = short_names(done.zoo)
-    first = next(iter(done.transfers.values())).account
-    teacher, student = name[first["teachers"][0]], name[first["student"]]
+    first = next(iter(done.transfers.values())).metrics
+    teacher, student = name[first.teachers[0]], name[first.student]
     rows = []
     for method, result in done.transfers.items():
-        a = result.account
-        low, high = a["transfer_delta_ci_pp"]
+        m = result.metrics
+        assert m.transfer_delta_ci_pp is not None, "the digits carry labels"
+        low, high = m.transfer_delta_ci_pp
         rows.append(
             (
                 method,
-                f"{a['accuracy_before']:.4f} → {a['accuracy_after']:.4f}",
-                f"{a['transfer_delta_pp']:+.2f} ({low:+.2f} to {high:+.2f})",
-                f"{a['knowledge_gain']:.2%}",
-                f"{a['knowledge_loss']:.2%}",
-                "all" if a["teacher_share"] is None else f"{a['teacher_share']:.0%}",
+                f"{m.accuracy_before:.4f} → {m.accuracy_after:.4f}",
+                f"{m.transfer_delta_pp:+.2f} ({low:+.2f} to {high:+.2f})",
+                f"{m.knowledge_gain:.2%}",
+                f"{m.knowledge_loss:.2%}",
+                "all" if m.teacher_share is None else f"{m.teacher_share:.0%}",
             )
         )
     print_table(
@@ -84,8 +85,8 @@ def _draw(done: "Demo", path: Path) -> None:
     from ..report import write_demo_figure
 
     epochs = [
-        {"method": method, "epoch": row["epoch"], "transfer_delta_pp": row["transfer_delta_pp"]}
+        {"method": method, "epoch": epoch, "transfer_delta_pp": delta}
         for method, result in done.transfers.items()
-        for row in ({"epoch": 0, "transfer_delta_pp": 0.0}, *result.epochs)
+        for epoch, delta in ((0, 0.0), *((row.epoch, row.transfer_delta_pp) for row in result.epochs))
     ]
     write_demo_figure(done.scan.to_dict(), epochs, path)

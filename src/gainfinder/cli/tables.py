@@ -9,6 +9,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from ..references import short_names
+from ..results import GuardDecision, TransferMetrics
 
 TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source")
 SHOWN_BROKEN = 10
@@ -105,107 +106,112 @@ def _teaches(row: Mapping[str, Any]) -> str:
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
 
 
-def transfer_table(account: Mapping[str, Any]) -> None:
+def transfer_table(metrics: TransferMetrics) -> None:
     """A transfer for people."""
     print_table(
-        f"{account['student']} ← {', '.join(account['teachers'])} by {account['method']}, "
-        f"measured on {account['samples']:,} images",
+        f"{metrics.student} ← {', '.join(metrics.teachers)} by {metrics.method}, "
+        f"measured on {metrics.samples:,} images",
         ("measure", "value"),
-        _labelled_rows(account) if account["accuracy_after"] is not None else _unlabelled_rows(account),
+        _labelled_rows(metrics) if metrics.labelled else _unlabelled_rows(metrics),
     )
-    if account.get("steps"):
-        _steps_table(account)
+    if metrics.steps:
+        _steps_table(metrics)
 
 
-def _steps_table(account: Mapping[str, Any]) -> None:
-    name = short_names([step["teacher"] for step in account["steps"]])
+def _steps_table(metrics: TransferMetrics) -> None:
+    name = short_names([step.teacher for step in metrics.steps])
     rows = []
-    for number, step in enumerate(account["steps"], start=1):
-        guard = step["guard"]
-        known = step["accuracy_after"] is not None
+    for number, step in enumerate(metrics.steps, start=1):
+        guard = step.guard
+        known = step.accuracy_after is not None
         rows.append(
             (
-                f"{number}: {name[step['teacher']]}",
-                f"{step['accuracy_after']:.4f}" if known else "–",
-                f"{step['transfer_delta_pp']:+.2f}" if known else "–",
-                f"{step['knowledge_gain']:.2%} / {step['knowledge_loss']:.2%}" if known else "–",
-                _percent(step["teacher_share"]),
-                "–" if guard is None else "adapted" if guard["adapted"] else f"{guard['share']:.0%}",
+                f"{number}: {name[step.teacher]}",
+                f"{step.accuracy_after:.4f}" if known else "–",
+                f"{step.transfer_delta_pp:+.2f}" if known else "–",
+                f"{step.knowledge_gain:.2%} / {step.knowledge_loss:.2%}" if known else "–",
+                _percent(step.teacher_share),
+                "–" if guard is None else "adapted" if guard.bn_reestimated else f"{guard.alpha:.0%}",
             )
         )
     columns = ("teacher", "accuracy after", "delta pp", "gained / lost", "taught", "kept of the way")
-    print_table(f"Each transfer ({account['strategy']})", columns, rows)
+    print_table(f"Each transfer ({metrics.strategy})", columns, rows)
 
 
-def _labelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
-    low, high = account["transfer_delta_ci_pp"]
+def _labelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     return [
-        ("accuracy before → after", f"{account['accuracy_before']:.4f} → {account['accuracy_after']:.4f}"),
-        ("transfer delta (95 % interval)", f"{account['transfer_delta_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})"),
-        ("knowledge gained / lost", f"{account['knowledge_gain']:.2%} / {account['knowledge_loss']:.2%} of all images"),
-        ("teacher right, student wrong before", _of_all(account["positive_flips"])),
-        ("  of these, now right", _percent(account["transfer_rate"])),
-        ("teacher wrong, student right before", _of_all(account["negative_flips"])),
-        ("training samples taught by the teacher", _percent(account["teacher_share"])),
-        *_guard_rows(account),
-        *_control_rows(account),
-        *_bank_rows(account),
+        ("accuracy before → after", f"{metrics.accuracy_before:.4f} → {metrics.accuracy_after:.4f}"),
+        ("transfer delta (95 % interval)", _change(metrics.transfer_delta_pp, metrics.transfer_delta_ci_pp)),
+        ("knowledge gained / lost", f"{metrics.knowledge_gain:.2%} / {metrics.knowledge_loss:.2%} of all images"),
+        ("teacher right, student wrong before", _of_all(metrics.positive_flips)),
+        ("  of these, now right", _percent(metrics.transfer_rate)),
+        ("teacher wrong, student right before", _of_all(metrics.negative_flips)),
+        ("training samples taught by the teacher", _percent(metrics.teacher_share)),
+        *_guard_rows(metrics),
+        *_control_rows(metrics),
+        *_bank_rows(metrics),
     ]
 
 
-def _control_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
-    control = account.get("control")
+def _control_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+    control = metrics.control
     if control is None:
         return []
     rows = []
-    for name, key in (("learning from its own copy instead (control)", "transfer_delta"), ("  beyond that", "beyond")):
-        low, high = control[f"{key}_ci_pp"]
-        rows.append((name, f"{control[f'{key}_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})"))
+    for name, delta, interval in (
+        ("learning from its own copy instead (control)", control.transfer_delta_pp, control.transfer_delta_ci_pp),
+        ("  beyond that", control.beyond_pp, control.beyond_ci_pp),
+    ):
+        rows.append((name, _change(delta, interval)))
     return rows
 
 
-def _guard_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
-    guard = account["guard"]
+def _guard_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+    guard = metrics.guard
     if guard is None:
         return []
-    by = "accuracy" if guard["labelled"] else "an estimate without labels"
-    rows = [(f"kept by the guard ({guard['images']:,} images, by {by})", _kept(guard))]
-    if guard["share"] != 1 and guard["unguarded_delta_pp"] is not None:
-        rows.append(("  without it", f"{guard['unguarded_delta_pp']:+.2f} pp"))
+    by = "accuracy" if guard.labelled else "an estimate without labels"
+    rows = [(f"kept by the guard ({guard.images:,} images, by {by})", _kept(guard))]
+    if guard.alpha != 1 and guard.unguarded_delta_pp is not None:
+        rows.append(("  without it", f"{guard.unguarded_delta_pp:+.2f} pp"))
     return rows
 
 
-def _bank_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
-    bank = account.get("bank")
+def _bank_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+    bank = metrics.bank
     if bank is None:
         return []
-    made = f"{bank['entries']} view(s), {bank['made']} of them asked for now"
+    made = f"{bank.entries} view(s), {bank.made} of them asked for now"
     rows = [("answers of frozen models in the bank", made)]
-    if bank["checked"]:
-        off = bank["largest_difference"] or 0.0
-        rows.append((f"  {bank['checked']} of each asked again", f"at most {off:.2g} off in log-probability"))
+    if bank.checked:
+        off = bank.largest_difference or 0.0
+        rows.append((f"  {bank.checked} of each asked again", f"at most {off:.2g} off in log-probability"))
     return rows
 
 
-def _kept(guard: Mapping[str, Any]) -> str:
-    if guard["adapted"]:
+def _kept(guard: GuardDecision) -> str:
+    if guard.bn_reestimated:
         return "the initial student with batch-norm statistics re-estimated: adapted, nothing learned"
-    if guard["share"] == 0:
+    if guard.alpha == 0:
         return "the initial student: no gain was sure"
-    return f"{'all' if guard['share'] == 1 else format(guard['share'], '.0%')} of the way from the initial student"
+    return f"{'all' if guard.alpha == 1 else format(guard.alpha, '.0%')} of the way from the initial student"
 
 
-def _unlabelled_rows(account: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _unlabelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     rows = [
         ("accuracy, gain and loss", "unknown: the images measured on carry no labels"),
-        ("predictions unchanged by the transfer", f"{account['agreement']:.2%}"),
-        ("mean confidence before → after", f"{account['confidence_before']:.4f} → {account['confidence_after']:.4f}"),
-        ("training samples taught by the teacher", _percent(account["teacher_share"])),
+        ("predictions unchanged by the transfer", f"{metrics.agreement:.2%}"),
+        ("mean confidence before → after", f"{metrics.confidence_before:.4f} → {metrics.confidence_after:.4f}"),
+        ("training samples taught by the teacher", _percent(metrics.teacher_share)),
     ]
-    for teacher, agreement in zip(account["teachers"], account["agreement_with_teachers"], strict=True):
+    for teacher, agreement in zip(metrics.teachers, metrics.agreement_with_teachers, strict=True):
         if agreement is not None:
             rows.append((f"agreement with {teacher} before → after", f"{agreement[0]:.2%} → {agreement[1]:.2%}"))
-    return [*rows, *_guard_rows(account), *_bank_rows(account)]
+    return [*rows, *_guard_rows(metrics), *_bank_rows(metrics)]
+
+
+def _change(delta_pp: float | None, interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{delta_pp:+.2f} pp ({interval[0]:+.2f} to {interval[1]:+.2f})"
 
 
 def _of_all(share: float | None) -> str:

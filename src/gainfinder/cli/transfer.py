@@ -19,7 +19,7 @@ def transfer(
         typer.Option(help="A model that teaches, in the same form.", show_default=False),
     ],
     data: Annotated[str, typer.Option(help=f"Images to learn from: {DATA_HELP}.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the student and its account.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the student and its metrics.", show_default=False)],
     val: Annotated[
         str | None, typer.Option(help="Images to measure on, in full; default: a tenth of --data is set apart.")
     ] = None,
@@ -70,23 +70,24 @@ def transfer(
         progress.close()
     if not prepared.is_main:
         return
-    show_broken(result.account["broken_images"])
+    metrics = result.metrics
+    show_broken(metrics.broken_images)
     if json:
-        print_json(result.account)
+        print_json(metrics.to_dict())
         return
-    transfer_table(result.account)
-    interval = result.account["transfer_delta_ci_pp"]
+    transfer_table(metrics)
+    interval = metrics.transfer_delta_ci_pp
     if interval is not None and interval[0] <= 0:
         print_lines(
             "The student is not measurably better than before (the interval holds zero or less): keep the old one."
         )
     print_lines(
         f"{out / 'student'}: the student",
-        f"{out / 'result.json'}: the account",
+        f"{out / 'result.json'}: the metrics",
         f"{out / 'report.html'}: a page on it, for a browser",
     )
-    if result.account["student_reference"]:
-        print_lines(f"load it again as {result.account['student_reference']}")
+    if metrics.student_reference:
+        print_lines(f"load it again as {metrics.student_reference}")
 
 
 def _show_estimate(prepared: Any, out: Path, *, as_json: bool) -> None:

@@ -9,28 +9,33 @@ from .calibration import calibrated_temperatures
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
 from .pairs import PredictedClasses, Scan, ScannedModel, ScannedPair, scan_predictions
-from .selection import SHARES, Candidate, Judgement, choose, judge
+from .selection import ALPHAS, Candidate, Judgement, choose, judge
 from .transfer import (
-    beyond_control,
+    AccuracyChange,
+    Interval,
+    TransferMeasures,
+    accuracy_change,
     epoch_measures,
     estimated_strengths,
     measure_transfer,
     since_origin,
-    unguarded_measures,
 )
 
 __all__ = [
-    "SHARES",
+    "ALPHAS",
+    "AccuracyChange",
     "Candidate",
     "ClassKnowledge",
+    "Interval",
     "Judgement",
     "PredictedClasses",
     "Scan",
     "ScannedModel",
     "ScannedPair",
     "Sources",
+    "TransferMeasures",
     "accuracy",
-    "beyond_control",
+    "accuracy_change",
     "by_class",
     "by_partition",
     "by_source",
@@ -46,6 +51,5 @@ __all__ = [
     "measure_transfer",
     "scan_predictions",
     "since_origin",
-    "unguarded_measures",
     "wilson_interval",
 ]

@@ -38,8 +38,8 @@ from .calibration import fit_temperature_to
 from .information import class_information, information
 from .transfer import mean_agreements
 
-SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Points of the line that are tried besides the initial student (0)."""
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+"""Points of the way that are tried besides the initial student (0): interpolation coefficients."""
 ACCURACY_MARGIN = 2.0
 """Standard errors that are taken off a gain in accuracy."""
 MOVEMENT_MARGIN = 1.0
@@ -63,17 +63,17 @@ class Candidate:
     """A student that may be kept instead of the initial one.
 
     Attributes:
-        share: of the way from the initial (0) to the transferred student (1).
-        adapted: whether it is the initial student with batch-norm statistics re-estimated; its share is 0.
+        alpha: where it lies on the way in weight space from the initial (0) to the transferred student (1).
+        bn_reestimated: whether it is the initial student with batch-norm statistics re-estimated; its alpha is 0.
     """
 
-    share: float
-    adapted: bool = False
+    alpha: float
+    bn_reestimated: bool = False
 
     @property
     def name(self) -> str:
         """As files and messages name it."""
-        return "adapted" if self.adapted else f"{self.share:g}"
+        return "adapted" if self.bn_reestimated else f"{self.alpha:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def judge(
         right_N = (after.predicted == before.target).double()
         gains_N = right_N - (before.predicted == before.target).double()
         return _judgement(candidate, "accuracy", 100 * gains_N, margin=ACCURACY_MARGIN)
-    if candidate.adapted:
+    if candidate.bn_reestimated:
         return _judge_adaptation(before, after, teachers, candidate)
     moves_N = movement(before, after, teachers)
     weighed_N = torch.where(moves_N < 0, LOST_AGREEMENT_WEIGHT * moves_N, moves_N)
@@ -135,15 +135,15 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
     Among those that hold, the one of highest sure gain; adaptation that is judged by information, which cannot be
     compared with the others, only where nothing else holds. Ties go to the shorter way.
 
-    >>> def judged(share, sure_gain):
-    ...     point = Candidate(share=share)
+    >>> def judged(alpha, sure_gain):
+    ...     point = Candidate(alpha=alpha)
     ...     return Judgement(candidate=point, measure="accuracy", gain=sure_gain, error=0.0, sure_gain=sure_gain)
-    >>> choose([judged(0.5, 0.8), judged(1.0, 0.6)]).share
+    >>> choose([judged(0.5, 0.8), judged(1.0, 0.6)]).alpha
     0.5
     >>> choose([judged(1.0, -0.1)]) is None
     True
     """
-    holding = sorted((one for one in judgements if one.holds), key=lambda one: one.candidate.share)
+    holding = sorted((one for one in judgements if one.holds), key=lambda one: one.candidate.alpha)
     comparable = [one for one in holding if one.measure != "information"]
     best = max(comparable or holding, key=lambda one: one.sure_gain, default=None)
     return None if best is None else best.candidate

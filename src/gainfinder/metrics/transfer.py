@@ -1,9 +1,11 @@
 """Before and after: what a student gained and lost, and from whom, as a function of predictions."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ..errors import DataError
@@ -19,55 +21,101 @@ from .flips import (
 from .information import information
 from .intervals import paired_bootstrap_ci, wilson_interval
 
-LABELLED_MEASURES = (
-    "accuracy_before",
-    "accuracy_after",
-    "transfer_delta_pp",
-    "transfer_delta_ci_pp",
-    "knowledge_gain",
-    "knowledge_gain_ci",
-    "knowledge_loss",
-    "knowledge_loss_ci",
-    "positive_flips",
-    "negative_flips",
-    "transfer_rate",
-)
+Interval: TypeAlias = tuple[float, float]
+"""Low and high end of a 95 % interval."""
 
 
-def measure_transfer(before: Predictions, after: Predictions, teachers: Sequence[Predictions | None]) -> dict[str, Any]:
-    """The measures of a student against its initial self and its teacher (PAPER section 5).
+class TransferMeasures(BaseModel):
+    """The measures of a student against its initial self and its teachers (PAPER section 5), for N images.
+
+    Attributes:
+        accuracy_before: of the initial student, in [0, 1]; null without labels.
+        accuracy_after: of the student that is kept, in [0, 1]; null without labels.
+        transfer_delta_pp: accuracy after less before, in percentage points; null without labels.
+        transfer_delta_ci_pp: its interval, by a paired bootstrap with a fixed seed; null without labels.
+        knowledge_gain: share of the images that were wrong before and are right after, in [0, 1]; null without labels.
+        knowledge_gain_ci: its interval (Wilson); null without labels.
+        knowledge_loss: share of the images that were right before and are wrong after; null without labels.
+        knowledge_loss_ci: its interval (Wilson); null without labels.
+        positive_flips: share of the images that any of the teachers has right and the initial student wrong; null
+            without labels, and where no teacher's predictions are known.
+        negative_flips: share of the images that no teacher has right and the initial student has; null likewise.
+        transfer_rate: share of the positive flips that are right after; null likewise, and without positive flips.
+        samples: N.
+        agreement: share of the images whose predicted class is unchanged; never null.
+        agreement_with_teachers: for each teacher the share of the images on which it and the student predict the same
+            class, before and after; null for a table that lacks images.
+        dropped_mass: for each teacher its mean probability of classes that are none of the student's, in [0, 1]; null
+            likewise.
+        confidence_before: mean of the initial student's largest probability; never null.
+        confidence_after: likewise of the student that is kept.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    transfer_delta_pp: float | None = None
+    transfer_delta_ci_pp: Interval | None = None
+    knowledge_gain: float | None = None
+    knowledge_gain_ci: Interval | None = None
+    knowledge_loss: float | None = None
+    knowledge_loss_ci: Interval | None = None
+    positive_flips: float | None = None
+    negative_flips: float | None = None
+    transfer_rate: float | None = None
+    samples: int
+    agreement: float
+    agreement_with_teachers: tuple[tuple[float, float] | None, ...]
+    dropped_mass: tuple[float | None, ...]
+    confidence_before: float
+    confidence_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyChange:
+    """How much better one student is than another on the same images.
+
+    Attributes:
+        delta_pp: difference in accuracy, in percentage points; None without labels.
+        ci_pp: its 95 % interval, by a paired bootstrap with a fixed seed; None without labels.
+    """
+
+    delta_pp: float | None = None
+    ci_pp: Interval | None = None
+
+
+def measure_transfer(
+    before: Predictions, after: Predictions, teachers: Sequence[Predictions | None]
+) -> TransferMeasures:
+    """The measures of a student against its initial self and its teachers (PAPER section 5).
 
     Args:
-        before: of the initial student.
-        after: of the transferred student, for the same images.
-        teachers: of the teachers, for the same images; None for one that cannot tell. With several, a sample is a
-            positive flip when any of them is right where the initial student is wrong, and a negative one when none is
-            right where it is right.
+        before: predictions of the initial student.
+        after: predictions of the transferred student for the same images.
+        teachers: the teachers' predictions for the same images; None for one that cannot tell. With several, a sample
+            is a positive flip when any of them is right where the initial student is wrong, and a negative one when
+            none is right where it is right.
 
-    Returns:
-        Shares of all samples in [0, 1] (`knowledge_gain` and `knowledge_loss`, each with Wilson's 95 % interval;
-        `positive_flips`, `negative_flips`), accuracies in [0, 1], deltas in percentage points with a 95 % interval
-        (paired bootstrap, fixed seed), and `transfer_rate`; all null without labels, `transfer_rate` also without
-        positive flips. Always: `agreement` (share of samples whose predicted class is unchanged),
-        `agreement_with_teachers` (share on which student and teacher agree, before and after, a pair a teacher or
-        null), `dropped_mass` (mean share of probability that each teacher spends on classes that are none of the
-        student's, or null) and mean `confidence_before`, `confidence_after`.
+    Raises:
+        DataError: predictions for different images, or for none.
     """
     known = [teacher for teacher in teachers if teacher is not None]
     check_same_samples(before, after, *known)
-    measures: dict[str, Any] = dict.fromkeys(LABELLED_MEASURES)
-    if before.target is not None:
-        measures.update(_with_labels(before, after, known, before.target))
-    measures["samples"] = len(before)
-    measures["agreement"] = accuracy(after.predicted, before.predicted)
-    measures["agreement_with_teachers"] = [
-        None if teacher is None else [accuracy(student.predicted, teacher.predicted) for student in (before, after)]
-        for teacher in teachers
-    ]
-    measures["dropped_mass"] = [None if teacher is None else teacher.dropped_mass for teacher in teachers]
-    measures["confidence_before"] = _mean(before.confidence)
-    measures["confidence_after"] = _mean(after.confidence)
-    return measures
+    return TransferMeasures(
+        **({} if before.target is None else _with_labels(before, after, known, before.target)),
+        samples=len(before),
+        agreement=accuracy(after.predicted, before.predicted),
+        agreement_with_teachers=tuple(
+            None
+            if one is None
+            else (accuracy(before.predicted, one.predicted), accuracy(after.predicted, one.predicted))
+            for one in teachers
+        ),
+        dropped_mass=tuple(None if teacher is None else teacher.dropped_mass for teacher in teachers),
+        confidence_before=_mean(before.confidence),
+        confidence_after=_mean(after.confidence),
+    )
 
 
 def epoch_measures(before: Predictions, now: Predictions) -> dict[str, Any]:
@@ -92,22 +140,20 @@ def since_origin(origin: Predictions, now: Predictions) -> dict[str, Any]:
     return row
 
 
-def unguarded_measures(before: Predictions, trained: Predictions) -> dict[str, Any]:
-    """What the student would have gained without its guard, percentage points; null without labels."""
-    row: dict[str, Any] = dict.fromkeys(("unguarded_delta_pp", "unguarded_delta_ci_pp"))
-    if before.target is not None:
-        row["unguarded_delta_pp"] = _delta_pp(before, trained)
-        row["unguarded_delta_ci_pp"] = _interval_pp(before, trained, before.target)
-    return row
+def accuracy_change(before: Predictions, after: Predictions) -> AccuracyChange:
+    """How much better one student is than another; nothing is told without labels.
 
+    Args:
+        before: predictions of the one that is compared with.
+        after: predictions of the other for the same images.
 
-def beyond_control(control: Predictions, after: Predictions) -> dict[str, Any]:
-    """How much better a student is than one that learned from its own copy, percentage points; null without labels."""
-    row: dict[str, Any] = dict.fromkeys(("beyond_pp", "beyond_ci_pp"))
-    check_same_samples(control, after)
-    if control.target is not None:
-        row = {"beyond_pp": _delta_pp(control, after), "beyond_ci_pp": _interval_pp(control, after, control.target)}
-    return row
+    Raises:
+        DataError: predictions for different images, or for none.
+    """
+    check_same_samples(before, after)
+    if before.target is None:
+        return AccuracyChange()
+    return AccuracyChange(delta_pp=_delta_pp(before, after), ci_pp=_interval_pp(before, after, before.target))
 
 
 def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
@@ -171,6 +217,10 @@ def _with_labels(
     }
 
 
+def _agreements(before: Predictions, after: Predictions, teacher: Predictions) -> tuple[float, float]:
+    return accuracy(before.predicted, teacher.predicted), accuracy(after.predicted, teacher.predicted)
+
+
 def _gained_lost(before: Predictions, after: Predictions, target: Tensor) -> tuple[Tensor, Tensor]:
     return (
         knowledge_gained(before.predicted, after.predicted, target),
@@ -178,8 +228,8 @@ def _gained_lost(before: Predictions, after: Predictions, target: Tensor) -> tup
     )
 
 
-def _interval_pp(before: Predictions, after: Predictions, target: Tensor) -> list[float]:
-    return list(paired_bootstrap_ci(before.predicted == target, after.predicted == target))
+def _interval_pp(before: Predictions, after: Predictions, target: Tensor) -> Interval:
+    return paired_bootstrap_ci(before.predicted == target, after.predicted == target)
 
 
 def _delta_pp(before: Predictions, after: Predictions) -> float:
@@ -192,8 +242,8 @@ def _share(mask_N: Tensor) -> float:
     return int(mask_N.sum()) / len(mask_N)
 
 
-def _share_interval(mask_N: Tensor) -> list[float]:
-    return list(wilson_interval(int(mask_N.sum()), len(mask_N)))
+def _share_interval(mask_N: Tensor) -> Interval:
+    return wilson_interval(int(mask_N.sum()), len(mask_N))
 
 
 def _mean(values_N: Tensor) -> float:

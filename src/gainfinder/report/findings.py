@@ -1,16 +1,18 @@
 """What a transfer means, in plain words: from numbers alone, so that each sentence can be tested."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from ..config import find_method
 from ..metrics import ClassKnowledge, Sources, by_class, by_source, wilson_interval
 from ..references import short_names
+from ..results import ControlMetrics, GuardDecision
 from .records import TransferRecord
 from .rows import counted, quoted
 
+T = TypeVar("T")
 Tone = Literal["good", "bad", "open"]
 NAMED_CLASSES = 3
 SURE_ERRORS = 2
@@ -49,31 +51,31 @@ def findings(record: TransferRecord) -> list[Finding]:
         return [_moved(record), *_guarded_without_labels(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes)]
-    if record.account["knowledge_gain"] > 0 or record.account["control"] or _is_control(record):
+    if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
         found.append(_adaptation(record, by_source(record.before, record.after, record.known_teachers)))
     return found
 
 
 def next_steps(record: TransferRecord) -> list[str]:
     """What to try next, the likeliest to help first; nothing of a step, after which its sequence has gone on."""
-    account, steps = record.account, []
+    metrics, steps = record.metrics, []
     if record.is_step:
         return []
     if _is_control(record):
         return ["Compare it with the same transfer from another teacher: what this one gains is adaptation."]
     if not record.labelled:
         return ["Measure on labelled images (--val): without labels nobody can tell whether the student got better."]
-    low, high = account["transfer_delta_ci_pp"]
-    flips, rate = account["positive_flips"], account["transfer_rate"]
+    low, high = _known(metrics.transfer_delta_ci_pp)
+    flips, rate = metrics.positive_flips, metrics.transfer_rate
     whose = "the teacher" if len(record.teachers) == 1 else "the teachers"
-    method = find_method(account["method"])
+    method = find_method(metrics.method)
     if flips is not None and flips < LITTLE:
         steps.append(
             f"Find a teacher that knows more that this student does not: here it is {flips:.2%} of the images. "
             "`gainfinder scan` compares as many models as you have."
         )
-    if method.partition is None and account["knowledge_loss"] >= account["knowledge_gain"]:
-        better = "kl-dp" if record.config["settings"]["labels"] == "use" else "kl-dp-u"
+    if method.partition is None and _known(metrics.knowledge_loss) >= _known(metrics.knowledge_gain):
+        better = "kl-dp" if record.config.settings.get("labels") == "use" else "kl-dp-u"
         steps.append(
             f"{method.name} learns from the teacher everywhere, also where it is wrong: try --method {better}."
         )
@@ -87,10 +89,10 @@ def next_steps(record: TransferRecord) -> list[str]:
         steps.append(f"Let another teacher go on from here: repeat --teacher{guarded}.")
         if rate is not None and rate < LOW_RATE:
             steps.append(f"Only {rate:.0%} of what {whose} could show arrived: more --epochs or images may help.")
-    if high >= 0 and account["knowledge_gain"] > 0 and account["control"] is None:
+    if high >= 0 and metrics.knowledge_gain and metrics.control is None:
         how = "add --control to the same command"
         if record.steps:  # several transfers in one, which --control does not go with
-            how = f"a transfer with --teacher {shlex.quote(account['student'])} and another --out"
+            how = f"a transfer with --teacher {shlex.quote(metrics.student)} and another --out"
         steps.append(
             f"To find out how much of it is mere adaptation, run the control: {how}. From its own copy a student can "
             "only adapt."
@@ -100,27 +102,27 @@ def next_steps(record: TransferRecord) -> list[str]:
 
 def _towards_a_sure_gain(record: TransferRecord, rate: float | None) -> list[str]:
     steps = []
-    if any(_kept_initial(guard) for guard in record.guards):
-        images = counted(record.guards[0]["images"], "image")
+    if any(guard.kept_initial for guard in record.guards):
+        images = counted(record.guards[0].images, "image")
         steps.append(f"The guard had {images} to judge by and saw no sure gain: give it more (--guard-data).")
-    if record.account["samples"] < WIDE_INTERVAL_BELOW:
-        steps.append(f"Measure on more images (--val): {record.account['samples']:,} cannot show a small gain.")
+    if record.metrics.samples < WIDE_INTERVAL_BELOW:
+        steps.append(f"Measure on more images (--val): {record.metrics.samples:,} cannot show a small gain.")
     if not record.known_teachers or (rate is not None and rate < LOW_RATE):
         steps.append("Learn from more images (--data) or for longer (--epochs).")
     return steps
 
 
 def _noise(record: TransferRecord) -> Finding:
-    account = record.account
-    delta, (low, high) = account["transfer_delta_pp"], account["transfer_delta_ci_pp"]
+    metrics = record.metrics
+    delta, (low, high) = metrics.transfer_delta_pp, _known(metrics.transfer_delta_ci_pp)
     text = (
-        f"Accuracy went from {account['accuracy_before']:.2%} to {account['accuracy_after']:.2%}: {delta:+.2f} points, "
-        f"95 % interval {low:+.2f} to {high:+.2f}, on {counted(account['samples'], 'image')}. It tells how far these "
+        f"Accuracy went from {metrics.accuracy_before:.2%} to {metrics.accuracy_after:.2%}: {delta:+.2f} points, "
+        f"95 % interval {low:+.2f} to {high:+.2f}, on {counted(metrics.samples, 'image')}. It tells how far these "
         "images could have decided it, not what another seed or other transfer images would do."
     )
     question = "Is the change larger than its noise?"
-    if account["agreement"] == 1:
-        kept = record.guards and all(_kept_initial(guard) for guard in record.guards)
+    if metrics.agreement == 1:
+        kept = record.guards and all(guard.kept_initial for guard in record.guards)
         text += " The guard kept the student that you gave." if kept else ""
         return Finding(question=question, answer="No answer changed.", text=text)
     if low > 0:
@@ -131,11 +133,11 @@ def _noise(record: TransferRecord) -> Finding:
 
 
 def _learned(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
-    account = record.account
+    metrics = record.metrics
     there = sum(one.positive_flips for one in classes)
     arrived = sum(one.transferred for one in classes)
     gained = sum(one.gained for one in classes)
-    text = f"{_turned(gained, 'wrong', 'right')} ({_interval(gained, account['samples'])})"
+    text = f"{_turned(gained, 'wrong', 'right')} ({_interval(gained, metrics.samples)})"
     if not record.known_teachers:
         text += f"{_where(classes, 'gained')}. Of the teacher no predictions for these images are known."
     elif there:
@@ -147,14 +149,14 @@ def _learned(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Findi
         text += f". {_the_teachers(record)} had nothing right that the student had wrong: there was nothing to learn."
     return Finding(
         question="What was learned?",
-        answer="Nothing." if not gained else f"{gained / account['samples']:.2%} of all images.",
+        answer="Nothing." if not gained else f"{gained / metrics.samples:.2%} of all images.",
         text=text,
         tone="good" if gained else "open",
     )
 
 
 def _lost(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
-    lost, samples = sum(one.lost for one in classes), record.account["samples"]
+    lost, samples = sum(one.lost for one in classes), record.metrics.samples
     if not lost:
         return Finding(question="What was lost?", answer="Nothing.", text="No image that was right is wrong now.")
     text = f"{_turned(lost, 'right', 'wrong')} ({_interval(lost, samples)}){_where(classes, 'lost')}."
@@ -169,28 +171,28 @@ def _adaptation(record: TransferRecord, sources: Sources) -> Finding:
             answer="Adaptation: this is the control.",
             text="The student was its own teacher, so nothing could be learned from another model.",
         )
-    guard = record.account["guard"]
-    if guard is not None and guard["adapted"]:
+    guard = record.metrics.guard
+    if guard is not None and guard.bn_reestimated:
         return Finding(
             question=question,
             answer="Mere adaptation.",
             text="The guard kept the student that you gave with its batch-norm statistics re-estimated on the transfer "
             "images, and nothing that it learned.",
         )
-    control = record.account["control"]
-    if control is not None and control["beyond_ci_pp"] is not None:
+    control = record.metrics.control
+    if control is not None and control.beyond_ci_pp is not None:
         return _beyond_control(question, control)
     answer, text = _by_source(sources)
     return Finding(question=question, answer=answer, text=" ".join([text, *_by_guard(guard)]).strip())
 
 
-def _beyond_control(question: str, control: Mapping[str, Any]) -> Finding:
+def _beyond_control(question: str, control: ControlMetrics) -> Finding:
     """What the control says, which is sure where `_by_source` only hints."""
-    (low, high), beyond = control["beyond_ci_pp"], control["beyond_pp"]
-    own_low, own_high = control["transfer_delta_ci_pp"]
+    (low, high), beyond = _known(control.beyond_ci_pp), control.beyond_pp
+    own_low, own_high = _known(control.transfer_delta_ci_pp)
     text = (
         "Learning as long from its own copy, which has nothing to teach it, the student changed by "
-        f"{control['transfer_delta_pp']:+.2f} points (95 % interval {own_low:+.2f} to {own_high:+.2f}): that much is "
+        f"{control.transfer_delta_pp:+.2f} points (95 % interval {own_low:+.2f} to {own_high:+.2f}): that much is "
         f"adaptation. The student that is kept is {beyond:+.2f} points from that one ({low:+.2f} to {high:+.2f})."
     )
     if low > 0:
@@ -219,12 +221,12 @@ def _by_source(sources: Sources) -> tuple[str, str]:
     return "It may be mere adaptation.", text
 
 
-def _by_guard(guard: dict[str, Any] | None) -> list[str]:
+def _by_guard(guard: GuardDecision | None) -> list[str]:
     """What the guard's images say of re-estimated batch-norm statistics alone."""
-    if guard is None or not guard["labelled"]:
+    if guard is None or not guard.labelled:
         return []
-    gains = {(point["share"], point["adapted"]): point["gain"] for point in guard["points"]}
-    adapted, kept = gains.get((0.0, True)), gains.get((guard["share"], False))
+    gains = {(point.alpha, point.bn_reestimated): point.gain for point in guard.points}
+    adapted, kept = gains.get((0.0, True)), gains.get((guard.alpha, False))
     if adapted is None or kept is None:
         return []
     return [
@@ -234,9 +236,9 @@ def _by_guard(guard: dict[str, Any] | None) -> list[str]:
 
 
 def _moved(record: TransferRecord) -> Finding:
-    account = record.account
-    names = short_names(list(account["teachers"]))
-    pairs = dict(zip(account["teachers"], account["agreement_with_teachers"], strict=True))
+    metrics = record.metrics
+    names = short_names(list(metrics.teachers))
+    pairs = dict(zip(metrics.teachers, metrics.agreement_with_teachers, strict=True))
     nearer = [
         f"agreement with {quoted(names[teacher])} went from {there[0]:.1%} to {there[1]:.1%}"
         for teacher, there in pairs.items()
@@ -244,20 +246,20 @@ def _moved(record: TransferRecord) -> Finding:
     ]
     text = (
         "The images measured on carry no labels, so nobody can tell right from wrong. On "
-        f"{1 - account['agreement']:.1%} of {counted(account['samples'], 'image')} the student answers differently now"
+        f"{1 - metrics.agreement:.1%} of {counted(metrics.samples, 'image')} the student answers differently now"
     )
     return Finding(
         question="What changed?",
-        answer=f"{1 - account['agreement']:.1%} of the answers.",
+        answer=f"{1 - metrics.agreement:.1%} of the answers.",
         text="; ".join([text, *nearer]) + ".",
     )
 
 
 def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
-    if record.account["guard"] is None:
+    if record.metrics.guard is None:
         return _guarded_by_step(record)
-    guard = record.account["guard"]
-    if _kept_initial(guard):
+    guard = record.metrics.guard
+    if guard.kept_initial:
         return [
             Finding(
                 question="Is it better?",
@@ -265,10 +267,10 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
                 text="It kept the student that you gave. Without labels it passes over most gains of a point or two.",
             )
         ]
-    if guard["adapted"]:
+    if guard.bn_reestimated:
         text = "It kept your student with its batch-norm statistics re-estimated: adaptation to the images alone."
     else:
-        text = f"It kept the student {guard['share']:.0%} of the way from yours to the trained one."
+        text = f"It kept the student {guard.alpha:.0%} of the way from yours to the trained one."
     return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
 
 
@@ -276,7 +278,7 @@ def _guarded_by_step(record: TransferRecord) -> list[Finding]:
     """What the guards of a sequence's steps decided."""
     if not record.guards:
         return []
-    passed = sum(not _kept_initial(guard) for guard in record.guards)
+    passed = sum(not guard.kept_initial for guard in record.guards)
     of = f"{passed} of {counted(len(record.guards), 'step')}"
     if not passed:
         text = "In no step was it sure. Without labels it passes over most gains of a point or two."
@@ -298,14 +300,14 @@ def _interval(count: int, samples: int) -> str:
 
 
 def _is_control(record: TransferRecord) -> bool:
-    digests = {teacher.get("digest") for teacher in record.config["teachers"]}
-    return digests == {record.config["student"].get("digest")} != {None}
+    digests = {teacher.digest for teacher in record.config.teachers}
+    return digests == {record.config.student.digest} != {None}
 
 
 def _the_teachers(record: TransferRecord) -> str:
     """Those whose predictions are there, as the subject of a sentence."""
-    names = short_names(list(record.account["teachers"]))
-    pairs = zip(record.account["teachers"], record.teachers, strict=True)
+    names = short_names(list(record.metrics.teachers))
+    pairs = zip(record.metrics.teachers, record.teachers, strict=True)
     known = dict.fromkeys(quoted(names[teacher]) for teacher, found in pairs if found is not None)
     return f"The teacher {next(iter(known))}" if len(known) == 1 else f"One or more of the teachers {', '.join(known)}"
 
@@ -322,5 +324,7 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _kept_initial(guard: Mapping[str, Any]) -> bool:
-    return bool(guard["share"] == 0 and not guard["adapted"])
+def _known(measure: T | None) -> T:
+    """A measure that is there, as all are of labelled images."""
+    assert measure is not None, "asked of labelled images alone"
+    return measure

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..results import RunConfig
 from .charts import Figure
 from .rows import counted
 from .sections import ScanSection, TransferSection
@@ -15,19 +16,25 @@ from .sections import ScanSection, TransferSection
 _TEMPLATES = files(__package__) / "templates"
 
 
-def transfer_page(section: TransferSection, *, config: Mapping[str, Any]) -> str:
+def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
     """The page of a transfer.
 
     Args:
         section: what to show.
-        config: as `config.json` holds it, for how it was made.
+        config: what `config.json` holds, for how it was made.
     """
-    return _render("transfer.html.j2", section=section, config=config, made=_made(config), settings=_settings(config))
+    return _render(
+        "transfer.html.j2",
+        section=section,
+        config=config,
+        made=_made(config.environment.model_dump(exclude_unset=True)),
+        settings=_settings(config),
+    )
 
 
 def scan_page(section: ScanSection) -> str:
     """The page of a scan."""
-    return _render("scan.html.j2", section=section, made=_made(section.document))
+    return _render("scan.html.j2", section=section, made=_made(section.document.get("environment") or {}))
 
 
 def _render(template: str, **values: Any) -> str:
@@ -61,11 +68,10 @@ def _figure(figure: Figure) -> Markup:
     return head + Markup(svg[svg.index("xmlns=") :])
 
 
-def _made(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _made(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The environment that a result was made in."""
-    return [(name, str(value)) for name, value in (document.get("environment") or {}).items()
-            if name != "command" and value not in (None, "")]  # fmt: skip
+    return [(name, str(value)) for name, value in environment.items() if name != "command" and value not in (None, "")]
 
 
-def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in config["settings"].items() if value is not None]
+def _settings(config: RunConfig) -> list[tuple[str, str]]:
+    return [(name, str(value)) for name, value in config.settings.items() if value is not None]

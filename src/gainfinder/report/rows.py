@@ -24,15 +24,18 @@ GROUPS = {
 
 def measure_rows(record: TransferRecord) -> list[Row]:
     """Δ_transf, gain and loss with their 95 % intervals, and what goes beyond the control, where there is one."""
-    account = record.account
-    low, high = account["transfer_delta_ci_pp"]
-    rows = [("Δ accuracy", "delta", account["transfer_delta_pp"], low, high)]
-    for name, kind in (("gained", "gain"), ("lost", "loss")):
-        bounds = (100 * bound for bound in account[f"knowledge_{kind}_ci"])
-        rows.append((name, kind, 100 * account[f"knowledge_{kind}"], *bounds))
-    control = account["control"]
-    if control is not None:
-        rows.append(("beyond control", "delta", control["beyond_pp"], *control["beyond_ci_pp"]))
+    metrics, control = record.metrics, record.metrics.control
+    changes = (
+        ("Δ accuracy", "delta", 1, metrics.transfer_delta_pp, metrics.transfer_delta_ci_pp),
+        ("gained", "gain", 100, metrics.knowledge_gain, metrics.knowledge_gain_ci),
+        ("lost", "loss", 100, metrics.knowledge_loss, metrics.knowledge_loss_ci),
+        *([] if control is None else [("beyond control", "delta", 1, control.beyond_pp, control.beyond_ci_pp)]),
+    )
+    rows = [
+        (name, kind, times * value, *(times * bound for bound in interval))
+        for name, kind, times, value, interval in changes
+        if value is not None and interval is not None
+    ]
     return [
         {
             "measure": name,
@@ -55,17 +58,18 @@ def epoch_rows(record: TransferRecord) -> list[Row]:
         "gained": "knowledge_gain", "lost": "knowledge_loss"}  # fmt: skip
     rows = [{"epoch": 0, "kind": kind, "share": 0.0, "about": "before the transfer"} for kind in names]
     for number, row in enumerate(record.epochs, start=1):
-        by = f" of teacher {row['step']}" if total else ""
+        by = f" of teacher {row.step}" if total else ""
         for kind, name in names.items():
-            about = f"{kind} after epoch {row['epoch']}{by}: {row[name]:.2%} of all images"
-            rows.append({"epoch": number, "kind": kind, "share": row[name], "about": about})
+            share = getattr(row, name)
+            about = f"{kind} after epoch {row.epoch}{by}: {share:.2%} of all images"
+            rows.append({"epoch": number, "kind": kind, "share": share, "about": about})
     return rows
 
 
 def step_rows(record: TransferRecord) -> list[Row]:
     """Where each teacher of a sequence ends, in epochs since the beginning."""
-    names = short_names(list(record.account["teachers"]))
-    last = {row["step"]: number for number, row in enumerate(record.epochs, start=1)}
+    names = short_names(list(record.metrics.teachers))
+    last = {row.step: number for number, row in enumerate(record.epochs, start=1)}
     return [
         {
             "epoch": last[number],
@@ -73,8 +77,8 @@ def step_rows(record: TransferRecord) -> list[Row]:
             "teacher": name,
             "about": f"teacher {number}: {name}",
         }
-        for number, step in enumerate(record.account["steps"], start=1)
-        for name in (names.get(step["teacher"], step["teacher"]),)
+        for number, step in enumerate(record.metrics.steps, start=1)
+        for name in (names.get(step.teacher, step.teacher),)
         if number in last
     ]
 
@@ -108,7 +112,7 @@ def partition_of(record: TransferRecord) -> tuple[Partition, bool]:
 
     A method without one is shown what the confidences would have told it.
     """
-    partition = find_method(record.account["method"]).partition
+    partition = find_method(record.metrics.method).partition
     return partition or "confidence", partition is not None
 
 
@@ -120,7 +124,7 @@ def partition_rows(record: TransferRecord) -> list[Row]:
     if record.steps:
         return []
     partition, _ = partition_of(record)
-    temperatures = record.account["temperatures"]
+    temperatures: Sequence[float] | None = record.metrics.temperatures
     if temperatures is not None:
         known = (True, *(teacher is not None for teacher in record.teachers))
         temperatures = [one for one, there in zip(temperatures, known, strict=True) if there]

@@ -8,7 +8,7 @@ from typing import Any
 from ..config import find_method
 from ..predictions import Predictions
 from ..references import short_names
-from ..results import changed_images
+from ..results import GuardDecision, TransferMetrics, changed_images
 from . import charts, rows
 from .charts import Figure
 from .findings import Finding, findings, next_steps
@@ -49,6 +49,7 @@ class TransferSection:
 
     Attributes:
         title: what learned from what.
+        metrics: of the transfer.
         tiles: the numbers.
         findings: in plain words.
         next_steps: what to try.
@@ -68,7 +69,7 @@ class TransferSection:
     """
 
     title: str
-    account: Mapping[str, Any]
+    metrics: TransferMetrics
     tiles: tuple[Tile, ...]
     findings: tuple[Finding, ...]
     next_steps: tuple[str, ...]
@@ -89,8 +90,8 @@ class TransferSection:
     @property
     def step_names(self) -> list[str]:
         """A short name for the teacher of each step."""
-        names = short_names([step.account["teachers"][0] for step in self.steps])
-        return [names[step.account["teachers"][0]] for step in self.steps]
+        names = short_names([step.metrics.teachers[0] for step in self.steps])
+        return [names[step.metrics.teachers[0]] for step in self.steps]
 
     @property
     def figures(self) -> list[Figure]:
@@ -127,8 +128,8 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
     classes = rows.class_rows(record) if record.labelled else []
     told = record.labelled and bool(record.known_teachers)
     return TransferSection(
-        title=transfer_title(record.account),
-        account=record.account,
+        title=transfer_title(record.metrics),
+        metrics=record.metrics,
         tiles=tuple(_tiles(record)),
         findings=tuple(findings(record)),
         next_steps=tuple(next_steps(record)),
@@ -137,10 +138,10 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         classes=charts.over_classes(classes) if any(row["positive_flips"] or row["lost"] for row in classes) else None,
         partition=_partition(record) if told else None,
         partition_is_own=rows.partition_of(record)[1],
-        soft=find_method(record.account["method"]).soft,
+        soft=find_method(record.metrics.method).soft,
         teachers_known=bool(record.known_teachers),
         class_rows=tuple(classes),
-        guard_rows=tuple(_guard_rows(record.account["guard"])),
+        guard_rows=tuple(_guard_rows(record.metrics.guard)),
         pictures=_pictures(record) if images else {},
         changed={kind: len(ids) for kind, ids in changed_images(record.before, record.after).items()},
         guarded=bool(record.guards),
@@ -169,42 +170,40 @@ def scan_section(record: ScanRecord) -> ScanSection:
     )
 
 
-def transfer_title(account: Mapping[str, Any]) -> str:
+def transfer_title(metrics: TransferMetrics) -> str:
     """What learned from what, in short names."""
-    student = next(iter(short_names([account["student"]]).values()))
-    teachers = short_names(list(dict.fromkeys(account["teachers"]))).values()
+    student = next(iter(short_names([metrics.student]).values()))
+    teachers = short_names(list(dict.fromkeys(metrics.teachers))).values()
     return f"What {student} learned from {', '.join(teachers)}"
 
 
 def _tiles(record: TransferRecord) -> list[Tile]:
-    a = record.account
-    if not record.labelled:
-        changed = Tile(value=f"{1 - a['agreement']:.1%}", label="of its answers changed")
+    m = record.metrics
+    if m.transfer_delta_ci_pp is None or m.knowledge_gain_ci is None or m.knowledge_loss_ci is None:  # no labels
+        changed = Tile(value=f"{1 - m.agreement:.1%}", label="of its answers changed")
         sure = Tile(
-            value=f"{a['confidence_after']:.2f}", label="mean confidence", note=f"{a['confidence_before']:.2f} before"
+            value=f"{m.confidence_after:.2f}", label="mean confidence", note=f"{m.confidence_before:.2f} before"
         )
-        return [changed, sure, *_taught(a)]
-    low, high = a["transfer_delta_ci_pp"]
+        return [changed, sure, *_taught(m)]
+    low, high = m.transfer_delta_ci_pp
     tiles = [
-        Tile(value=f"{a['transfer_delta_pp']:+.2f} pp", label="accuracy", note=f"95 %: {low:+.2f} to {high:+.2f}"),
-        Tile(value=f"{a['accuracy_after']:.2%}", label="right after", note=f"{a['accuracy_before']:.2%} before"),
-        *(
-            Tile(value=f"{a[f'knowledge_{kind}']:.2%}", label=label, note=_interval(a[f"knowledge_{kind}_ci"]))
-            for kind, label in (("gain", "gained"), ("loss", "lost"))
-        ),
+        Tile(value=f"{m.transfer_delta_pp:+.2f} pp", label="accuracy", note=f"95 %: {low:+.2f} to {high:+.2f}"),
+        Tile(value=f"{m.accuracy_after:.2%}", label="right after", note=f"{m.accuracy_before:.2%} before"),
+        Tile(value=f"{m.knowledge_gain:.2%}", label="gained", note=_interval(m.knowledge_gain_ci)),
+        Tile(value=f"{m.knowledge_loss:.2%}", label="lost", note=_interval(m.knowledge_loss_ci)),
     ]
-    if a["transfer_rate"] is not None:
-        note = f"{a['positive_flips']:.2%} of images"
-        whose = "the teacher's" if len(a["teachers"]) == 1 else "the teachers'"
-        tiles.append(Tile(value=f"{a['transfer_rate']:.0%}", label=f"of {whose} knowledge arrived", note=note))
-    return [*tiles, *_taught(a)]
+    if m.transfer_rate is not None:
+        note = f"{m.positive_flips:.2%} of images"
+        whose = "the teacher's" if len(m.teachers) == 1 else "the teachers'"
+        tiles.append(Tile(value=f"{m.transfer_rate:.0%}", label=f"of {whose} knowledge arrived", note=note))
+    return [*tiles, *_taught(m)]
 
 
-def _taught(account: Mapping[str, Any]) -> list[Tile]:
-    if account["teacher_share"] is None:
+def _taught(metrics: TransferMetrics) -> list[Tile]:
+    if metrics.teacher_share is None:
         return []
-    whom = "teacher" if len(account["teachers"]) == 1 else "teachers"
-    return [Tile(value=f"{account['teacher_share']:.0%}", label=f"taught by the {whom}", note="of training views")]
+    whom = "teacher" if len(metrics.teachers) == 1 else "teachers"
+    return [Tile(value=f"{metrics.teacher_share:.0%}", label=f"taught by the {whom}", note="of training views")]
 
 
 def _interval(bounds: Sequence[float]) -> str:
@@ -223,17 +222,19 @@ def _partition(record: TransferRecord) -> Figure | None:
     return charts.over_partition(found) if found else None
 
 
-def _guard_rows(guard: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _guard_rows(guard: GuardDecision | None) -> list[dict[str, Any]]:
     """What the guard tried, its figures as text: percentage points, or nats where it judged by information."""
     if guard is None:
         return []
-    kept = (guard["share"], guard["adapted"])
+    kept = (guard.alpha, guard.bn_reestimated)
     found = []
-    for point in guard["points"]:
-        form, unit = ("{:+.4f}", "nats") if point["measure"] == "information" else ("{:+.2f}", "pp")
-        told = {key: "–" if point[key] is None else form.format(point[key]) for key in ("gain", "error", "sure_gain")}
+    for point in guard.points:
+        form, unit = ("{:+.4f}", "nats") if point.measure == "information" else ("{:+.2f}", "pp")
+        figures = {"gain": point.gain, "error": point.error, "sure_gain": point.sure_gain}
+        told = {key: "–" if value is None else form.format(value) for key, value in figures.items()}
         told["error"] = told["error"].removeprefix("+")
-        found.append({**point, **told, "unit": unit, "kept": (point["share"], point["adapted"]) == kept})
+        is_kept = (point.alpha, point.bn_reestimated) == kept
+        found.append({**point.to_dict(), **told, "unit": unit, "kept": is_kept})
     return found
 
 

@@ -5,7 +5,7 @@ epochs.jsonl         measures after each epoch, a row each
 predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
 student/             model.safetensors and, where the architecture's library has one, its configuration
 thumbnails.parquet   small copies of images on which the student's answer changed
-result.json          the account of what was gained and lost; present when the run is finished
+result.json          the metrics: what was gained and lost, see `metrics.py`; present when the run is finished
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
 tracking/            with trackers only: what they keep on disk, and what was told to which; see `tracking.py`
@@ -20,8 +20,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..config import differing
-from ..errors import RunFolderError
+from ..errors import DataError, RunFolderError
 from ..files import remove_partials, write_json
+from ..metrics import TransferMeasures, measure_transfer
+from ..predictions import Predictions
+from .documents import read_json, unreadable, validated
+from .metrics import EpochMetrics, TransferMetrics
+from .migrations import brought_forward
 
 LOCK = ".lock"
 REPORT_FILE = "report.html"
@@ -111,26 +116,66 @@ class RunFolder:
         Raises:
             RunFolderError: it is damaged.
         """
-        return _read_json(self.config)
+        return read_json(self.config)
 
-    def read_epochs(self) -> list[dict[str, Any]]:
+    def read_epochs(self) -> list[EpochMetrics]:
         """The measures after each epoch.
 
         Raises:
             RunFolderError: they are missing or damaged.
         """
         try:
-            return [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as error:
-            raise _unreadable(self.epochs, str(error)) from error
+            raise unreadable(self.epochs, str(error)) from error
+        return [validated(EpochMetrics, row, self.epochs) for row in rows]
 
-    def read_result(self) -> dict[str, Any] | None:
-        """The result in the folder, or None where the run is not finished.
+    def read_result(self) -> TransferMetrics | None:
+        """The result in the folder, also of an earlier version, or None where the run is not finished.
 
         Raises:
-            RunFolderError: it is damaged.
+            RunFolderError: it is damaged, or of a newer version.
         """
-        return _read_json(self.result)
+        document = read_json(self.result)
+        if document is None:
+            return None
+        whole = brought_forward(document, self.result, measure=lambda: self._measured(document))
+        return validated(TransferMetrics, whole, self.result)
+
+    def write_result(self, metrics: TransferMetrics) -> None:
+        """Write the result atomically.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        write_json(self.result, metrics.to_dict())
+
+    def read_predictions(self, teachers: int) -> tuple[Predictions, Predictions, list[Predictions | None]]:
+        """Predictions for the images measured on: before, after, and each teacher's (None for a table without them).
+
+        Args:
+            teachers: how many there are.
+
+        Raises:
+            RunFolderError: they are missing, damaged, or not for the same images and classes.
+        """
+        changed = "the folder has been changed since the transfer"
+        try:
+            before, after = (Predictions.load(self.predictions / f"{name}.parquet") for name in ("before", "after"))
+            paths = [self.predictions / f"teacher-{number}.parquet" for number in range(1, teachers + 1)]
+            found = [Predictions.load(path) if path.exists() else None for path in paths]
+        except DataError as error:
+            raise RunFolderError(f"{error}; {changed}") from error
+        for other in (after, *found):
+            if other is not None and (other.ids != before.ids or other.logits.shape != before.logits.shape):
+                raise RunFolderError(f"{self.predictions}: not all for the same images and classes; {changed}")
+        return before, after, found
+
+    def _measured(self, document: Mapping[str, Any]) -> TransferMeasures:
+        teachers = document.get("teachers")
+        if not isinstance(teachers, list):
+            raise unreadable(self.result, "no teachers")
+        return measure_transfer(*self.read_predictions(len(teachers)))
 
 
 def differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -151,27 +196,8 @@ def _check_usable(path: Path) -> None:
         raise RunFolderError(f"{path}: is a file; expected a folder or a name that is free")
     names = {child.name for child in path.iterdir()} - {LOCK}
     if "config.json" in names:
-        _read_json(path / "config.json")
+        read_json(path / "config.json")
     elif any(not name.startswith(".") for name in names):
         raise RunFolderError(
             f"{path}: holds files but no run of gainfinder ({', '.join(sorted(names)[:3])}); choose an empty `out`"
         )
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, str(error)) from error
-    if not isinstance(value, dict) or "student" not in value:
-        raise _unreadable(path, "it does not describe a transfer")
-    return value
-
-
-def _unreadable(path: Path, reason: str) -> RunFolderError:
-    return RunFolderError(
-        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another `out`, or remove "
-        f"{path.parent} if it holds nothing you need"
-    )

@@ -6,15 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunFolderError
-from ..files import MAYBE_NUMBER, NUMBER, PARTIAL, check_shape, check_writable, remove_partials, write_json
+from ..files import PARTIAL, check_writable, remove_partials, write_json
+from .documents import validated
+from .metrics import Record
 
 SCAN_FILE = "scan.json"
-PAIR = {
-    "student": str, "teacher": str, "delta_acc_pp": NUMBER, "positive_flips": NUMBER, "negative_flips": NUMBER,
-    "flip_entropy": MAYBE_NUMBER,
-}  # fmt: skip
-SCAN = {"models": [{"model": str, "accuracy": NUMBER}], "pairs": [PAIR], "samples": int, "data": str, "asked": [str]}
-"""What must be there, as `files.check_shape` takes it."""
+
+
+class _Model(Record):
+    model: str
+    accuracy: float
+
+
+class _Pair(Record):
+    student: str
+    teacher: str
+    delta_acc_pp: float
+    positive_flips: float
+    negative_flips: float
+    flip_entropy: float | None
+
+
+class _Scan(Record):
+    """What must be there; a reader gets the whole document."""
+
+    models: tuple[_Model, ...]
+    pairs: tuple[_Pair, ...]
+    samples: int
+    data: str
+    asked: tuple[str, ...]
 
 
 def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None:
@@ -62,6 +82,6 @@ def read_scan(folder: Path) -> dict[str, Any]:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path}: not as gainfinder wrote it ({error}); nothing was changed") from error
-    check_shape(document, SCAN, path)
+    validated(_Scan, document, path)
     found: dict[str, Any] = document
     return found

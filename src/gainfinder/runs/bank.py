@@ -12,6 +12,7 @@ import torch
 from ..data import check_broken
 from ..inference import Answering, Bank, BankEntry, Block, EntryKey, MicroBatcher, Replayed, TableRows, entry_bytes
 from ..models import Classifier, PredictionTable
+from ..results import BankUse
 from ..views import ViewSource
 from .callbacks import Callback
 from .prepare import PreparedTransfer
@@ -25,11 +26,11 @@ class Replay:
 
     Attributes:
         answering: the initial student first, where the method needs it.
-        account: what the bank did: entries used and made, their bytes, and what a check found; None without a bank.
+        bank_use: what the bank did; None without a bank.
     """
 
     answering: tuple[Answering, ...]
-    account: dict[str, Any] | None
+    bank_use: BankUse | None
 
 
 def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTable, ...]:
@@ -97,7 +98,7 @@ def replay(prepared: PreparedTransfer, callback: Callback) -> Replay:
     """
     bank = prepared.bank
     if bank is None:
-        return Replay(answering=tuple(_live(prepared, model) for model in frozen_models(prepared)), account=None)
+        return Replay(answering=tuple(_live(prepared, model) for model in frozen_models(prepared)), bank_use=None)
     keys = {id(model): _keys(prepared, model) for model in kept_models(prepared)}
     wanted = {key for of_model in keys.values() for key in of_model.values()}
     maker = _Maker(prepared, bank, wanted, callback)
@@ -107,15 +108,15 @@ def replay(prepared: PreparedTransfer, callback: Callback) -> Replay:
             answering.append(Replayed(entries=maker.make(model, keys[id(model)])))
         else:
             answering.append(_live(prepared, model))
-    account = {
-        "folder": str(bank.folder),
-        "entries": len(wanted),
-        "made": maker.made,
-        "bytes": len(wanted) * _a_view_bytes(prepared),
-        "checked": prepared.requested.bank_check,
-        "largest_difference": maker.largest_difference,
-    }
-    return Replay(answering=tuple(answering), account=account)
+    use = BankUse(
+        folder=str(bank.folder),
+        entries=len(wanted),
+        made=maker.made,
+        bytes=len(wanted) * _a_view_bytes(prepared),
+        checked=prepared.requested.bank_check,
+        largest_difference=maker.largest_difference,
+    )
+    return Replay(answering=tuple(answering), bank_use=use)
 
 
 class _Maker:

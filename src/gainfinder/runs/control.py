@@ -5,19 +5,14 @@ came from the teacher. In the result folder: control/, a folder as of any transf
 """
 
 from dataclasses import replace
-from typing import Any
 
-from ..files import write_json
-from ..metrics import beyond_control
+from ..metrics import accuracy_change
 from ..predictions import Predictions
-from ..results import RunFolder
+from ..results import ControlMetrics, RunFolder
 from .context import RunContext
 from .prepare import PreparedTransfer
 from .result import TransferResult
 from .transfer import run_transfer
-
-KEPT = ("transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "agreement")
-"""What the account of a transfer tells of its control; control/result.json tells the rest."""
 
 
 def control_of(prepared: PreparedTransfer) -> PreparedTransfer:
@@ -27,7 +22,7 @@ def control_of(prepared: PreparedTransfer) -> PreparedTransfer:
 
 
 def add_control(run: RunContext, result: TransferResult) -> TransferResult:
-    """The result with the control's measures in its account, run here unless they are there.
+    """The result with the control's measures among its own, run here unless they are there.
 
     Args:
         run: the transfer, which is finished.
@@ -37,22 +32,31 @@ def add_control(run: RunContext, result: TransferResult) -> TransferResult:
         RunFolderError: the folder is damaged.
         GainfinderError: whatever else goes wrong with models or images.
     """
-    account = run.folder.read_result()
-    assert account is not None, "the transfer is finished"
-    if account.get("control") is None:
-        account = {**account, "control": _control(run)}
+    metrics = run.folder.read_result()
+    assert metrics is not None, "the transfer is finished"
+    if metrics.control is None:
+        metrics = metrics.model_copy(update={"control": _control(run)})
         if run.prepared.is_main:
-            write_json(run.folder.result, account)
+            run.folder.write_result(metrics)
             run.callback.result(run.folder.path)
         run.prepared.accelerator.wait_for_everyone()
-    return replace(result, account={**result.account, "control": account["control"]})
+    return replace(result, metrics=result.metrics.model_copy(update={"control": metrics.control}))
 
 
-def _control(run: RunContext) -> dict[str, Any]:
+def _control(run: RunContext) -> ControlMetrics:
     run.callback.teacher(1, 1, "the student's own copy, as a control")
     before, after = (Predictions.load(run.folder.predictions / f"{name}.parquet") for name in ("before", "after"))
     run.shared.add(run.prepared.student, run.prepared.val_images, before)
     path = run.folder.path / "control"
-    done = run_transfer(control_of(run.prepared), path, callback=run.callback, shared=run.shared)
+    done = run_transfer(control_of(run.prepared), path, callback=run.callback, shared=run.shared).metrics
     found = Predictions.load(RunFolder(path).predictions / "after.parquet")
-    return {**{key: done.account[key] for key in KEPT}, **beyond_control(found, after)}
+    beyond = accuracy_change(found, after)
+    return ControlMetrics(
+        transfer_delta_pp=done.transfer_delta_pp,
+        transfer_delta_ci_pp=done.transfer_delta_ci_pp,
+        knowledge_gain=done.knowledge_gain,
+        knowledge_loss=done.knowledge_loss,
+        agreement=done.agreement,
+        beyond_pp=beyond.delta_pp,
+        beyond_ci_pp=beyond.ci_pp,
+    )

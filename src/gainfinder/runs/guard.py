@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
-from ..metrics import SHARES, Candidate, Judgement, choose, judge
+from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, judge
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
+from ..results import GuardDecision, GuardPoint
 from ..training import between
 from .context import RunContext
 from .frozen import FrozenPredictions, reestimate_on_views
@@ -34,9 +35,9 @@ class Line:
         Batch-norm statistics in between are re-estimated, unless the student learned with its statistics frozen, so
         that both ends have the same.
         """
-        share = 0.0 if candidate is None else candidate.share
-        model.module.load_state_dict(between(self.initial, self.transferred, share))
-        if candidate is not None and (candidate.adapted or 0 < share < 1) and adapts(prepared):
+        alpha = 0.0 if candidate is None else candidate.alpha
+        model.module.load_state_dict(between(self.initial, self.transferred, alpha))
+        if candidate is not None and (candidate.bn_reestimated or 0 < alpha < 1) and adapts(prepared):
             reestimate_on_views(prepared, model)
 
 
@@ -58,23 +59,36 @@ class Guarded:
     labelled: bool
     held_out: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """As `result.json` holds it; null for the error of a single image, which is not finite and so not JSON."""
-        return {
-            "share": 0.0 if self.kept is None else self.kept.share,
-            "adapted": self.kept is not None and self.kept.adapted,
-            "points": [
-                {
-                    "share": one.candidate.share, "adapted": one.candidate.adapted, "measure": one.measure,
-                    "gain": one.gain, "error": _finite(one.error), "sure_gain": _finite(one.sure_gain),
-                    "veto": one.veto,
-                }
-                for one in self.judgements
-            ],
-            "images": self.images,
-            "labelled": self.labelled,
-            "held_out": self.held_out,
-        }  # fmt: skip
+    def decision(self, unguarded: AccuracyChange | None = None) -> GuardDecision:
+        """As results hold it; null for the error of a single image, which is not finite and so not JSON.
+
+        Args:
+            unguarded: how much better than the initial student the trained one is, kept or not; None where that is not
+                measured.
+        """
+        change = unguarded or AccuracyChange()
+        return GuardDecision(
+            alpha=0.0 if self.kept is None else self.kept.alpha,
+            bn_reestimated=self.kept is not None and self.kept.bn_reestimated,
+            points=tuple(_point(one) for one in self.judgements),
+            images=self.images,
+            labelled=self.labelled,
+            held_out=self.held_out,
+            unguarded_delta_pp=change.delta_pp,
+            unguarded_delta_ci_pp=change.ci_pp,
+        )
+
+
+def _point(judgement: Judgement) -> GuardPoint:
+    return GuardPoint(
+        alpha=judgement.candidate.alpha,
+        bn_reestimated=judgement.candidate.bn_reestimated,
+        measure=judgement.measure,
+        gain=judgement.gain,
+        error=_finite(judgement.error),
+        sure_gain=_finite(judgement.sure_gain),
+        veto=judgement.veto,
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -88,8 +102,8 @@ def adapts(prepared: PreparedTransfer) -> bool:
 
 def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     """What the guard tries besides the initial student."""
-    adapted = (Candidate(share=0.0, adapted=True),) if adapts(prepared) else ()
-    return (*adapted, *(Candidate(share=share) for share in SHARES))
+    adapted = (Candidate(alpha=0.0, bn_reestimated=True),) if adapts(prepared) else ()
+    return (*adapted, *(Candidate(alpha=alpha) for alpha in ALPHAS))
 
 
 def guard(run: RunContext, line: Line, model: Classifier, probes: FrozenPredictions) -> Guarded:
@@ -139,7 +153,7 @@ def keep_best(
     line.load(found.kept, model, run.prepared)
     if found.kept is None:
         return ends[0], found
-    if found.kept.share == 1:
+    if found.kept.alpha == 1:
         return ends[1], found
     return run.predict(model, run.prepared.val_images, "measuring the student that is kept"), found
 
@@ -153,7 +167,7 @@ def _predict(run: RunContext, line: Line, model: Classifier, candidate: Candidat
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
             return Predictions.load(path)
     line.load(candidate, model, run.prepared)
-    stage = "guard: statistics re-estimated" if candidate.adapted else f"guard: {candidate.share:.0%} of the way"
+    stage = "guard: statistics re-estimated" if candidate.bn_reestimated else f"guard: {candidate.alpha:.0%} of the way"
     found = run.predict(model, run.prepared.guard_images, stage)
     run.keep_predictions(found, name)
     return found

@@ -1,4 +1,4 @@
-"""What a transfer gives back: the student, its account and a report, written into the folder and read from it again."""
+"""What a transfer gives back: the student and its metrics, written into the folder and read from it again."""
 
 import copy
 import functools
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically, write_json, write_json_lines
+from ..files import write_atomically, write_json_lines
 from ..models import Classifier, load_into, load_model, load_weights
 from ..predictions import Predictions
-from ..results import RunFolder, make_thumbnails, write_thumbnails
+from ..results import EpochMetrics, RunFolder, TransferMetrics, write_thumbnails
 from .context import RunContext
+from .thumbnails import make_thumbnails
 
 _log = logging.getLogger("gainfinder")
 
@@ -22,15 +23,14 @@ class TransferResult:
     """What a transfer gives back.
 
     Attributes:
-        account: the measures and their context, as `result.json` holds them and `--json` prints them; see
-            `evaluation.measure_transfer` for definitions and units.
+        metrics: the measures and their context, as `result.json` holds them.
         epochs: measures after each epoch, a row each.
         out: the result folder, or None where none was asked for.
         load_student: gives the transferred student.
     """
 
-    account: dict[str, Any]
-    epochs: tuple[dict[str, Any], ...]
+    metrics: TransferMetrics
+    epochs: tuple[EpochMetrics, ...]
     out: Path | None
     load_student: Callable[[], Classifier] = field(repr=False)
 
@@ -39,49 +39,60 @@ class TransferResult:
         """The transferred student, in evaluation mode; of a run that was finished before, read from its folder."""
         return self.load_student()
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """The metrics as a dictionary, as `result.json` holds them: the old spelling of `metrics.to_dict()`."""
+        return self.metrics.to_dict()
+
 
 def finalize(
     run: RunContext,
     student: Classifier,
-    account: dict[str, Any],
+    metrics: TransferMetrics,
     *,
     ends: tuple[Predictions, Predictions],
     rows: Sequence[dict[str, Any]],
 ) -> TransferResult:
-    """Write what a run leaves, the account last, and return it.
+    """Write what a run leaves, the metrics last, and return it.
 
     Args:
         run: the run that ends.
         student: the student that is kept.
-        account: what `result.json` is to hold.
+        metrics: what `result.json` is to hold, without folder and reference, which are added.
         ends: predictions of the initial student and of the one that is kept, for the images measured on.
         rows: measures after each epoch.
     """
     folder, prepared = run.folder, run.prepared
-    account = {**account, "out": str(folder.path), "student_reference": None}
+    reference: str | None = None
     student.withdraw().eval()
     if prepared.is_main:
         ends[1].write(folder.predictions / "after.parquet")
         _keep_thumbnails(run, ends)
         write_json_lines(folder.epochs, rows)
-        account["student_reference"] = _save_student(student, folder)
-        write_json(folder.result, account)
+        reference = _save_student(student, folder)
+    metrics = metrics.model_copy(update={"out": str(folder.path), "student_reference": reference})
+    if prepared.is_main:
+        folder.write_result(metrics)
         folder.checkpoint.unlink(missing_ok=True)
         run.callback.result(folder.path)
     prepared.accelerator.wait_for_everyone()
     prepared.accelerator.free_memory()  # of what it prepared for this run
-    reference = account["student_reference"] or f"{prepared.student.reference} (transferred)"
-    named = replace(student, reference=reference)
-    return TransferResult(account=account, epochs=tuple(rows), out=folder.path, load_student=lambda: named)
+    named = replace(student, reference=reference or f"{prepared.student.reference} (transferred)")
+    return TransferResult(
+        metrics=metrics,
+        epochs=tuple(EpochMetrics(**row) for row in rows),
+        out=folder.path,
+        load_student=lambda: named,
+    )
 
 
-def load_finished(run: RunContext, account: dict[str, Any]) -> TransferResult:
+def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
     """The result of a run that was finished before."""
     folder, prepared = run.folder, run.prepared
 
     def load_student() -> Classifier:
-        if account["student_reference"] is not None:
-            loaded = load_model(account["student_reference"])
+        if metrics.student_reference is not None:
+            loaded = load_model(metrics.student_reference)
             return replace(prepared.student, reference=loaded.reference, module=loaded.module)
         module = copy.deepcopy(prepared.student.module)
         load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
@@ -91,7 +102,7 @@ def load_finished(run: RunContext, account: dict[str, Any]) -> TransferResult:
         folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
         run.callback.result(folder.path)
     return TransferResult(
-        account={**account, "resumed_epochs": prepared.settings.epochs, "out": str(folder.path)},
+        metrics=metrics.model_copy(update={"resumed_epochs": prepared.settings.epochs, "out": str(folder.path)}),
         epochs=tuple(folder.read_epochs()),
         out=folder.path,
         load_student=load_student,

@@ -8,13 +8,12 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
-from ..metrics import estimated_strengths, measure_transfer
+from ..metrics import accuracy_change, estimated_strengths, measure_transfer
 from ..models import Classifier
 from ..predictions import Predictions
-from ..results import RunFolder
+from ..results import BankUse, GuardDecision, RunFolder, StepMetrics, TransferMetrics
 from ..training import average, copied
 from .bank import require_room
 from .callbacks import Callback
@@ -25,12 +24,6 @@ from .guard import Line, keep_best
 from .prepare import PreparedTransfer
 from .result import TransferResult, finalize, load_finished
 from .transfer import run_transfer, transfer_in
-
-OF_STEPS = (
-    "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "knowledge_loss", "accuracy_after", "transfer_rate",
-    "teacher_share", "guard",
-)  # fmt: skip
-"""What the account of a sequence or soup tells of each of its transfers; their own result.json tells the rest."""
 
 
 def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> TransferResult:
@@ -55,9 +48,9 @@ def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> Tra
 
 
 def _one_by_one(run: RunContext) -> TransferResult:
-    account = run.folder.read_result()
-    result = _Strategy(run).execute() if account is None else load_finished(run, account)
-    run.tracking.account(result.account, epochs=run.prepared.settings.epochs * len(run.prepared.teachers))
+    metrics = run.folder.read_result()
+    result = _Strategy(run).execute() if metrics is None else load_finished(run, metrics)
+    run.tracking.metrics(result.metrics, epochs=run.prepared.settings.epochs * len(run.prepared.teachers))
     return result
 
 
@@ -81,12 +74,12 @@ class _Strategy:
         else:
             student, after, guarded = self._sequence()
         rows = [
-            {"step": step, "teacher": result.account["teachers"][0], **row}
+            {"step": step, "teacher": result.metrics.teachers[0], **row.to_dict()}
             for step, result in enumerate(self.results, start=1)
             for row in result.epochs
         ]
         ends = (self.frozen.before, after)
-        return finalize(self.run, student, self._account(after, guarded), ends=ends, rows=rows)
+        return finalize(self.run, student, self._metrics(after, guarded), ends=ends, rows=rows)
 
     def _sequence(self) -> tuple[Classifier, Predictions, None]:
         """One teacher after another; each result is the next one's student and frozen initial student."""
@@ -99,7 +92,7 @@ class _Strategy:
             self.run.shared.add(student, self.prepared.val_images, before)
         return student, before, None
 
-    def _soup(self) -> tuple[Classifier, Predictions, dict[str, Any] | None]:
+    def _soup(self) -> tuple[Classifier, Predictions, GuardDecision | None]:
         """A transfer from each teacher; the mean of the resulting weights, guarded once more."""
         prepared = self.prepared
         results = [self._step(number, prepared.student) for number in range(len(prepared.teachers))]
@@ -115,7 +108,7 @@ class _Strategy:
             line = Line(initial=prepared.student.module.state_dict(), transferred=state)
             ends = (self.frozen.before, after)
             kept, guarded = keep_best(self.run, line, student, probes=self.probes, ends=ends)
-            return student, kept, guarded.to_dict()
+            return student, kept, guarded.decision(accuracy_change(self.frozen.before, after))
 
     def _step(self, number: int, student: Classifier) -> TransferResult:
         """The transfer from one teacher, in its own folder."""
@@ -153,30 +146,49 @@ class _Strategy:
         assert result.out is not None
         return Predictions.load(RunFolder(result.out).predictions / "after.parquet")
 
-    def _account(self, after: Predictions, guarded: dict[str, Any] | None) -> dict[str, Any]:
-        accounts = [result.account for result in self.results]
-        broken = {reason for account in accounts for reason in account["broken_images"]}
-        shares = [account["teacher_share"] for account in accounts]
-        return {
-            "student": self.prepared.student.reference,
-            "teachers": [teacher.reference for teacher in self.prepared.teachers],
-            "method": self.prepared.settings.method.name,
-            "strategy": self.prepared.requested.strategy,
-            **measure_transfer(self.frozen.before, after, self.frozen.teachers),
-            "teacher_share": None if None in shares else sum(shares) / len(shares),
-            "broken_images": sorted(broken),
-            "guard": guarded,
-            "bank": _together([account["bank"] for account in accounts]),
-            "steps": [{"teacher": one["teachers"][0], **{key: one[key] for key in OF_STEPS}} for one in accounts],
-            "resumed_epochs": sum(account["resumed_epochs"] for account in accounts),
-        }
+    def _metrics(self, after: Predictions, guarded: GuardDecision | None) -> TransferMetrics:
+        found = [result.metrics for result in self.results]
+        shares = [one.teacher_share for one in found if one.teacher_share is not None]
+        return TransferMetrics(
+            student=self.prepared.student.reference,
+            teachers=tuple(teacher.reference for teacher in self.prepared.teachers),
+            method=self.prepared.settings.method.name,
+            strategy=self.prepared.requested.strategy,
+            **measure_transfer(self.frozen.before, after, self.frozen.teachers).model_dump(),
+            teacher_share=sum(shares) / len(shares) if len(shares) == len(found) else None,
+            unaugmented_teachers=tuple(dict.fromkeys(name for one in found for name in one.unaugmented_teachers)),
+            broken_images=tuple(sorted({reason for one in found for reason in one.broken_images})),
+            guard=guarded,
+            bank=_together([one.bank for one in found if one.bank is not None]),
+            steps=tuple(_step_metrics(one) for one in found),
+            resumed_epochs=sum(one.resumed_epochs for one in found),
+        )
 
 
-def _together(banks: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+def _step_metrics(metrics: TransferMetrics) -> StepMetrics:
+    return StepMetrics(
+        teacher=metrics.teachers[0],
+        transfer_delta_pp=metrics.transfer_delta_pp,
+        transfer_delta_ci_pp=metrics.transfer_delta_ci_pp,
+        knowledge_gain=metrics.knowledge_gain,
+        knowledge_loss=metrics.knowledge_loss,
+        accuracy_after=metrics.accuracy_after,
+        transfer_rate=metrics.transfer_rate,
+        teacher_share=metrics.teacher_share,
+        guard=metrics.guard,
+    )
+
+
+def _together(uses: Sequence[BankUse]) -> BankUse | None:
     """What the bank did in all steps; the initial student's entries count in each step that reads them."""
-    found = [bank for bank in banks if bank is not None]
-    if not found:
+    if not uses:
         return None
-    differences = [bank["largest_difference"] for bank in found if bank["largest_difference"] is not None]
-    sums = {name: sum(bank[name] for bank in found) for name in ("entries", "made", "bytes")}
-    return {**found[0], **sums, "largest_difference": max(differences, default=None)}
+    differences = [use.largest_difference for use in uses if use.largest_difference is not None]
+    return BankUse(
+        folder=uses[0].folder,
+        entries=sum(use.entries for use in uses),
+        made=sum(use.made for use in uses),
+        bytes=sum(use.bytes for use in uses),
+        checked=uses[0].checked,
+        largest_difference=max(differences, default=None),
+    )

@@ -3,7 +3,7 @@
 In the folder that a run gives its trackers:
 
 events.out.tfevents…   what TensorBoard reads; its view of the hyperparameters lies in a folder beside
-written.json           of each tracker: how many epochs it has, and whether it has the account
+written.json           of each tracker: how many epochs it has, and whether it has the result (`account`)
 
 Rows are written by what written.json lacks: a resumed run writes no epoch twice, and a tracker that is new to a resumed
 or finished run gets all of them. TensorBoard's files go on where they ended; other trackers begin a run of their own
@@ -24,6 +24,7 @@ from accelerate.utils import LoggerType
 from ..errors import MissingExtra
 from ..files import remove_partials, write_json
 from ..libraries import first_line, quiet
+from ..results import TransferMetrics
 
 _log = logging.getLogger("gainfinder")
 
@@ -34,7 +35,7 @@ EPOCH_MEASURES = (
     "agreement", "confidence", "train_loss", "teacher_share", "learning_rate",
 )  # fmt: skip
 FINAL = "final/"
-"""Before the names of the account's numbers."""
+"""Before the names of the result's numbers."""
 
 
 def require(names: Sequence[str]) -> None:
@@ -84,11 +85,11 @@ class Tracking:
                 if not self._attempt(name, self._write_epoch, name, row):
                     break
 
-    def account(self, account: Mapping[str, Any], *, epochs: int) -> None:
-        """Write the numbers of the account, unless they are written already; `epochs` is where they stand."""
+    def metrics(self, metrics: TransferMetrics, *, epochs: int) -> None:
+        """Write the numbers of a result, unless they are written already; `epochs` is where they stand."""
         for name in self._names:
             if not self._written(name)["account"]:
-                self._attempt(name, self._write_account, name, account, epochs)
+                self._attempt(name, self._write_metrics, name, metrics, epochs)
 
     def close(self) -> None:
         """End the trackers."""
@@ -131,8 +132,9 @@ class Tracking:
         self._tracker(name).log(values, step=row["epoch"])
         self._note(name, epochs=row["epoch"])
 
-    def _write_account(self, name: str, account: Mapping[str, Any], epochs: int) -> None:
-        self._tracker(name).log({f"{FINAL}{key}": value for key, value in numbers(account).items()}, step=epochs)
+    def _write_metrics(self, name: str, metrics: TransferMetrics, epochs: int) -> None:
+        found = numbers(metrics.model_dump(mode="json", exclude={"format_version"}))
+        self._tracker(name).log({f"{FINAL}{key}": value for key, value in found.items()}, step=epochs)
         self._note(name, account=True)
 
     def _attempt(self, name: str, act: Callable[..., Any], *given: Any) -> bool:
@@ -167,14 +169,14 @@ def tracking(names: Sequence[str], folder: Path, *, run: str, config: Mapping[st
         found.close()
 
 
-def numbers(account: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers in an account, also in what is nested in it, by names as paths; lists of other things have none.
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers in a result, also in what is nested in it, by names as paths; lists of other things have none.
 
-    >>> numbers({"accuracy_after": 0.5, "student": "vit", "guard": {"share": 1.0}, "transfer_delta_ci_pp": [-1, 2]})
-    {'accuracy_after': 0.5, 'guard/share': 1.0, 'transfer_delta_ci_pp/low': -1, 'transfer_delta_ci_pp/high': 2}
+    >>> numbers({"accuracy_after": 0.5, "student": "vit", "guard": {"alpha": 1.0}, "transfer_delta_ci_pp": [-1, 2]})
+    {'accuracy_after': 0.5, 'guard/alpha': 1.0, 'transfer_delta_ci_pp/low': -1, 'transfer_delta_ci_pp/high': 2}
     """
     found: dict[str, float] = {}
-    for key, value in account.items():
+    for key, value in metrics.items():
         if isinstance(value, Mapping):
             found.update({f"{key}/{inner}": number for inner, number in numbers(value).items()})
         elif key.endswith(("_ci_pp", "_ci")) and value is not None:

@@ -1,4 +1,4 @@
-"""One transfer in its result folder: train from wherever a killed run left it, measure, guard, account."""
+"""One transfer in its result folder: train from wherever a killed run left it, measure, guard."""
 
 import copy
 import logging
@@ -12,9 +12,17 @@ import torch
 from ..errors import DataError
 from ..files import write_json_lines
 from ..inference import Answering, TargetSource
-from ..metrics import calibrated_temperatures, epoch_measures, measure_transfer, since_origin, unguarded_measures
+from ..metrics import (
+    TransferMeasures,
+    accuracy_change,
+    calibrated_temperatures,
+    epoch_measures,
+    measure_transfer,
+    since_origin,
+)
 from ..models import Classifier, PredictionTable
 from ..predictions import Predictions
+from ..results import TransferMetrics
 from ..training import (
     FeatureComparison,
     Progress,
@@ -67,19 +75,19 @@ def run_transfer(
 def transfer_in(run: RunContext) -> TransferResult:
     """Run a single transfer in its open folder, or find it finished there."""
     epochs, tracking = run.prepared.settings.epochs, run.tracking
-    account = run.folder.read_result()
-    if account is not None:
-        tracking.epochs(run.folder.read_epochs())
-        tracking.account(account, epochs=epochs)
-        return load_finished(run, account)
+    metrics = run.folder.read_result()
+    if metrics is not None:
+        tracking.epochs([row.to_dict() for row in run.folder.read_epochs()])
+        tracking.metrics(metrics, epochs=epochs)
+        return load_finished(run, metrics)
     tracking.begin()
     with forked_generators(run.prepared):
-        result = _train_and_account(run)
-    tracking.account(result.account, epochs=epochs)
+        result = _train_and_measure(run)
+    tracking.metrics(result.metrics, epochs=epochs)
     return result
 
 
-def _train_and_account(run: RunContext) -> TransferResult:
+def _train_and_measure(run: RunContext) -> TransferResult:
     prepared = run.prepared
     frozen = predict_frozen(run, prepared.val_images)
     before = frozen.before
@@ -97,16 +105,15 @@ def _train_and_account(run: RunContext) -> TransferResult:
             transferred=copied(learner.weights(), device=torch.device("cpu")),
         )
         after, decision = keep_best(run, line, snapshot, probes=probes, ends=(before, latest))
-        guarded = {**decision.to_dict(), **unguarded_measures(before, latest)}
-    account = {
-        **_account(prepared, progress, measure_transfer(before, after, frozen.teachers), broken=before.broken),
-        "temperatures": temperatures,
+        guarded = decision.decision(accuracy_change(before, latest))
+    metrics = _metrics(prepared, progress, measure_transfer(before, after, frozen.teachers), broken=before.broken)
+    found = {
+        "temperatures": None if temperatures is None else tuple(temperatures),
         "guard": guarded,
-        "bank": replayed.account,
-        "control": None,
+        "bank": replayed.bank_use,
         "resumed_epochs": resumed,
     }
-    return finalize(run, snapshot, account, ends=(before, after), rows=progress.rows)
+    return finalize(run, snapshot, metrics.model_copy(update=found), ends=(before, after), rows=progress.rows)
 
 
 def _train(
@@ -253,18 +260,18 @@ def _temperatures(run: RunContext, probes: FrozenPredictions | None) -> list[flo
     return calibrated_temperatures(logits, probes.before.target)
 
 
-def _account(
-    prepared: PreparedTransfer, progress: Progress, measures: dict[str, Any], *, broken: Sequence[str]
-) -> dict[str, Any]:
+def _metrics(
+    prepared: PreparedTransfer, progress: Progress, measures: TransferMeasures, *, broken: Sequence[str]
+) -> TransferMetrics:
     partitioned = prepared.settings.method.partition is not None
-    return {
-        "student": prepared.student.reference,
-        "teachers": [teacher.reference for teacher in prepared.teachers],
-        "method": prepared.settings.method.name,
-        **measures,
-        "teacher_share": progress.taught / progress.seen if partitioned and progress.seen else None,
-        "unaugmented_teachers": [
+    return TransferMetrics(
+        student=prepared.student.reference,
+        teachers=tuple(teacher.reference for teacher in prepared.teachers),
+        method=prepared.settings.method.name,
+        **measures.model_dump(),
+        teacher_share=progress.taught / progress.seen if partitioned and progress.seen else None,
+        unaugmented_teachers=tuple(
             teacher.reference for teacher in prepared.teachers if isinstance(teacher, PredictionTable)
-        ],
-        "broken_images": sorted({*progress.broken, *broken}),
-    }
+        ),
+        broken_images=tuple(sorted({*progress.broken, *broken})),
+    )

@@ -1,0 +1,107 @@
+"""What a run was made of, typed: the form of `config.json`, with versions and machine.
+
+The file is written from, and compared with, the plain document (`folder.differences`), so that a killed run of an
+earlier version goes on; this is how it is read by whoever needs parts of it. Keys beyond these are kept in the file.
+"""
+
+from typing import Any
+
+from pydantic import ConfigDict
+
+from .metrics import Record
+
+
+class ModelDescription(Record):
+    """A student or teacher.
+
+    Attributes:
+        reference: what names it.
+        digest: of its weights, or of a table's predictions; null in files of early versions.
+        classes: how many it has; null likewise.
+    """
+
+    reference: str
+    digest: str | None = None
+    classes: int | None = None
+
+
+class ImagesDescription(Record):
+    """Images with a role in a transfer.
+
+    Attributes:
+        reference: what names them.
+        samples: how many.
+        labelled: whether they carry labels that may be read; null in files of early versions.
+        digest: of their ids and labels; null likewise.
+        held_out: whether they were set apart from the transfer images; null of the transfer images themselves.
+    """
+
+    reference: str
+    samples: int
+    labelled: bool | None = None
+    digest: str | None = None
+    held_out: bool | None = None
+
+
+class Environment(Record):
+    """Versions and machine; all null in files of early versions. Keys that others add are kept.
+
+    Attributes:
+        gainfinder: version of this package.
+        python: version.
+        torch: version.
+        torchvision: version.
+        timm: version.
+        accelerate: version.
+        numpy: version.
+        pillow: version.
+        platform: operating system and processor architecture.
+        device_name: the accelerator's, or the processor's.
+        processes: how many ran.
+        threads: of torch, in each process.
+        workers: processes that decode images.
+        checkpoint_every: batches between checkpoints; null for one an epoch.
+        command: that asked for the run; null from Python.
+        track: names of the trackers.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    gainfinder: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    timm: str | None = None
+    accelerate: str | None = None
+    numpy: str | None = None
+    pillow: str | None = None
+    platform: str | None = None
+    device_name: str | None = None
+    processes: int | None = None
+    threads: int | None = None
+    workers: int | None = None
+    checkpoint_every: int | None = None
+    command: str | None = None
+    track: tuple[str, ...] = ()
+
+
+class RunConfig(Record):
+    """What a run was made of.
+
+    Attributes:
+        student: the initial student.
+        teachers: as they were given.
+        data: the transfer images.
+        val: the images measured on.
+        guard: the images that guarded; null without a guard.
+        settings: all settings of the run as they were resolved, by their names.
+        environment: versions and machine.
+    """
+
+    student: ModelDescription
+    teachers: tuple[ModelDescription, ...]
+    data: ImagesDescription
+    val: ImagesDescription
+    guard: ImagesDescription | None = None
+    settings: dict[str, Any]
+    environment: Environment = Environment()

@@ -1,0 +1,247 @@
+"""What a transfer gained and lost, typed: the form of `result.json` and of the rows of `epochs.jsonl`.
+
+Shares, accuracies and confidences are in [0, 1]; names that end in `_pp` are percentage points; intervals are 95 %, low
+and high. What is null without labels says so.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from ..metrics import Interval, TransferMeasures
+
+FORMAT_VERSION = 1
+"""Of `result.json`, as it is written; `migrations.py` brings older ones forward. Files before it had no number: 0."""
+
+
+class Record(BaseModel):
+    """A frozen record that is kept as JSON; numbers are finite, and types are as declared, never converted."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: tuples as lists."""
+        return self.model_dump(mode="json")
+
+
+class GuardPoint(Record):
+    """What one candidate gained over the initial student on the guard's images.
+
+    Attributes:
+        alpha: where it lies on the way from the initial (0) to the trained student (1).
+        bn_reestimated: whether it is the initial student with batch-norm statistics re-estimated.
+        measure: what the gain is one of: accuracy and movement in percentage points, information in nats.
+        gain: mean over the guard's images; null in some files before format 1.
+        error: standard error of the gain; null for a single image.
+        sure_gain: the gain less the margin for its noise; null for a single image.
+        veto: what contradicts the gain; null where nothing does.
+    """
+
+    alpha: float
+    bn_reestimated: bool
+    measure: Literal["accuracy", "movement", "information"]
+    gain: float | None
+    error: float | None
+    sure_gain: float | None
+    veto: str | None
+
+
+class GuardDecision(Record):
+    """Which student the guard kept, and what it tried.
+
+    Attributes:
+        alpha: where the one that is kept lies on the way from the initial (0) to the trained student (1).
+        bn_reestimated: whether the initial student with batch-norm statistics re-estimated is kept.
+        points: of all candidates.
+        images: how many images judged.
+        labelled: whether by their labels.
+        held_out: whether they were set apart from the transfer images; null in some files before format 1.
+        unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
+            labels, and of a soup.
+        unguarded_delta_ci_pp: its interval; null likewise.
+    """
+
+    alpha: float
+    bn_reestimated: bool
+    points: tuple[GuardPoint, ...]
+    images: int
+    labelled: bool
+    held_out: bool | None
+    unguarded_delta_pp: float | None = None
+    unguarded_delta_ci_pp: Interval | None = None
+
+    @property
+    def kept_initial(self) -> bool:
+        """Whether the student that was given is kept as it was."""
+        return self.alpha == 0 and not self.bn_reestimated
+
+
+class ControlMetrics(Record):
+    """The same transfer from the student's own copy, and how much the teacher's goes beyond it.
+
+    Attributes:
+        transfer_delta_pp: of the control, in percentage points; null without labels.
+        transfer_delta_ci_pp: its interval; null without labels.
+        knowledge_gain: of the control; null without labels.
+        knowledge_loss: of the control; null without labels.
+        agreement: share of the images whose predicted class the control left unchanged; never null.
+        beyond_pp: accuracy of the student that is kept less the control's, in percentage points; null without labels.
+        beyond_ci_pp: its interval; null without labels.
+    """
+
+    transfer_delta_pp: float | None
+    transfer_delta_ci_pp: Interval | None
+    knowledge_gain: float | None
+    knowledge_loss: float | None
+    agreement: float
+    beyond_pp: float | None
+    beyond_ci_pp: Interval | None
+
+
+class BankUse(Record):
+    """What the bank of cached answers did in a run.
+
+    Attributes:
+        folder: where it lies.
+        entries: views read from it, of all frozen models together.
+        made: how many of these were asked of the models now.
+        bytes: size of the entries on disk.
+        checked: how many views of each model were asked again for a check.
+        largest_difference: largest difference in log-probability that the check found; null where nothing was checked.
+    """
+
+    folder: str
+    entries: int
+    made: int
+    bytes: int
+    checked: int
+    largest_difference: float | None
+
+
+class StepMetrics(Record):
+    """One transfer of a sequence or soup; its own `result.json` tells the rest.
+
+    Attributes:
+        teacher: reference of its teacher.
+        transfer_delta_pp: in percentage points, against the student that this step began with; null without labels.
+        transfer_delta_ci_pp: its interval; null without labels.
+        knowledge_gain: against the same student; null without labels.
+        knowledge_loss: likewise.
+        accuracy_after: null without labels.
+        transfer_rate: null without labels or positive flips.
+        teacher_share: null where the method has no partition.
+        guard: what the step's guard decided; null without one.
+    """
+
+    teacher: str
+    transfer_delta_pp: float | None = None
+    transfer_delta_ci_pp: Interval | None = None
+    knowledge_gain: float | None = None
+    knowledge_loss: float | None = None
+    accuracy_after: float | None = None
+    transfer_rate: float | None = None
+    teacher_share: float | None = None
+    guard: GuardDecision | None = None
+
+
+class EpochMetrics(Record):
+    """A row of `epochs.jsonl`: the student as it trains, before any guard.
+
+    Attributes:
+        epoch: from 1.
+        learning_rate: at the epoch's end; null in some files before format 1.
+        train_loss: mean over the epoch's training samples; null in some files before format 1.
+        teacher_share: share of the training samples that a teacher taught; null where the method has no partition.
+        accuracy: on the images measured on; null without labels.
+        transfer_delta_pp: since before the transfer, in percentage points; null without labels.
+        knowledge_gain: since before the transfer; null without labels.
+        knowledge_loss: likewise.
+        agreement: share of the images whose predicted class is as before the transfer.
+        confidence: mean of the largest probability.
+        total_delta_pp: of a sequence or soup, since its beginning, in percentage points; null else, and without labels.
+        total_gain: likewise a share.
+        total_loss: likewise.
+        step: of a sequence or soup, the teacher's number, from 1; null else.
+        teacher: its reference; null else.
+    """
+
+    epoch: int
+    learning_rate: float | None = None
+    train_loss: float | None = None
+    teacher_share: float | None = None
+    accuracy: float | None = None
+    transfer_delta_pp: float | None = None
+    knowledge_gain: float | None = None
+    knowledge_loss: float | None = None
+    agreement: float | None = None
+    confidence: float | None = None
+    total_delta_pp: float | None = None
+    total_gain: float | None = None
+    total_loss: float | None = None
+    step: int | None = None
+    teacher: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As its line holds it: without what only a sequence has, where it is of none."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class TransferIdentity(Record):
+    """What was transferred.
+
+    Attributes:
+        format_version: of the form in which this is written.
+        student: reference of the initial student.
+        teachers: references of the teachers, as they were given.
+        method: by which it learned.
+        strategy: `sequential` or `soup`; null where one transfer is all.
+    """
+
+    format_version: int = FORMAT_VERSION
+    student: str
+    teachers: tuple[str, ...]
+    method: str
+    strategy: str | None = None
+
+
+class TransferMetrics(TransferMeasures, TransferIdentity):
+    """All that `result.json` says of a transfer; the measures, from `accuracy_before` on, stand in `TransferMeasures`.
+
+    Attributes:
+        teacher_share: share of the training samples that a teacher taught, over all epochs; with soft methods parts of
+            samples count; null where the method has no partition.
+        temperatures: what the logits of the initial student and of each teacher are divided by before their
+            confidences are compared; null but for calibrated methods, and of a sequence or soup.
+        unaugmented_teachers: references of tables, which answered for images as they are.
+        broken_images: which were skipped, and why.
+        guard: null without a guard, and of a sequence, whose steps are guarded.
+        bank: null without a bank.
+        control: null where none was asked for.
+        steps: the transfers of a sequence or soup; empty else.
+        resumed_epochs: epochs that were found done when the run began.
+        out: the result folder; null where none was kept.
+        student_reference: what loads the student again; null where its source has no reference.
+    """
+
+    teacher_share: float | None = None
+    temperatures: tuple[float, ...] | None = None
+    unaugmented_teachers: tuple[str, ...] = ()
+    broken_images: tuple[str, ...] = ()
+    guard: GuardDecision | None = None
+    bank: BankUse | None = None
+    control: ControlMetrics | None = None
+    steps: tuple[StepMetrics, ...] = ()
+    resumed_epochs: int = 0
+    out: str | None = None
+    student_reference: str | None = None
+
+    @model_validator(mode="after")
+    def _steps_have_a_strategy(self) -> "TransferMetrics":
+        if self.steps and self.strategy is None:
+            raise ValueError("there are steps, and no strategy")
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images measured on carry labels."""
+        return self.accuracy_after is not None

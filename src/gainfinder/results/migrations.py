@@ -1,0 +1,72 @@
+"""Results of earlier versions, brought forward to the form of this one; the only place that knows older forms."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunFolderError
+from ..metrics import TransferMeasures
+from .documents import unreadable
+from .metrics import FORMAT_VERSION
+
+GUARD_BEFORE_1 = {"points": [], "labelled": True, "held_out": None}
+POINT_BEFORE_1 = {"measure": "accuracy", "gain": None, "error": None, "sure_gain": None, "veto": None}
+"""What early versions did not write counts as this."""
+RENAMED_IN_1 = {"share": "alpha", "adapted": "bn_reestimated"}
+
+
+def brought_forward(
+    document: Mapping[str, Any], path: Path, *, measure: Callable[[], TransferMeasures]
+) -> dict[str, Any]:
+    """A document as this version writes it.
+
+    Args:
+        document: what `result.json` holds.
+        path: that file, for messages.
+        measure: measures anew, from the predictions in the folder; called where measures are missing that early
+            versions did not write.
+
+    Raises:
+        RunFolderError: a newer version wrote it, or it has no version that there is.
+    """
+    version = document.get("format_version", 0)
+    if not isinstance(version, int) or version < 0:
+        raise unreadable(path, f"format_version: unexpected {version!r:.40}")
+    if version > FORMAT_VERSION:
+        raise RunFolderError(
+            f"{path}: written by a newer version of gainfinder (format {version}; this one reads up to "
+            f"{FORMAT_VERSION}); nothing was changed. Update gainfinder to read it"
+        )
+    found = dict(document)
+    if version < 1:
+        found = _to_1(found, measure)
+    return {**found, "format_version": FORMAT_VERSION}
+
+
+def _to_1(document: dict[str, Any], measure: Callable[[], TransferMeasures]) -> dict[str, Any]:
+    """Words of the guard are renamed; measures that were not written yet are made anew."""
+    found = {**document, "guard": _guard_to_1(document.get("guard"))}
+    if isinstance(found.get("steps"), list):
+        found["steps"] = [
+            {**step, "guard": _guard_to_1(step.get("guard"))} if isinstance(step, dict) else step
+            for step in found["steps"]
+        ]
+    if TransferMeasures.model_fields.keys() - document.keys():
+        found = {**measure().model_dump(mode="json"), **found}
+    return found
+
+
+def _guard_to_1(guard: Any) -> Any:
+    """A guard's decision; what is none is left to be refused with its key."""
+    if not isinstance(guard, dict):
+        return guard
+    found = {**GUARD_BEFORE_1, **_renamed(guard)}
+    if isinstance(found["points"], list):
+        found["points"] = [
+            {**POINT_BEFORE_1, **_renamed(point)} if isinstance(point, dict) else point for point in found["points"]
+        ]
+    return found
+
+
+def _renamed(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {"bn_reestimated": False, **{RENAMED_IN_1.get(key, key): value for key, value in document.items()}}

@@ -1,0 +1,57 @@
+"""Thumbnails of the images on which a transfer changed the student's mind, made while the images are at hand."""
+
+import hashlib
+import io
+
+from PIL import Image
+
+from ..data import Images
+from ..errors import BrokenImage
+from ..predictions import Predictions
+from ..results import Thumbnail, changed_images
+
+MOST = 24
+"""Images of a kind, at most."""
+SIDE = 96
+"""Pixels of the longer side; smaller images stay as they are."""
+
+
+def make_thumbnails(images: Images, before: Predictions, after: Predictions) -> list[Thumbnail]:
+    """Thumbnails of images that the student gained and lost, or, without labels, answers differently.
+
+    Of more than `MOST` of a kind those are taken whose hashed ids come first: a sample that nobody has chosen, and the
+    same one every time.
+
+    Args:
+        images: those that were measured on.
+        before: the student's predictions before the transfer.
+        after: and after it, for the same images.
+    """
+    place = {sample_id: i for i, sample_id in enumerate(images.ids)}
+    found = []
+    for kind, ids in changed_images(before, after).items():
+        kept = 0
+        for sample_id in sorted(ids, key=_hashed):
+            if kept == MOST:
+                break
+            try:
+                image = shrunk(images.read(place[sample_id]))
+            except BrokenImage:  # decoded a moment ago, but the disk may have changed
+                continue
+            found.append(Thumbnail(id=sample_id, kind=kind, image=image))
+            kept += 1
+    return found
+
+
+def shrunk(image: Image.Image) -> bytes:
+    """An image at thumbnail size, encoded."""
+    small = max(image.size) <= SIDE
+    copy = image.convert("RGB")
+    copy.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    copy.save(out, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 85}))
+    return out.getvalue()
+
+
+def _hashed(sample_id: str) -> bytes:
+    return hashlib.blake2b(sample_id.encode(), digest_size=8).digest()
