@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from gainfinder.config.settings import TransferConfig
 from gainfinder.models.classifier import Classifier
 from gainfinder.models.preprocessing import prepare
-from gainfinder.runs.bank import replay
+from gainfinder.runs.bank import load_targets
 from gainfinder.runs.callbacks import Callback
 from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
-from gainfinder.runs.transfer import make_learner
+from gainfinder.runs.transfer import make_trainer
 from gainfinder.training import StudentTrainer, make_batch
 from gainfinder.training.loop import epoch_batches
 from gainfinder.views.loader import ViewBatch
@@ -159,10 +159,10 @@ def make_step(kind: str, plans: dict[str, PreparedTransfer]) -> Step:
 
 
 def of_learner(of: PreparedTransfer) -> Step:
-    learner: StudentTrainer = make_learner(of, replay(of, Callback()).answering)
+    trainer: StudentTrainer = make_trainer(of, load_targets(of, Callback()).models)
 
     def step(batch: ViewBatch) -> Tensor:
-        return learner.step(make_batch(learner, of.views, batch, total=len(batch.positions_N)))[0]
+        return trainer.step(make_batch(trainer, of.views, batch, total=len(batch.positions_N)))[0]
 
     return step
 
@@ -244,13 +244,13 @@ def naive(of: PreparedTransfer) -> Step:
 
 def alone(of: PreparedTransfer) -> tuple[Classifier, nn.Module, torch.optim.Optimizer, Tensor]:
     """A copy of the student as anybody would train it: on the device, with SGD; and the labels."""
-    learner = make_learner(replace(of, bank=None), [])
-    module = learner.module.train()
+    trainer = make_trainer(replace(of, bank=None), [])
+    module = trainer.module.train()
     assert of.train_images.labels is not None
     return (
-        learner.student,
+        trainer.student,
         module,
-        learner.optimizer,
+        trainer.optimizer,
         torch.from_numpy(of.train_images.labels).to(of.accelerator.device),
     )
 

@@ -16,7 +16,7 @@ A message says what failed, what was expected, what was got and where, and what 
 
 
 class GainfinderError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can fix."""
 
 
 class BadReference(GainfinderError):

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from .errors import RunFolderError
-from .references import near
+from .references import suggest
 
 PARTIAL = ".partial-"
 
@@ -127,4 +127,4 @@ def near_siblings(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"; its folder {str(folder)!r} does not exist"
-    return near(path.name, [entry.name for entry in folder.iterdir()])
+    return suggest(path.name, [entry.name for entry in folder.iterdir()])

@@ -59,17 +59,17 @@ def check_keys(query: Query, allowed: Sequence[str], *, reference: str) -> None:
     for key, _ in query:
         if key not in allowed:
             raise BadReference(
-                f"unknown setting {key!r} in {reference!r}{near(key, allowed)}; "
+                f"unknown setting {key!r} in {reference!r}{suggest(key, allowed)}; "
                 f"known: {', '.join(allowed) if allowed else 'none'}"
             )
 
 
-def near(word: str, known: Iterable[str], *, limit: int = 3) -> str:
+def suggest(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     """A phrase that suggests the known words nearest to `word`, or an empty string.
 
-    >>> near("resnet81", ["resnet18", "vit_base"])
+    >>> suggest("resnet81", ["resnet18", "vit_base"])
     '; near matches: resnet18'
-    >>> near("zzz", ["resnet18"])
+    >>> suggest("zzz", ["resnet18"])
     ''
     """
     found = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)

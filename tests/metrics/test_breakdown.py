@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gainfinder.errors import DataError
-from gainfinder.metrics.breakdown import by_class, by_partition, by_source
+from gainfinder.metrics.breakdown import attribute_gains, by_class, by_partition
 from gainfinder.predictions import Predictions
 from handmade import drawn, softmax
 
@@ -66,7 +66,7 @@ def test_partition_groups_equal_a_naive_loop(teachers: Sequence[Predictions], by
 
 
 def test_sources_add_up_to_what_was_wrong_and_gained() -> None:
-    found = by_source(BEFORE, AFTER, TEACHERS[:1])
+    found = attribute_gains(BEFORE, AFTER, TEACHERS[:1])
     wrong = [i for i in range(200) if not right(BEFORE, i)]
     assert found.known + found.unknown == len(wrong)
     assert found.known == sum(right(TEACHERS[0], i) for i in wrong)
@@ -75,14 +75,14 @@ def test_sources_add_up_to_what_was_wrong_and_gained() -> None:
 
 
 def test_without_teachers_nothing_is_known_to_them() -> None:
-    assert by_source(BEFORE, AFTER, []).known == 0
+    assert attribute_gains(BEFORE, AFTER, []).known == 0
     assert {one.positive_flips for one in by_class(BEFORE, AFTER, [])} == {0}
-    assert sum(one.gained for one in by_class(BEFORE, AFTER, [])) == by_source(BEFORE, AFTER, []).unknown_gained
+    assert sum(one.gained for one in by_class(BEFORE, AFTER, [])) == attribute_gains(BEFORE, AFTER, []).unknown_gained
 
 
 def test_what_cannot_be_told() -> None:
     blind = replace(BEFORE, target=None)
-    for function in (by_class, by_source):
+    for function in (by_class, attribute_gains):
         with pytest.raises(DataError, match="no labels"):
             function(blind, AFTER, TEACHERS)
     with pytest.raises(DataError, match="not for the same images"):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import gainfinder
 from gainfinder.errors import BadReference, GainfinderError, MissingExtra, ModelError
-from gainfinder.models import load_model, load_own
+from gainfinder.models import load_copy, load_model
 from gainfinder.models.from_onnx import OnnxModule
 from onnx_files import FLOAT, FLOAT16, Net, write
 
@@ -176,7 +176,7 @@ def test_copies_and_pickles_open_the_file_again(net: Net, tmp_path: Path, monkey
     monkeypatch.chdir("/")
     for module in (copy.deepcopy(classifier.module), pickle.loads(pickle.dumps(classifier.module))):
         assert torch.equal(module(images()), expected)
-    own = load_own(classifier)
+    own = load_copy(classifier)
     assert own.weights_digest() == classifier.weights_digest()
     with torch.no_grad():
         net.head.bias += 1

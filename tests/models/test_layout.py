@@ -43,18 +43,18 @@ def test_convolutions_get_channels_last_and_give_it_back(zoo: dict[str, str]) ->
     for name, convolves in (("resnet", True), ("convnext", True), ("vit", False)):
         model = load_model(zoo[name])
         before, digest = model.logits(x), model.weights_digest()
-        assert not laid_out(model.place(CPU, learns=True))
-        assert laid_out(model.place(CPU)) == convolves
+        assert not laid_out(model.to(CPU, learns=True))
+        assert laid_out(model.to(CPU)) == convolves
         torch.testing.assert_close(model.logits(x), before, rtol=1e-4, atol=1e-4)
         assert model.weights_digest() == digest
-        assert not laid_out(model.withdraw())
+        assert not laid_out(model.offload())
 
 
 def test_a_module_that_views_its_features_keeps_the_usual_layout() -> None:
     viewing = load_model(Viewing(), size=16)
-    assert not laid_out(viewing.place(CPU))
+    assert not laid_out(viewing.to(CPU))
     viewing.logits(torch.randn(2, 3, 16, 16)).sum().backward()
-    assert laid_out(load_model(Reshaping(), size=16).place(CPU))
+    assert laid_out(load_model(Reshaping(), size=16).to(CPU))
 
 
 @pytest.mark.parametrize("name", ["resnet", "convnext"])

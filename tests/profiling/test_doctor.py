@@ -36,16 +36,16 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return said
 
 
-def test_what_takes_longest_binds(zoo: dict[str, str], times: dict[str, float]) -> None:
+def test_what_takes_longest_is_the_bottleneck(zoo: dict[str, str], times: dict[str, float]) -> None:
     prepared = planned(zoo["convnext"], zoo["resnet"])
     found = diagnose(prepared)
-    assert found.binds == "student learns"
+    assert found.bottleneck == "student learns"
     times["teacher"] = 0.5
     found = diagnose(prepared)
-    assert found.binds == f"teacher {zoo['resnet']}"
+    assert found.bottleneck == f"teacher {zoo['resnet']}"
     assert any("share a `bank` take 0.34 of the time" in line for line in found.advice)
     times["rendering"] = 1.0
-    assert diagnose(prepared).binds == "views from memory"
+    assert diagnose(prepared).bottleneck == "views from memory"
 
 
 def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times: dict[str, float]) -> None:
@@ -55,7 +55,7 @@ def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times:
     assert streamed.live_s == pytest.approx(0.1 + 0.3 + 0.2)
     times["reading"] = 0.7
     beside = diagnose(planned(zoo["convnext"], zoo["resnet"], augment="rrc", workers=2))
-    assert beside.live_s == pytest.approx(0.7) and beside.binds == "decoding and cropping"
+    assert beside.live_s == pytest.approx(0.7) and beside.bottleneck == "decoding and cropping"
     alone = diagnose(planned(zoo["convnext"], zoo["resnet"], method="kl"))  # no frozen student is asked
     assert alone.live_s == pytest.approx(0.01 + 0.3 + 0.1)
 
@@ -75,9 +75,9 @@ def test_the_command_shows_a_table_and_json(zoo: dict[str, str]) -> None:
     asked = ["doctor", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--device", "cpu"]
     shown = CliRunner().invoke(app, asked)
     assert shown.exit_code == 0, shown.stderr
-    for text in ("student learns", "frozen student", "views from memory", "what binds: ", "a step with the bank: "):
+    for text in ("student learns", "frozen student", "views from memory", "bottleneck: ", "a step with the bank: "):
         assert text in shown.stdout
     document = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
-    assert {"parts", "live_s", "replayed_s", "student_s", "binds", "advice"} <= document.keys()
+    assert {"parts", "live_s", "replayed_s", "student_s", "bottleneck", "advice"} <= document.keys()
     refused = CliRunner().invoke(app, [*asked, "--method", "no-such"])
     assert refused.exit_code == 2 and "no-such" in refused.stderr

@@ -14,7 +14,7 @@ from gainfinder.report.records import TransferRecord
 from gainfinder.results import RunConfig, TransferMetrics, validated
 
 
-def answering(right: str) -> Predictions:
+def predictions_that_are(right: str) -> Predictions:
     """A model that is right (`+`) or wrong (`-`) on each image."""
     target = torch.arange(len(right)) % 3
     wrong = torch.tensor([sign == "-" for sign in right])
@@ -26,7 +26,7 @@ def answering(right: str) -> Predictions:
 def record(
     before: str, after: str, teacher: str, *, method: str = "kl-dp-u", labelled: bool = True, **told: Any
 ) -> TransferRecord:
-    models = [answering(right) for right in (before, after, teacher)]
+    models = [predictions_that_are(right) for right in (before, after, teacher)]
     if not labelled:
         models = [replace(model, target=None) for model in models]
     one, two, three = models

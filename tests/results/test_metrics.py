@@ -60,7 +60,7 @@ CONFIG = {
 }  # fmt: skip
 
 
-def answering(right: str) -> Predictions:
+def predictions_that_are(right: str) -> Predictions:
     target = torch.arange(len(right)) % 3
     wrong = torch.tensor([sign == "-" for sign in right])
     logits = torch.nn.functional.one_hot((target + wrong) % 3, 3).float()
@@ -75,7 +75,7 @@ def folder_with(path: Path, document: dict[str, Any]) -> RunFolder:
     folder.result.write_text(json.dumps(document))
     folder.epochs.write_text(json.dumps(ROW) + "\n")
     for name, right in RIGHT.items():
-        answering(right).write(folder.predictions / f"{name}.parquet")
+        predictions_that_are(right).write(folder.predictions / f"{name}.parquet")
     write_thumbnails(folder.thumbnails, [])
     return folder
 
@@ -92,12 +92,12 @@ def whole() -> TransferMetrics:
         alpha=0.5, bn_reestimated=False, measure="movement", gain=1.5, error=None, sure_gain=None, veto="for a reason"
     )
     guard = GuardDecision(alpha=0.5, bn_reestimated=False, points=(point,), images=1, labelled=False, held_out=True)
-    change = accuracy_change(answering(RIGHT["before"]), answering(RIGHT["after"]))
+    change = accuracy_change(predictions_that_are(RIGHT["before"]), predictions_that_are(RIGHT["after"]))
     control = ControlMetrics(
         transfer_delta_pp=0.0, transfer_delta_ci_pp=(0.0, 0.0), knowledge_gain=0.0, knowledge_loss=0.0, agreement=1.0,
         beyond_pp=change.delta_pp, beyond_ci_pp=change.ci_pp,
     )  # fmt: skip
-    measures = measure_transfer(*(answering(RIGHT[name]) for name in ("before", "after")), [None])
+    measures = measure_transfer(*(predictions_that_are(RIGHT[name]) for name in ("before", "after")), [None])
     return TransferMetrics(
         student="small", teachers=("big",), method="kl-dp", strategy="soup", **measures.model_dump(),
         temperatures=(1.0, 2.0), guard=guard, control=control, steps=(StepMetrics(teacher="big", guard=guard),),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import DataError, GainfinderError, ModelError
-from ..references import near
+from ..references import suggest
 from .label_map import LabelMap
 
 _SHOWN_NAMES = 5
@@ -272,7 +272,7 @@ def _as_index(text: str, side: _Side, *, role: str, where: str) -> int:
             f"{side.count - 1}, or its names ({_REMEDY})"
         )
     raise DataError(
-        f"{where}: {text!r} is no class of {role} {side.what}{near(text, side.names)}; expected one of its "
+        f"{where}: {text!r} is no class of {role} {side.what}{suggest(text, side.names)}; expected one of its "
         f"{_classes(side.count)} ({_first(side.names)}) or an index from 0"
     )
 
@@ -361,7 +361,7 @@ def _normalised(name: str) -> str:
 
 
 def _with_near(name: str, known: Sequence[str]) -> str:
-    suggestion = near(name, known).removeprefix("; ")
+    suggestion = suggest(name, known).removeprefix("; ")
     return f"{name!r} ({suggestion})" if suggestion else repr(name)
 
 

@@ -18,7 +18,7 @@ QUOTES = "'\""
 _SETTING = re.compile(r"`(?P<name>[a-z][a-z_]*)(?:=(?P<value>[^`]+))?`")
 
 
-def guarded(command: Callable[P, None]) -> Callable[P, None]:
+def command(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command: user mistakes become one line and exit code 2, Ctrl-C becomes exit code 130."""
 
     @functools.wraps(command)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .command import guarded
+from .command import command
 from .options import Json
 
 if TYPE_CHECKING:
     from ..demo import Demo
 
 
-@guarded
+@command
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the zoo, the students and the figure.")] = Path(
         "gainfinder-demo"

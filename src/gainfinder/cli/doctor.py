@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from ..config import TransferConfig
-from .command import as_options, guarded
+from .command import as_options, command
 from .options import DATA_HELP, MODEL_HELP, Json, with_settings
 
 
-@guarded
+@command
 @with_settings("labels", "method", "batch_size", "augment", "device", "precision", "workers", "max_broken")
 def doctor(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
@@ -19,7 +19,7 @@ def doctor(
     json: Json = False,
     **settings: Any,
 ) -> None:
-    """Time loader, student, frozen models and bank for themselves, and say which of them binds."""
+    """Time loader, student, frozen models and bank for themselves, and say which of them is the bottleneck."""
     config = TransferConfig(**settings, guard=False, strategy="parallel" if len(teacher) > 1 else "sequential")
     from ..profiling import diagnose
     from ..runs import prepare_transfer
@@ -40,6 +40,6 @@ def doctor(
     print_lines(
         f"a step with the frozen models: {1000 * found.live_s:.1f} ms, {found.live_s / base:.2f} of the student's own",
         f"a step with the bank: {1000 * found.replayed_s:.1f} ms, {found.replayed_s / base:.2f} of it",
-        f"what binds: {found.binds}",
+        f"bottleneck: {found.bottleneck}",
         *map(as_options, found.advice),
     )

@@ -1,10 +1,10 @@
 """`gainfinder methods`: the table of transfer methods."""
 
-from .command import guarded
+from .command import command
 from .options import Json
 
 
-@guarded
+@command
 def methods(json: Json = False) -> None:
     """Show the transfer methods: who teaches a sample, by which loss, with which defaults, and where it is defined."""
     from dataclasses import asdict

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from .command import guarded
+from .command import command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
 
 
-@guarded
+@command
 def predict(
     model: Annotated[str, typer.Option(help=f"The model: {MODEL_HELP}.", show_default=False)],
     data: Annotated[str, typer.Option(help=f"Images: {DATA_HELP}.", show_default=False)],

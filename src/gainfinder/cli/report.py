@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from .command import guarded
+from .command import command
 from .options import Json
 
 
-@guarded
+@command
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that a transfer or a scan left.", show_default=False)],
     images: Annotated[bool, typer.Option(help="Show small copies of images whose answer changed.")] = True,

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from .command import guarded, typed_command
+from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
 
 
-@guarded
+@command
 def scan(
     model: Annotated[list[str], typer.Option(help=f"Two or more models, each {MODEL_HELP}.", show_default=False)],
     data: Annotated[str, typer.Option(help=f"Labelled images: {DATA_HELP}.", show_default=False)],

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from ..config import TransferConfig
-from .command import guarded, typed_command
+from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, with_settings
 
 
-@guarded
+@command
 @with_settings()
 def transfer(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from ..errors import SettingsError
-from ..references import near
+from ..references import suggest
 
 Augment = Literal["paper", "rrc", "crop-flip", "none"]
 AUGMENTS: tuple[Augment, ...] = get_args(Augment)
@@ -76,7 +76,9 @@ def check_device(name: str) -> str:
     """
     known = get_args(Device)
     if name not in known:
-        raise SettingsError(f"device {name!r} is unknown{near(str(name), known)}; expected one of {', '.join(known)}")
+        raise SettingsError(
+            f"device {name!r} is unknown{suggest(str(name), known)}; expected one of {', '.join(known)}"
+        )
     return name
 
 
@@ -89,5 +91,5 @@ def tracker_names(names: str | Sequence[str]) -> tuple[str, ...]:
     given = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
     for name in given:
         if name not in TRACKERS:
-            raise SettingsError(f"track is {name!r}{near(name, TRACKERS)}; expected some of {', '.join(TRACKERS)}")
+            raise SettingsError(f"track is {name!r}{suggest(name, TRACKERS)}; expected some of {', '.join(TRACKERS)}")
     return given

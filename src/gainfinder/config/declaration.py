@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from ..references import near
+from ..references import suggest
 
 BOUNDS = ("ge", "gt", "le", "lt")
 RANGE_ERRORS = {"greater_than_equal", "greater_than", "less_than_equal", "less_than"}
@@ -139,7 +139,7 @@ def first_mistake(settings: Sequence[DeclaredSetting], error: ValidationError, g
     for mistake in mistakes:
         if mistake["type"] == "extra_forbidden":
             name = str(mistake["loc"][0])
-            return f"unknown setting {name!r}{near(name, known)}; known: {', '.join(known)}"
+            return f"unknown setting {name!r}{suggest(name, known)}; known: {', '.join(known)}"
     name = str(mistakes[0]["loc"][0])
     right_type = any(one["type"] in RANGE_ERRORS for one in mistakes if one["loc"][0] == name)
     return f"{known[name].word} is {given[name]!r}: expected {known[name].expected(right_type=right_type)}"

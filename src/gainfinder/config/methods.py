@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import SettingsError
-from ..references import near
+from ..references import suggest
 
 Partition = Literal["label", "confidence"]
 Objective = Literal["kl", "soft-xe", "top-k", "dist", "dkd", "standardised", "cd", "crd"]
@@ -92,7 +92,7 @@ class Method:
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise SettingsError(
-                f"objective {self.objective!r} is unknown{near(self.objective, OBJECTIVES)}; "
+                f"objective {self.objective!r} is unknown{suggest(self.objective, OBJECTIVES)}; "
                 f"known: {', '.join(OBJECTIVES)}"
             )
         if (self.soft or self.calibrated) and self.partition is None:
@@ -318,7 +318,7 @@ def find_method(name: str) -> Method:
             return method
     names = [method.name for method in METHODS]
     raise SettingsError(
-        f"method {name!r} is unknown{near(name, names)}; known: {', '.join(names)} (`gainfinder methods` tells more)"
+        f"method {name!r} is unknown{suggest(name, names)}; known: {', '.join(names)} (`gainfinder methods` tells more)"
     )
 
 

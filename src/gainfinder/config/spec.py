@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from ..errors import SettingsError
-from ..references import near
+from ..references import suggest
 from .differences import differing
 from .settings import TransferConfig
 
@@ -105,7 +105,7 @@ def _mistake(error: ValidationError, known: Iterable[str]) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown field {where!r}{near(where, known)}; known: {', '.join(known)}"
+        return f"unknown field {where!r}{suggest(where, known)}; known: {', '.join(known)}"
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..references import near
+from ..references import suggest
 from .layout import natural_key
 
 
@@ -72,5 +72,5 @@ def _encode_names(values: Sequence[str], names: tuple[str, ...] | None, where: s
     index = {name: i for i, name in enumerate(known)}
     for value in values:
         if value not in index:
-            raise DataError(f"{where}: label {value!r} is none of the {len(known)} class names{near(value, known)}")
+            raise DataError(f"{where}: label {value!r} is none of the {len(known)} class names{suggest(value, known)}")
     return [index[value] for value in values], known

@@ -96,7 +96,7 @@ def check_broken(broken: Sequence[str], *, total: int, max_share: float, referen
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     raise DataError(
         f"{reference}: {len(broken)} of {total} images ({len(broken) / max(total, 1):.2%}) cannot be decoded, allowed "
-        f"are {max_share:.2%}: {'; '.join(broken[:3])}{more}; mend or remove them, or raise `max_broken`"
+        f"are {max_share:.2%}: {'; '.join(broken[:3])}{more}; repair or remove them, or raise `max_broken`"
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import BadReference, DataError
-from ..references import check_keys, near
+from ..references import check_keys, suggest
 from .images import Images
 from .reference import DataRef
 
@@ -104,6 +104,6 @@ def _missing(path: Path) -> str:
     if folder == Path():
         siblings.append("digits")
     return (
-        f"{path} does not exist{near(missing.name, siblings)}; expected a folder, a .tar, a .parquet, digits, "
+        f"{path} does not exist{suggest(missing.name, siblings)}; expected a folder, a .tar, a .parquet, digits, "
         "hfds/NAME or torch/NAME"
     )

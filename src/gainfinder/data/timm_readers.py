@@ -15,7 +15,7 @@ from timm.data import create_dataset
 
 from ..errors import BadReference, DataError, MissingExtra
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet
-from ..references import check_keys, near
+from ..references import check_keys, suggest
 from .dataset import DatasetReader, dataset_class_names, dataset_labels
 from .images import Images, decode
 from .labels import encode_labels
@@ -155,8 +155,8 @@ def _undecoded(dataset: Any, image_key: str, reference: str) -> Any:
 def _check_column(key: str, columns: Sequence[str], setting: str, reference: str) -> None:
     if key not in columns:
         raise DataError(
-            f"{reference}: no column {key!r}{near(key, columns)}; its columns are {', '.join(columns)}; name one with "
-            f"{setting}=COLUMN"
+            f"{reference}: no column {key!r}{suggest(key, columns)}; its columns are {', '.join(columns)}; name one "
+            f"with {setting}=COLUMN"
         )
 
 
@@ -166,7 +166,9 @@ def _torch_settings(ref: DataRef, split: str) -> tuple[str, str, bool]:
     root, download = ref.get("root"), ref.get("download") or "0"
     name = ref.base.partition("/")[2].lower()
     if name not in _TORCH:
-        raise BadReference(f"{reference!r}: unknown data set {name!r}{near(name, _TORCH)}; known: {', '.join(_TORCH)}")
+        raise BadReference(
+            f"{reference!r}: unknown data set {name!r}{suggest(name, _TORCH)}; known: {', '.join(_TORCH)}"
+        )
     if root is None:
         raise BadReference(f"{reference!r} needs the data set's folder: write {ref.base}?split={split}&root=FOLDER")
     if download not in ("0", "1"):
@@ -178,7 +180,7 @@ def _torch_settings(ref: DataRef, split: str) -> tuple[str, str, bool]:
 def _check_torch_split(name: str, split: str, root: str, reference: str) -> None:
     """timm takes an unknown split for the test split, and the root itself where a split's folder is missing."""
     if name in _TRAIN_OR_TEST and split not in (known := (*_TRAIN, *_EVAL, "test")):
-        raise BadReference(f"{reference!r}: unknown split {split!r}{near(split, known)}; expected train or test")
+        raise BadReference(f"{reference!r}: unknown split {split!r}{suggest(split, known)}; expected train or test")
     if name in _FOLDER:
         group = next((group for group in (_TRAIN, _EVAL) if split in group), ())
         if not any((Path(root) / folder).is_dir() for folder in (split, *group)):

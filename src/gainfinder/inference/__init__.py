@@ -6,18 +6,18 @@ In: classifiers, images, views. Out: `Predictions`, entries of the bank, the tar
 from .alignment import Teacher, align_images, align_model, named_after
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
 from .predict import ImageCount, MicroBatcher, evaluation_crops, merge_shards, predict, predict_images
-from .targets import Answering, Replayed, TableRows, TargetSource
+from .targets import BankedModel, TableModel, TargetModel, TargetSource
 
 __all__ = [
-    "Answering",
     "Bank",
     "BankEntry",
+    "BankedModel",
     "Block",
     "EntryKey",
     "ImageCount",
     "MicroBatcher",
-    "Replayed",
-    "TableRows",
+    "TableModel",
+    "TargetModel",
     "TargetSource",
     "Teacher",
     "align_images",

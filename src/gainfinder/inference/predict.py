@@ -11,7 +11,7 @@ from torch import Tensor
 from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
 from ..devices import default_workers, resolve_device
 from ..errors import ModelError, OutOfMemory
-from ..models import Classifier, ModelSource, Preprocessing, load_own
+from ..models import Classifier, ModelSource, Preprocessing, load_copy
 from ..predictions import Predictions
 from ..views import ViewBatch, ViewSource, view_spec
 from .alignment import align_images
@@ -55,7 +55,7 @@ def predict(
     Raises:
         GainfinderError: whatever is wrong with the model or the images.
     """
-    classifier = load_own(model)
+    classifier = load_copy(model)
     images = align_images(load_images(data, labels=labels), classifier)
     where = resolve_device(device)
     return predict_images(
@@ -107,7 +107,7 @@ def predict_images(
     else:
         wanted = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
         loaded = (_prepared(batch, classifier.preprocessing) for batch in crops.batches(wanted, epoch=0))
-    classifier.place(device).eval()
+    classifier.to(device).eval()
     broken: list[str] = []
     logits, positions = [], []
     dropped = 0.0

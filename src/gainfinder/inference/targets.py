@@ -22,7 +22,7 @@ from .bank import BankEntry
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableRows:
+class TableModel:
     """A model that is known by its predictions alone: it has one answer an image, whatever the view.
 
     Attributes:
@@ -33,7 +33,7 @@ class TableRows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
+class BankedModel:
     """A model whose answers the bank keeps.
 
     Attributes:
@@ -43,7 +43,7 @@ class Replayed:
     entries: Mapping[int, BankEntry]
 
 
-Answering: TypeAlias = Classifier | TableRows | Replayed
+TargetModel: TypeAlias = Classifier | TableModel | BankedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class TargetSource:
 
     def __init__(
         self,
-        models: Sequence[Answering],
+        models: Sequence[TargetModel],
         *,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[object]],
@@ -86,7 +86,7 @@ class TargetSource:
         self.partition = partition
         self.modules: list[nn.Module | None] = []
         for model in self.models:
-            module = model.place(device).eval() if isinstance(model, Classifier) else None
+            module = model.to(device).eval() if isinstance(model, Classifier) else None
             self.modules.append(cast(nn.Module, torch.compile(module)) if module is not None and compiled else module)
 
     def __call__(self, views: Views, positions_N: Tensor, *, number: int, target_N: Tensor | None = None) -> Targets:
@@ -107,22 +107,22 @@ class TargetSource:
         logits = [answers[id(model)] for model in self.models]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
         logits_NMC = torch.stack(logits, dim=1)
-        exact = self.partition is not None and any(isinstance(model, Replayed) for model in self.models)
+        exact = self.partition is not None and any(isinstance(model, BankedModel) for model in self.models)
         if not exact:
             return Targets(logits_NMC=logits_NMC, log_confidence_NM=None)
         by = target_N if self.partition == "label" else None
         log_confidence_NM = log_confidences(logits_NMC, by)
         for m, model in enumerate(self.models):
-            if isinstance(model, Replayed):
+            if isinstance(model, BankedModel):
                 found_N = model.entries[number].log_confidence(positions_N, labelled=by is not None)
                 log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
         return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
 
     def _logits(
-        self, model: Answering, module: nn.Module | None, views: Views, positions_N: Tensor, number: int
+        self, model: TargetModel, module: nn.Module | None, views: Views, positions_N: Tensor, number: int
     ) -> Tensor:
-        if isinstance(model, TableRows):
+        if isinstance(model, TableModel):
             return model.logits[positions_N].to(self.device, non_blocking=True)
-        if isinstance(model, Replayed):
+        if isinstance(model, BankedModel):
             return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
         return model.logits(views.inputs(model.preprocessing), module=module).float()

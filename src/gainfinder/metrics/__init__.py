@@ -4,7 +4,7 @@ In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. P
 """
 
 from . import flips
-from .breakdown import ClassKnowledge, Sources, by_class, by_partition, by_source
+from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
@@ -26,19 +26,19 @@ __all__ = [
     "AccuracyChange",
     "Candidate",
     "ClassKnowledge",
+    "GainAttribution",
     "Interval",
     "Judgement",
     "PredictedClasses",
     "Scan",
     "ScannedModel",
     "ScannedPair",
-    "Sources",
     "TransferMeasures",
     "accuracy",
     "accuracy_change",
+    "attribute_gains",
     "by_class",
     "by_partition",
-    "by_source",
     "calibrated_temperatures",
     "choose",
     "compare",

@@ -68,7 +68,7 @@ class PartitionGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class GainAttribution:
     """Where gains came from: of what the initial student had wrong, what it has right after.
 
     Attributes:
@@ -166,7 +166,7 @@ def by_partition(
     ]
 
 
-def by_source(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Sources:
+def attribute_gains(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> GainAttribution:
     """Whether gains lie where a teacher could show them, or as much where none could.
 
     A student that merely adapts to the images gains on both kinds, but more where a teacher is right: these images are
@@ -184,7 +184,7 @@ def by_source(before: Predictions, after: Predictions, teachers: Sequence[Predic
     logits_NC = before.logits[wrong]
     short_N = logits_NC.amax(dim=1) - logits_NC.gather(1, target[wrong][:, None]).squeeze(1)
     expected, error = _hypergeometric(known, gained, _strata(short_N))
-    return Sources(
+    return GainAttribution(
         known=int(known.sum()),
         known_gained=int((gained & known).sum()),
         unknown=int((~known).sum()),

@@ -46,7 +46,7 @@ def compare(student_N: Tensor, teacher_N: Tensor, target_N: Tensor, num_classes:
     Raises:
         ValueError: a wrong shape or dtype, no samples, or a label out of range.
 
-    Of four samples the teacher mends two (of classes 0 and 1: entropy ln 2) and spoils one:
+    Of four samples the teacher corrects two (of classes 0 and 1: entropy ln 2) and spoils one:
 
     >>> target = torch.tensor([0, 1, 1, 0])
     >>> compare(torch.tensor([1, 0, 1, 0]), torch.tensor([0, 1, 0, 0]), target, num_classes=2)

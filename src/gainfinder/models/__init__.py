@@ -9,7 +9,7 @@ from .classifier import Classifier, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
 from .from_table import PredictionTable
-from .load import ModelSource, Overrides, TeacherSource, load_model, load_own, load_teacher
+from .load import ModelSource, Overrides, TeacherSource, load_copy, load_model, load_teacher
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
 from .weights import load_into, load_weights
@@ -27,9 +27,9 @@ __all__ = [
     "feature_size",
     "find_classifier_layer",
     "has_batch_norm",
+    "load_copy",
     "load_into",
     "load_model",
-    "load_own",
     "load_teacher",
     "load_weights",
     "out_of_memory",

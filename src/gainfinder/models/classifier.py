@@ -44,7 +44,7 @@ class Classifier:
     label_map: LabelMap | None = None
     channels_last: bool = False
 
-    def place(self, device: torch.device, *, learns: bool = False) -> nn.Module:
+    def to(self, device: torch.device, *, learns: bool = False) -> nn.Module:
         """Move the module to a device, in place, its weights laid out as they run fastest there; and return it.
 
         Args:
@@ -60,7 +60,7 @@ class Classifier:
         self.module.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         return self.module
 
-    def withdraw(self) -> nn.Module:
+    def offload(self) -> nn.Module:
         """Move the module back to the CPU, in place, its weights laid out as files hold them; and return it."""
         self.module.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self.module

@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import ModelError
 from ..files import near_siblings
 from ..libraries import first_line
-from ..references import near
+from ..references import suggest
 from .assembly import assemble, config_of, names_of_config, preprocessing_of
 from .classifier import Classifier
 from .reference import ModelRef
@@ -68,7 +68,7 @@ def _call_factory(path: Path, name: str, reference: str) -> nn.Module:
         if not callable(factory):
             problem = "is not callable" if hasattr(python, name) else "does not exist"
             known = [key for key, value in vars(python).items() if callable(value) and not key.startswith("_")]
-            raise ModelError(f"{reference}: {name!r} {problem} in {str(path)!r}{near(name, known)}")
+            raise ModelError(f"{reference}: {name!r} {problem} in {str(path)!r}{suggest(name, known)}")
         try:
             module = factory()
         except (Exception, SystemExit) as error:

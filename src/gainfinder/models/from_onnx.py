@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import BadReference, MissingExtra, ModelError
 from ..files import near_siblings
 from ..libraries import first_line
-from ..references import Query, near
+from ..references import Query, suggest
 from .assembly import assemble
 from .classifier import Classifier
 from .preprocessing import Preprocessing
@@ -52,7 +52,7 @@ def load(ref: ModelRef) -> Classifier:
     kind = ref.setting("output")
     if kind is not None and kind not in OUTPUTS:
         raise BadReference(
-            f"output={kind} in {reference!r} cannot be used{near(kind, OUTPUTS)}; expected {' or '.join(OUTPUTS)}"
+            f"output={kind} in {reference!r} cannot be used{suggest(kind, OUTPUTS)}; expected {' or '.join(OUTPUTS)}"
         )
     query = tuple(pair for pair in ref.query if pair[0] != "output")
     module = OnnxModule(Path(ref.name), reference=reference, gives_probs=kind == "probs")

@@ -20,7 +20,7 @@ from ..classes import LabelMap, MappedLogits
 from ..errors import BadReference, DataError
 from ..files import near_siblings
 from ..predictions import Columns, read_columns
-from ..references import near
+from ..references import suggest
 from .assembly import read_classes
 from .reference import ModelRef
 
@@ -234,7 +234,9 @@ def _indices(columns: Columns, texts: NDArray[Any], names: tuple[str, ...] | Non
         row, column = (int(i) for i in np.argwhere(indices == -1)[0])
         text = str(texts[row, column])
         problem = (
-            f"class {text!r} is none of the {outputs} classes{near(text, names or ())}" if text else "a class is empty"
+            f"class {text!r} is none of the {outputs} classes{suggest(text, names or ())}"
+            if text
+            else "a class is empty"
         )
         remedy = "an index from 0, or a name of ?classes=" if names is None else "one of the class names, or an index"
         raise DataError(f"{columns.row(row)}: {problem}; expected {remedy}")

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import BadReference, ModelError
 from ..files import near_siblings
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet
-from ..references import near
+from ..references import suggest
 from .assembly import assemble, config_of, names_in_module_order, names_of_config
 from .classifier import Classifier
 from .imagenet import imagenet_wnids
@@ -137,7 +137,7 @@ def _check_name(ref: ModelRef) -> bool:
     architecture, tag = split_model_name_tag(name)
     if not timm.is_model(architecture):
         raise BadReference(
-            _hint(ref.name) or f"timm has no architecture {architecture!r}{near(architecture, timm.list_models())}"
+            _hint(ref.name) or f"timm has no architecture {architecture!r}{suggest(architecture, timm.list_models())}"
         )
     # deprecated names are not listed: timm maps them itself
     if architecture in timm.list_models():
@@ -166,11 +166,11 @@ def _check_weights(architecture: str, tag: str) -> None:
     if not tags:
         raise ModelError(
             f"timm has no pretrained weights for {architecture!r}: load your own with file:PATH.py:FACTORY@WEIGHTS, "
-            f"or choose one of timm.list_pretrained(){near(architecture, _pretrained_architectures())}"
+            f"or choose one of timm.list_pretrained(){suggest(architecture, _pretrained_architectures())}"
         )
     if tag and tag not in tags:
         raise BadReference(
-            f"timm has no weights {tag!r} for {architecture!r}{near(tag, tags)}; there are: {', '.join(tags)}"
+            f"timm has no weights {tag!r} for {architecture!r}{suggest(tag, tags)}; there are: {', '.join(tags)}"
         )
     # told before anything is fetched
     config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
@@ -202,7 +202,7 @@ def _check_folder(folder: Path, reference: str) -> None:
     if not timm.is_model(str(architecture)):
         raise ModelError(
             f"{reference}: config.json names the architecture {architecture!r}, which timm {timm.__version__} does not "
-            f"have{near(str(architecture), timm.list_models())}"
+            f"have{suggest(str(architecture), timm.list_models())}"
         )
     if not any(entry.name.endswith((".safetensors", *PICKLES)) for entry in folder.iterdir()):
         raise ModelError(f"{reference}: the folder has no weights: expected model.safetensors")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import BadReference, ModelError
 from ..libraries import first_line, quiet
-from ..references import near
+from ..references import suggest
 from .assembly import assemble
 from .classifier import Classifier
 from .imagenet import as_wnids
@@ -100,13 +100,13 @@ def _find_weights(ref: ModelRef) -> Any:
     if ref.name not in models:
         if ref.name in torchvision.models.list_models():
             raise BadReference(f"torchvision's {ref.name!r} is not a float image classifier: it cannot be used")
-        raise BadReference(f"torchvision has no classification model {ref.name!r}{near(ref.name, models)}")
+        raise BadReference(f"torchvision has no classification model {ref.name!r}{suggest(ref.name, models)}")
     entries = torchvision.models.get_model_weights(ref.name)
     tag = "DEFAULT" if ref.tag is None else ref.tag
     known = [entry.name for entry in entries]
     if tag != "DEFAULT" and tag not in known:
         raise BadReference(
-            f"torchvision has no weights {tag!r} for {ref.name!r}{near(tag, known)}; "
+            f"torchvision has no weights {tag!r} for {ref.name!r}{suggest(tag, known)}; "
             f"there are: {', '.join(known)}, DEFAULT"
         )
     return entries[tag]

@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 from torch import nn
 
 from ..errors import BadReference, SettingsError
-from ..references import near
+from ..references import suggest
 from .assembly import with_query_over
 from .classifier import Classifier
 from .from_module import Size, Values, classifier_from_module, overrides_query
@@ -51,7 +51,7 @@ def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier
     known = list(Overrides.__annotations__)
     for key in overrides:
         if key not in known:
-            raise SettingsError(f"unknown override {key!r}{near(key, known)}; known: {', '.join(known)}")
+            raise SettingsError(f"unknown override {key!r}{suggest(key, known)}; known: {', '.join(known)}")
     if isinstance(model, Classifier):
         if overrides:
             raise SettingsError(f"{model.reference} is loaded already: give {', '.join(overrides)} when it is loaded")
@@ -61,7 +61,7 @@ def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier
     return _load(parse_model_ref(model) if isinstance(model, str) else model, overrides)
 
 
-def load_own(model: ModelSource) -> Classifier:
+def load_copy(model: ModelSource) -> Classifier:
     """As `load_model`; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
     if isinstance(model, nn.Module):
         return load_model(copy.deepcopy(model))
@@ -71,7 +71,7 @@ def load_own(model: ModelSource) -> Classifier:
 
 
 def load_teacher(source: TeacherSource) -> Classifier | PredictionTable:
-    """A teacher: `table:PATH` becomes a table of predictions, all else a classifier, as `load_own` gives it.
+    """A teacher: `table:PATH` becomes a table of predictions, all else a classifier, as `load_copy` gives it.
 
     Raises:
         GainfinderError: whatever is wrong with the reference, the model or the table.
@@ -79,7 +79,7 @@ def load_teacher(source: TeacherSource) -> Classifier | PredictionTable:
     if isinstance(source, PredictionTable):
         return source
     ref = parse_model_ref(source) if isinstance(source, str) else source
-    return load_table(ref) if isinstance(ref, ModelRef) and ref.source == "table" else load_own(ref)
+    return load_table(ref) if isinstance(ref, ModelRef) and ref.source == "table" else load_copy(ref)
 
 
 def _load(ref: ModelRef, overrides: Overrides) -> Classifier:

@@ -22,7 +22,7 @@ from timm.data.transforms import str_to_interp_mode
 from torch import Tensor
 
 from ..errors import BadReference, ModelError
-from ..references import Query, check_keys, near
+from ..references import Query, check_keys, suggest
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
@@ -65,7 +65,7 @@ class Preprocessing:
             raise ModelError(f"mean {self.mean} cannot be used: expected finite values")
         if self.interpolation not in INTERPOLATIONS:
             raise ModelError(
-                f"interpolation {self.interpolation!r} is unknown{near(self.interpolation, INTERPOLATIONS)}; "
+                f"interpolation {self.interpolation!r} is unknown{suggest(self.interpolation, INTERPOLATIONS)}; "
                 f"expected one of {', '.join(INTERPOLATIONS)}"
             )
         if self.crop_mode not in CROP_MODES:

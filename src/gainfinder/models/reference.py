@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import BadReference
-from ..references import Query, check_keys, join_query, near, split_query
+from ..references import Query, check_keys, join_query, split_query, suggest
 from .preprocessing import OVERRIDES
 
 Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
@@ -132,9 +132,9 @@ def _refuse_empty(match: re.Match[str], parts: dict[str, str], form: str, text: 
 
 
 def _near_prefix(prefix: str) -> str:
-    # a transposed letter leaves a short word less alike than `near` asks for
+    # a transposed letter leaves a short word less alike than `suggest` asks for
     found = difflib.get_close_matches(prefix.lower(), _PREFIXES, n=2, cutoff=0.5)
-    return f"; near matches: {', '.join(word + ':' for word in found)}" if found else near(prefix, _PREFIXES)
+    return f"; near matches: {', '.join(word + ':' for word in found)}" if found else suggest(prefix, _PREFIXES)
 
 
 def _forms() -> str:

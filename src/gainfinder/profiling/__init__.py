@@ -1,4 +1,4 @@
-"""What a run would cost, and what binds it: a few steps timed, nothing written.
+"""What a run would cost, and its bottleneck: a few steps timed, nothing written.
 
 In: a prepared. Out: times, memory and disk.
 """

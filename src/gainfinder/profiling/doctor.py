@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inference import Bank, EntryKey, Replayed, TargetSource
+from ..inference import Bank, BankedModel, EntryKey, TargetSource
 from ..models import Classifier, PredictionTable
-from ..runs import PreparedTransfer, frozen_models, make_learner, stand_ins
+from ..runs import PreparedTransfer, dummy_target_models, frozen_models, make_trainer
 from ..views import ViewBatch, Views, ViewSource
 from .timing import learning_s, reading, seconds
 
@@ -28,13 +28,13 @@ class Part:
         name: what is timed.
         batch_s: seconds for a batch.
         images_per_s: the same as a rate.
-        beside: whether other processes do it while the step goes on.
+        overlapped: whether other processes do it while the step goes on.
     """
 
     name: str
     batch_s: float
     images_per_s: float
-    beside: bool = False
+    overlapped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Diagnosis:
         live_s: a step that asks the frozen models.
         replayed_s: one that reads their answers from the bank.
         student_s: of both, what the student's own learning takes: fine-tuning would take as long.
-        binds: name of the part that takes longest.
+        bottleneck: name of the part that takes longest.
         advice: what would help, a sentence each.
     """
 
@@ -54,7 +54,7 @@ class Diagnosis:
     live_s: float
     replayed_s: float
     student_s: float
-    binds: str
+    bottleneck: str
     advice: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +72,9 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
         batches, reading_s = reading(prepared)
         if prepared.workers and not prepared.views.fits:
             reading_s = reading(prepared, workers=prepared.workers)[1]
-        student_s = learning_s(prepared, make_learner(prepared, stand_ins(prepared, everything=True)), batches)
+        student_s = learning_s(
+            prepared, make_trainer(prepared, dummy_target_models(prepared, everything=True)), batches
+        )
         asked_s = {
             f"{'frozen student' if model is prepared.student else 'teacher'} {model.reference}": _asking_s(
                 prepared, model, batches
@@ -84,35 +86,35 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
         bank_s = len(asked_s) * _replaying_s(prepared, batches)
     size = len(batches[0].positions_N)
 
-    def part(name: str, batch_s: float, *, beside: bool = False) -> Part:
-        return Part(name=name, batch_s=batch_s, images_per_s=size / max(batch_s, 1e-9), beside=beside)
+    def part(name: str, batch_s: float, *, overlapped: bool = False) -> Part:
+        return Part(name=name, batch_s=batch_s, images_per_s=size / max(batch_s, 1e-9), overlapped=overlapped)
 
     kept = rendering_s is not None
     decoding = "decoding and cropping" + (" (once, then kept in memory)" if kept else "")
-    loader = [part(decoding, reading_s, beside=prepared.workers > 0 and not kept)]
+    loader = [part(decoding, reading_s, overlapped=prepared.workers > 0 and not kept)]
     if rendering_s is not None:
         loader.append(part("views from memory", rendering_s))
     models = [part(name, batch_s) for name, batch_s in asked_s.items()]
     student, bank = part("student learns", student_s), part("bank instead of frozen models", bank_s)
     loading_s = rendering_s if rendering_s is not None else reading_s
     live_s, replayed_s = (
-        max(loading_s, compute_s) if loader[0].beside else loading_s + compute_s
+        max(loading_s, compute_s) if loader[0].overlapped else loading_s + compute_s
         for compute_s in (student_s + sum(asked_s.values()), student_s + bank_s)
     )
     steps = [loader[-1], student, *models]
-    binds = max(steps, key=lambda one: one.batch_s)
+    bottleneck = max(steps, key=lambda one: one.batch_s)
     return Diagnosis(
         parts=(*loader, student, *models, bank),
         live_s=live_s,
         replayed_s=replayed_s,
         student_s=student_s,
-        binds=binds.name,
-        advice=tuple(_advice(prepared, binds, loader=loader[-1], live_s=live_s, replayed_s=replayed_s)),
+        bottleneck=bottleneck.name,
+        advice=tuple(_advice(prepared, bottleneck, loader=loader[-1], live_s=live_s, replayed_s=replayed_s)),
     )
 
 
 def _asking_s(prepared: PreparedTransfer, model: Classifier, batches: list[ViewBatch]) -> float:
-    model.place(prepared.accelerator.device).eval()
+    model.to(prepared.accelerator.device).eval()
 
     def ask(batch: ViewBatch) -> Tensor:
         assert batch.views is not None
@@ -120,7 +122,7 @@ def _asking_s(prepared: PreparedTransfer, model: Classifier, batches: list[ViewB
             return model.logits(batch.views.inputs(model.preprocessing))
 
     found = seconds(ask, batches)
-    model.withdraw()
+    model.offload()
     return found
 
 
@@ -154,7 +156,7 @@ def _replaying_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
             labels_n=labels,
         )
         source = TargetSource(
-            [Replayed(entries={0: entry})],
+            [BankedModel(entries={0: entry})],
             device=prepared.accelerator.device,
             autocast=prepared.accelerator.autocast,
             partition=prepared.settings.method.partition,
@@ -168,15 +170,17 @@ def _replaying_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
         return seconds(read, batches)
 
 
-def _advice(prepared: PreparedTransfer, binds: Part, *, loader: Part, live_s: float, replayed_s: float) -> list[str]:
+def _advice(
+    prepared: PreparedTransfer, bottleneck: Part, *, loader: Part, live_s: float, replayed_s: float
+) -> list[str]:
     found = []
     cores = os.cpu_count() or 1
-    if binds is loader:
+    if bottleneck is loader:
         if prepared.accelerator.device.type == "cpu":
             found.append("reading takes longest, and workers would take the cores that the models need")
         else:
             found.append(f"reading takes longest: more `workers` help, up to the {cores} cores of this machine")
-    elif binds.name == "student learns":
+    elif bottleneck.name == "student learns":
         found.append("the student's own learning takes longest: fine-tuning it would take as long")
         if prepared.accelerator.device.type == "cuda" and prepared.accelerator.mixed_precision == "no":
             found.append("`precision='bf16'` or fp16 is likely to make it faster on this GPU")

@@ -17,12 +17,12 @@ from ..models import Classifier
 from ..runs import (
     PreparedTransfer,
     bank_bytes,
+    banked_models,
     candidates,
     control_of,
-    kept_models,
-    make_learner,
+    dummy_target_models,
+    make_trainer,
     missing_views,
-    stand_ins,
 )
 from .timing import learning_s, reading
 
@@ -88,7 +88,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     measuring_s = sum(_image_s(prepared, model) * count / processes for model, count in asked)
     if prepared.bank is not None:
         of_views = [
-            (model, len(prepared.train_images) * missing_views(prepared, model)) for model in kept_models(prepared)
+            (model, len(prepared.train_images) * missing_views(prepared, model)) for model in banked_models(prepared)
         ]
         training_s += sum(_image_s(prepared, model) * count / processes for model, count in of_views)
     logits = 4 * len(prepared.val_images) * prepared.student.num_classes
@@ -112,7 +112,7 @@ def _training_s(prepared: PreparedTransfer, *, epochs: int) -> float:
     """Seconds for reading and learning in this process; worker processes read while it learns."""
     steps = -(-len(prepared.train_images) // prepared.settings.batch_size)
     batches, reading_s = reading(prepared)
-    step_s = learning_s(prepared, make_learner(prepared, stand_ins(prepared)), batches)
+    step_s = learning_s(prepared, make_trainer(prepared, dummy_target_models(prepared)), batches)
     if prepared.views.fits:  # images are read once, before the first step
         return steps * (_together(0.0, reading_s, prepared.workers) + epochs * step_s)
     return steps * epochs * _together(step_s, reading_s, prepared.workers)

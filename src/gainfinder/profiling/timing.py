@@ -48,12 +48,12 @@ def reading(prepared: PreparedTransfer, *, workers: int = 0) -> tuple[list[ViewB
     return found, typical(times_s)
 
 
-def learning_s(prepared: PreparedTransfer, learner: StudentTrainer, batches: Sequence[ViewBatch]) -> float:
-    """Seconds of a training step; the learner is changed."""
+def learning_s(prepared: PreparedTransfer, trainer: StudentTrainer, batches: Sequence[ViewBatch]) -> float:
+    """Seconds of a training step; the trainer is changed."""
     processes = prepared.accelerator.num_processes
 
     def step(batch: ViewBatch) -> Tensor:
-        return learner.step(make_batch(learner, prepared.views, batch, total=len(batch.positions_N) * processes))[0]
+        return trainer.step(make_batch(trainer, prepared.views, batch, total=len(batch.positions_N) * processes))[0]
 
     return seconds(step, batches)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from ..config import find_method
-from ..metrics import ClassKnowledge, Sources, by_class, by_source, wilson_interval
+from ..metrics import ClassKnowledge, GainAttribution, attribute_gains, by_class, wilson_interval
 from ..references import short_names
 from ..results import ControlMetrics, GuardDecision
 from .records import TransferRecord
@@ -52,7 +52,7 @@ def findings(record: TransferRecord) -> list[Finding]:
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes)]
     if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
-        found.append(_adaptation(record, by_source(record.before, record.after, record.known_teachers)))
+        found.append(_adaptation(record, attribute_gains(record.before, record.after, record.known_teachers)))
     return found
 
 
@@ -163,7 +163,7 @@ def _lost(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
     return Finding(question="What was lost?", answer=f"{lost / samples:.2%} of all images.", text=text, tone="bad")
 
 
-def _adaptation(record: TransferRecord, sources: Sources) -> Finding:
+def _adaptation(record: TransferRecord, sources: GainAttribution) -> Finding:
     question = "Is it knowledge, or mere adaptation to the images?"
     if _is_control(record):
         return Finding(
@@ -203,7 +203,7 @@ def _beyond_control(question: str, control: ControlMetrics) -> Finding:
     return Finding(question=question, answer="It cannot be told from adaptation.", text=text)
 
 
-def _by_source(sources: Sources) -> tuple[str, str]:
+def _by_source(sources: GainAttribution) -> tuple[str, str]:
     """Whether gains lie where the teacher could show them; a hint and no proof, as the text says."""
     if not sources.known or not sources.unknown:
         return "It cannot be told.", "There are not both: images that a teacher could show, and images it could not."

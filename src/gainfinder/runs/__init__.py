@@ -3,7 +3,7 @@
 In: references and settings. Out: a result folder and a `TransferResult`. Above it stand reports, the API and commands.
 """
 
-from .bank import bank_bytes, frozen_models, kept_models, missing_views, replay, stand_ins
+from .bank import bank_bytes, banked_models, dummy_target_models, frozen_models, load_targets, missing_views
 from .callbacks import Callback, CallbackList
 from .control import control_of
 from .describe import describe
@@ -12,7 +12,7 @@ from .prepare import PreparedTransfer, prepare_transfer
 from .result import TransferResult
 from .strategies import execute
 from .tracking import needing_folder
-from .transfer import make_learner
+from .transfer import make_trainer
 
 __all__ = [
     "Callback",
@@ -20,16 +20,16 @@ __all__ = [
     "PreparedTransfer",
     "TransferResult",
     "bank_bytes",
+    "banked_models",
     "candidates",
     "control_of",
     "describe",
+    "dummy_target_models",
     "execute",
     "frozen_models",
-    "kept_models",
-    "make_learner",
+    "load_targets",
+    "make_trainer",
     "missing_views",
     "needing_folder",
     "prepare_transfer",
-    "replay",
-    "stand_ins",
 ]

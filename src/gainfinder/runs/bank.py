@@ -10,7 +10,17 @@ import numpy as np
 import torch
 
 from ..data import check_broken
-from ..inference import Answering, Bank, BankEntry, Block, EntryKey, MicroBatcher, Replayed, TableRows, entry_bytes
+from ..inference import (
+    Bank,
+    BankedModel,
+    BankEntry,
+    Block,
+    EntryKey,
+    MicroBatcher,
+    TableModel,
+    TargetModel,
+    entry_bytes,
+)
 from ..models import Classifier, PredictionTable
 from ..results import BankUse
 from ..views import ViewSource
@@ -21,15 +31,15 @@ _log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay:
+class TargetModels:
     """The frozen models of a run as they answer in it.
 
     Attributes:
-        answering: the initial student first, where the method needs it.
+        models: the initial student first, where the method needs it.
         bank_use: what the bank did; None without a bank.
     """
 
-    answering: tuple[Answering, ...]
+    models: tuple[TargetModel, ...]
     bank_use: BankUse | None
 
 
@@ -38,7 +48,7 @@ def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTa
     return (*([prepared.student] if prepared.settings.method.needs_initial_student else []), *prepared.teachers)
 
 
-def kept_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
+def banked_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
     """Those whose answers the bank keeps: not of tables, and not of a student that an earlier teacher changed, which
     nobody would ask for again."""
     if prepared.bank is None:
@@ -51,7 +61,7 @@ def kept_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
 def bank_bytes(prepared: PreparedTransfer) -> int:
     """What the entries of a run take on disk, at most."""
     views = len({_view(prepared, prepared.student, number) for number in _numbers(prepared)})
-    return len(kept_models(prepared)) * views * _a_view_bytes(prepared)
+    return len(banked_models(prepared)) * views * _a_view_bytes(prepared)
 
 
 def _a_view_bytes(prepared: PreparedTransfer) -> int:
@@ -80,16 +90,16 @@ def missing_views(prepared: PreparedTransfer, model: Classifier) -> int:
     return sum(prepared.bank.find(key) is None for key in set(_keys(prepared, model).values()))
 
 
-def stand_ins(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[Answering, ...]:
+def dummy_target_models(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[TargetModel, ...]:
     """The frozen models of a run, those that the bank keeps (or all) by answers of zero: for times, nothing else."""
-    kept = {id(model) for model in (frozen_models(prepared) if everything else kept_models(prepared))}
+    kept = {id(model) for model in (frozen_models(prepared) if everything else banked_models(prepared))}
     nothing = torch.zeros(1, prepared.student.num_classes).expand(len(prepared.train_images), -1)
     return tuple(
-        TableRows(logits=nothing) if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared)
+        TableModel(logits=nothing) if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared)
     )
 
 
-def replay(prepared: PreparedTransfer, callback: Callback) -> Replay:
+def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels:
     """Find what the run needs in the bank, and make what is not there; several processes share the work.
 
     Raises:
@@ -98,28 +108,28 @@ def replay(prepared: PreparedTransfer, callback: Callback) -> Replay:
     """
     bank = prepared.bank
     if bank is None:
-        return Replay(answering=tuple(_live(prepared, model) for model in frozen_models(prepared)), bank_use=None)
-    keys = {id(model): _keys(prepared, model) for model in kept_models(prepared)}
+        return TargetModels(models=tuple(_live(prepared, model) for model in frozen_models(prepared)), bank_use=None)
+    keys = {id(model): _keys(prepared, model) for model in banked_models(prepared)}
     wanted = {key for of_model in keys.values() for key in of_model.values()}
-    maker = _Maker(prepared, bank, wanted, callback)
-    answering: list[Answering] = []
+    builder = _BankBuilder(prepared, bank, wanted, callback)
+    models: list[TargetModel] = []
     for model in frozen_models(prepared):
         if isinstance(model, Classifier) and id(model) in keys:
-            answering.append(Replayed(entries=maker.make(model, keys[id(model)])))
+            models.append(BankedModel(entries=builder.entries(model, keys[id(model)])))
         else:
-            answering.append(_live(prepared, model))
+            models.append(_live(prepared, model))
     use = BankUse(
         folder=str(bank.folder),
         entries=len(wanted),
-        made=maker.made,
+        made=builder.made,
         bytes=len(wanted) * _a_view_bytes(prepared),
         checked=prepared.requested.bank_check,
-        largest_difference=maker.largest_difference,
+        largest_difference=builder.largest_difference,
     )
-    return Replay(answering=tuple(answering), bank_use=use)
+    return TargetModels(models=tuple(models), bank_use=use)
 
 
-class _Maker:
+class _BankBuilder:
     """Finds or makes entries; crops that were made for one model serve others of its input size."""
 
     def __init__(
@@ -134,7 +144,7 @@ class _Maker:
         self.micro_batcher = MicroBatcher()
         self._sources: dict[tuple[int, int], ViewSource] = {}
 
-    def make(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
+    def entries(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
         """The entries of a model, by the number of the view."""
         accelerator = self.prepared.accelerator
         numbers = {key: number for number, key in keys.items()}
@@ -150,7 +160,7 @@ class _Maker:
             found[key] = self.bank.find(key) or self._build(model, key, number)  # damaged or removed since
             if self.prepared.requested.bank_check:
                 self._check(model, found[key], number)
-        model.withdraw()
+        model.offload()
         return {number: found[key] for number, key in keys.items()}
 
     def _build(self, model: Classifier, key: EntryKey, number: int) -> BankEntry:
@@ -160,7 +170,7 @@ class _Maker:
 
         def blocks() -> Iterable[Block]:
             self.callback.stage(f"bank, view {number + 1}: {model.reference}", len(images))
-            yield from self._answers(model, batches, number, broken)
+            yield from self._predict_views(model, batches, number, broken)
             check_broken(sorted(broken), total=len(images), max_share=settings.max_broken, reference=images.reference)
 
         return self.bank.build(
@@ -172,10 +182,10 @@ class _Maker:
             keep=self.wanted,
         )
 
-    def _answers(
+    def _predict_views(
         self, model: Classifier, batches: Sequence[np.ndarray[Any, np.dtype[np.int64]]], number: int, broken: set[str]
     ) -> Iterable[Block]:
-        model.place(self.prepared.accelerator.device).eval()
+        model.to(self.prepared.accelerator.device).eval()
         source = self._source(model)
         source.load()
         for batch in source.batches(batches, epoch=number):
@@ -192,7 +202,7 @@ class _Maker:
         count = min(self.prepared.requested.bank_check, len(self.prepared.train_images))
         sample = np.linspace(0, len(self.prepared.train_images) - 1, count).astype(np.int64)
         batches = np.array_split(sample, -(-count // self.prepared.settings.batch_size))
-        for positions, logits in self._answers(model, batches, number, set()):
+        for positions, logits in self._predict_views(model, batches, number, set()):
             found = entry.difference(torch.from_numpy(positions), logits)
             self.largest_difference = max(found, self.largest_difference or 0.0)
 
@@ -230,7 +240,7 @@ def _view(prepared: PreparedTransfer, model: Classifier, number: int) -> str:
     return json.dumps({"augment": spec.augment, **drawn, **crop}, sort_keys=True)
 
 
-def _live(prepared: PreparedTransfer, model: Classifier | PredictionTable) -> Answering:
+def _live(prepared: PreparedTransfer, model: Classifier | PredictionTable) -> TargetModel:
     if isinstance(model, PredictionTable):
-        return TableRows(logits=model.lookup(prepared.train_images.ids))
+        return TableModel(logits=model.lookup(prepared.train_images.ids))
     return model

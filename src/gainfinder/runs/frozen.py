@@ -65,7 +65,7 @@ def reestimate_on_views(prepared: PreparedTransfer, model: Classifier) -> None:
     """
     if not has_batch_norm(model.module):
         return
-    model.place(prepared.accelerator.device)
+    model.to(prepared.accelerator.device)
     reestimate(model.module, _view_inputs(prepared, model), model.logits)
 
 

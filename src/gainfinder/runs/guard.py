@@ -18,7 +18,7 @@ from .prepare import PreparedTransfer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class WeightPath:
     """The straight line in weight space from the initial to the transferred student.
 
     Attributes:
@@ -106,7 +106,7 @@ def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     return (*adapted, *(Candidate(alpha=alpha) for alpha in ALPHAS))
 
 
-def guard(run: RunContext, line: Line, model: Classifier, probes: FrozenPredictions) -> Guarded:
+def guard(run: RunContext, line: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
     """Try the candidates on the guard images and decide; `model` is left at the last one tried.
 
     Args:
@@ -131,7 +131,7 @@ def guard(run: RunContext, line: Line, model: Classifier, probes: FrozenPredicti
 
 def keep_best(
     run: RunContext,
-    line: Line,
+    line: WeightPath,
     model: Classifier,
     *,
     probes: FrozenPredictions,
@@ -158,7 +158,7 @@ def keep_best(
     return run.predict(model, run.prepared.val_images, "measuring the student that is kept"), found
 
 
-def _predict(run: RunContext, line: Line, model: Classifier, candidate: Candidate) -> Predictions:
+def _predict(run: RunContext, line: WeightPath, model: Classifier, candidate: Candidate) -> Predictions:
     """A candidate's predictions for the guard images; a resumed run reads what was written before."""
     assert run.prepared.guard_images is not None
     name = f"guard-{candidate.name}"

@@ -11,7 +11,7 @@ from ..data import Images, ImageSource
 from ..devices import default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_images, align_model, named_after
-from ..models import Classifier, ModelSource, TeacherSource, load_own, load_teacher
+from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import check_guard, check_settings, check_student, check_teachers
 from .images import align_val, assign_roles, note_guard, subset
@@ -112,7 +112,7 @@ def prepare_transfer(
     if not teachers:
         raise SettingsError("expected at least one teacher, got none")
     roles = assign_roles(data, val, guard_data, settings)
-    named_student = _named_student(load_own(student), (roles.val, roles.train))
+    named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
     labelled_images = align_images(roles.train, named_student)
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")

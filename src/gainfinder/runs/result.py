@@ -64,7 +64,7 @@ def finalize(
     """
     folder, prepared = run.folder, run.prepared
     reference: str | None = None
-    student.withdraw().eval()
+    student.offload().eval()
     if prepared.is_main:
         ends[1].write(folder.predictions / "after.parquet")
         _keep_thumbnails(run, ends)

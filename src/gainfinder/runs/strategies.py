@@ -20,7 +20,7 @@ from .callbacks import Callback
 from .context import RunContext, forked_generators, open_run
 from .control import add_control
 from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
-from .guard import Line, keep_best
+from .guard import WeightPath, keep_best
 from .prepare import PreparedTransfer
 from .result import TransferResult, finalize, load_finished
 from .transfer import run_transfer, transfer_in
@@ -104,8 +104,8 @@ class _Strategy:
             after = self.run.predict(student, prepared.val_images, "measuring the soup")
             if prepared.guard_images is None:
                 return student, after, None
-            state = copied(student.withdraw().state_dict())
-            line = Line(initial=prepared.student.module.state_dict(), transferred=state)
+            state = copied(student.offload().state_dict())
+            line = WeightPath(initial=prepared.student.module.state_dict(), transferred=state)
             ends = (self.frozen.before, after)
             kept, guarded = keep_best(self.run, line, student, probes=self.probes, ends=ends)
             return student, kept, guarded.decision(accuracy_change(self.frozen.before, after))

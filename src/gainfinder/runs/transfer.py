@@ -11,7 +11,7 @@ import torch
 
 from ..errors import DataError
 from ..files import write_json_lines
-from ..inference import Answering, TargetSource
+from ..inference import TargetModel, TargetSource
 from ..metrics import (
     TransferMeasures,
     accuracy_change,
@@ -34,11 +34,11 @@ from ..training import (
     save_checkpoint,
     train,
 )
-from .bank import replay
+from .bank import load_targets
 from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
 from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
-from .guard import Line, keep_best
+from .guard import WeightPath, keep_best
 from .prepare import PreparedTransfer
 from .result import TransferResult, finalize, load_finished
 
@@ -92,17 +92,17 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     frozen = predict_frozen(run, prepared.val_images)
     before = frozen.before
     probes = predict_frozen(run, run.probe_images, prefix="probe-") if prepared.needs_probes else None
-    replayed = replay(prepared, run.callback)
+    targets = load_targets(prepared, run.callback)
     temperatures = _temperatures(run, probes)
-    learner = make_learner(prepared, replayed.answering, temperatures=temperatures)
+    trainer = make_trainer(prepared, targets.models, temperatures=temperatures)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
-    latest, progress, resumed = _train(run, learner, snapshot, before)
+    latest, progress, resumed = _train(run, trainer, snapshot, before)
     after, guarded = latest, None
     if prepared.guard_images is not None and probes is not None:
-        line = Line(
+        line = WeightPath(
             initial=prepared.student.module.state_dict(),
-            transferred=copied(learner.weights(), device=torch.device("cpu")),
+            transferred=copied(trainer.weights(), device=torch.device("cpu")),
         )
         after, decision = keep_best(run, line, snapshot, probes=probes, ends=(before, latest))
         guarded = decision.decision(accuracy_change(before, latest))
@@ -110,14 +110,14 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     found = {
         "temperatures": None if temperatures is None else tuple(temperatures),
         "guard": guarded,
-        "bank": replayed.bank_use,
+        "bank": targets.bank_use,
         "resumed_epochs": resumed,
     }
     return finalize(run, snapshot, metrics.model_copy(update=found), ends=(before, after), rows=progress.rows)
 
 
 def _train(
-    run: RunContext, learner: StudentTrainer, snapshot: Classifier, before: Predictions
+    run: RunContext, trainer: StudentTrainer, snapshot: Classifier, before: Predictions
 ) -> tuple[Predictions, Progress, int]:
     """Train to the end: the student's predictions, its progress, and how many epochs were found done."""
     prepared, callback = run.prepared, run.callback
@@ -125,20 +125,20 @@ def _train(
     progress = Progress()
     if (saved := load_checkpoint(run.folder.checkpoint)) is not None:
         progress, state = saved
-        learner.load_state(state)
+        trainer.load_state(state)
         callback.resumed(progress.epoch, progress.step, progress.rows)
         run.tracking.epochs(progress.rows)
     resumed = progress.epoch
 
     def measure() -> dict[str, Any]:
         nonlocal latest
-        latest = _measure_learner(run, learner, snapshot, f"measuring after epoch {progress.epoch + 1}")
+        latest = _measure_student(run, trainer, snapshot, f"measuring after epoch {progress.epoch + 1}")
         since = {} if run.origin is None else since_origin(run.origin, latest)
         return {**epoch_measures(before, latest), **since}
 
     def save(progress: Progress) -> None:
         if prepared.is_main:
-            save_checkpoint(run.folder.checkpoint, progress=progress, trainer=learner.state())
+            save_checkpoint(run.folder.checkpoint, progress=progress, trainer=trainer.state())
             write_json_lines(run.folder.epochs, progress.rows)
         prepared.accelerator.wait_for_everyone()
         if progress.step == 0:
@@ -146,9 +146,9 @@ def _train(
             run.tracking.epochs(progress.rows)
             _announce(run, progress)
 
-    _make_ready(run, learner, progress, resumed=saved is not None)
+    _make_ready(run, trainer, progress, resumed=saved is not None)
     train(
-        learner,
+        trainer,
         prepared.views,
         progress,
         checkpoint_every=prepared.requested.checkpoint_every,
@@ -159,28 +159,28 @@ def _train(
     )
     # A run that was killed after its last epoch comes here without having measured.
     if latest is None:
-        latest = _measure_learner(run, learner, snapshot, "measuring the student")
+        latest = _measure_student(run, trainer, snapshot, "measuring the student")
     return latest, progress, resumed
 
 
-def _make_ready(run: RunContext, learner: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
+def _make_ready(run: RunContext, trainer: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
     """Read the images that stay in memory, find parts that fit in memory, and say what is about to be trained."""
     prepared, settings = run.prepared, run.prepared.settings
     if prepared.views.fits and progress.epoch < settings.epochs:
         run.callback.stage("reading the transfer images", len(prepared.train_images))
         prepared.views.load(run.callback.advance)
     if settings.micro_batch is not None and settings.micro_batch < settings.batch_size:
-        note_parts(settings, learner.student, settings.micro_batch)
+        note_parts(settings, trainer.student, settings.micro_batch)
     if prepared.requested.fits_itself and not resumed:
-        learner.fit_in_memory(blank_batch(learner, prepared.views))
+        trainer.fit_in_memory(blank_batch(trainer, prepared.views))
     _announce(run, progress)
 
 
-def _measure_learner(run: RunContext, learner: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
+def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
     """Predictions of the student as it stands, through a copy that holds its weights from then on."""
-    snapshot.module.load_state_dict(learner.weights())
+    snapshot.module.load_state_dict(trainer.weights())
     found = run.predict(snapshot, run.prepared.val_images, stage)
-    snapshot.withdraw()
+    snapshot.offload()
     return found
 
 
@@ -194,14 +194,14 @@ def _announce(run: RunContext, progress: Progress) -> None:
         run.callback.epoch_begins(progress.epoch + 1, settings.epochs, images, done)
 
 
-def make_learner(
-    prepared: PreparedTransfer, answering: Sequence[Answering], *, temperatures: Sequence[float] | None = None
+def make_trainer(
+    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Sequence[float] | None = None
 ) -> StudentTrainer:
     """A copy of the student, ready to train against the frozen models.
 
     Args:
         prepared: the transfer.
-        answering: its frozen models as they answer (`bank.replay`).
+        target_models: its frozen models as they answer (`bank.load_targets`).
         temperatures: of the models that answer, for calibrated methods; without, they count as calibrated.
     """
     student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
@@ -210,16 +210,16 @@ def make_learner(
     # They were measured; those that are run for the views go back to the device.
     for model in (prepared.student, *prepared.teachers):
         if isinstance(model, Classifier):
-            model.withdraw()
+            model.offload()
     targets = TargetSource(
-        answering,
+        target_models,
         device=prepared.accelerator.device,
         autocast=prepared.accelerator.autocast,
         compiled=prepared.requested.compile,
         partition=prepared.settings.method.partition,
     )
     if prepared.settings.method.calibrated and temperatures is None:
-        temperatures = [1.0] * len(answering)
+        temperatures = [1.0] * len(target_models)
     return StudentTrainer(
         student,
         targets,

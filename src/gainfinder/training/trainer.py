@@ -82,7 +82,7 @@ class StudentTrainer:
         targets: the frozen models' answers.
         settings: the run's settings, every one decided.
         accelerator: this process's, which prepares module and optimiser.
-        temperatures: each answering model's own, for calibrated methods.
+        temperatures: each frozen model's own, for calibrated methods.
         comparison: taps on both models, for methods that compare features.
     """
 
@@ -106,7 +106,7 @@ class StudentTrainer:
             self.criterion = loss_of(settings, temperatures=temperatures).to(accelerator.device)
         # Warm-up trains it alone; found before wrappers get at the module.
         self.classifier_layer = find_classifier_layer(student) if settings.warmup_epochs else ""
-        module = synchronised(student.place(accelerator.device, learns=True), accelerator)
+        module = synchronised(student.to(accelerator.device, learns=True), accelerator)
         trained = [p for p in module.parameters() if p.requires_grad]
         if comparison is not None:
             comparison.to(accelerator.device)
@@ -322,7 +322,7 @@ def loss_of(settings: ResolvedConfig, *, temperatures: Sequence[float] | None) -
 
     Args:
         settings: the run's settings, every one decided.
-        temperatures: each answering model's own, for calibrated methods.
+        temperatures: each frozen model's own, for calibrated methods.
 
     Raises:
         SettingsError: the method compares features.

@@ -9,7 +9,7 @@ from ..devices import default_workers, environment, resolve_device
 from ..errors import DataError, SettingsError
 from ..inference import ImageCount, align_images, align_model, named_after, predict_images
 from ..metrics import PredictedClasses, Scan, scan_predictions
-from ..models import Classifier, ModelSource, load_own
+from ..models import Classifier, ModelSource, load_copy
 from ..results import claim_scan_folder, write_scan
 
 
@@ -52,7 +52,7 @@ def scan_models(
     if images.labels is None:
         raise DataError(f"{images.reference}: a scan needs labels to tell who is right; these images carry none")
     where = resolve_device(device)
-    first = named_after(load_own(models[0]), images)
+    first = named_after(load_copy(models[0]), images)
     images = align_images(images, first)
     requested = [
         source if isinstance(source, str) else getattr(source, "reference", type(source).__name__) for source in models
@@ -61,7 +61,7 @@ def scan_models(
         claim_scan_folder(Path(out), models=requested, data=images.reference)
     predicted: list[PredictedClasses] = []
     for number, source in enumerate(models):
-        classifier = first if number == 0 else align_model(load_own(source), first)
+        classifier = first if number == 0 else align_model(load_copy(source), first)
         assert isinstance(classifier, Classifier), "only a table stays a table"
         classifier = replace(classifier, reference=_free_name(classifier.reference, [one.model for one in predicted]))
         found = predict_images(
