@@ -1,3 +1,5 @@
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -79,10 +81,55 @@ def test_salts_are_independent() -> None:
     assert 10 < len(set(part(images, 1, 2).ids) & set(held_out.ids)) < 40
 
 
+@pytest.mark.parametrize("by_id_alone", [False, True])
+def test_one_image_and_all_images_can_be_chosen(by_id_alone: bool) -> None:
+    images = make()
+    assert len(stratified(images, count=1, salt="s", by_id_alone=by_id_alone)) == 1
+    assert stratified(images, count=100, salt="s", by_id_alone=by_id_alone).tolist() == list(range(100))
+    assert stratified(images, share=1, salt="s", by_id_alone=by_id_alone).tolist() == list(range(100))
+    assert sorted(part(images, 1, 1).ids) == sorted(images.ids)
+
+
+def test_a_tenth_is_held_out_unless_asked_otherwise() -> None:
+    rest, held_out = holdout(make())
+    assert (len(rest), len(held_out)) == (90, 10)
+    assert set(held_out.ids) == chosen(make(), share=0.1, salt="holdout")
+
+
 def test_holdout_splits() -> None:
     rest, held_out = holdout(make(), 0.2)
     assert len(held_out) == 20
     assert sorted(rest.ids + held_out.ids) == sorted(make().ids)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "total", "quotas"),
+    [
+        ((45, 35, 20), 7, [3, 3, 1]),  # 3.15, 2.45, 1.4: the one that is left goes to the largest remainder
+        ((20, 35, 45), 7, [1, 3, 3]),
+        ((1, 1, 1), 2, [1, 1, 0]),  # equal remainders: to the lower index
+        ((3, 3, 3, 3), 6, [2, 2, 1, 1]),
+        ((40, 40, 1, 1), 4, [1, 1, 1, 1]),  # 1.95, 1.95, 0.05, 0.05: each of the largest gives one
+        ((10, 10, 1), 4, [1, 2, 1]),  # 1.9, 1.9, 0.19: of equal largest the lower index gives
+        ((9, 1), 1, [1, 0]),
+        ((2, 3), 5, [2, 3]),
+        ((2, 3), 0, [0, 0]),
+    ],
+)
+def test_shares_by_largest_remainder(sizes: tuple[int, ...], total: int, quotas: list[int]) -> None:
+    assert allocate(sizes, total) == quotas
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())
+def test_shares_equal_a_naive_hamilton_where_no_class_is_left_out(sizes: list[int], data: st.DataObject) -> None:
+    total = data.draw(st.integers(0, sum(sizes)))
+    exact = [Fraction(total * size, sum(sizes)) for size in sizes]
+    expected = [math.floor(share) for share in exact]
+    for _ in range(total - sum(expected)):
+        left = [share - quota if quota == math.floor(share) else -1 for share, quota in zip(exact, expected, strict=True)]
+        expected[left.index(max(left))] += 1
+    if total < len(sizes) or min(expected) > 0:
+        assert allocate(sizes, total) == expected
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.data())

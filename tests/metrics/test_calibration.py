@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gainfinder.metrics import calibration
-from gainfinder.metrics.calibration import fit_temperature, fit_temperature_to
+from gainfinder.metrics.calibration import calibrated_temperatures, fit_temperature, fit_temperature_to
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -199,6 +199,24 @@ def test_every_precision_is_solved_in_float64(dtype: torch.dtype) -> None:
     y = sampled_labels(z.detach().float(), 2.0)
     assert fit_temperature(z, y) == fit_temperature(z.detach().double(), y)
     assert fit_temperature_to(z, 0.7) == fit_temperature_to(z.detach().double(), 0.7)
+
+
+def test_with_labels_each_model_is_calibrated_by_itself() -> None:
+    models = [logits(60, 5, seed=seed, scale=scale) for seed, scale in ((1, 3.0), (2, 9.0), (3, 1.0))]
+    y = sampled_labels(models[0], 1.5)
+    assert calibrated_temperatures(models, y) == [fit_temperature(z, y) for z in models]
+
+
+def test_without_labels_surer_models_are_cooled_to_the_first_and_others_left() -> None:
+    sure, student, surest, unsure = (logits(60, 5, seed=seed, scale=s) for seed, s in enumerate((6.0, 3.0, 12.0, 1.0)))
+    confidence = naive_confidence(student, 1.0)
+    own, first, second, third = calibrated_temperatures([student, sure, surest, unsure], None)
+    assert own == third == 1.0
+    assert 1.0 < first < second
+    assert naive_confidence(sure, first) == pytest.approx(confidence, abs=1e-9)
+    assert naive_confidence(surest, second) == pytest.approx(confidence, abs=1e-9)
+    assert calibrated_temperatures([surest, student, sure, unsure], None) == [1.0, 1.0, 1.0, 1.0]
+    assert calibrated_temperatures([student], None) == [1.0]
 
 
 def test_messages() -> None:

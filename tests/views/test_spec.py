@@ -11,6 +11,7 @@ from torchvision.transforms import functional as TF
 
 from gainfinder.config.choices import AUGMENTS, default_augment
 from gainfinder.models.preprocessing import Preprocessing
+from gainfinder.views import spec as spec_module
 from gainfinder.views.augment import augmented
 from gainfinder.views.spec import (
     Crops,
@@ -133,6 +134,45 @@ def test_mirroring_happens_half_the_time_and_crop_flip_shifts_by_up_to_an_eighth
     left = sum(column < 15 for column in columns)
     assert set(columns) == {*range(6, 15), *range(17, 26)}
     assert 150 < left < 250
+
+
+UNFIT = (1 - 1e-9, 0.5, 0.0, 0.0)
+"""Drawn for a square of the whole area, which does not fit into an oblong image."""
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn", "box"),
+    [
+        # area share 0.08 + 0.92 a, ratio (3/4) ** (1 - 2 r), left and top as shares of what is free; box: top, left, h, w
+        ((100, 100), (0.0, 0.5, 0.0, 0.0), (0, 0, 28, 28)),  # the smallest square, √800
+        ((100, 100), (0.0, 0.5, 1 - 1e-9, 1 - 1e-9), (72, 72, 28, 28)),  # ends at both edges
+        ((100, 100), (0.0, 0.5, 0.5, 0.25), (18, 36, 28, 28)),  # of 73 places each way
+        ((100, 100), (1 - 1e-9, 0.5, 0.9, 0.9), (0, 0, 100, 100)),  # the whole image
+        ((100, 100), (0.5, 0.0, 0.0, 0.0), (0, 0, 85, 64)),  # upright, 3/4: √(5400 · 3/4), √(5400 / (3/4))
+        ((100, 100), (0.5, 1 - 1e-9, 0.0, 0.0), (0, 0, 64, 85)),  # lying, 4/3
+        ((100, 100), (0.25, 0.5, 0.0, 0.0), (0, 0, 56, 56)),  # √3100
+        ((200, 100), (0.0, 0.5, 1 - 1e-9, 1 - 1e-9), (60, 160, 40, 40)),  # of the area of an oblong image, √1600
+        ((200, 100), (*UNFIT, 0.0, 0.5, 0.0, 0.0), (0, 0, 40, 40)),  # what does not fit is drawn again
+        ((100, 200), (*UNFIT, 0.0, 0.5, 0.0, 0.0), (0, 0, 40, 40)),
+        ((200, 100), (*UNFIT * 9, 0.0, 0.5, 0.0, 0.0), (0, 0, 40, 40)),  # ten times at most
+        ((200, 100), (*UNFIT * 10,), (0, 33, 100, 133)),  # then the largest crop of 4/3 in the middle
+        ((100, 200), (*UNFIT * 10,), (33, 0, 133, 100)),
+    ],
+)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rrc_crops_where_it_is_drawn(
+    size: tuple[int, int],
+    drawn: tuple[float, ...],
+    box: tuple[int, int, int, int],
+    mirrored: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = (*drawn, 0.49 if mirrored else 0.5, *[0.75] * 8)
+    monkeypatch.setattr(spec_module, "_uniforms", lambda *of: iter(stream))
+    spec = ViewSpec(preprocessing=P32, sizes=((24, 32),), augment="rrc")
+    view = make_view(photo(size), spec, size=(24, 32), number=0, sample_id="x")
+    expected = TF.pil_to_tensor(TF.resized_crop(photo(size), *box, [24, 32], TF.InterpolationMode.BILINEAR))
+    assert torch.equal(view, expected.flip(-1) if mirrored else expected)
 
 
 def test_paper_greys_a_fifth() -> None:
