@@ -126,7 +126,7 @@ def test_shares_equal_a_naive_hamilton_where_no_class_is_left_out(sizes: list[in
     exact = [Fraction(total * size, sum(sizes)) for size in sizes]
     expected = [math.floor(share) for share in exact]
     for _ in range(total - sum(expected)):
-        left = [share - quota if quota == math.floor(share) else -1 for share, quota in zip(exact, expected, strict=True)]
+        left = [share - quota for share, quota in zip(exact, expected, strict=True)]  # below 0 where one was given
         expected[left.index(max(left))] += 1
     if total < len(sizes) or min(expected) > 0:
         assert allocate(sizes, total) == expected

@@ -17,34 +17,26 @@ import gainfinder
 from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import BankError, SettingsError
-from killing import KillAtStage, Killed
+from killing import KillAtEpoch, KillAtStage, Killed
+from transfers import SHORT, Run, same, weights
 
-Run = dict[str, Any]
-SHORT: Run = {
-    "epochs": 2, "limit": 96, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 5e-2,
-    "augment": "crop-flip",
-}  # fmt: skip
+SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 96, "lr": 5e-2, "augment": "crop-flip"}
 HALF = 2e-2
 """Learned from logits in half precision, weights that moved by some tenths are off by less than this."""
 
 
 def transfer(zoo: dict[str, str], val: Images, **about: Any) -> Any:
-    asked = {"student": zoo["convnext"], "teacher": zoo["resnet"], "data": "digits#2/4", "val": val, **SHORT, **about}
-    student, teacher, data = (asked.pop(name) for name in ("student", "teacher", "data"))
-    return gainfinder.transfer(student, teacher, data, **asked)
-
-
-def state(result: Any) -> dict[str, Tensor]:
-    return result.student.module.state_dict()
+    models = {"student": zoo["convnext"], "teacher": zoo["resnet"]}
+    return gainfinder.transfer(**{**models, "data": "digits#2/4", "val": val, **SETTINGS, **about})
 
 
 def change(result: Any, start: dict[str, Tensor]) -> Tensor:
-    return torch.cat([(tensor - start[name]).flatten() for name, tensor in state(result).items()])
+    return torch.cat([(tensor - start[name]).flatten() for name, tensor in weights(result).items()])
 
 
 def moved(result: Any, reference: str) -> float:
     start = timm.create_model(reference, pretrained=True).state_dict()
-    return max(float((tensor - start[name]).abs().max()) for name, tensor in state(result).items())
+    return max(float((tensor - start[name]).abs().max()) for name, tensor in weights(result).items())
 
 
 @contextmanager
@@ -88,7 +80,7 @@ def test_models_are_asked_once(zoo: dict[str, str], val: Images, tmp_path: Path)
         other = transfer(zoo, val, teacher=teacher, method="kl-dp", bank=tmp_path, seed=1, view_seed=0)
         assert max(seen) <= 2  # blank images, when it is loaded
     assert again.account["bank"]["made"] == other.account["bank"]["made"] == 0
-    assert all(torch.equal(value, state(first)[name]) for name, value in state(again).items())
+    assert same(weights(again), weights(first))
     assert again.account["accuracy_before"] == first.account["accuracy_before"]
     assert [again.account[f"{name}_flips"] for name in ("positive", "negative")] == [
         first.account[f"{name}_flips"] for name in ("positive", "negative")
@@ -143,7 +135,7 @@ def test_a_damaged_entry_is_made_again(zoo: dict[str, str], val: Images, tmp_pat
         path.write_bytes(content)
     again = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
     assert again.account["bank"]["made"] == 4
-    assert all(torch.equal(value, state(first)[name]) for name, value in state(again).items())
+    assert same(weights(again), weights(first))
 
 
 def test_killed_while_the_bank_is_filled_it_goes_on(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
@@ -153,17 +145,17 @@ def test_killed_while_the_bank_is_filled_it_goes_on(zoo: dict[str, str], val: Im
         transfer(zoo, val, callbacks=[KillAtStage("bank, view 2")], **about)
     done = transfer(zoo, val, **about)
     assert done.account["bank"]["made"] == 3  # one was whole
-    assert all(torch.equal(value, state(whole)[name]) for name, value in state(done).items())
+    assert same(weights(done), weights(whole))
 
 
 def test_a_run_goes_on_where_the_bank_was_removed(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     whole = transfer(zoo, val, method="kl-dp-u", bank=tmp_path / "bank")
     about = {"method": "kl-dp-u", "bank": tmp_path / "bank", "out": tmp_path / "run"}
     with pytest.raises(Killed):
-        transfer(zoo, val, callbacks=[KillAtStage("training, epoch 2")], **about)
+        transfer(zoo, val, callbacks=[KillAtEpoch(2)], **about)
     shutil.rmtree(tmp_path / "bank")
     done = transfer(zoo, val, **about)
-    assert all(torch.equal(value, state(whole)[name]) for name, value in state(done).items())
+    assert same(weights(done), weights(whole))
 
 
 def test_in_a_sequence_only_given_models_are_kept(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import gainfinder
 from gainfinder.cli import app
 from gainfinder.models import PredictionTable, load_teacher
+from transfers import document, interruptible, same, weights
 
 RUNNER = CliRunner()
 LAUNCH = [sys.executable, "-m", "gainfinder"]
@@ -215,9 +215,10 @@ finally:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*LAUNCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    with interruptible():
+        return subprocess.Popen(
+            [*LAUNCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], limit_s: float = 60) -> None:
@@ -228,7 +229,7 @@ def wait_for(path: Path, process: subprocess.Popen[str], limit_s: float = 60) ->
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "result.json").read_text())
+    found = document(folder)
     return {key: value for key, value in found.items() if key not in {"out", "resumed_epochs", "student_reference"}}
 
 
@@ -247,8 +248,7 @@ def test_killed_or_interrupted_and_started_again(zoo: dict[str, str], tmp_path: 
     again = RUNNER.invoke(app, command(zoo, broken, *more))
     assert again.exit_code == 0, again.stderr
     assert result_of(whole) == result_of(broken)
-    one, other = (load_file(folder / "student" / "model.safetensors") for folder in (whole, broken))
-    assert all(one[name].equal(other[name]) for name in one)
+    assert same(weights(whole), weights(broken))
     assert not list(broken.rglob(".partial-*"))
 
 
@@ -275,7 +275,7 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
         assert result_of(together)["bank"]["made"] == 2  # of two models, whose images are not augmented
         assert len(list((together / "tracking").glob("events.*"))) == 1  # one process tells
     assert json.loads((together / "config.json").read_text())["environment"]["processes"] == 2
-    one, other = (load_file(folder / "student" / "model.safetensors") for folder in (alone, together))
+    one, other = weights(alone), weights(together)
     for name in one:
         assert one[name].allclose(other[name], atol=2e-4 if kept else 1e-5), name
     assert result_of(alone)["teacher_share"] == pytest.approx(result_of(together)["teacher_share"], abs=0.01)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,13 +11,10 @@ from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
 from gainfinder.metrics.intervals import paired_bootstrap_ci
-from gainfinder.models.weights import load_weights
 from gainfinder.predictions import Predictions
+from transfers import SHORT, Run, same, weights
 
-SHORT: dict[str, Any] = {
-    "data": "digits#2/4", "limit": 96, "epochs": 2, "batch_size": 32, "lr": 2e-2, "workers": 0, "device": "cpu",
-    "guard": False, "method": "kl-dp-u",
-}  # fmt: skip
+SETTINGS: Run = {**SHORT, "data": "digits#2/4", "epochs": 2, "limit": 96, "lr": 2e-2, "method": "kl-dp-u"}
 
 
 def after(folder: Path) -> Predictions:
@@ -26,7 +22,7 @@ def after(folder: Path) -> Predictions:
 
 
 def test_the_control_learns_from_its_own_copy(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
-    asked = {**SHORT, "val": val, "out": tmp_path / "run"}
+    asked = {**SETTINGS, "val": val, "out": tmp_path / "run"}
     found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, control=True).account
     control = json.loads((tmp_path / "run/control/result.json").read_text())
     assert control["teachers"] == [control["student"]] and control["teacher_share"] == 0
@@ -44,15 +40,14 @@ def test_the_control_learns_from_its_own_copy(zoo: dict[str, str], val: Images, 
 
 
 def test_it_may_be_asked_for_afterwards_and_changes_no_result(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
-    asked = {**SHORT, "val": val, "out": tmp_path / "run"}
+    asked = {**SETTINGS, "val": val, "out": tmp_path / "run"}
     first = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
     assert first.account["control"] is None
-    before = load_weights(tmp_path / "run/student/model.safetensors")
+    before = weights(tmp_path / "run")
     later = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, control=True)
     assert later.account["control"]["transfer_delta_pp"] is not None
     assert {**later.account, "control": None, "resumed_epochs": 0} == {**first.account, "resumed_epochs": 0}
-    weights = load_weights(tmp_path / "run/student/model.safetensors")
-    assert all(weights[key].equal(before[key]) for key in before)
+    assert same(weights(tmp_path / "run"), before)
     again = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)  # what is known stays in the account
     assert again.account["control"] == later.account["control"]
 
@@ -60,7 +55,7 @@ def test_it_may_be_asked_for_afterwards_and_changes_no_result(zoo: dict[str, str
 def test_a_killed_control_goes_on(
     zoo: dict[str, str], val: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {**SHORT, "val": val, "control": True}
+    asked = {**SETTINGS, "val": val, "control": True}
     whole = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "whole").account
     with monkeypatch.context() as patched:
         patched.setattr("gainfinder.runs.control.beyond_control", lambda *_: 1 / 0)
@@ -72,7 +67,7 @@ def test_a_killed_control_goes_on(
 
 
 def test_without_labels_and_with_a_bank(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
-    asked = {**SHORT, "val": val.without_labels(), "control": True, "bank": tmp_path / "bank", "views": 1}
+    asked = {**SETTINGS, "val": val.without_labels(), "control": True, "bank": tmp_path / "bank", "views": 1}
     found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked).account["control"]
     assert found["beyond_pp"] is None and found["transfer_delta_pp"] is None and 0 < found["agreement"] <= 1
 
@@ -90,5 +85,7 @@ def test_the_command_shows_it_and_refuses_sequences(zoo: dict[str, str], tmp_pat
     assert "learning from its own copy instead (control)" in done.stdout
     assert f"{control['beyond_pp']:+.2f} pp ({low:+.2f} to {high:+.2f})" in done.stdout
     with pytest.raises(SettingsError, match="2 teachers and strategy sequential"):
-        gainfinder.transfer(zoo["convnext"], [zoo["vit"], zoo["resnet"]], **SHORT, control=True, out=tmp_path / "two")
+        gainfinder.transfer(
+            zoo["convnext"], [zoo["vit"], zoo["resnet"]], **SETTINGS, control=True, out=tmp_path / "two"
+        )
     assert not (tmp_path / "two").exists()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import gainfinder
 from gainfinder.cli.tables import transfer_table
@@ -18,24 +18,15 @@ from gainfinder.errors import SettingsError
 from gainfinder.metrics.selection import SHARES
 from gainfinder.views.spec import epoch_order
 from killing import KillAtStage, Killed
+from transfers import SHORT, Run, State, same, weights
 
-Run = dict[str, Any]
-State = dict[str, Tensor]
-SHORT: Run = {"epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu"}
+SETTINGS: Run = {**SHORT, "guard": True}
 
 
 @pytest.fixture(scope="module")
 def guards() -> Images:
     """Images that guard."""
     return gainfinder.load_images("digits#3/4").select(range(100))
-
-
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def weights(result: Any) -> State:
-    return result.student.module.state_dict()
 
 
 def relabelled(images: Images) -> Images:
@@ -68,7 +59,7 @@ def without_statistics(state: State) -> State:
 def test_a_ruined_student_is_not_kept(
     zoo: dict[str, str], val: Images, guards: Images, *, student: str, mode: str, labels: str
 ) -> None:
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "student_mode": mode, "labels": labels}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.5, "student_mode": mode, "labels": labels}
     result = gainfinder.transfer(zoo[student], zoo["convnext"], "digits#2/4", **asked)
     account = result.account
     assert (account["guard"]["share"], account["guard"]["adapted"]) == (0.0, False)
@@ -95,7 +86,7 @@ def test_a_student_that_only_needed_other_statistics_is_adapted(
     """Nothing learned is kept: where the points on the way are as good, the guard takes none of them."""
     student = spoiled(zoo["resnet"])
     initial = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": lr, "labels": labels, "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": lr, "labels": labels, "out": run_folder}
     result = gainfinder.transfer(student, zoo["vit"], "digits#2/4", **asked)
     guard = json.loads((run_folder / "result.json").read_text())["guard"]
     assert guard == result.account["guard"]
@@ -126,7 +117,7 @@ def test_statistics_that_may_not_change_or_that_do_not_exist_are_not_re_estimate
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path, mode: str
 ) -> None:
     student = spoiled(zoo["resnet"]) if mode == "frozen" else timm.create_model(zoo["vit"], pretrained=True)
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 1e-9, "student_mode": mode, "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 1e-9, "student_mode": mode, "out": run_folder}
     result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", **asked)
     guard = result.account["guard"]
     assert (guard["share"], guard["adapted"]) == (0.0, False)
@@ -143,7 +134,7 @@ def test_statistics_that_may_not_change_or_that_do_not_exist_are_not_re_estimate
 def test_a_run_killed_while_it_is_guarded_ends_bit_identical(
     zoo: dict[str, str], val: Images, guards: Images, tmp_path: Path, stage: str
 ) -> None:
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.05, "labels": "none"}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.05, "labels": "none"}
     student = spoiled(zoo["resnet"])
     whole = gainfinder.transfer(student, zoo["convnext"], "digits#2/4", **asked)
     assert whole.account["guard"]["adapted"]
@@ -166,7 +157,7 @@ def test_one_guard_image_keeps_the_student_and_its_record_is_json(
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
 ) -> None:
     """A single difference has no standard error, and JSON no infinity."""
-    asked = {**SHORT, "val": val, "guard_data": guards.select([0]), "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard_data": guards.select([0]), "out": run_folder}
     result = gainfinder.transfer(spoiled(zoo["resnet"]), zoo["vit"], "digits#2/4", **asked)
 
     def refuse(constant: str) -> None:
@@ -179,7 +170,7 @@ def test_one_guard_image_keeps_the_student_and_its_record_is_json(
 
 
 def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: Images, guards: Images) -> None:
-    asked = {**SHORT, "val": val, "method": "kl", "limit": 200, "epochs": 2, "lr": 0.05}
+    asked = {**SETTINGS, "val": val, "method": "kl", "limit": 200, "epochs": 2, "lr": 0.05}
     guarded = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
     free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard=False, **asked)
     start, end = timm.create_model(zoo["convnext"], pretrained=True).state_dict(), weights(free)
@@ -223,7 +214,7 @@ def test_batch_norm_statistics_in_between_are_re_estimated(
     with torch.no_grad():
         student.fc.weight.zero_()  # it has all to gain
         student.fc.bias.zero_()
-    asked = {**SHORT, "val": val, "method": "kl", "limit": 96, "epochs": 2, "lr": 0.05, "student_mode": mode}
+    asked = {**SETTINGS, "val": val, "method": "kl", "limit": 96, "epochs": 2, "lr": 0.05, "student_mode": mode}
     result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
     assert result.account["guard"]["share"] == 0.5 and result.account["transfer_delta_pp"] > 10
     kept = result.student.module
@@ -248,7 +239,7 @@ def test_batch_norm_statistics_in_between_are_re_estimated(
 
 def test_the_images_measured_on_never_reach_the_guard(zoo: dict[str, str], val: Images, guards: Images) -> None:
     others = relabelled(gainfinder.load_images("digits#4/4").select(range(30)))
-    asked = {**SHORT, "guard_data": guards, "method": "kl", "limit": 200, "lr": 0.05}
+    asked = {**SETTINGS, "guard_data": guards, "method": "kl", "limit": 200, "lr": 0.05}
     one, other = (
         gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", val=images, **asked)
         for images in (val, others)
@@ -261,7 +252,7 @@ def test_the_images_measured_on_never_reach_the_guard(zoo: dict[str, str], val: 
 
 
 def test_the_guard_images_are_neither_learned_from_nor_measured_on(zoo: dict[str, str], run_folder: Path) -> None:
-    asked = {key: value for key, value in SHORT.items() if key != "limit"}
+    asked = {key: value for key, value in SETTINGS.items() if key != "limit"}
     data = gainfinder.load_images("digits#2/4").select(range(150))
     seen: list[str] = []
 
@@ -291,14 +282,14 @@ def test_the_guard_images_are_neither_learned_from_nor_measured_on(zoo: dict[str
 def test_guard_images_and_no_guard_are_refused_together(
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
 ) -> None:
-    asked = {**SHORT, "val": val, "guard_data": guards, "guard": False, "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "guard": False, "out": run_folder}
     with pytest.raises(SettingsError, match="`guard_data` is given together with `guard=False`"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     assert not run_folder.exists()
 
 
 def test_without_a_guard_nothing_is_set_apart_for_it(zoo: dict[str, str], val: Images, run_folder: Path) -> None:
-    asked = {**SHORT, "val": val, "guard": False, "limit": None, "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard": False, "limit": None, "out": run_folder}
     data = gainfinder.load_images("digits#2/4").select(range(70))
     account = gainfinder.transfer(zoo["vit"], zoo["resnet"], data, **asked).account
     config = json.loads((run_folder / "config.json").read_text())
@@ -310,7 +301,7 @@ def test_labels_of_guard_images_are_not_read_where_none_may_be(
     zoo: dict[str, str], val: Images, guards: Images, method: str
 ) -> None:
     unlabelled = guards.without_labels()
-    asked = {**SHORT, "val": val, "labels": "none", "method": method, "lr": 0.05}
+    asked = {**SETTINGS, "val": val, "labels": "none", "method": method, "lr": 0.05}
     runs = [
         gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=images, **asked)
         for images in (guards, relabelled(guards), unlabelled)
@@ -342,7 +333,7 @@ class AlwaysWrong(nn.Module):
 def test_every_step_of_a_sequence_is_guarded(
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
 ) -> None:
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.1, "method": "kl", "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.1, "method": "kl", "out": run_folder}
     teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("vit", "convnext")]
     result = gainfinder.transfer(zoo["resnet"], teachers, "digits#2/4", student_mode="frozen", **asked)
     assert [step["guard"]["share"] for step in result.account["steps"]] == [0.0, 0.0]
@@ -357,7 +348,7 @@ def test_a_student_is_adapted_once_in_a_sequence(
     zoo: dict[str, str], val: Images, guards: Images, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By its second teacher the statistics fit already: there is nothing left to gain."""
-    asked = {**SHORT, "val": val, "guard_data": guards, "lr": 0.5, "method": "kl", "out": run_folder}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.5, "method": "kl", "out": run_folder}
     teachers = [AlwaysWrong(timm.create_model(zoo[name], pretrained=True)) for name in ("vit", "convnext")]
     result = gainfinder.transfer(spoiled(zoo["resnet"]), teachers, "digits#2/4", **asked)
     first, second = (step["guard"] for step in result.account["steps"])
@@ -372,7 +363,7 @@ def test_a_student_is_adapted_once_in_a_sequence(
 
 
 def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: Images, run_folder: Path) -> None:
-    asked = {**SHORT, "val": val, "guard_data": guards, "method": "kl", "lr": 0.05, "limit": 150, "strategy": "soup"}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "method": "kl", "lr": 0.05, "limit": 150, "strategy": "soup"}
     result = gainfinder.transfer(zoo["convnext"], [zoo["resnet"], zoo["vit"]], "digits#2/4", out=run_folder, **asked)
     share = result.account["guard"]["share"]
     start = timm.create_model(zoo["convnext"], pretrained=True).state_dict()

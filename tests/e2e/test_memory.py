@@ -11,11 +11,9 @@ from torch import Tensor, nn
 import gainfinder
 from gainfinder.data.images import Images
 from gainfinder.errors import OutOfMemory, SettingsError
+from transfers import SHORT, Run
 
-SHORT: dict[str, Any] = {
-    "epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 5e-2,
-    "method": "kl-dp-u",
-}  # fmt: skip
+SETTINGS: Run = {**SHORT, "lr": 5e-2, "method": "kl-dp-u"}
 
 
 class Small(nn.Module):
@@ -39,7 +37,7 @@ class Small(nn.Module):
 
 
 def transfer(zoo: dict[str, str], val: Images, student: Any, teacher: Any = None, **about: Any) -> Any:
-    return gainfinder.transfer(student, teacher or zoo["vit"], "digits#2/4", val=val, **{**SHORT, **about})
+    return gainfinder.transfer(student, teacher or zoo["vit"], "digits#2/4", val=val, **{**SETTINGS, **about})
 
 
 def state(result: Any) -> dict[str, Tensor]:

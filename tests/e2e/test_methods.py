@@ -20,10 +20,8 @@ from gainfinder.errors import SettingsError
 from gainfinder.models.features import find_classifier_layer
 from gainfinder.views.spec import epoch_order
 from killing import KillAfter, Killed
+from transfers import SHORT, Run, State, same
 
-Run = dict[str, Any]
-State = dict[str, Tensor]
-SHORT: Run = {"epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
 NEED_LABELS = [method for method in METHODS if method.needs_labels]
 
 
@@ -34,10 +32,6 @@ def transferred(student: Any, teacher: Any, val: Images, **asked: Any) -> State:
 
 def initial(reference: str) -> State:
     return timm.create_model(reference, pretrained=True).state_dict()
-
-
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def is_statistic(name: str) -> bool:

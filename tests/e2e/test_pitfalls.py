@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,21 +13,10 @@ import gainfinder
 from gainfinder import load_model
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
-from gainfinder.runs.callbacks import Callback
-from killing import Killed
+from killing import KillAtStage, Killed
+from transfers import SHORT, Run
 
-SHORT: dict[str, Any] = {"epochs": 2, "limit": 100, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
-
-
-class KillAtStage(Callback):
-    """Ends the run when a stage of that name begins."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def stage(self, name: str, images: int) -> None:
-        if name == self.name:
-            raise Killed
+SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 100}
 
 
 class Permuted(nn.Module):
@@ -63,7 +51,7 @@ def test_classes_are_matched_by_name_where_the_first_model_has_none(zoo: dict[st
 def test_a_permuted_teacher_teaches_the_same(zoo: dict[str, str]) -> None:
     permuted = Permuted(module(zoo, "resnet"), [3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
     one, other = (
-        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val="digits#1/4", **SHORT).account
+        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val="digits#1/4", **SETTINGS).account
         for teacher in (zoo["resnet"], permuted)
     )
     assert {**one, "teachers": None} == {**other, "teachers": None}
@@ -72,8 +60,8 @@ def test_a_permuted_teacher_teaches_the_same(zoo: dict[str, str]) -> None:
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_killed_while_measuring_the_epoch_is_not_trained_again(zoo: dict[str, str], tmp_path: Path, epoch: int) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val="digits#1/4", out=whole, **SHORT)
-    asked = {**SHORT, "val": "digits#1/4", "out": killed}
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val="digits#1/4", out=whole, **SETTINGS)
+    asked = {**SETTINGS, "val": "digits#1/4", "out": killed}
     with pytest.raises(Killed):
         callback = KillAtStage(f"measuring after epoch {epoch}")
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[callback], **asked)
@@ -97,7 +85,7 @@ def test_a_finished_transformers_run_is_returned_again(zoo: dict[str, str], tmp_
         torch.manual_seed(0)
         transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "hf")
     transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "hf")
-    asked = {**SHORT, "val": "digits#1/4", "out": tmp_path / "run"}
+    asked = {**SETTINGS, "val": "digits#1/4", "out": tmp_path / "run"}
     first = gainfinder.transfer(f"hf:{tmp_path / 'hf'}", zoo["vit"], "digits#2/4", **asked)
     again = gainfinder.transfer(f"hf:{tmp_path / 'hf'}", zoo["vit"], "digits#2/4", **asked)
     assert again.account == {**first.account, "resumed_epochs": 2}
@@ -120,8 +108,8 @@ def test_label_free_transfer_takes_images_of_any_classes(
 ) -> None:
     data = write_folders(gainfinder.load_images("digits").select(range(60)), tmp_path / "data", ["cats", "dogs"])
     with pytest.raises(gainfinder.GainfinderError):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), **SHORT)
-    account = gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), labels="none", **SHORT).account
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), **SETTINGS)
+    account = gainfinder.transfer(zoo["vit"], zoo["resnet"], str(data), labels="none", **SETTINGS).account
     assert account["accuracy_after"] is None and 0 < account["agreement"] <= 1
     assert "measuring without labels" in caplog.text
     assert len(gainfinder.predict(zoo["vit"], str(data), labels=False, device="cpu", workers=0)) == 60
@@ -159,13 +147,13 @@ def test_scan_and_predict_leave_modules_as_they_are(zoo: dict[str, str]) -> None
 
 def test_batch_norm_with_batches_of_one_image_is_refused(zoo: dict[str, str], run_folder: Path) -> None:
     with pytest.raises(SettingsError, match="batch-norm layers, which need two images or more"):
-        gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=run_folder, **{**SHORT, "batch_size": 1})
+        gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=run_folder, **{**SETTINGS, "batch_size": 1})
     assert not run_folder.exists()
 
 
 def test_a_larger_teacher_does_not_change_what_the_student_sees(zoo: dict[str, str]) -> None:
     """A student with batch-norm adapts to whatever resampling it is shown; the teacher's size must have no say."""
-    asked = {**SHORT, "epochs": 1, "method": "kl-dp", "lr": 0.0}
+    asked = {**SETTINGS, "epochs": 1, "method": "kl-dp", "lr": 0.0}
     beside = [
         gainfinder.transfer(zoo["resnet"], zoo["convnext"] + size, "digits#2/4", **asked) for size in ("", "?size=24")
     ]

@@ -2,12 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import gainfinder
@@ -18,26 +16,11 @@ from gainfinder.predictions import Predictions
 from gainfinder.runs.callbacks import Callback
 from gainfinder.views.spec import epoch_order
 from killing import Killed
+from transfers import SHORT, Run, document, same, weights
 
-Run = dict[str, Any]
-State = dict[str, Tensor]
-SHORT: Run = {
-    "epochs": 2, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 5e-2,
-}  # fmt: skip
-LONGER: Run = {**SHORT, "limit": 160}
+SETTINGS: Run = {**SHORT, "epochs": 2, "lr": 5e-2}
+LONGER: Run = {**SETTINGS, "limit": 160}
 """Long enough for each of two teachers to change answers, on one thread or two."""
-
-
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def weights(folder: Path) -> State:
-    return load_file(folder / "student" / "model.safetensors")
-
-
-def document(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_text())
 
 
 def predictions(folder: Path, name: str) -> Predictions:
@@ -86,7 +69,7 @@ def test_the_guard_images_decide_on_the_order(
     vit, resnet = (gainfinder.predict(zoo[name], pool, device="cpu", workers=0) for name in ("vit", "resnet"))
     better = (vit.predicted == vit.target) & (resnet.predicted != resnet.target)
     guards = pool.select([*better.nonzero().flatten().tolist(), *range(5)])
-    asked = {**SHORT, "guard": True, "epochs": 1, "order": order, "guard_data": guards}
+    asked = {**SETTINGS, "guard": True, "epochs": 1, "order": order, "guard_data": guards}
     result = gainfinder.transfer(zoo["convnext"], [zoo[name] for name in given], "digits#2/4", val=val, **asked)
     assert teachers_of(result.account) == [zoo[name] for name in expected]
 
@@ -157,7 +140,10 @@ class Counting(Callback):
         self.number = number
 
     def stage(self, name: str, images: int) -> None:
-        self.training = name.startswith("training")
+        self.training = False
+
+    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
+        self.training = True
 
     def advance(self, images: int) -> None:
         if self.training:
@@ -196,7 +182,7 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
 def test_without_labels_the_order_is_by_agreement_and_no_label_is_read(zoo: dict[str, str], val: Images) -> None:
     images = gainfinder.load_images("digits#2/4")
     poisoned = images.relabel(images.labels[::-1].copy(), class_names=images.class_names, num_classes=10)
-    asked = {**SHORT, "labels": "none", "epochs": 1}
+    asked = {**SETTINGS, "labels": "none", "epochs": 1}
     given = [zoo["resnet"], zoo["vit"]]
     one, other = (gainfinder.transfer(zoo["convnext"], given, data, val=val, **asked) for data in (images, poisoned))
     assert one.account["method"] == "kl-dp-u"
@@ -229,7 +215,7 @@ def inputs(model: nn.Module, images: Images) -> Tensor:
 def test_in_parallel_each_sample_goes_to_the_surest_of_all(
     zoo: dict[str, str], val: Images, run_folder: Path, method: str
 ) -> None:
-    asked = {**SHORT, "strategy": "parallel", "method": method, "epochs": 1, "lr": 0.0, "out": run_folder}
+    asked = {**SETTINGS, "strategy": "parallel", "method": method, "epochs": 1, "lr": 0.0, "out": run_folder}
     models = [timm.create_model(zoo[name], pretrained=True).eval() for name in ("convnext", "vit", "resnet")]
     with torch.no_grad():
         models[1].head.weight.mul_(5)  # as surely as the better one
@@ -258,7 +244,7 @@ def test_in_parallel_each_sample_goes_to_the_surest_of_all(
 
 @pytest.mark.parametrize("method", ["kl", "xe-kl", "cd"])
 def test_parallel_needs_a_partition(zoo: dict[str, str], val: Images, run_folder: Path, method: str) -> None:
-    asked = {**SHORT, "strategy": "parallel", "method": method, "out": run_folder}
+    asked = {**SETTINGS, "strategy": "parallel", "method": method, "out": run_folder}
     with pytest.raises(SettingsError, match=rf"strategy parallel .* method '{method}' has no partition"):
         gainfinder.transfer(zoo["vit"], [zoo["convnext"], zoo["resnet"]], "digits#2/4", val=val, **asked)
     assert not run_folder.exists()
@@ -268,7 +254,7 @@ def test_parallel_needs_a_partition(zoo: dict[str, str], val: Images, run_folder
 
 
 def test_a_soup_is_the_mean_of_independent_transfers(zoo: dict[str, str], val: Images, run_folder: Path) -> None:
-    asked = {**SHORT, "strategy": "soup", "epochs": 1, "method": "kl", "lr": 0.05, "out": run_folder}
+    asked = {**SETTINGS, "strategy": "soup", "epochs": 1, "method": "kl", "lr": 0.05, "out": run_folder}
     gainfinder.transfer(zoo["vit"], [zoo["convnext"], zoo["resnet"]], "digits#2/4", val=val, **asked)
     parts = [weights(run_folder / "steps" / step) for step in "12"]
     for name, tensor in weights(run_folder).items():
@@ -287,7 +273,7 @@ def test_a_soup_re_estimates_batch_norm_statistics(
     zoo: dict[str, str], val: Images, run_folder: Path, mode: str
 ) -> None:
     """Statistics of a mean of networks are not the mean of their statistics; frozen ones are all the same."""
-    asked = {**SHORT, "strategy": "soup", "epochs": 1, "student_mode": mode, "out": run_folder}
+    asked = {**SETTINGS, "strategy": "soup", "epochs": 1, "student_mode": mode, "out": run_folder}
     gainfinder.transfer(zoo["resnet"], [zoo["convnext"], zoo["vit"]], "digits#2/4", val=val, **asked)
     parts = [weights(run_folder / "steps" / step) for step in "12"]
     soup = weights(run_folder)

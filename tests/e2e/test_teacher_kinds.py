@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 import timm
@@ -14,23 +13,10 @@ import gainfinder
 from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import DataError, SettingsError
+from transfers import SHORT, Run, assert_close, weights
 
-Run = dict[str, Any]
-State = dict[str, Tensor]
-SHORT: Run = {
-    "epochs": 2, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False, "lr": 1e-2,
-}  # fmt: skip
+SETTINGS: Run = {**SHORT, "epochs": 2, "lr": 1e-2}
 RUNNER = CliRunner()
-
-
-def weights(result: Any) -> State:
-    return result.student.module.state_dict()
-
-
-def assert_close(one: State, other: State) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
 
 
 # ---- tables ----
@@ -48,7 +34,7 @@ def table(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("method", ["kl", "kl-dp"])
 def test_a_table_teaches_what_its_model_teaches(zoo: dict[str, str], val: Images, table: str, method: str) -> None:
-    asked = {**SHORT, "method": method, "augment": "none"}
+    asked = {**SETTINGS, "method": method, "augment": "none"}
     live, read = (
         gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val=val, **asked) for teacher in (zoo["resnet"], table)
     )
@@ -66,7 +52,7 @@ def test_a_table_teaches_what_its_model_teaches(zoo: dict[str, str], val: Images
 
 
 def test_a_table_that_holds_the_images_measured_on_tells_its_flips(zoo: dict[str, str], table: str) -> None:
-    asked = {**SHORT, "epochs": 1, "method": "kl", "limit": 64}
+    asked = {**SETTINGS, "epochs": 1, "method": "kl", "limit": 64}
     live, read = (gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", **asked) for teacher in (zoo["resnet"], table))
     for key in ("positive_flips", "negative_flips", "agreement_with_teachers", "dropped_mass"):
         assert live.account[key] is not None and live.account[key] == read.account[key]
@@ -75,7 +61,7 @@ def test_a_table_that_holds_the_images_measured_on_tells_its_flips(zoo: dict[str
 def test_views_that_a_table_does_not_know_are_warned_of(
     zoo: dict[str, str], val: Images, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = {**SHORT, "epochs": 1, "method": "kl", "limit": 20}
+    asked = {**SETTINGS, "epochs": 1, "method": "kl", "limit": 20}
     warning = "answers for images as they are, while the student sees them augmented"
     gainfinder.transfer(zoo["vit"], table, "digits#2/4", val=val, augment="none", **asked)
     assert warning not in caplog.text
@@ -85,7 +71,7 @@ def test_views_that_a_table_does_not_know_are_warned_of(
 
 def test_images_that_a_table_lacks_are_one_line(zoo: dict[str, str], val: Images, table: str, run_folder: Path) -> None:
     with pytest.raises(DataError, match=r"has no predictions for 30 of 30 images: 'digits/\d{4}'"):
-        gainfinder.transfer(zoo["vit"], table, "digits#3/4", val=val, out=run_folder, **{**SHORT, "limit": 30})
+        gainfinder.transfer(zoo["vit"], table, "digits#3/4", val=val, out=run_folder, **{**SETTINGS, "limit": 30})
     done = RUNNER.invoke(
         app,
         ["transfer", "--student", zoo["vit"], "--teacher", table, "--data", "digits#1/2", "--val", "digits#4/4",
@@ -100,11 +86,11 @@ def test_images_that_a_table_lacks_are_one_line(zoo: dict[str, str], val: Images
 @pytest.mark.parametrize("method", ["cd", "crd"])
 def test_a_table_has_no_features(zoo: dict[str, str], val: Images, table: str, method: str) -> None:
     with pytest.raises(SettingsError, match=rf"method '{method}' compares features, and table:.* predictions alone"):
-        gainfinder.transfer(zoo["vit"], table, "digits#2/4", val=val, **{**SHORT, "method": method})
+        gainfinder.transfer(zoo["vit"], table, "digits#2/4", val=val, **{**SETTINGS, "method": method})
 
 
 def test_a_table_and_a_model_teach_together(zoo: dict[str, str], val: Images, table: str) -> None:
-    asked = {**SHORT, "epochs": 1, "strategy": "parallel", "method": "kl-dp-u"}
+    asked = {**SETTINGS, "epochs": 1, "strategy": "parallel", "method": "kl-dp-u"}
     live, read = (
         gainfinder.transfer(zoo["vit"], [zoo["convnext"], teacher], "digits#2/4", val=val, **asked)
         for teacher in (zoo["resnet"], table)
@@ -161,7 +147,7 @@ def test_a_teacher_of_more_classes_teaches_through_a_label_map(
     zoo: dict[str, str], val: Images, label_map: Path, method: str
 ) -> None:
     inner = timm.create_model(zoo["resnet"], pretrained=True)
-    asked = {**SHORT, "method": method}
+    asked = {**SETTINGS, "method": method}
     found = gainfinder.transfer(zoo["vit"], More(inner), "digits#2/4", val=val, label_map=label_map, **asked)
     by_hand = gainfinder.transfer(zoo["vit"], Mapped(inner), "digits#2/4", val=val, **asked)
     assert_close(weights(found), weights(by_hand))
@@ -177,18 +163,18 @@ def test_without_a_map_the_classes_must_agree_and_a_wrong_map_is_one_line(
 ) -> None:
     teacher = More(timm.create_model(zoo["resnet"], pretrained=True))
     with pytest.raises(gainfinder.GainfinderError) as refused:
-        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val=val, **SHORT)
+        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val=val, **SETTINGS)
     assert "\n" not in str(refused.value)
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("digit 1,1\ndigit 2,22\n")
     with pytest.raises(DataError, match="22") as refused:
-        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val=val, label_map=wrong, **SHORT)
+        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val=val, label_map=wrong, **SETTINGS)
     assert "\n" not in str(refused.value) and "wrong.csv" in str(refused.value)
 
 
 def test_one_map_for_all_teachers_or_one_for_each(zoo: dict[str, str], val: Images, label_map: Path) -> None:
     inner = timm.create_model(zoo["resnet"], pretrained=True)
-    asked = {**SHORT, "epochs": 1, "strategy": "parallel", "method": "kl-dp-u"}
+    asked = {**SETTINGS, "epochs": 1, "strategy": "parallel", "method": "kl-dp-u"}
     teachers = [More(inner), More(timm.create_model(zoo["convnext"], pretrained=True))]
     one, each = (
         gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", val=val, label_map=maps, **asked)
@@ -236,7 +222,7 @@ def test_an_onnx_file_teaches_what_its_module_teaches(zoo: dict[str, str], val: 
     )
     onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     module = gainfinder.load_model(net, size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    asked = {**SHORT, "method": "kl-dp-u"}
+    asked = {**SETTINGS, "method": "kl-dp-u"}
     live, read = (
         gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val=val, **asked)
         for teacher in (module, f"onnx:{path}?mean=0.5&std=0.5")

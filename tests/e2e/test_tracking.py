@@ -17,10 +17,10 @@ from gainfinder.errors import MissingExtra, SettingsError
 from gainfinder.libraries import quiet
 from gainfinder.runs import tracking
 from killing import KillAfter, Killed
+from transfers import SHORT, Run, document
 
-Run = dict[str, Any]
-SHORT: Run = {"epochs": 3, "limit": 90, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
-TRACKED: Run = {**SHORT, "track": "tensorboard"}
+SETTINGS: Run = {**SHORT, "epochs": 3, "limit": 90}
+TRACKED: Run = {**SETTINGS, "track": "tensorboard"}
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -34,10 +34,6 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def rows(folder: Path) -> list[Run]:
     return [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-
-
-def document(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_text())
 
 
 def assert_epochs(found: dict[str, list[tuple[int, float]]], told: list[Run]) -> None:
@@ -166,7 +162,7 @@ def test_what_tracks_a_run_is_no_part_of_it(
     zoo: dict[str, str], val: Images, run_folder: Path, fake: type[Fake]
 ) -> None:
     """Resumed with another tracker, which gets the epochs before, too; and finished without it, told afterwards."""
-    asked = {**SHORT, "out": run_folder, "val": val}
+    asked = {**SETTINGS, "out": run_folder, "val": val}
     with pytest.raises(Killed):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(100)], **asked)
     assert not (run_folder / "tracking").exists()
@@ -183,7 +179,7 @@ def test_what_tracks_a_run_is_no_part_of_it(
 def test_without_labels_only_what_is_known_is_told(zoo: dict[str, str], fake: type[Fake]) -> None:
     images = gainfinder.load_images("digits#2/4").without_labels()
     val = images.select(range(30))
-    gainfinder.transfer(zoo["vit"], zoo["resnet"], images, val=val, labels="none", track=("fake",), **SHORT)
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], images, val=val, labels="none", track=("fake",), **SETTINGS)
     told = [value for what, value in fake.told if isinstance(what, int)]
     assert told[0].keys() == {"agreement", "confidence", "train_loss", "teacher_share", "learning_rate"}
     assert "final/agreement" in told[3] and None not in told[3].values()
@@ -194,7 +190,7 @@ def test_each_step_of_a_sequence_is_tracked_and_the_whole(
     zoo: dict[str, str], val: Images, run_folder: Path, fake: type[Fake]
 ) -> None:
     teachers = [zoo["resnet"], zoo["convnext"]]
-    asked = {**SHORT, "track": ("tensorboard", "fake"), "val": val, "out": run_folder, "epochs": 2, "order": "given"}
+    asked = {**SETTINGS, "track": ("tensorboard", "fake"), "val": val, "out": run_folder, "epochs": 2, "order": "given"}
     with pytest.raises(Killed):
         gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", callbacks=[KillAfter(300)], **asked)
     wait_for_the_next_second()
@@ -225,7 +221,7 @@ def test_a_tracker_that_fails_does_not_lose_the_run(
     fails_at: Any,
 ) -> None:
     monkeypatch.setattr(fake, "fails_at", fails_at)
-    asked = {**SHORT, "track": ("fake", "tensorboard"), "val": val, "out": run_folder}
+    asked = {**SETTINGS, "track": ("fake", "tensorboard"), "val": val, "out": run_folder}
     done = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
     assert [record.getMessage() for record in caplog.records if "tracking" in record.getMessage()] == [
         "tracking by fake failed (ConnectionError: the network is gone); the run goes on without it"

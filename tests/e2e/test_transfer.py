@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 import gainfinder
@@ -16,19 +15,9 @@ from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderE
 from gainfinder.predictions import Predictions
 from gainfinder.views.spec import epoch_order
 from killing import KillAfter, Killed
+from transfers import SHORT, Run, same, weights
 
-Run = dict[str, Any]
-SHORT: Run = {
-    "epochs": 2, "limit": 200, "batch_size": 32, "workers": 0, "device": "cpu", "val": "digits#1/4", "guard": False,
-}  # fmt: skip
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "student" / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "val": "digits#1/4"}
 
 
 def account(folder: Path) -> dict[str, Any]:
@@ -42,7 +31,7 @@ def account(folder: Path) -> dict[str, Any]:
 def test_each_method_changes_the_student_and_accounts_for_it(
     zoo: dict[str, str], run_folder: Path, method: str
 ) -> None:
-    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method=method, **SHORT)
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, method=method, **SETTINGS)
     found = result.account
     assert found["student"] == zoo["vit"] and found["teachers"] == [zoo["resnet"]] and found["method"] == method
     gain, loss = found["knowledge_gain"], found["knowledge_loss"]
@@ -65,7 +54,7 @@ def test_each_method_changes_the_student_and_accounts_for_it(
 
 
 def test_plain_timm_loads_the_student_with_the_same_logits(zoo: dict[str, str], run_folder: Path) -> None:
-    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
     model = timm.create_model(f"local-dir:{run_folder / 'student'}", pretrained=True).eval()
     x = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
@@ -84,8 +73,8 @@ def test_a_killed_run_ends_bit_identical(
     zoo: dict[str, str], tmp_path: Path, killed_after: int, every: int | None, resumed: int
 ) -> None:
     student, teacher = zoo["resnet"], zoo["vit"]  # batch-norm statistics must survive, too
-    gainfinder.transfer(student, teacher, "digits#2/4", out=tmp_path / "whole", **SHORT)
-    killed = {**SHORT, "out": tmp_path / "killed", "checkpoint_every": every}
+    gainfinder.transfer(student, teacher, "digits#2/4", out=tmp_path / "whole", **SETTINGS)
+    killed = {**SETTINGS, "out": tmp_path / "killed", "checkpoint_every": every}
     with pytest.raises(Killed):
         gainfinder.transfer(student, teacher, "digits#2/4", callbacks=[KillAfter(killed_after)], **killed)
     assert not (tmp_path / "killed" / "result.json").exists()
@@ -97,7 +86,7 @@ def test_a_killed_run_ends_bit_identical(
 
 
 def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: Path) -> None:
-    asked = {**SHORT, "epochs": 1, "augment": "crop-flip"}
+    asked = {**SETTINGS, "epochs": 1, "augment": "crop-flip"}
     for workers in (0, 2):
         out = tmp_path / str(workers)
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=out, **{**asked, "workers": workers})
@@ -105,10 +94,10 @@ def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: 
 
 
 def test_a_finished_run_returns_its_result(zoo: dict[str, str], run_folder: Path) -> None:
-    first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
     stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
     (run_folder / "checkpoint.pt").write_text("left by a process killed after it wrote the result")
-    second = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    second = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
     assert second.account == {**first.account, "resumed_epochs": 2}
     assert second.epochs == first.epochs
     assert same(first.student.module.state_dict(), second.student.module.state_dict())
@@ -116,19 +105,19 @@ def test_a_finished_run_returns_its_result(zoo: dict[str, str], run_folder: Path
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(zoo: dict[str, str], run_folder: Path) -> None:
-    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
     before = {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
     with pytest.raises(RunFolderError, match=r"settings\.seed: 0 in the folder, 1 asked for"):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, seed=1, **SHORT)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, seed=1, **SETTINGS)
     with pytest.raises(RunFolderError, match="holds a different run"):
-        gainfinder.transfer(zoo["vit"], zoo["convnext"], "digits#2/4", out=run_folder, **SHORT)
+        gainfinder.transfer(zoo["vit"], zoo["convnext"], "digits#2/4", out=run_folder, **SETTINGS)
     assert before == {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
 
 
 def test_a_folder_with_other_files_is_refused(zoo: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match=r"holds files but no run of gainfinder \(thesis.tex\)"):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path, **SHORT)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path, **SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -137,20 +126,20 @@ def test_a_folder_with_a_config_of_another_program_is_left_alone(zoo: dict[str, 
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / ".partial-download").write_text("precious")
     with pytest.raises(RunFolderError, match=r"config.json: not as gainfinder wrote it \(it does not describe"):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path, **SHORT)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path, **SETTINGS)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".partial-download", "config.json", "sub"]
 
 
 @pytest.mark.parametrize(("name", "text"), [("result.json", "[]"), ("result.json", "{}"), ("epochs.jsonl", "{x")])
 def test_a_damaged_finished_run_is_refused(zoo: dict[str, str], run_folder: Path, name: str, text: str) -> None:
-    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
     (run_folder / name).write_text(text)
     with pytest.raises(RunFolderError, match=f"{name}: not as gainfinder wrote it"):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SHORT)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
 
 
 def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Path) -> None:
-    asked = {**SHORT, "out": run_folder}
+    asked = {**SETTINGS, "out": run_folder}
     with pytest.raises(Killed):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(250)], **asked)
     checkpoint = run_folder / "checkpoint.pt"
@@ -163,7 +152,7 @@ def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: 
     images = gainfinder.load_images("digits#2/4")
     assert images.labels is not None
     shuffled = images.relabel(images.labels[::-1].copy(), class_names=images.class_names, num_classes=10)
-    asked = {**SHORT, "val": None, "labels": "none", "limit": 150}
+    asked = {**SETTINGS, "val": None, "labels": "none", "limit": 150}
     for name, data in (("true", images), ("shuffled", shuffled)):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], data, out=tmp_path / name, **asked)
     true, wrong = account(tmp_path / "true"), account(tmp_path / "shuffled")
@@ -174,7 +163,7 @@ def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: 
 
 def test_unlabelled_data_gives_agreement_in_place_of_accuracy(zoo: dict[str, str], run_folder: Path) -> None:
     images = gainfinder.load_images("digits#2/4").without_labels()
-    asked = {**SHORT, "val": None}
+    asked = {**SETTINGS, "val": None}
     found = gainfinder.transfer(zoo["vit"], zoo["resnet"], images, out=run_folder, **asked).account
     assert found["method"] == "kl-dp-u"
     for key in ("accuracy_before", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "transfer_rate"):
@@ -184,7 +173,7 @@ def test_unlabelled_data_gives_agreement_in_place_of_accuracy(zoo: dict[str, str
 
 
 def test_the_held_out_tenth_is_stratified_and_not_trained_on(zoo: dict[str, str], run_folder: Path) -> None:
-    asked = {key: value for key, value in SHORT.items() if key not in {"val", "limit"}}
+    asked = {key: value for key, value in SETTINGS.items() if key not in {"val", "limit"}}
     gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **asked)
     config = json.loads((run_folder / "config.json").read_text())
     total = len(gainfinder.load_images("digits#2/4"))
@@ -198,7 +187,7 @@ def test_nothing_passed_in_is_changed(zoo: dict[str, str]) -> None:
     before = {key: value.clone() for key, value in student.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    result = gainfinder.transfer(student, teacher, "digits#2/4", **SHORT)
+    result = gainfinder.transfer(student, teacher, "digits#2/4", **SETTINGS)
     assert same(before, student.state_dict())
     assert student.training and teacher.training
     assert torch.equal(state, torch.get_rng_state())
@@ -232,7 +221,7 @@ def test_any_module_and_any_dataset(zoo: dict[str, str]) -> None:
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path, schedule: str) -> None:
     """One-teacher KL is ten lines of PyTorch: the same weights, step for step."""
-    asked = {**SHORT, "method": "kl", "temperature": 2.0, "lr": 1e-2, "schedule": schedule}
+    asked = {**SETTINGS, "method": "kl", "temperature": 2.0, "lr": 1e-2, "schedule": schedule}
     result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **asked)
 
     student, teacher = (timm.create_model(zoo[name], pretrained=True).eval() for name in ("vit", "resnet"))
@@ -263,18 +252,18 @@ def test_kl_equals_a_plain_loop(zoo: dict[str, str], run_folder: Path, schedule:
 
 
 def test_mixed_precision_trains_and_measures_in_float32(zoo: dict[str, str], run_folder: Path) -> None:
-    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, precision="bf16", **SHORT)
+    result = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, precision="bf16", **SETTINGS)
     assert {tensor.dtype for tensor in weights(run_folder).values()} == {torch.float32}
     again = gainfinder.predict(result.student, "digits#1/4", device="cpu", workers=0, batch_size=32)
     assert torch.equal(again.logits, Predictions.load(run_folder / "predictions" / "after.parquet").logits)
-    exact = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", precision="fp32", **SHORT)
+    exact = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", precision="fp32", **SETTINGS)
     assert not same(weights(run_folder), exact.student.module.state_dict())
 
 
 def test_a_student_learning_from_itself_in_evaluation_stays_put(zoo: dict[str, str]) -> None:
     """Without dropout or batch statistics the retention loss is zero at the start, and so is its gradient."""
     found = gainfinder.transfer(
-        zoo["vit"], zoo["vit"], "digits#2/4", method="kl-dp-u", weight_decay=0.0, lr=1e-2, **SHORT
+        zoo["vit"], zoo["vit"], "digits#2/4", method="kl-dp-u", weight_decay=0.0, lr=1e-2, **SETTINGS
     )
     assert found.account["agreement"] == 1.0 and found.account["teacher_share"] == 0.0
     assert max(row["train_loss"] for row in found.epochs) < 1e-6
@@ -291,14 +280,14 @@ def test_a_student_learning_from_itself_in_evaluation_stays_put(zoo: dict[str, s
 )
 def test_what_is_refused(zoo: dict[str, str], run_folder: Path, change: Run, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **{**SHORT, **change})
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **{**SETTINGS, **change})
     assert not run_folder.exists()
 
 
 def test_different_class_counts_are_refused_with_both(zoo: dict[str, str]) -> None:
     other = timm.create_model("resnet18", num_classes=7, layers=(1, 1, 1, 1), channels=(8, 8, 8, 8))
     with pytest.raises(GainfinderError, match=r"7 classes.*10"):
-        gainfinder.transfer(zoo["vit"], other, "digits#2/4", **SHORT)
+        gainfinder.transfer(zoo["vit"], other, "digits#2/4", **SETTINGS)
 
 
 class Difficult(nn.Module):
@@ -340,7 +329,7 @@ class Difficult(nn.Module):
 def test_a_student_that_cannot_be_trained_is_told(zoo: dict[str, str], trouble: str, message: str) -> None:
     student = gainfinder.load_model(Difficult(trouble), size=8)
     with pytest.raises(ModelError, match=message):
-        gainfinder.transfer(student, zoo["vit"], "digits#2/4", **SHORT)
+        gainfinder.transfer(student, zoo["vit"], "digits#2/4", **SETTINGS)
 
 
 def test_labels_none_learns_from_labels_that_fit_no_model(
@@ -349,7 +338,7 @@ def test_labels_none_learns_from_labels_that_fit_no_model(
     images = gainfinder.load_images("digits#2/4")
     assert images.labels is not None
     other = images.relabel(images.labels + 90, class_names=None, num_classes=100)
-    asked = {**SHORT, "val": None, "epochs": 1}
+    asked = {**SETTINGS, "val": None, "epochs": 1}
     with pytest.raises(GainfinderError, match="is out of range"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], other, **asked)
     found = gainfinder.transfer(zoo["vit"], zoo["resnet"], other, labels="none", **asked).account

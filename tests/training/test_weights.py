@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from gainfinder.training.weights import SlowWeights, average, between
-
-State = dict[str, torch.Tensor]
+from transfers import State, same
 
 
 def state(seed: int) -> State:
@@ -22,12 +21,6 @@ def state(seed: int) -> State:
         "count": torch.tensor(1000 * seed + 7),
         "mask": torch.tensor([seed % 2 == 0, True]),
     }
-
-
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
-    )
 
 
 def batch_norm_net(seed: int) -> nn.Module:

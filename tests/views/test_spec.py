@@ -143,7 +143,7 @@ UNFIT = (1 - 1e-9, 0.5, 0.0, 0.0)
 @pytest.mark.parametrize(
     ("size", "drawn", "box"),
     [
-        # area share 0.08 + 0.92 a, ratio (3/4) ** (1 - 2 r), left and top as shares of what is free; box: top, left, h, w
+        # drawn: a, r, left, top, for 0.08 + 0.92 a of the area and a ratio of (3/4) ** (1 - 2 r); box: top, left, h, w
         ((100, 100), (0.0, 0.5, 0.0, 0.0), (0, 0, 28, 28)),  # the smallest square, √800
         ((100, 100), (0.0, 0.5, 1 - 1e-9, 1 - 1e-9), (72, 72, 28, 28)),  # ends at both edges
         ((100, 100), (0.0, 0.5, 0.5, 0.25), (18, 36, 28, 28)),  # of 73 places each way

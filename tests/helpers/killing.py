@@ -15,7 +15,10 @@ class KillAfter(Callback):
         self.training = False
 
     def stage(self, name: str, images: int) -> None:
-        self.training = name.startswith("training")
+        self.training = False
+
+    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
+        self.training = True
 
     def advance(self, images: int) -> None:
         if self.training:
@@ -24,8 +27,19 @@ class KillAfter(Callback):
                 raise Killed
 
 
+class KillAtEpoch(Callback):
+    """Ends the run when an epoch, counted from 1, begins."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch_number = epoch
+
+    def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
+        if epoch == self.epoch_number:
+            raise Killed
+
+
 class KillAtStage(Callback):
-    """Ends the run when a stage begins."""
+    """Ends the run when a stage begins whose text, as the progress shows it, begins so."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,0 +1,54 @@
+"""Short transfers between tiny models, and what is compared of their results."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+Run = dict[str, Any]
+State = dict[str, Tensor]
+SHORT: Run = {"epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
+"""Settings of a transfer of two steps."""
+
+
+def weights(of: Any) -> State:
+    """The state dict of a result's student, or of the student in a result folder."""
+    if isinstance(of, Path):
+        return load_file(of / "student" / "model.safetensors")
+    state: State = of.student.module.state_dict()
+    return state
+
+
+def same(one: State, other: State) -> bool:
+    """Whether two state dicts agree in names, dtypes and every bit."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+    )
+
+
+def assert_close(one: State, other: State) -> None:
+    """Two state dicts agree up to what another order of float32 sums makes of them in a few steps."""
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def document(folder: Path, name: str = "result.json") -> Any:
+    """A JSON file of a result folder."""
+    return json.loads((folder / name).read_text())
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Processes started in here take Ctrl-C, though shells have background jobs, and so what these start, ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
