@@ -1,6 +1,10 @@
-"""A zoo of tiny trained models, made once a session: nothing outside the repository is needed."""
+"""How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
+import os
 from pathlib import Path
+
+# Of a run and of the processes it starts alike: they promise the same bits, and sums depend on the number of threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -8,20 +12,33 @@ from sklearn.datasets import load_digits
 from timm.models import save_for_hf
 from torch import nn
 
+from once import made_once
 from tiny_models import SIZE, tiny
 
+MOST_WORKERS = 8
 TRAIN_CLASSES = {"vit": range(10), "resnet": range(10), "convnext": (0, 1, 2, 3, 4, 5)}
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A process for each core; none besides this one for tests that are named by file, which it would not pay for."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    folders = any(Path(argument).is_dir() for argument in config.args)
+    return min(MOST_WORKERS, os.cpu_count() or 1) if folders else 0
 
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """References of three tiny classifiers of handwritten digits, each surer of some digits than of others."""
-    folder = tmp_path_factory.mktemp("zoo")
+    folder = made_once(tmp_path_factory, "zoo", _train_zoo)
+    return {name: f"local-dir:{folder / name}" for name in TRAIN_CLASSES}
+
+
+def _train_zoo(folder: Path) -> None:
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8).expand(-1, 3, -1, -1) / 16
     x = (nn.functional.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True) - 0.5) / 0.5
     y = torch.tensor(labels)
-    references = {}
     with torch.random.fork_rng():
         for name, classes in TRAIN_CLASSES.items():
             torch.manual_seed(0)
@@ -30,8 +47,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             keep = torch.isin(y, torch.tensor(list(classes))) | (torch.arange(len(y)) % 20 == 0)
             _fit(model, x[keep], y[keep])
             save_for_hf(model, str(folder / name), safe_serialization=True)
-            references[name] = f"local-dir:{folder / name}"
-    return references
 
 
 def _fit(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:

@@ -123,6 +123,14 @@ def test_bad_settings_are_named(asked: dict[str, Any], message: str) -> None:
             TransferConfig.model_validate_json(json.dumps(asked))
 
 
+@pytest.mark.parametrize("name", ["limit", "epochs", "batch_size", "views", "checkpoint_every"])
+def test_one_is_the_smallest_count(name: str) -> None:
+    assert getattr(settings_from({name: 1}), name) == 1
+    for few in (0, -1):
+        with pytest.raises(SettingsError, match=f"is {few}: expected 1 or more"):
+            settings_from({name: few})
+
+
 def test_an_unknown_method_names_near_matches() -> None:
     with pytest.raises(SettingsError, match="method 'kl-pd' is unknown; near matches: kl-dp"):
         resolve(method="kl-pd")

@@ -1,6 +1,7 @@
 """What the pages find where they are followed: photos, stand-ins for the hubs' models, what the demo leaves."""
 
-from collections.abc import Iterator
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from huggingface_hub import constants
 
 import hubs
+from once import made_once
 from onnx_files import Net, write
 from pages import Ran, gainfinder
 
@@ -17,26 +19,32 @@ PHOTOS = 3
 
 
 @pytest.fixture(scope="session")
-def hub_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def hub_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caches of the hubs, as if the models that the pages name had been fetched before."""
-    folder = tmp_path_factory.mktemp("hubs")
+    return made_once(tmp_path_factory, "hubs", _fetch)
+
+
+def _fetch(folder: Path) -> None:
     first, second = hubs.WNIDS[:3], hubs.WNIDS[1:]
     hubs.put_timm(folder / "hf", "resnet18.a1_in1k", first)
     hubs.put_timm(folder / "hf", "vit_tiny_patch16_224", second)
     hubs.put_transformers(folder / "hf", "google/vit-base-patch16-224", second)
     hubs.put_torchvision(folder / "torch" / "hub" / "checkpoints", "resnet18", first)
-    return folder
 
 
 @pytest.fixture(scope="session")
 def after_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     """The folder in which `gainfinder demo` was run, and what it printed; pages share it, for it takes a while."""
-    folder = tmp_path_factory.mktemp("demo")
+    folder = made_once(tmp_path_factory, "demo", _run_demo)
+    return folder, Ran(**json.loads((folder / "ran.json").read_text()))
+
+
+def _run_demo(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         ran = gainfinder(["demo"])
     assert ran.code == 0, ran.err
-    return folder, ran
+    (folder / "ran.json").write_text(json.dumps(asdict(ran)))
 
 
 @pytest.fixture

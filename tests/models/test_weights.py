@@ -79,10 +79,13 @@ def test_shared_and_strided_tensors_are_saved(tmp_path: Path) -> None:
     load_into(module, weights, reference="it")  # as safetensors' own save_model leaves it
 
 
-def test_a_counter_that_old_checkpoints_lack_is_not_missed(tmp_path: Path) -> None:
-    weights = small().state_dict()
+def test_a_counter_that_old_checkpoints_lack_is_not_missed() -> None:
+    weights, module = small().state_dict(), small()
+    assert not equal(module, weights)
+    kept = module.state_dict()["1.num_batches_tracked"].fill_(7).clone()
     del weights["1.num_batches_tracked"]
-    load_into(small(), weights, reference="it")
+    load_into(module, weights, reference="it")
+    assert equal(module, {**weights, "1.num_batches_tracked": kept})
 
 
 @pytest.mark.parametrize(

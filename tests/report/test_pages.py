@@ -208,13 +208,16 @@ def test_what_is_no_result_is_refused_and_left_alone(results: dict[str, Path], t
 
 def test_a_scan_is_kept_where_nothing_is_lost(zoo: dict[str, str], results: dict[str, Path], tmp_path: Path) -> None:
     models, settings = list(zoo.values()), {"device": "cpu", "workers": 0}
-    gainfinder.scan(models, "digits#1/4", out=results["scan"], **settings)  # type: ignore[arg-type]
+    kept = shutil.copytree(results["scan"], tmp_path / "scan")
+    gainfinder.scan(models, "digits#1/4", out=kept, **settings)  # type: ignore[arg-type]
     with pytest.raises(RunFolderError, match=r"holds a scan of .* not of"):
-        gainfinder.scan(models[:2], "digits#1/4", out=results["scan"], **settings)  # type: ignore[arg-type]
-    (tmp_path / "thesis.tex").write_text("precious")
+        gainfinder.scan(models[:2], "digits#1/4", out=kept, **settings)  # type: ignore[arg-type]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match="holds files but no scan"):
-        gainfinder.scan(models, "digits#1/4", out=tmp_path, **settings)  # type: ignore[arg-type]
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+        gainfinder.scan(models, "digits#1/4", out=other, **settings)  # type: ignore[arg-type]
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
 
 
 def test_a_report_that_fails_takes_no_result_away(
@@ -223,7 +226,7 @@ def test_a_report_that_fails_takes_no_result_away(
     def broken(*_: object, **__: object) -> None:
         raise OSError("no room")
 
-    asked = {"data": "digits#2/4", "val": "digits#1/4", "out": tmp_path / "run", "guard": False, **SETTINGS}
+    asked = {"data": "digits#2/4", "val": "digits#1/4", "out": tmp_path / "run", **SETTINGS}
     monkeypatch.setattr(gainfinder.report, "write_text", broken)
     first = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
     assert "could not be made (OSError: no room); `gainfinder report" in caplog.text
