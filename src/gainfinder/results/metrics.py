@@ -57,7 +57,7 @@ class GuardDecision(Record):
         labelled: whether by their labels.
         held_out: whether they were set apart from the transfer images; null in some files before format 1.
         unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
-            labels, and of a soup.
+            labels, and in files of soups before format 1.
         unguarded_delta_ci_pp: its interval; null likewise.
     """
 
