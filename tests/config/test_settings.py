@@ -125,10 +125,10 @@ def test_bad_settings_are_named(asked: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("name", ["limit", "epochs", "batch_size", "views", "checkpoint_every"])
 def test_one_is_the_smallest_count(name: str) -> None:
-    assert getattr(settings_from({name: 1}), name) == 1
+    assert getattr(TransferConfig.model_validate({name: 1}), name) == 1
     for few in (0, -1):
         with pytest.raises(SettingsError, match=f"is {few}: expected 1 or more"):
-            settings_from({name: few})
+            TransferConfig.model_validate({name: few})
 
 
 def test_an_unknown_method_names_near_matches() -> None:
