@@ -81,8 +81,8 @@ def note_guard(images: Images | None, *, held_out: bool) -> None:
         return
     if held_out:
         _log.warning(
-            "%d images of `data` are set apart for the guard; if a model was trained on them, the guard is conservative: "
-            "give `guard_data` with images that none of the models was trained on",
+            "%d images of `data` are set apart for the guard; if a model was trained on them, the guard is "
+            "conservative: give `guard_data` with images that none of the models was trained on",
             len(images),
         )
     if len(images) < FEW_IMAGES:
