@@ -173,7 +173,7 @@ def test_one_guard_image_keeps_the_student_and_its_record_is_json(
 def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: Images, guards: Images) -> None:
     asked = {**SETTINGS, "val": val, "method": "kl", "limit": 200, "epochs": 2, "lr": 0.05}
     guarded = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
-    free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", guard=False, **asked)
+    free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", **{**asked, "guard": False})
     start, end = timm.create_model(zoo["convnext"], pretrained=True).state_dict(), weights(free)
     guard = guarded.metrics.guard
     assert guard is not None
@@ -220,7 +220,7 @@ def test_batch_norm_statistics_in_between_are_re_estimated(
     result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard_data=guards, **asked)
     assert result.metrics.guard.alpha == 0.5 and result.metrics.transfer_delta_pp > 10
     kept = result.student.module
-    end = weights(gainfinder.transfer(student, zoo["resnet"], "digits#2/4", guard=False, **asked))
+    end = weights(gainfinder.transfer(student, zoo["resnet"], "digits#2/4", **{**asked, "guard": False}))
     half = (student.conv1.weight + end["conv1.weight"]) / 2
     torch.testing.assert_close(kept.conv1.weight, half, rtol=1e-5, atol=1e-6)
     if mode == "frozen":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden.compare import carried_over, leaves
+from compare import carried_over, leaves
 from safetensors.torch import load_file
 
 import gainfinder

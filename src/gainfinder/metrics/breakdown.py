@@ -1,7 +1,7 @@
 """What the measures of a transfer are made of: by class, by who was right before, by where gains came from.
 
 Functions of predictions for the same labelled images. Before, after and teachers are as in
-`evaluation.measure_transfer`; with several teachers a sample counts as known to them where any of them is right.
+`transfer.measure_transfer`; with several teachers a sample counts as known to them where any of them is right.
 Shapes: N samples, M models, C classes.
 """
 
@@ -29,13 +29,13 @@ class ClassKnowledge:
     """What there was to learn in a class, and what became of it; counts of samples of that label.
 
     Attributes:
-        name: of the class, or its index.
-        samples: of the class.
-        positive_flips: a teacher is right and the initial student wrong.
-        transferred: of these, the student is right after the transfer.
-        gained: wrong before, right after, whoever knew it.
-        lost: right before, wrong after.
-        right_before: that the initial student has right.
+        name: class name, or class index as text.
+        samples: number of samples with this label.
+        positive_flips: samples that a teacher has right and the initial student wrong.
+        transferred: positive flips that the student has right after the transfer.
+        gained: samples wrong before and right after, whether a teacher has them right or not.
+        lost: samples right before and wrong after.
+        right_before: samples that the initial student has right.
     """
 
     name: str
@@ -58,8 +58,8 @@ class PartitionGroup:
 
     Attributes:
         right: `both`, `teacher` (positive flips), `student` (negative flips) or `neither`.
-        samples: in the group.
-        to_teacher: of these, a teacher is the most confident.
+        samples: number of samples in the group.
+        to_teacher: samples of the group on which a teacher is the most confident model.
     """
 
     right: str
@@ -73,12 +73,12 @@ class GainAttribution:
 
     Attributes:
         known: samples that a teacher has right (positive flips).
-        known_gained: of these, gained.
+        known_gained: known samples that were gained.
         unknown: samples that no teacher has right either.
-        unknown_gained: of these, gained: no teacher can have shown them.
-        expected: of `known`, what would be gained on average if samples that the initial student had as nearly right
+        unknown_gained: unknown samples that were gained: no teacher can have shown them.
+        expected: how many of `known` would be gained on average if samples that the initial student had as nearly right
             were gained alike, whether a teacher has them right or not.
-        error: standard deviation of that.
+        error: standard deviation of `expected`.
     """
 
     known: int
@@ -128,13 +128,13 @@ def by_partition(
 ) -> list[PartitionGroup]:
     """The partition's quality: whom it lets teach, by who is right (section 5.1).
 
-    A good one sends what only the teacher has right to the teacher and keeps what only the student has right. Told of
-    the images measured on, as they are; in training the models see augmented views of others.
+    A good one sends what only the teacher has right to the teacher and keeps what only the student has right. Measured
+    on the evaluation images, as they are; in training the models see augmented views of other images.
 
     Args:
-        before: of the initial student.
-        teachers: of the teachers; with none, nothing goes to them.
-        partition: by the `label` or by each model's own `confidence`.
+        before: predictions of the initial student.
+        teachers: predictions of the teachers; without any, no sample goes to a teacher.
+        partition: `label`, by each model's probability of the label, or `confidence`, by its largest probability.
         temperatures: logits of the initial student and the teachers are divided by them, for calibrated methods.
 
     Raises:

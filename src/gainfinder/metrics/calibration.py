@@ -103,13 +103,13 @@ def fit_temperature_to(logits_NC: Tensor, mean_confidence: float) -> float:
 def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -> list[float]:
     """A temperature for each of several models, so that their confidences can be compared.
 
-    With labels each is calibrated (`fit_temperature`). Without, nothing tells how sure a model may be, but models that
-    were trained with different losses can at least be brought to one scale: the first model, the student, keeps its own
-    (T = 1), and a model that is surer than it on average is cooled to the same mean confidence. One that is less sure
-    keeps its doubts (T = 1): it may well be the worse.
+    With labels each is calibrated (`fit_temperature`). Without, the right confidence of a model is unknown, but models
+    that were trained with different losses can at least be brought to one scale: the first model, the student, keeps
+    its own (T = 1), and a model more confident than it on average is cooled to the same mean confidence. One that is
+    less confident keeps T = 1: it may well be the worse.
 
     Args:
-        logits: (N, C) each, of the models on the same samples; the student's first.
+        logits: one (N, C) tensor a model, for the same samples; the student's first.
         target_N: labels, int64 (N,), or None.
 
     Raises:

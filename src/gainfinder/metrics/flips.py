@@ -332,7 +332,7 @@ def class_gain_ratio(
     Raises:
         ValueError: a wrong shape or dtype.
 
-    Class 0 has two gained samples and one positive flip; class 1 is not asked for:
+    Class 0 has two gained samples and one positive flip; class 1 is not counted:
 
     >>> gained, flips = torch.tensor([True, True, True]), torch.tensor([True, False, True])
     >>> class_gain_ratio(gained, flips, torch.tensor([0, 0, 1]), classes=[0])

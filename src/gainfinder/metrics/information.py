@@ -1,4 +1,4 @@
-"""What predictions tell about the images, by themselves: information in nats, an addend an image.
+"""Information in predictions about the images, in nats: one addend an image, no labels needed.
 
 Shapes: N samples, C classes.
 """
@@ -21,7 +21,7 @@ def information(logits_NC: Tensor) -> Tensor:
     Returns:
         float64 (N,), nats, from 0; their mean is at most ln C.
 
-    Two sure answers, one a class, tell one bit each; two that are the same tell nothing.
+    Two confident predictions of different classes carry one bit each; two of the same class carry none.
 
     >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
     >>> [round(value, 4) for value in information(sure).tolist()], information(sure[[0, 0]]).tolist()
@@ -36,7 +36,7 @@ def information(logits_NC: Tensor) -> Tensor:
 
 
 def class_information(predicted_N: Tensor, *, num_classes: int) -> Tensor:
-    """What each answer adds to the entropy of the classes predicted.
+    """What each prediction adds to the entropy of the predicted classes.
 
         −ln n_c / N,  c the class predicted for the image, n_c of N images predicted as it; their mean is the entropy
 

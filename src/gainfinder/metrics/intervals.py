@@ -30,9 +30,9 @@ def paired_bootstrap_ci(
     Args:
         before_correct_N: bool (N,), N ≥ 1, whether each sample was right before.
         after_correct_N: bool (N,), the same samples in the same order, after.
-        level: between 0 and 1, both excluded.
-        resamples: 1 or more.
-        seed: of NumPy's PCG64; the interval is a function of the arguments (and of NumPy's stream) alone.
+        level: confidence level, between 0 and 1, both excluded.
+        resamples: number of bootstrap resamples, 1 or more.
+        seed: seed of NumPy's PCG64; the interval is a function of the arguments (and of NumPy's stream) alone.
 
     Returns:
         (low, high) in percentage points, quantiles interpolated linearly; (0.0, 0.0) where no sample changed, since
@@ -78,7 +78,7 @@ def wilson_interval(count: int, total: int, *, level: float = 0.95) -> tuple[flo
     Args:
         count: samples that count, from 0 to `total`.
         total: n, 1 or more.
-        level: between 0 and 1, both excluded.
+        level: confidence level, between 0 and 1, both excluded.
 
     Returns:
         (low, high), shares.

@@ -30,7 +30,7 @@ class ScannedPair:
         delta_acc_pp: accuracy of the teacher minus that of the student, percentage points.
         positive_flips: share of all samples that the teacher has right and the student wrong.
         negative_flips: share of all samples that the teacher has wrong and the student right.
-        flip_entropy: of the normalised counts of positive flips by class, nats; None without flips.
+        flip_entropy: entropy of the normalised counts of positive flips by class, nats; None without flips.
     """
 
     student: str
@@ -62,13 +62,13 @@ class Scan:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedClasses:
-    """What a scan keeps of a model's predictions: a zoo's logits would not fit into memory.
+    """The part of a model's predictions that a scan keeps: a zoo's logits would not fit into memory.
 
     Attributes:
         model: the model's reference.
         ids: N sample ids.
-        predicted: int64 (N,).
-        target: int64 (N,).
+        predicted: predicted classes, int64 (N,).
+        target: labels, int64 (N,).
         broken: `where: reason` of each image that has no row.
     """
 
@@ -93,7 +93,7 @@ class PredictedClasses:
 
 
 def scan_predictions(models: Sequence[PredictedClasses], *, num_classes: int) -> Scan:
-    """Complementary knowledge of all ordered pairs of models, of which each met the same labelled images.
+    """Complementary knowledge of all ordered pairs of models, each of which predicted the same labelled images.
 
     Args:
         models: two or more models' predicted classes.

@@ -7,19 +7,19 @@ something contradicts it; the initial student is kept unless a gain is larger th
 
 With labels the gain is one of accuracy. Without, four things are looked at, each a function of predictions alone:
 
-- Movement towards the teachers (`movement`). Answers that the student gave up for one of the teachers' speak for a
-  candidate; answers that it shared with them and gave up speak against it, three times as much: what two different
+- Movement towards the teachers (`movement`). Predictions that the student gave up for one of the teachers' speak for a
+  candidate; predictions that it shared with them and gave up speak against it, three times as much: what two different
   models agree on is mostly right, and damage shows there first.
-- Consensus (`consensus_gain`). A candidate that the frozen models together, on a common scale of confidence, hold to be
-  worse is vetoed: its teachers were less sure of what it took over than it had been of its own.
-- Classes (`class_information`). A candidate that spreads its answers over fewer classes is vetoed: so does a student
-  that imitates a teacher which knows some classes only, sure of itself everywhere. Where the images are mostly of a few
-  classes, which a good student would rightly prefer, this is too cautious.
+- Consensus (`consensus_gain`). A candidate that the frozen models together, on a common scale of confidence, judge to
+  be worse is vetoed: its teachers were less confident of what it took over than it had been of its own.
+- Classes (`class_information`). A candidate that spreads its predictions over fewer classes is vetoed: so does a
+  student that imitates a teacher which knows some classes only, confident everywhere. Where the images are mostly of a
+  few classes, which a good student would rightly prefer, this is too cautious.
 - Information (`information`). A student whose statistics fit the images better tells them apart better: the mutual
   information between image and predicted class rises. It judges adaptation only, for training changes confidences at
   will; a rise against the teachers, or with fewer classes, is vetoed.
 
-The numbers were chosen on transfers between CIFAR-10 models and tested on others; benchmarks/README.md tells how often
+The numbers were chosen on transfers between CIFAR-10 models and tested on others; benchmarks/README.md states how often
 they chose badly.
 
 Shapes: N samples, M models, C classes.
@@ -39,7 +39,7 @@ from .information import class_information, information
 from .transfer import mean_agreements
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
-"""Points of the way that are tried besides the initial student (0): interpolation coefficients."""
+"""Interpolation coefficients that are tried besides the initial student (0)."""
 ACCURACY_MARGIN = 2.0
 """Standard errors that are taken off a gain in accuracy."""
 MOVEMENT_MARGIN = 1.0
@@ -63,7 +63,7 @@ class Candidate:
     """A student that may be kept instead of the initial one.
 
     Attributes:
-        alpha: where it lies on the way in weight space from the initial (0) to the transferred student (1).
+        alpha: interpolation coefficient in weight space, from the initial (0) to the transferred student (1).
         bn_reestimated: whether it is the initial student with batch-norm statistics re-estimated; its alpha is 0.
     """
 
@@ -72,7 +72,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """As files and messages name it."""
+        """The name in files and messages."""
         return "adapted" if self.bn_reestimated else f"{self.alpha:g}"
 
 
@@ -81,12 +81,12 @@ class Judgement:
     """What a candidate gains over the initial student.
 
     Attributes:
-        candidate: that is judged.
-        measure: what the gain is one of: `accuracy` and `movement` are in percentage points, `information` in nats.
-        gain: on the guard images.
-        error: standard error of that gain.
+        candidate: the candidate that is judged.
+        measure: the quantity gained: `accuracy` and `movement` are in percentage points, `information` in nats.
+        gain: mean gain over the guard images.
+        error: standard error of the gain.
         sure_gain: the gain less the margin for its noise.
-        veto: what contradicts the gain, or None.
+        veto: the reason that contradicts the gain, or None.
     """
 
     candidate: Candidate
@@ -108,10 +108,10 @@ def judge(
     """What a candidate gains over the initial student on the guard images.
 
     Args:
-        before: of the initial student; with labels, they decide.
-        after: of the candidate, for the same images.
-        teachers: of the teachers, for the same images; they only matter without labels.
-        candidate: that `after` are predictions of.
+        before: predictions of the initial student; their labels decide, where there are any.
+        after: predictions of the candidate for the same images.
+        teachers: predictions of the teachers for the same images; they only matter without labels.
+        candidate: the candidate that `after` belongs to.
     """
     if before.target is not None:
         right_N = (after.predicted == before.target).double()
@@ -133,7 +133,7 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
     """The candidate to keep; None, the initial student, where none holds.
 
     Among those that hold, the one of highest sure gain; adaptation that is judged by information, which cannot be
-    compared with the others, only where nothing else holds. Ties go to the shorter way.
+    compared with the others, only where nothing else holds. Ties go to the smaller alpha.
 
     >>> def judged(alpha, sure_gain):
     ...     point = Candidate(alpha=alpha)
@@ -150,17 +150,17 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
 
 
 def movement(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Tensor:
-    """Without labels: how far each answer has moved towards the teachers'.
+    """Without labels: how far each prediction has moved towards the teachers'.
 
         v_i = share of the teachers that predict the candidate's class − share that predict the initial student's
 
     Args:
-        before: of the initial student.
-        after: of the candidate, for the same images.
-        teachers: of the teachers, for the same images; without any, nothing is known and every move is 0.
+        before: predictions of the initial student.
+        after: predictions of the candidate for the same images.
+        teachers: predictions of the teachers for the same images; without any, every move is 0.
 
     Returns:
-        float64 (N,), from −1 to 1; 0 where the answer is unchanged, or changed between two that no teacher gives.
+        float64 (N,), from −1 to 1; 0 where the class is unchanged, or changed between two that no teacher predicts.
     """
     moves_N = torch.zeros(len(before), dtype=torch.float64)
     for teacher in teachers:
@@ -169,21 +169,21 @@ def movement(before: Predictions, after: Predictions, teachers: Sequence[Predict
 
 
 def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Tensor:
-    """Without labels: how much likelier, in the eyes of the frozen models together, the candidate's answer is right.
+    """Without labels: how much likelier, by the frozen models together, the candidate's prediction is right.
 
         q_i(candidate's class) − q_i(initial student's class),  q = mean over the models of σ(z_m / T_m)
 
     T_m is the temperature at which a model's mean confidence is its mean agreement with the others: models that are
-    often contradicted may not be sure. The candidate itself has no say. By itself it is too cautious to choose by: what
-    no frozen model shows, such as statistics adapted to new images, counts as loss.
+    often contradicted may not be confident. The candidate itself is not counted. Alone this is too cautious to choose
+    by: what no frozen model shows, such as statistics adapted to new images, counts as loss.
 
     Args:
-        before: of the initial student.
-        after: of the candidate, for the same images.
-        teachers: of the teachers, for the same images; without any, nothing is known and every gain is 0.
+        before: predictions of the initial student.
+        after: predictions of the candidate for the same images.
+        teachers: predictions of the teachers for the same images; without any, every gain is 0.
 
     Returns:
-        float64 (N,), from −1 to 1; 0 where the answer is unchanged.
+        float64 (N,), from −1 to 1; 0 where the class is unchanged.
     """
     if not teachers:
         return torch.zeros(len(before), dtype=torch.float64)

@@ -29,14 +29,15 @@ class TransferMeasures(BaseModel):
     """The measures of a student against its initial self and its teachers (PAPER section 5), for N images.
 
     Attributes:
-        accuracy_before: of the initial student, in [0, 1]; null without labels.
-        accuracy_after: of the student that is kept, in [0, 1]; null without labels.
+        accuracy_before: accuracy of the initial student, in [0, 1]; null without labels.
+        accuracy_after: accuracy of the student that is kept, in [0, 1]; null without labels.
         transfer_delta_pp: accuracy after less before, in percentage points; null without labels.
-        transfer_delta_ci_pp: its interval, by a paired bootstrap with a fixed seed; null without labels.
+        transfer_delta_ci_pp: 95 % interval of `transfer_delta_pp`, by a paired bootstrap with a fixed seed; null
+            without labels.
         knowledge_gain: share of the images that were wrong before and are right after, in [0, 1]; null without labels.
-        knowledge_gain_ci: its interval (Wilson); null without labels.
+        knowledge_gain_ci: 95 % interval of `knowledge_gain` (Wilson); null without labels.
         knowledge_loss: share of the images that were right before and are wrong after; null without labels.
-        knowledge_loss_ci: its interval (Wilson); null without labels.
+        knowledge_loss_ci: 95 % interval of `knowledge_loss` (Wilson); null without labels.
         positive_flips: share of the images that any of the teachers has right and the initial student wrong; null
             without labels, and where no teacher's predictions are known.
         negative_flips: share of the images that no teacher has right and the initial student has; null likewise.
@@ -44,7 +45,7 @@ class TransferMeasures(BaseModel):
         samples: N.
         agreement: share of the images whose predicted class is unchanged; never null.
         agreement_with_teachers: for each teacher the share of the images on which it and the student predict the same
-            class, before and after; null for a table that lacks images.
+            class, before and after; null for a prediction table without some of the images.
         dropped_mass: for each teacher its mean probability of classes that are none of the student's, in [0, 1]; null
             likewise.
         confidence_before: mean of the initial student's largest probability; never null.
@@ -78,7 +79,7 @@ class AccuracyChange:
 
     Attributes:
         delta_pp: difference in accuracy, in percentage points; None without labels.
-        ci_pp: its 95 % interval, by a paired bootstrap with a fixed seed; None without labels.
+        ci_pp: 95 % interval of `delta_pp`, by a paired bootstrap with a fixed seed; None without labels.
     """
 
     delta_pp: float | None = None
@@ -93,7 +94,7 @@ def measure_transfer(
     Args:
         before: predictions of the initial student.
         after: predictions of the transferred student for the same images.
-        teachers: the teachers' predictions for the same images; None for one that cannot tell. With several, a sample
+        teachers: the teachers' predictions for the same images; None where a teacher has none. With several, a sample
             is a positive flip when any of them is right where the initial student is wrong, and a negative one when
             none is right where it is right.
 
@@ -141,11 +142,11 @@ def since_origin(origin: Predictions, now: Predictions) -> dict[str, Any]:
 
 
 def accuracy_change(before: Predictions, after: Predictions) -> AccuracyChange:
-    """How much better one student is than another; nothing is told without labels.
+    """How much better one student is than another; all None without labels.
 
     Args:
-        before: predictions of the one that is compared with.
-        after: predictions of the other for the same images.
+        before: predictions of the student to compare with.
+        after: predictions of the other student for the same images.
 
     Raises:
         DataError: predictions for different images, or for none.
@@ -161,8 +162,8 @@ def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
 
     Without labels: mean agreement with the others × mutual information between image and predicted class. Agreement
     alone does not do: weak models that are alike agree with each other more than with a strong one. Information alone
-    does not, either: it believes a model that is sure of itself without reason. Both can be wrong; benchmarks/README.md
-    tells how often they were.
+    does not, either: it trusts an overconfident model. Both can be wrong; benchmarks/README.md
+    states how often they were.
 
     Raises:
         DataError: predictions for different images.
@@ -254,7 +255,7 @@ def check_same_samples(first: Predictions, *others: Predictions) -> None:
     """Refuse predictions for different images, or for none.
 
     Raises:
-        DataError: so they are.
+        DataError: the sample ids differ, or there are no samples.
     """
     if len(first) == 0:
         raise DataError("there are no images to measure on")

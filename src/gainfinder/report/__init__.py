@@ -27,7 +27,7 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     replaced, its PDFs too; nothing else is touched.
 
     Args:
-        folder: that a transfer or a scan left.
+        folder: a result folder that a transfer or a scan left.
         images: whether the page shows thumbnails of images.
         pdf: whether figures are written as PDF, too; those that are there are in any case.
 
@@ -55,9 +55,9 @@ def write_demo_figure(scan: dict[str, Any], epochs: Sequence[dict[str, Any]], pa
     """Draw what the demo found: the pairs of its zoo, and the transfer delta of two methods over the epochs.
 
     Args:
-        scan: as `zoo.Scan.to_dict` gives it.
-        epochs: rows of `method`, `epoch` and `transfer_delta_pp`.
-        path: of the figure, `.svg` or `.pdf`.
+        scan: a scan as a dictionary, as `metrics.Scan.to_dict` gives it.
+        epochs: rows with the keys `method`, `epoch` and `transfer_delta_pp`.
+        path: file of the figure, `.svg` or `.pdf`.
     """
     save_figure(demo_figure(pair_rows(scan), epochs, samples=scan["samples"]), path)
 
@@ -70,8 +70,8 @@ def is_current(folder: Path) -> bool:
 
 
 def _write_figures(folder: Path, figures: Sequence[Figure], *, pdf: bool) -> None:
-    """Write figures and their rows, and PDFs anew where there are any; what no figure is of any more goes."""
-    remove_partials(folder)  # of a report that was killed
+    """Write figures and their rows, and PDFs anew where there are any; files of figures that are no more go."""
+    remove_partials(folder)  # left by a report that was killed
     for figure in figures:
         save_figure(figure, folder / f"{figure.name}.svg")
         if pdf or (folder / f"{figure.name}.pdf").exists():
@@ -84,7 +84,7 @@ def _write_figures(folder: Path, figures: Sequence[Figure], *, pdf: bool) -> Non
 def refresh_report(folder: Path) -> None:
     """Write the report of a result unless it has one that is as new.
 
-    The result is safe already: whatever goes wrong here is told and takes nothing away.
+    The result is safe already: whatever goes wrong here is logged as a warning and takes nothing away.
     """
     if is_current(folder):
         return

@@ -19,12 +19,12 @@ from ..files import write_atomically, write_text
 
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
-GAIN, LOSS, THERE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
-"""Okabe and Ito's, which colour-blind readers can tell apart; `THERE` is a pale blue, for what there was to gain."""
+GAIN, LOSS, AVAILABLE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
+"""Okabe and Ito's, that colour-blind readers can tell apart; `AVAILABLE` , a pale blue, is what there was to gain."""
 METHOD_COLOURS = (GAIN, LOSS, OTHER, "#cc79a7")
 WIDTH = 330
 FIGURE_NAMES = ("measures", "epochs", "classes", "partition", "matrix", "knowledge", "entropy")
-"""Of the figures of a page."""
+"""Names of the figures of a page."""
 CHARACTER_PX = 7.4
 """Room for a character of a label: fonts differ from machine to machine, and a narrow guess would cut labels off."""
 LONGEST = 30
@@ -34,7 +34,7 @@ LABEL = (
     f"length(datum.label) > {LONGEST} ? slice(datum.label, 0, 12) + '…' + slice(datum.label, {13 - LONGEST}) "
     ": datum.label"
 )
-"""How Vega shortens one."""
+"""Vega's expression that shortens a long label."""
 MOST_CLASSES = 15
 """Classes that a chart shows; a table shows all."""
 
@@ -44,9 +44,9 @@ class Figure:
     """A chart with the rows that it draws.
 
     Attributes:
-        name: of its files.
+        name: name of its files, without the ending.
         title: what it shows, in words, for readers who do not see it.
-        chart: that draws it.
+        chart: the Altair chart.
         rows: each table under its own name.
     """
 
@@ -57,7 +57,7 @@ class Figure:
 
     @functools.cached_property
     def svg(self) -> str:
-        """The figure as SVG text, on nothing: what lies below shows through."""
+        """The figure as SVG text, with a transparent background."""
         out = io.StringIO()
         self.chart.save(out, format="svg")
         return out.getvalue()
@@ -67,7 +67,7 @@ def measures(rows: Rows) -> Figure:
     """Changes with their intervals, against a line at zero.
 
     Args:
-        rows: of `measure`, `value_pp`, `low_pp`, `high_pp`, `kind` (gain, loss or delta) and `about`.
+        rows: rows with the keys `measure`, `value_pp`, `low_pp`, `high_pp`, `kind` (gain, loss or delta) and `about`.
     """
     order = [str(row["measure"]) for row in rows]
     y = alt.Y("measure:N", title=None, sort=order, axis=_labels(order))
@@ -89,8 +89,9 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     """Gain and loss after each epoch (PAPER Fig. 11); of a sequence of teachers, one after the other.
 
     Args:
-        rows: of `epoch` (0 for before), `kind` (gained or lost), `share` of all images and `about`.
-        steps: for a sequence: `epoch` after which a teacher ends, the `step`'s number, `teacher` and `about`.
+        rows: rows with the keys `epoch` (0 for before), `kind` (gained or lost), `share` of all images and `about`.
+        steps: for a sequence, rows with the keys `epoch`, after which a teacher ends, `step`, its number, `teacher` and
+            `about`.
     """
     lines = (
         alt.Chart(_table(rows))
@@ -119,7 +120,7 @@ def over_classes(rows: Rows) -> Figure:
     """What each class had to learn, what of it arrived and what was lost; the classes with most of it.
 
     Args:
-        rows: of `name`, `positive_flips`, `transferred`, `lost` and `about`, one a class.
+        rows: one row a class, with the keys `name`, `positive_flips`, `transferred`, `gained`, `lost` and `about`.
     """
     shown = sorted(rows, key=lambda row: (-int(row["positive_flips"]), -int(row["gained"])))[:MOST_CLASSES]
     data = _table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
@@ -127,7 +128,7 @@ def over_classes(rows: Rows) -> Figure:
     y = alt.Y("name:N", title=None, sort=names, axis=_labels(names))
     base = alt.Chart(data).encode(y=y, description="about:N")
     whole = alt.Axis(tickMinStep=1, format="d", tickCount=6)
-    there = base.mark_bar(color=THERE).encode(x=alt.X("positive_flips:Q", title="images", axis=whole))
+    there = base.mark_bar(color=AVAILABLE).encode(x=alt.X("positive_flips:Q", title="images", axis=whole))
     arrived = base.mark_bar(color=GAIN, size=8).encode(x="transferred:Q")
     lost = base.mark_bar(color=LOSS, size=8).encode(x="minus_lost:Q")
     chart = (there + arrived + lost + _zero("x")).properties(width=WIDTH - 60, height=24 * len(shown))
@@ -138,7 +139,7 @@ def over_partition(rows: Rows) -> Figure:
     """Whom the partition lets teach, by who is right.
 
     Args:
-        rows: of `group`, `taught_by`, `share` and `about`.
+        rows: rows with the keys `group`, `taught_by`, `rank`, `share` and `about`.
     """
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
     chart = (
@@ -165,8 +166,8 @@ def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
     """Positive flips of every ordered pair.
 
     Args:
-        pairs: of `student_name`, `teacher_name`, `positive_flips` and `about`.
-        names: of the models, the strongest first.
+        pairs: rows with the keys `student_name`, `teacher_name`, `positive_flips` and `about`.
+        names: names of the models, the strongest first.
     """
     side = max(38, min(64, 520 // len(names)))
     most = max((float(row["positive_flips"]) for row in pairs), default=0.0)
@@ -194,7 +195,7 @@ def complementary_knowledge(pairs: Rows) -> alt.Chart:
     """Positive flips against the difference in accuracy, a dot an ordered pair (PAPER Fig. 1a).
 
     Args:
-        pairs: of `delta_acc_pp`, `positive_flips` and `about`, as `rows.pair_rows` gives them.
+        pairs: rows with the keys `delta_acc_pp`, `positive_flips` and `about`, as `rows.pair_rows` gives them.
     """
     chart = (
         alt.Chart(_table(pairs))
@@ -213,7 +214,7 @@ def expertise(pairs: Rows) -> Figure:
     """How specialised complementary knowledge is: entropy of positive flips over classes (PAPER Fig. 1b).
 
     Args:
-        pairs: as for `complementary_knowledge`, with `flip_entropy`; pairs without flips are left out.
+        pairs: rows as in `complementary_knowledge`, with `flip_entropy`; pairs without flips are left out.
     """
     rows = [row for row in pairs if row["flip_entropy"] is not None]
     chart = (
@@ -243,9 +244,9 @@ def demo_figure(pairs: Rows, epochs: Rows, *, samples: int) -> Figure:
     """The demo's figure: complementary knowledge, and the transfer delta of each method beside it.
 
     Args:
-        pairs: as for `complementary_knowledge`.
-        epochs: as for `transfer_over_epochs`.
-        samples: images measured on.
+        pairs: rows as in `complementary_knowledge`.
+        epochs: rows as in `transfer_over_epochs`.
+        samples: number of images measured on.
     """
     known = complementary_knowledge(pairs).properties(title=f"Complementary knowledge, {samples:,} images")
     chart = known | transfer_over_epochs(epochs, samples=samples)
@@ -257,8 +258,8 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
     """Transfer delta after each epoch, a line a method, with a line at zero (PAPER Fig. 11, one teacher).
 
     Args:
-        rows: of `method`, `epoch` (0 for before) and `transfer_delta_pp`.
-        samples: images measured on, for the title.
+        rows: rows with the keys `method`, `epoch` (0 for before) and `transfer_delta_pp`.
+        samples: number of images measured on, for the title.
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     lines = (

@@ -30,8 +30,8 @@ class Finding:
     """One thing that a reader should know.
 
     Attributes:
-        question: that it answers.
-        answer: in a few words.
+        question: the question that it answers.
+        answer: the answer in a few words.
         text: the evidence.
         tone: whether it speaks for the new student.
     """
@@ -163,7 +163,7 @@ def _lost(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
     return Finding(question="What was lost?", answer=f"{lost / samples:.2%} of all images.", text=text, tone="bad")
 
 
-def _adaptation(record: TransferRecord, sources: GainAttribution) -> Finding:
+def _adaptation(record: TransferRecord, gains: GainAttribution) -> Finding:
     question = "Is it knowledge, or mere adaptation to the images?"
     if _is_control(record):
         return Finding(
@@ -182,12 +182,12 @@ def _adaptation(record: TransferRecord, sources: GainAttribution) -> Finding:
     control = record.metrics.control
     if control is not None and control.beyond_ci_pp is not None:
         return _beyond_control(question, control)
-    answer, text = _by_source(sources)
+    answer, text = _by_source(gains)
     return Finding(question=question, answer=answer, text=" ".join([text, *_by_guard(guard)]).strip())
 
 
 def _beyond_control(question: str, control: ControlMetrics) -> Finding:
-    """What the control says, which is sure where `_by_source` only hints."""
+    """What the control says, which is conclusive where `_by_source` only hints."""
     (low, high), beyond = _known(control.beyond_ci_pp), control.beyond_pp
     own_low, own_high = _known(control.transfer_delta_ci_pp)
     text = (
@@ -203,18 +203,18 @@ def _beyond_control(question: str, control: ControlMetrics) -> Finding:
     return Finding(question=question, answer="It cannot be told from adaptation.", text=text)
 
 
-def _by_source(sources: GainAttribution) -> tuple[str, str]:
+def _by_source(gains: GainAttribution) -> tuple[str, str]:
     """Whether gains lie where the teacher could show them; a hint and no proof, as the text says."""
-    if not sources.known or not sources.unknown:
+    if not gains.known or not gains.unknown:
         return "It cannot be told.", "There are not both: images that a teacher could show, and images it could not."
-    known, unknown = sources.known_gained / sources.known, sources.unknown_gained / sources.unknown
+    known, unknown = gains.known_gained / gains.known, gains.unknown_gained / gains.unknown
     text = (
-        f"The student gained {known:.0%} of the {counted(sources.known, 'image')} that a teacher could show it, and "
-        f"{unknown:.0%} of the {sources.unknown:,} that it had wrong as all teachers had. Of the former that is "
-        f"{sources.known_gained:,}; {sources.expected:.1f} ± {sources.error:.1f} would be expected if images that were "
+        f"The student gained {known:.0%} of the {counted(gains.known, 'image')} that a teacher could show it, and "
+        f"{unknown:.0%} of the {gains.unknown:,} that it had wrong as all teachers had. Of the former that is "
+        f"{gains.known_gained:,}; {gains.expected:.1f} ± {gains.error:.1f} would be expected if images that were "
         "as nearly right before were gained alike, whether a teacher knows them or not."
     )
-    if sources.known_gained > sources.expected + SURE_ERRORS * sources.error:
+    if gains.known_gained > gains.expected + SURE_ERRORS * gains.error:
         text += " That is more than chance, yet no proof: any learning finds first what others find easy, too."
         return "It speaks for the teacher's knowledge.", text
     text += " The two are too close, or too few, to tell knowledge from adaptation, which gains on both kinds."
@@ -305,7 +305,7 @@ def _is_control(record: TransferRecord) -> bool:
 
 
 def _the_teachers(record: TransferRecord) -> str:
-    """Those whose predictions are there, as the subject of a sentence."""
+    """The teachers whose predictions are there, as the subject of a sentence."""
     names = short_names(list(record.metrics.teachers))
     pairs = zip(record.metrics.teachers, record.teachers, strict=True)
     known = dict.fromkeys(quoted(names[teacher]) for teacher, found in pairs if found is not None)

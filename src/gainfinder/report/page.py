@@ -20,8 +20,8 @@ def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
     """The page of a transfer.
 
     Args:
-        section: what to show.
-        config: what `config.json` holds, for how it was made.
+        section: figures, tables and sentences of the page.
+        config: the configuration in `config.json`, for the settings and the environment.
     """
     return _render(
         "transfer.html.j2",

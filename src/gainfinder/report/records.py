@@ -30,14 +30,14 @@ class TransferRecord:
     """A finished transfer; a sequence or soup holds one for each of its steps.
 
     Attributes:
-        folder: where it lies.
-        metrics: what `result.json` holds.
-        config: what `config.json` holds.
-        epochs: measures after each epoch, a row each; of all steps for several teachers one after the other.
+        folder: path of the result folder.
+        metrics: the metrics in `result.json`.
+        config: the configuration in `config.json`.
+        epochs: measures after each epoch, a row each; for a sequence, the rows of all its steps.
         before: the initial student's predictions for the images measured on.
-        after: the transferred student's.
-        teachers: each teacher's, or None for a table that does not hold all of these images.
-        thumbnails: of images on which the student's answer changed.
+        after: the transferred student's predictions for the same images.
+        teachers: each teacher's predictions, or None for a prediction table without all of these images.
+        thumbnails: small copies of images whose predicted class changed.
         steps: the transfers that a sequence or soup is made of.
     """
 
@@ -83,8 +83,8 @@ class ScanRecord:
     """A scan that was kept.
 
     Attributes:
-        folder: where it lies.
-        document: as `scan.json` holds it.
+        folder: path of the result folder.
+        document: the JSON object in `scan.json`.
     """
 
     folder: Path
@@ -129,7 +129,7 @@ def _read_transfer(path: Path) -> TransferRecord:
 
 
 def _read_epochs(folder: RunFolder, metrics: TransferMetrics) -> tuple[EpochMetrics, ...]:
-    """The rows of the epochs, which with labels tell all that is drawn of them."""
+    """The rows of the epochs, which with labels hold all that is drawn of them."""
     rows = tuple(folder.read_epochs())
     drawn = ("step", "total_gain", "total_loss") if metrics.strategy == "sequential" else (
         "knowledge_gain", "knowledge_loss")  # fmt: skip
@@ -139,18 +139,18 @@ def _read_epochs(folder: RunFolder, metrics: TransferMetrics) -> tuple[EpochMetr
     return rows
 
 
-def _checked(told: TransferMetrics, measured: TransferMeasures, path: Path) -> TransferMetrics:
+def _checked(stated: TransferMetrics, measured: TransferMeasures, path: Path) -> TransferMetrics:
     """The metrics with what the predictions say, which must be of the same transfer."""
     for name in TransferMeasures.model_fields:
-        one, other = getattr(told, name), getattr(measured, name)
+        one, other = getattr(stated, name), getattr(measured, name)
         differs = (one is None) != (other is None)
         if name in CROSS_CHECKED and one is not None and other is not None:
             differs = abs(one - other) >= 1e-9
         if differs and (name in CROSS_CHECKED or _is_interval(name)):
             raise RunFolderError(f"{path}: {name} is {one}, and {other} by predictions/: not of the same transfer")
-    # Intervals are kept as they were told: they depend on NumPy's generator.
-    anew = {name: getattr(measured, name) for name in TransferMeasures.model_fields if not _is_interval(name)}
-    return told.model_copy(update=anew)
+    # Intervals are kept as `result.json` states them: they depend on NumPy's generator.
+    recomputed = {name: getattr(measured, name) for name in TransferMeasures.model_fields if not _is_interval(name)}
+    return stated.model_copy(update=recomputed)
 
 
 def _is_interval(name: str) -> bool:

@@ -110,7 +110,7 @@ def class_rows(record: TransferRecord) -> list[Row]:
 def partition_of(record: TransferRecord) -> tuple[Partition, bool]:
     """The partition to judge, and whether it is the method's own.
 
-    A method without one is shown what the confidences would have told it.
+    For a method without one, it is the partition by confidence.
     """
     partition = find_method(record.metrics.method).partition
     return partition or "confidence", partition is not None

@@ -26,14 +26,14 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A thumbnail with what it is and who said what.
+    """A thumbnail with its label and what each model predicts for it.
 
     Attributes:
-        source: a data: address.
-        label: the class it is, or None.
-        before: predicted class before, with its probability.
-        after: likewise after.
-        teachers: likewise, by each teacher that is known, with what it is called.
+        source: the image as a `data:` URL.
+        label: name of its class, or None.
+        before: class predicted before the transfer, with its probability.
+        after: class predicted after it, likewise.
+        teachers: for each teacher whose predictions are there, its short name and its predicted class, likewise.
     """
 
     source: str
@@ -48,11 +48,11 @@ class TransferSection:
     """A transfer, whole or a step of a sequence.
 
     Attributes:
-        title: what learned from what.
-        metrics: of the transfer.
-        tiles: the numbers.
-        findings: in plain words.
-        next_steps: what to try.
+        title: a line that names student and teachers.
+        metrics: the metrics of the transfer.
+        tiles: the numbers at the top of the page.
+        findings: what the transfer means, in plain words.
+        next_steps: suggestions of what to try.
         measures: chart of Δ_transf, gain and loss; None without labels, as all figures.
         epochs: chart of gain and loss over epochs.
         classes: chart of gains by class.
@@ -60,10 +60,10 @@ class TransferSection:
         partition_is_own: whether the method has that partition.
         soft: whether in training all models taught, weighted by confidence.
         teachers_known: whether predictions of a teacher are there.
-        class_rows: a row a class.
-        guard_rows: a row a point that the guard tried.
-        pictures: by kind.
-        changed: how many images there are of each kind.
+        class_rows: rows of the table of classes, one a class.
+        guard_rows: rows of the table of the guard, one a point that it tried.
+        pictures: thumbnails by kind (`gained`, `lost`; without labels `changed`).
+        changed: number of images of each kind, shown or not.
         guarded: whether a guard chose what was kept.
         steps: sections of a sequence's or soup's transfers.
     """
@@ -95,7 +95,7 @@ class TransferSection:
 
     @property
     def figures(self) -> list[Figure]:
-        """Those that there are."""
+        """The figures that there are."""
         return [one for one in (self.measures, self.epochs, self.classes, self.partition) if one is not None]
 
 
@@ -104,10 +104,11 @@ class ScanSection:
     """A scan.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
+        document: the scan, as `scan.json` holds it.
         model_rows: name, reference and accuracy of each model, the strongest first, and what it could learn and from
             whom.
-        pair_rows: of all ordered pairs, most positive flips first.
+        pair_rows: rows of all ordered pairs, most positive flips first.
         figures: the matrix and the two charts.
     """
 
@@ -122,11 +123,11 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
     """What is shown of a transfer.
 
     Args:
-        record: of it.
+        record: the transfer, as read from its folder.
         images: whether thumbnails are shown.
     """
     classes = rows.class_rows(record) if record.labelled else []
-    told = record.labelled and bool(record.known_teachers)
+    has_partition = record.labelled and bool(record.known_teachers)
     return TransferSection(
         title=transfer_title(record.metrics),
         metrics=record.metrics,
@@ -136,7 +137,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         measures=charts.measures(rows.measure_rows(record)) if record.labelled else None,
         epochs=_epochs(record),
         classes=charts.over_classes(classes) if any(row["positive_flips"] or row["lost"] for row in classes) else None,
-        partition=_partition(record) if told else None,
+        partition=_partition(record) if has_partition else None,
         partition_is_own=rows.partition_of(record)[1],
         soft=find_method(record.metrics.method).soft,
         teachers_known=bool(record.known_teachers),
@@ -231,30 +232,30 @@ def _guard_rows(guard: GuardDecision | None) -> list[dict[str, Any]]:
     for point in guard.points:
         form, unit = ("{:+.4f}", "nats") if point.measure == "information" else ("{:+.2f}", "pp")
         figures = {"gain": point.gain, "error": point.error, "sure_gain": point.sure_gain}
-        told = {key: "–" if value is None else form.format(value) for key, value in figures.items()}
-        told["error"] = told["error"].removeprefix("+")
+        texts = {key: "–" if value is None else form.format(value) for key, value in figures.items()}
+        texts["error"] = texts["error"].removeprefix("+")
         is_kept = (point.alpha, point.bn_reestimated) == kept
-        found.append({**point.to_dict(), **told, "unit": unit, "kept": is_kept})
+        found.append({**point.to_dict(), **texts, "unit": unit, "kept": is_kept})
     return found
 
 
 def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
-    place = {sample_id: i for i, sample_id in enumerate(record.before.ids)}
+    position = {sample_id: i for i, sample_id in enumerate(record.before.ids)}
     teachers = [(number, one) for number, one in enumerate(record.teachers, start=1) if one is not None]
     found: dict[str, list[Picture]] = {}
     for one in record.thumbnails:
-        if one.id not in place:
+        if one.id not in position:
             continue
-        i = place[one.id]
+        i = position[one.id]
         names = record.before.class_names
         target = None if record.before.target is None else int(record.before.target[i])
         picture = Picture(
-            source=_data_address(one.image),
+            source=_data_url(one.image),
             label=None if target is None else str(target) if names is None else names[target],
-            before=_said(record.before, i),
-            after=_said(record.after, i),
+            before=_predicted(record.before, i),
+            after=_predicted(record.after, i),
             teachers=tuple(
-                (f"teacher {number}" if len(record.teachers) > 1 else "teacher", _said(teacher, i))
+                (f"teacher {number}" if len(record.teachers) > 1 else "teacher", _predicted(teacher, i))
                 for number, teacher in teachers
             ),
         )
@@ -262,14 +263,14 @@ def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
     return {kind: tuple(pictures) for kind, pictures in found.items()}
 
 
-def _said(predictions: Predictions, i: int) -> str:
+def _predicted(predictions: Predictions, i: int) -> str:
     probs = predictions.logits[i].softmax(dim=0)
     c = int(predictions.logits[i].argmax())
     name = str(c) if predictions.class_names is None else predictions.class_names[c]
     return f"{name} {float(probs[c]):.0%}"
 
 
-def _data_address(image: bytes) -> str:
+def _data_url(image: bytes) -> str:
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 

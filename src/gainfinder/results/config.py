@@ -15,9 +15,9 @@ class ModelDescription(Record):
     """A student or teacher.
 
     Attributes:
-        reference: what names it.
-        digest: of its weights, or of a table's predictions; null in files of early versions.
-        classes: how many it has; null likewise.
+        reference: the model reference.
+        digest: hex digest of its weights, or of a prediction table's file; null in files of early versions.
+        classes: number of classes; null likewise.
     """
 
     reference: str
@@ -29,10 +29,10 @@ class ImagesDescription(Record):
     """Images with a role in a transfer.
 
     Attributes:
-        reference: what names them.
-        samples: how many.
+        reference: the data reference.
+        samples: number of images.
         labelled: whether they carry labels that may be read; null in files of early versions.
-        digest: of their ids and labels; null likewise.
+        digest: hex digest of their ids and labels; null likewise.
         held_out: whether they were set apart from the transfer images; null of the transfer images themselves.
     """
 
@@ -48,20 +48,20 @@ class Environment(Record):
 
     Attributes:
         gainfinder: version of this package.
-        python: version.
-        torch: version.
-        torchvision: version.
-        timm: version.
-        accelerate: version.
-        numpy: version.
-        pillow: version.
+        python: Python's version.
+        torch: PyTorch's version.
+        torchvision: torchvision's version.
+        timm: timm's version.
+        accelerate: Accelerate's version.
+        numpy: NumPy's version.
+        pillow: Pillow's version.
         platform: operating system and processor architecture.
-        device_name: the accelerator's, or the processor's.
-        processes: how many ran.
-        threads: of torch, in each process.
-        workers: processes that decode images.
+        device_name: name of the accelerator, or of the processor.
+        processes: number of training processes.
+        threads: number of torch's threads in each process.
+        workers: number of processes that decode images.
         checkpoint_every: batches between checkpoints; null for one an epoch.
-        command: that asked for the run; null from Python.
+        command: the command line that started the run; null from Python.
         track: names of the trackers.
     """
 
@@ -90,10 +90,10 @@ class RunConfig(Record):
 
     Attributes:
         student: the initial student.
-        teachers: as they were given.
+        teachers: the teachers, in the order given.
         data: the transfer images.
         val: the images measured on.
-        guard: the images that guarded; null without a guard.
+        guard: the guard images; null without a guard.
         settings: all settings of the run as they were resolved, by their names.
         environment: versions and machine.
     """

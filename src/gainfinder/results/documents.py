@@ -34,7 +34,7 @@ def validated(model: type[T], document: Mapping[str, Any], path: Path) -> T:
 
     Args:
         model: the record's type.
-        document: as JSON holds it.
+        document: the parsed JSON object.
         path: the file it is from, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The folder of one transfer: what is in it, who may write, and whether it holds the run that was asked for.
+"""The folder of one transfer: what is in it, who may write, and whether it holds the requested run.
 
 config.json          the resolved run: models, images, settings, views, with digests; and the environment
 epochs.jsonl         measures after each epoch, a row each
@@ -8,7 +8,7 @@ thumbnails.parquet   small copies of images on which the student's answer change
 result.json          the metrics: what was gained and lost, see `metrics.py`; present when the run is finished
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
-tracking/            with trackers only: what they keep on disk, and what was told to which; see `tracking.py`
+tracking/            with trackers only: what they keep on disk, and what was logged to which; see `runs/tracking.py`
 """
 
 import json
@@ -36,7 +36,7 @@ ENVIRONMENT = "environment"
 
 
 class RunFolder:
-    """The folder of one transfer, held by one process (and its fellow processes) at a time.
+    """The folder of one transfer, locked by one process (and its fellow processes) at a time.
 
     Use as a context manager around everything that writes.
 
@@ -59,10 +59,10 @@ class RunFolder:
         self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
 
     def __enter__(self) -> "RunFolder":
-        """Take the folder.
+        """Lock the folder.
 
         Raises:
-            RunFolderError: another process has it, it holds something else, or it cannot be written.
+            RunFolderError: another process has the lock, the folder holds something else, or it cannot be written.
         """
         try:
             _check_usable(self.path)
@@ -88,12 +88,12 @@ class RunFolder:
         Raises:
             RunFolderError: it holds a different run; the differing settings are named and nothing is changed.
         """
-        held = self.check(config)
+        exists = self.check(config)
         for folder in (self.path, self.predictions):
             remove_partials(folder)
-        if not held:
+        if not exists:
             write_json(self.config, config)
-        return held
+        return exists
 
     def check(self, config: Mapping[str, Any]) -> bool:
         """Whether the folder holds the run with that configuration; nothing is written.
@@ -102,13 +102,13 @@ class RunFolder:
             RunFolderError: it holds a different run, or other files.
         """
         _check_usable(self.path)
-        held = self.read_config()
-        if held is not None and (differing := differences(held, config)):
+        existing = self.read_config()
+        if existing is not None and (differing := differences(existing, config)):
             raise RunFolderError(
                 f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
                 "Give the same settings, or another `out`"
             )
-        return held is not None
+        return existing is not None
 
     def read_config(self) -> dict[str, Any] | None:
         """The configuration in the folder, or None.
@@ -154,7 +154,7 @@ class RunFolder:
         """Predictions for the images measured on: before, after, and each teacher's (None for a table without them).
 
         Args:
-            teachers: how many there are.
+            teachers: number of teachers.
 
         Raises:
             RunFolderError: they are missing, damaged, or not for the same images and classes.
@@ -178,14 +178,14 @@ class RunFolder:
         return measure_transfer(*self.read_predictions(len(teachers)))
 
 
-def differences(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
     """What differs between two configurations besides the environment, `key: X in the folder, Y asked for`.
 
     >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
     ['settings.lr: 0.1 in the folder, 0.2 asked for']
     """
-    # Through JSON, so that a tuple asked for equals the list that was written.
-    there, here = (json.loads(json.dumps(config)) for config in (held, asked))
+    # Through JSON, so that a requested tuple equals the list that was written.
+    there, here = (json.loads(json.dumps(config)) for config in (existing, requested))
     return differing(there, here, ignored=ENVIRONMENT)
 
 

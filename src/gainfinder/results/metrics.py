@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from ..metrics import Interval, TransferMeasures
 
 FORMAT_VERSION = 1
-"""Of `result.json`, as it is written; `migrations.py` brings older ones forward. Files before it had no number: 0."""
+"""Format of `result.json` as it is written; `migrations.py` converts older ones. Without a number: format 0."""
 
 
 class Record(BaseModel):
@@ -20,7 +20,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: tuples as lists."""
+        """The record as a JSON object: tuples as lists."""
         return self.model_dump(mode="json")
 
 
@@ -28,13 +28,13 @@ class GuardPoint(Record):
     """What one candidate gained over the initial student on the guard's images.
 
     Attributes:
-        alpha: where it lies on the way from the initial (0) to the trained student (1).
+        alpha: interpolation coefficient, from the initial (0) to the trained student (1).
         bn_reestimated: whether it is the initial student with batch-norm statistics re-estimated.
-        measure: what the gain is one of: accuracy and movement in percentage points, information in nats.
+        measure: the quantity gained: accuracy and movement in percentage points, information in nats.
         gain: mean over the guard's images; null in some files before format 1.
         error: standard error of the gain; null for a single image.
         sure_gain: the gain less the margin for its noise; null for a single image.
-        veto: what contradicts the gain; null where nothing does.
+        veto: the reason that contradicts the gain; null where there is none.
     """
 
     alpha: float
@@ -49,16 +49,21 @@ class GuardPoint(Record):
 class GuardDecision(Record):
     """Which student the guard kept, and what it tried.
 
-    Attributes:
-        alpha: where the one that is kept lies on the way from the initial (0) to the trained student (1).
-        bn_reestimated: whether the initial student with batch-norm statistics re-estimated is kept.
-        points: of all candidates.
-        images: how many images judged.
-        labelled: whether by their labels.
-        held_out: whether they were set apart from the transfer images; null in some files before format 1.
-        unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
-            labels, and in files of soups before format 1.
-        unguarded_delta_ci_pp: its interval; null likewise.
+        Attributes:
+            alpha: interpolation coefficient of the student that is kept, from the initial (0) to the trained one (1).
+            bn_reestimated: whether the initial student with batch-norm statistics re-estimated is kept.
+            points: the judgement of each candidate.
+            images: number of guard images.
+            labelled: whether their labels were used.
+            held_out: whether they were set apart from the transfer images; null in some files before format 1.
+            unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
+    <<<<<<< HEAD
+                labels, and in files of soups before format 1.
+            unguarded_delta_ci_pp: its interval; null likewise.
+    =======
+                labels, and of a soup.
+            unguarded_delta_ci_pp: 95 % interval of `unguarded_delta_pp`; null likewise.
+    >>>>>>> words1
     """
 
     alpha: float
@@ -80,13 +85,13 @@ class ControlMetrics(Record):
     """The same transfer from the student's own copy, and how much the teacher's goes beyond it.
 
     Attributes:
-        transfer_delta_pp: of the control, in percentage points; null without labels.
-        transfer_delta_ci_pp: its interval; null without labels.
-        knowledge_gain: of the control; null without labels.
-        knowledge_loss: of the control; null without labels.
+        transfer_delta_pp: transfer delta of the control, in percentage points; null without labels.
+        transfer_delta_ci_pp: 95 % interval of `transfer_delta_pp`; null without labels.
+        knowledge_gain: knowledge gain of the control; null without labels.
+        knowledge_loss: knowledge loss of the control; null without labels.
         agreement: share of the images whose predicted class the control left unchanged; never null.
         beyond_pp: accuracy of the student that is kept less the control's, in percentage points; null without labels.
-        beyond_ci_pp: its interval; null without labels.
+        beyond_ci_pp: 95 % interval of `beyond_pp`; null without labels.
     """
 
     transfer_delta_pp: float | None
@@ -99,14 +104,14 @@ class ControlMetrics(Record):
 
 
 class BankUse(Record):
-    """What the bank of cached answers did in a run.
+    """How a run used the bank, the cache of frozen models' predictions.
 
     Attributes:
-        folder: where it lies.
-        entries: views read from it, of all frozen models together.
-        made: how many of these were asked of the models now.
+        folder: path of the bank.
+        entries: number of predictions for views read from it, over all frozen models.
+        made: how many of these were computed in this run.
         bytes: size of the entries on disk.
-        checked: how many views of each model were asked again for a check.
+        checked: number of views of each model whose predictions were recomputed for a check.
         largest_difference: largest difference in log-probability that the check found; null where nothing was checked.
     """
 
@@ -119,18 +124,19 @@ class BankUse(Record):
 
 
 class StepMetrics(Record):
-    """One transfer of a sequence or soup; its own `result.json` tells the rest.
+    """One transfer of a sequence or soup; its own `result.json` holds the rest.
 
     Attributes:
         teacher: reference of its teacher.
-        transfer_delta_pp: in percentage points, against the student that this step began with; null without labels.
-        transfer_delta_ci_pp: its interval; null without labels.
-        knowledge_gain: against the same student; null without labels.
+        transfer_delta_pp: transfer delta in percentage points, against the student that this step began with; null
+            without labels.
+        transfer_delta_ci_pp: 95 % interval of `transfer_delta_pp`; null without labels.
+        knowledge_gain: knowledge gain against the same student; null without labels.
         knowledge_loss: likewise.
-        accuracy_after: null without labels.
-        transfer_rate: null without labels or positive flips.
-        teacher_share: null where the method has no partition.
-        guard: what the step's guard decided; null without one.
+        accuracy_after: accuracy of the student that is kept; null without labels.
+        transfer_rate: share of the positive flips that are right after; null without labels or positive flips.
+        teacher_share: share of the training samples that a teacher taught; null where the method has no partition.
+        guard: decision of the step's guard; null without one.
     """
 
     teacher: str
@@ -148,21 +154,22 @@ class EpochMetrics(Record):
     """A row of `epochs.jsonl`: the student as it trains, before any guard.
 
     Attributes:
-        epoch: from 1.
-        learning_rate: at the epoch's end; null in some files before format 1.
-        train_loss: mean over the epoch's training samples; null in some files before format 1.
+        epoch: number of the epoch, from 1.
+        learning_rate: learning rate at the epoch's end; null in some files before format 1.
+        train_loss: mean loss over the epoch's training samples; null in some files before format 1.
         teacher_share: share of the training samples that a teacher taught; null where the method has no partition.
-        accuracy: on the images measured on; null without labels.
-        transfer_delta_pp: since before the transfer, in percentage points; null without labels.
-        knowledge_gain: since before the transfer; null without labels.
+        accuracy: accuracy on the images measured on; null without labels.
+        transfer_delta_pp: transfer delta since before the transfer, in percentage points; null without labels.
+        knowledge_gain: knowledge gain since before the transfer; null without labels.
         knowledge_loss: likewise.
         agreement: share of the images whose predicted class is as before the transfer.
         confidence: mean of the largest probability.
-        total_delta_pp: of a sequence or soup, since its beginning, in percentage points; null else, and without labels.
-        total_gain: likewise a share.
-        total_loss: likewise.
-        step: of a sequence or soup, the teacher's number, from 1; null else.
-        teacher: its reference; null else.
+        total_delta_pp: in a sequence or soup, transfer delta since its beginning, in percentage points; null
+            else, and without labels.
+        total_gain: likewise knowledge gain, a share.
+        total_loss: likewise knowledge loss, a share.
+        step: in a sequence or soup, number of the teacher, from 1; null else.
+        teacher: in a sequence or soup, reference of the teacher; null else.
     """
 
     epoch: int
@@ -182,7 +189,7 @@ class EpochMetrics(Record):
     teacher: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As its line holds it: without what only a sequence has, where it is of none."""
+        """The row as a JSON object: keys that only a sequence or soup has are left out unless they were set."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
@@ -190,10 +197,10 @@ class TransferIdentity(Record):
     """What was transferred.
 
     Attributes:
-        format_version: of the form in which this is written.
+        format_version: version of the file's format.
         student: reference of the initial student.
         teachers: references of the teachers, as they were given.
-        method: by which it learned.
+        method: name of the transfer method.
         strategy: `sequential` or `soup`; null where one transfer is all.
     """
 
@@ -210,17 +217,17 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     Attributes:
         teacher_share: share of the training samples that a teacher taught, over all epochs; with soft methods parts of
             samples count; null where the method has no partition.
-        temperatures: what the logits of the initial student and of each teacher are divided by before their
+        temperatures: divisors of the logits of the initial student and of each teacher before their
             confidences are compared; null but for calibrated methods, and of a sequence or soup.
-        unaugmented_teachers: references of tables, which answered for images as they are.
-        broken_images: which were skipped, and why.
-        guard: null without a guard, and of a sequence, whose steps are guarded.
-        bank: null without a bank.
-        control: null where none was asked for.
+        unaugmented_teachers: references of prediction tables, whose logits are for images without augmentation.
+        broken_images: `where: reason` of each image that was skipped.
+        guard: decision of the guard; null without a guard, and for a sequence, whose steps are guarded.
+        bank: use of the bank; null without one.
+        control: measures of the control; null where none was requested.
         steps: the transfers of a sequence or soup; empty else.
-        resumed_epochs: epochs that were found done when the run began.
+        resumed_epochs: number of epochs already done when the run began.
         out: the result folder; null where none was kept.
-        student_reference: what loads the student again; null where its source has no reference.
+        student_reference: model reference that loads the student; null where its source has no reference.
     """
 
     teacher_share: float | None = None

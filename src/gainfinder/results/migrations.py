@@ -1,4 +1,4 @@
-"""Results of earlier versions, brought forward to the form of this one; the only place that knows older forms."""
+"""Results of earlier versions, converted to this version's format; the only module that knows older formats."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,9 +21,9 @@ def brought_forward(
     """A document as this version writes it.
 
     Args:
-        document: what `result.json` holds.
-        path: that file, for messages.
-        measure: measures anew, from the predictions in the folder; called where measures are missing that early
+        document: the JSON object in `result.json`.
+        path: path of that file, for messages.
+        measure: recomputes the measures from the predictions in the folder; called where some are missing that early
             versions did not write.
 
     Raises:
@@ -44,7 +44,7 @@ def brought_forward(
 
 
 def _to_1(document: dict[str, Any], measure: Callable[[], TransferMeasures]) -> dict[str, Any]:
-    """Words of the guard are renamed; measures that were not written yet are made anew."""
+    """Keys of the guard are renamed; measures that were not written yet are recomputed."""
     found = {**document, "guard": _guard_to_1(document.get("guard"))}
     if isinstance(found.get("steps"), list):
         found["steps"] = [
@@ -57,7 +57,7 @@ def _to_1(document: dict[str, Any], measure: Callable[[], TransferMeasures]) -> 
 
 
 def _guard_to_1(guard: Any) -> Any:
-    """A guard's decision; what is none is left to be refused with its key."""
+    """A guard's decision; a value that is none is left for validation to refuse."""
     if not isinstance(guard, dict):
         return guard
     found = {**GUARD_BEFORE_1, **_renamed(guard)}

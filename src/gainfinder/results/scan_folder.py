@@ -1,4 +1,4 @@
-"""The folder of a scan that is kept: scan.json, and the report that is made of it."""
+"""The folder of a scan that is kept: scan.json, and the report that is made from it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -43,9 +43,9 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
     The folder must not exist, be empty, or hold a scan of the same models on the same images, which is made anew.
 
     Args:
-        folder: of the scan.
-        models: the models as they were asked for.
-        data: the images likewise.
+        folder: the scan's folder.
+        models: the requested models, as given.
+        data: the data reference, as given.
 
     Raises:
         RunFolderError: it holds something else, or cannot be written.
@@ -53,8 +53,8 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: is a file; expected a folder or a name that is free")
     if (folder / SCAN_FILE).exists():
-        held = read_scan(folder)
-        there = (held["asked"], held["data"])
+        existing = read_scan(folder)
+        there = (existing["asked"], existing["data"])
         if there != ([*models], data):
             raise RunFolderError(
                 f"{folder}: holds a scan of {', '.join(there[0])} on {there[1]}, not of {', '.join(models)} on {data}; "

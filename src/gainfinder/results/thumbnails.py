@@ -1,4 +1,4 @@
-"""Small copies of the images on which a transfer changed the student's mind, for the report.
+"""Small copies of the images on which a transfer changed the student's prediction, for the report.
 
 Kept in the result folder, because a report is made from that folder alone: the images may be elsewhere by then.
 """
@@ -22,9 +22,9 @@ class Thumbnail:
     """One image.
 
     Attributes:
-        id: of the sample.
+        id: sample id.
         kind: `gained` or `lost`; without labels `changed`.
-        image: PNG if it was as small as that, else JPEG.
+        image: encoded bytes: PNG if the image was as small as that, else JPEG.
     """
 
     id: str
@@ -55,7 +55,7 @@ def read_thumbnails(path: Path) -> list[Thumbnail]:
 
 
 def changed_images(before: Predictions, after: Predictions) -> dict[str, list[str]]:
-    """Ids of the images that were gained and lost; without labels, of those that are answered differently."""
+    """Ids of the images that were gained and lost; without labels, of those whose predicted class changed."""
     if before.target is None:
         return {"changed": _where(before.predicted != after.predicted, before)}
     by = (before.predicted, after.predicted, before.target)
