@@ -49,21 +49,16 @@ class GuardPoint(Record):
 class GuardDecision(Record):
     """Which student the guard kept, and what it tried.
 
-        Attributes:
-            alpha: interpolation coefficient of the student that is kept, from the initial (0) to the trained one (1).
-            bn_reestimated: whether the initial student with batch-norm statistics re-estimated is kept.
-            points: the judgement of each candidate.
-            images: number of guard images.
-            labelled: whether their labels were used.
-            held_out: whether they were set apart from the transfer images; null in some files before format 1.
-            unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
-    <<<<<<< HEAD
-                labels, and in files of soups before format 1.
-            unguarded_delta_ci_pp: its interval; null likewise.
-    =======
-                labels, and of a soup.
-            unguarded_delta_ci_pp: 95 % interval of `unguarded_delta_pp`; null likewise.
-    >>>>>>> words1
+    Attributes:
+        alpha: interpolation coefficient of the student that is kept, from the initial (0) to the trained one (1).
+        bn_reestimated: whether the initial student with batch-norm statistics re-estimated is kept.
+        points: the judgement of each candidate.
+        images: number of guard images.
+        labelled: whether their labels were used.
+        held_out: whether they were set apart from the transfer images; null in some files before format 1.
+        unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
+            labels, and in files of soups before format 1.
+        unguarded_delta_ci_pp: 95 % interval of `unguarded_delta_pp`; null likewise.
     """
 
     alpha: float
