@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import TransferConfig
+from ..config import TransferConfig, TransferSpec
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, with_settings
 
@@ -44,22 +44,21 @@ def transfer(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
-    config = TransferConfig(**settings)  # before what takes seconds to import
+    spec = TransferSpec(  # checked before what takes seconds to import
+        student=student,
+        teachers=tuple(teacher),
+        data=data,
+        val=val,
+        guard_data=guard_data,
+        label_maps=tuple(map(str, label_map or ())),
+        config=TransferConfig(**settings),
+    )
     from ..api import execute_with_reports
-    from ..runs import prepare_transfer
+    from ..runs import prepare_spec
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken, transfer_table
 
-    prepared = prepare_transfer(
-        student,
-        teacher,
-        data,
-        val=val,
-        guard_data=guard_data,
-        label_maps=label_map or (),
-        settings=config,
-        command=typed_command(),
-    )
+    prepared = prepare_spec(spec, command=typed_command())
     if dry_run:
         _show_estimate(prepared, out, as_json=json)
         return

@@ -8,7 +8,7 @@ from .callbacks import Callback, CallbackList
 from .control import control_of
 from .describe import describe
 from .guard import candidates
-from .prepare import PreparedTransfer, prepare_transfer
+from .prepare import PreparedTransfer, prepare_spec, prepare_transfer
 from .result import TransferResult
 from .strategies import execute
 from .tracking import needing_folder
@@ -31,5 +31,6 @@ __all__ = [
     "make_trainer",
     "missing_views",
     "needing_folder",
+    "prepare_spec",
     "prepare_transfer",
 ]

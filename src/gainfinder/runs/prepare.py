@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ..config import ResolvedConfig, TransferConfig, resolve_settings, size_in_bytes
+from ..config import ResolvedConfig, TransferConfig, TransferSpec, resolve_settings, size_in_bytes
 from ..data import Images, ImageSource
 from ..devices import default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
@@ -77,6 +77,28 @@ class PreparedTransfer:
     def is_given(self, model: Classifier) -> bool:
         """Whether a model was given, so that other transfers may ask for what it answers."""
         return model is not self.student or self.student_is_given
+
+
+def prepare_spec(spec: TransferSpec, *, command: str | None = None) -> PreparedTransfer:
+    """Load and check all that a specification names; write nothing.
+
+    Args:
+        spec: the transfer, by references and settings.
+        command: the command that asks for it, kept with the result.
+
+    Raises:
+        GainfinderError: whatever is wrong with models, images or settings.
+    """
+    return prepare_transfer(
+        spec.student,
+        spec.teachers,
+        spec.data,
+        val=spec.val,
+        guard_data=spec.guard_data,
+        label_maps=[Path(path) for path in spec.label_maps],
+        settings=spec.config,
+        command=command,
+    )
 
 
 def prepare_transfer(

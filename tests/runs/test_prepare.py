@@ -1,0 +1,29 @@
+"""A transfer by its specification is the transfer that its references and settings make."""
+
+import pytest
+
+from gainfinder.config import TransferConfig, TransferSpec
+from gainfinder.errors import SettingsError
+from gainfinder.runs import describe, prepare_spec, prepare_transfer
+
+CONFIG = TransferConfig(method="kl-dp-u", epochs=2, limit=64, guard=False, device="cpu", workers=0, seed=3)
+
+
+def test_a_specification_is_prepared_as_it_says(zoo: dict[str, str]) -> None:
+    spec = TransferSpec(
+        student=zoo["vit"], teachers=(zoo["resnet"],), data="digits#2/4", val="digits#1/8", config=CONFIG
+    )
+    by_spec = describe(prepare_spec(TransferSpec.from_json(spec.to_json()), command="gainfinder transfer"))
+    by_hand = describe(prepare_transfer(zoo["vit"], [zoo["resnet"]], "digits#2/4", val="digits#1/8", settings=CONFIG))
+    assert by_spec.pop("environment")["command"] == "gainfinder transfer"
+    assert by_hand.pop("environment")["command"] is None
+    assert by_spec == by_hand
+    assert by_spec["settings"]["seed"] == 3 and by_spec["data"]["samples"] == 64
+
+
+def test_settings_that_do_not_go_together_are_refused_before_any_work(zoo: dict[str, str]) -> None:
+    teachers, control = [zoo["resnet"], zoo["convnext"]], CONFIG.replace(control=True)
+    with pytest.raises(SettingsError, match="2 teachers and strategy sequential"):
+        prepare_transfer(zoo["vit"], teachers, "digits#2/4", val="digits#1/8", settings=control)
+    with pytest.raises(SettingsError, match="expected at least one teacher, got none"):
+        prepare_transfer(zoo["vit"], [], "digits#2/4", val="digits#1/8", settings=CONFIG)
