@@ -45,7 +45,7 @@ class Finding:
 def findings(record: TransferRecord) -> list[Finding]:
     """What was learned, what was lost, whether it is more than noise and more than adaptation.
 
-    Of images without labels only this can be told: how far the student moved, and towards whom.
+    For images without labels only this is known: how much the student's predictions changed, and towards which teacher.
     """
     if not record.labelled:
         return [_moved(record), *_guarded_without_labels(record)]
@@ -288,7 +288,7 @@ def _guarded_by_step(record: TransferRecord) -> list[Finding]:
 
 
 def _where(classes: Sequence[ClassKnowledge], field: str) -> str:
-    """Names the classes that hold the most of it."""
+    """Names of the classes with most samples in a field of `ClassKnowledge`."""
     top = sorted(classes, key=lambda one: -int(getattr(one, field)))[:NAMED_CLASSES]
     named = [f"{quoted(one.name)} ({getattr(one, field):,})" for one in top if getattr(one, field)]
     return f", the most in {'; '.join(named)}" if named and len(classes) > 1 else ""
@@ -325,6 +325,6 @@ def _are(count: int) -> str:
 
 
 def _known(measure: T | None) -> T:
-    """A measure that is there, as all are of labelled images."""
-    assert measure is not None, "asked of labelled images alone"
+    """A measure that is not None, as all are for labelled images."""
+    assert measure is not None, "for labelled images only"
     return measure

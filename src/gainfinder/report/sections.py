@@ -120,7 +120,7 @@ class ScanSection:
 
 
 def transfer_section(record: TransferRecord, *, images: bool = True) -> TransferSection:
-    """What is shown of a transfer.
+    """The section of a transfer.
 
     Args:
         record: the transfer, as read from its folder.
@@ -151,7 +151,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
 
 
 def scan_section(record: ScanRecord) -> ScanSection:
-    """What is shown of a scan."""
+    """The section of a scan."""
     document = dict(record.document)
     pairs = rows.pair_rows(document)
     models = rows.strongest_first(document)

@@ -179,7 +179,7 @@ class RunFolder:
 
 
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations besides the environment, `key: X in the folder, Y asked for`.
+    """The differences of two configurations besides the environment, as `key: X in the folder, Y asked for`.
 
     >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
     ['settings.lr: 0.1 in the folder, 0.2 asked for']
