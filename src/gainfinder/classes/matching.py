@@ -132,8 +132,8 @@ def align_teacher(
         return TeacherMatch(label_map=LabelMap.from_order(order, outputs=teacher_count))
     assert ours.names is not None and theirs.names is not None
     matched = [(position, index) for position, index in enumerate(found) if index is not None]
-    _refuse_doubles(ours, [ours.names[position] for position, _ in matched], error=ModelError)
-    _refuse_doubles(theirs, [theirs.names[index] for _, index in matched], error=ModelError)
+    _refuse_duplicates(ours, [ours.names[position] for position, _ in matched], error=ModelError)
+    _refuse_duplicates(theirs, [theirs.names[index] for _, index in matched], error=ModelError)
     label_map = LabelMap.from_order(found, outputs=teacher_count)
     gaps = _gaps(label_map, ours, theirs)
     return TeacherMatch(label_map=label_map, note=f"{_classes(len(matched))} matched by name; {gaps}")
@@ -253,7 +253,7 @@ def _positions(texts: Sequence[str], side: _Side, *, role: str, where: str) -> l
     for text, position in zip(unique, found, strict=True):
         if position is not None:
             assert side.names is not None
-            _refuse_doubles(side, [side.names[position]], error=DataError)
+            _refuse_duplicates(side, [side.names[position]], error=DataError)
         positions[text] = _as_index(text, side, role=role, where=where) if position is None else position
     return [positions[text] for text in texts]
 
@@ -300,8 +300,8 @@ def _match(source: _Side, target: _Side, *, error: type[GainfinderError]) -> Cla
             f"{len(missing)} of the {_classes(source.count)} of {source.what} are not among the "
             f"{_classes(target.count)} of {target.what}: {shown}{more}; rename them, or {_REMEDY}"
         )
-    _refuse_doubles(source, source.names, error=error)
-    _refuse_doubles(target, [target.names[index] for index in found if index is not None], error=error)
+    _refuse_duplicates(source, source.names, error=error)
+    _refuse_duplicates(target, [target.names[index] for index in found if index is not None], error=error)
     return ClassMatch(order=tuple(index for index in found if index is not None))
 
 
@@ -315,7 +315,7 @@ def _find(source_names: Sequence[str], target_names: Sequence[str], *, distinct:
     """
     exact = {name: index for index, name in enumerate(target_names)}
     loose = {_normalised(name): index for index, name in enumerate(target_names)}
-    # A normalised name that stands for two different names on one side says nothing about which is meant.
+    # A normalised name that stands for two different names on one side is ambiguous.
     for names in (source_names, target_names) if distinct else (target_names,):
         for form, times in Counter(map(_normalised, set(names))).items():
             if times > 1:
@@ -346,13 +346,13 @@ def _by_position(
     )
 
 
-def _refuse_doubles(side: _Side, names: Sequence[str], *, error: type[GainfinderError]) -> None:
+def _refuse_duplicates(side: _Side, names: Sequence[str], *, error: type[GainfinderError]) -> None:
     all_names = Counter(side.names)
-    double = next((name for name in names if all_names[name] > 1), None)
-    if double is not None:
+    duplicate = next((name for name in names if all_names[name] > 1), None)
+    if duplicate is not None:
         raise error(
-            f"the class name {double!r} occurs {all_names[double]} times in {side.what}: expected it once, since the "
-            f"two cannot be told apart by name; {_REMEDY}"
+            f"the class name {duplicate!r} occurs {all_names[duplicate]} times in {side.what}: expected it once, "
+            f"since the two cannot be told apart by name; {_REMEDY}"
         )
 
 

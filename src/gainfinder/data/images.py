@@ -71,8 +71,8 @@ class Images:
             raise DataError(f"{reference}: no images found")
         if len(set(ids)) != len(ids):
             seen: set[str] = set()
-            double = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise DataError(f"{reference}: the sample id {double!r} occurs more than once; ids must be unique")
+            duplicate = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise DataError(f"{reference}: the sample id {duplicate!r} occurs more than once; ids must be unique")
         array = None if labels is None else _checked_labels(labels, ids, class_names, reference)
         num_classes = None
         if array is not None:
@@ -96,7 +96,7 @@ class Images:
 
         Raises:
             BrokenImage: it cannot be decoded; the message names its path.
-            DataError: the reader says that the source as a whole cannot be used.
+            DataError: the source as a whole cannot be used.
         """
         position = int(self.positions[index])
         try:

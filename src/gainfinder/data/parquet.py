@@ -22,7 +22,7 @@ from .layout import natural_key, refuse_split_files
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetReader:
-    """Encoded images, held in memory as arrow columns.
+    """Encoded images in memory, as Arrow columns.
 
     Attributes:
         files: the Parquet files.

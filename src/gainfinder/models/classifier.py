@@ -100,8 +100,8 @@ class Classifier:
 
     def with_label_map(self, label_map: LabelMap, names: tuple[str, ...] | None) -> "Classifier":
         """The same model with logits of other classes, computed from its present logits; see `LabelMap.apply`."""
-        whole = label_map if self.label_map is None else self.label_map.then(label_map)
-        return replace(self, label_map=whole, num_classes=whole.num_classes, class_names=names)
+        combined = label_map if self.label_map is None else self.label_map.then(label_map)
+        return replace(self, label_map=combined, num_classes=combined.num_classes, class_names=names)
 
     def weights_digest(self) -> str:
         """Hex digest of all parameters and buffers: names, dtypes, shapes and bytes."""
@@ -155,7 +155,7 @@ class Classifier:
 
 
 def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
-    """What to say when a batch does not fit on the device."""
+    """The error for a batch that does not fit on the device."""
     return OutOfMemory(
         f"the device's memory does not suffice for {images} image(s) at once: lower `batch_size` ({first_line(error)})"
     )

@@ -114,8 +114,8 @@ class PredictionTable:
 
     def with_label_map(self, label_map: LabelMap, names: tuple[str, ...] | None) -> "PredictionTable":
         """The same table with logits of other classes, computed from its present logits; see `LabelMap.apply`."""
-        whole = label_map if self.label_map is None else self.label_map.then(label_map)
-        return replace(self, label_map=whole, num_classes=whole.num_classes, class_names=names)
+        combined = label_map if self.label_map is None else self.label_map.then(label_map)
+        return replace(self, label_map=combined, num_classes=combined.num_classes, class_names=names)
 
     @functools.cached_property
     def _rows(self) -> dict[str, int]:
@@ -244,7 +244,7 @@ def _indices(columns: Columns, texts: NDArray[Any], names: tuple[str, ...] | Non
 
 
 def _check_values(columns: Columns) -> None:
-    """Refuse values that cannot be what the file says they are."""
+    """Refuse values that are out of range for their kind."""
     values, kind = columns.values, columns.kind
     # a probability of 0 has the logarithm −inf
     wrong = ~np.isfinite(values) if kind != "log_probs" else np.isnan(values) | (values == np.inf)
@@ -254,11 +254,13 @@ def _check_values(columns: Columns) -> None:
     if kind == "logits":
         return
     sums = (np.exp(values) if kind == "log_probs" else values).sum(axis=1, dtype=np.float64)
-    wanted = "expected at most 1" if columns.classes is not None else "expected 1"
-    _refuse(columns, sums > 1 + TOLERANCE, lambda row: f"its probabilities sum to {sums[row]:.4g}: {wanted}")
+    expected = "expected at most 1" if columns.classes is not None else "expected 1"
+    _refuse(columns, sums > 1 + TOLERANCE, lambda row: f"its probabilities sum to {sums[row]:.4g}: {expected}")
     if columns.classes is None:
         remedy = "list classes and probabilities where some are left out"
-        _refuse(columns, sums < LEAST_SUM, lambda row: f"its probabilities sum to {sums[row]:.4g}: {wanted}; {remedy}")
+        _refuse(
+            columns, sums < LEAST_SUM, lambda row: f"its probabilities sum to {sums[row]:.4g}: {expected}; {remedy}"
+        )
 
 
 def _refuse(columns: Columns, wrong: NDArray[np.bool_], say: Callable[[Any], str]) -> None:

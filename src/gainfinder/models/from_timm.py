@@ -39,9 +39,9 @@ def load(ref: ModelRef) -> Classifier:
     is_registered = _check_name(ref)
     module: Any = _create(ref, {})
     preprocessing = _preprocessing(module, reference)
-    wanted = preprocessing.with_overrides(ref.query, reference=reference)
-    if wanted.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
-        module = _create(ref, {"img_size": wanted.view_size})
+    requested = preprocessing.with_overrides(ref.query, reference=reference)
+    if requested.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
+        module = _create(ref, {"img_size": requested.view_size})
     if getattr(module, "num_classes", None) == 0:
         raise ModelError(_no_classifier(reference))
     names = class_names(module, is_registered=is_registered, reference=reference)
@@ -57,7 +57,7 @@ def load(ref: ModelRef) -> Classifier:
 
 
 def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] | None) -> str:
-    """Write `config.json` and `model.safetensors`, with the preprocessing and class names in force.
+    """Write `config.json` and `model.safetensors`, with the current preprocessing and class names.
 
     Returns:
         `local-dir:FOLDER`, which timm itself loads too.

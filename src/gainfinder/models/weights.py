@@ -67,7 +67,7 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, reference: st
     """
     expected = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     fitted = _fill_shared(_fit_names(dict(weights), expected), expected)
-    # checkpoints older than PyTorch 0.4.1 lack this counter, and only training with momentum=None reads it
+    # checkpoints older than PyTorch 0.4.1 have no such counter, and only training with momentum=None reads it
     missing = [name for name in expected if name not in fitted and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in fitted if name not in expected]
     shapes = [

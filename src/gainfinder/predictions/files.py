@@ -46,9 +46,9 @@ class Columns:
         ids: N sample ids, no two alike.
         kind: kind of the values.
         values: values of that kind, float32 (N, K); NaN where one is missing.
-        classes: int (N, K), the class of each value; texts, where the file gives texts; None where K is all classes.
+        classes: int (N, K), the class of each value; strings where the file has strings; None where K is all classes.
         class_names: class names in class order, or None where the file names none.
-        num_classes: number of classes, or None where the file does not say it.
+        num_classes: number of classes, or None where the file does not state it.
         names_in_header: whether `class_names` come from the column names.
         target: int64 (N,), the labels in a file of gainfinder's own; None of other files.
         about: metadata on the model and the samples, in a file of gainfinder's own; empty for other files.
@@ -188,7 +188,7 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _about(metadata: dict[bytes, bytes] | None) -> tuple[tuple[str, ...] | None, int | None, dict[str, Any]]:
-    """Class names, their number and all that `write_predictions` says of its own files; nothing of other programs'."""
+    """Class names, their number and all metadata that `write_predictions` wrote; nothing for other programs' files."""
     try:
         about = json.loads((metadata or {}).get(_METADATA.encode(), b"{}"))
         names = about.get("class_names")

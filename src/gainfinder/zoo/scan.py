@@ -74,15 +74,15 @@ def scan_models(
             on_images=None if on_model is None else on_model(classifier.reference, len(images)),
         )
         predicted.append(PredictedClasses.of(found))
-    whole = scan_predictions(predicted, num_classes=first.num_classes)
+    scan = scan_predictions(predicted, num_classes=first.num_classes)
     if out is not None:
         about = {
             "data": images.reference,
             "asked": requested,
             "environment": {**environment(where), "command": command},
         }
-        write_scan(Path(out), {**whole.to_dict(), **about})
-    return whole
+        write_scan(Path(out), {**scan.to_dict(), **about})
+    return scan
 
 
 def _check_models(models: Sequence[ModelSource]) -> None:
