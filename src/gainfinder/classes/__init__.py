@@ -1,4 +1,4 @@
-"""Classes of a teacher or of a data set, told in the classes of the student: by name, by position or by a file.
+"""Classes of a teacher or of a data set, matched to the classes of the student: by name, by position or by a file.
 
 In: class names and counts. Out: an order of classes or a `LabelMap`. Knows no model and no image.
 """

@@ -33,7 +33,7 @@ class LabelMap:
     """Own output of a model → class of a student; many to one, and neither side needs to be covered.
 
     Attributes:
-        targets: for each of the K own outputs, the student's class it counts for, or None where it is left out.
+        targets: the student's class that each of the K own outputs counts for, or None where it is left out.
         num_classes: C, number of the student's classes.
 
     Raises:
@@ -78,8 +78,8 @@ class LabelMap:
         """
         if len(self.targets) != self.num_classes or set(self.targets) != set(range(self.num_classes)):
             return None
-        place = {target: output for output, target in enumerate(self.targets)}
-        return tuple(place[target] for target in range(self.num_classes))
+        output_of = {target: output for output, target in enumerate(self.targets)}
+        return tuple(output_of[target] for target in range(self.num_classes))
 
     @property
     def left_out(self) -> tuple[int, ...]:
@@ -103,10 +103,10 @@ class LabelMap:
         4 it already weighs 1e-3.
 
         Args:
-            logits_NK: floating point, own outputs.
+            logits_NK: the model's own outputs, floating point (N, K).
 
         Returns:
-            Logits and the share of the probability that was not dropped. Logits that are NaN or +inf give NaN.
+            Logits and the share of the probability that is not dropped. Logits that are NaN or +inf give NaN.
 
         Raises:
             ValueError: another number of outputs than the map has.
@@ -156,10 +156,10 @@ class LabelMap:
         pairs = [(output, target) for output, target in enumerate(self.targets) if target is not None]
         outputs, targets = (torch.tensor(side, device=z_NK.device) for side in zip(*pairs, strict=True))
         z_NL = z_NK[:, outputs]
-        places_NL = targets.expand(len(z_NL), -1)
+        targets_NL = targets.expand(len(z_NL), -1)
         empty_NC = z_NK.new_full((len(z_NK), self.num_classes), -torch.inf)
-        # each class's own largest logit comes first off: a class far below the others keeps its precision
-        peak_NC = empty_NC.scatter_reduce(1, places_NL, z_NL, "amax")
+        # each class's own largest logit is subtracted first: a class far below the others keeps its precision
+        peak_NC = empty_NC.scatter_reduce(1, targets_NL, z_NL, "amax")
         peak_NC = torch.where(peak_NC.isfinite(), peak_NC, 0)
         sums_NC = torch.zeros_like(peak_NC).index_add(1, targets, (z_NL - peak_NC[:, targets]).exp())
         return sums_NC.log() + peak_NC

@@ -1,4 +1,4 @@
-"""A file in which a user says which of a teacher's classes is which of the student's."""
+"""Label map files: a user's pairs of a teacher's class and a student's class."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ def read_label_map(path: Path) -> tuple[tuple[str, str], ...]:
             indices from 0.
 
     Raises:
-        DataError: the file is missing or no such file, or a class is empty.
+        DataError: the file is missing or not in one of these forms, or a class is empty.
     """
     file = path.expanduser()
     if not file.is_file():

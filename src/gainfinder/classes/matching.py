@@ -22,11 +22,11 @@ _REMEDY = "?classes= in the model reference sets a model's class names"
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMatch:
-    """Where the classes of a source lie among those of a target.
+    """The index of each class of a source among the classes of a target.
 
     Attributes:
-        order: for each source class, its index among the target's classes; None for the same position.
-        note: what the user should know of how they were matched, in one line; None where there is nothing to say.
+        order: index of each source class among the target's classes; None for the same position.
+        note: one line for the user on how they were matched; None where there is nothing to say.
     """
 
     order: tuple[int, ...] | None
@@ -42,14 +42,14 @@ def match_classes(
     data_count: int,
     model_count: int,
 ) -> ClassMatch:
-    """Where each class of labelled data lies among a model's classes.
+    """The index of each class of labelled data among a model's classes.
 
     Both named and every name of the data found: by name, and the data may hold fewer classes than the model. Both
     named, none found and equal counts: by position, with a note. A side without names: by position, for equal counts.
 
     Args:
-        data_names: in the order of the labels; None where the data name no classes.
-        model_names: in the order of the logits; None where the model names none.
+        data_names: class names in the order of the labels; None where the data name no classes.
+        model_names: class names in the order of the logits; None where the model names none.
         data: reference of the data, for messages.
         model: reference of the model, for messages.
         data_count: number of classes of the data.
@@ -77,8 +77,8 @@ class TeacherMatch:
     """How a teacher's classes become a student's.
 
     Attributes:
-        label_map: from the teacher's classes to the student's; None for the same position.
-        note: what the user should know of how they were matched, in one line; None where there is nothing to say.
+        label_map: map from the teacher's classes to the student's; None for the same position.
+        note: one line for the user on how they were matched; None where there is nothing to say.
     """
 
     label_map: LabelMap | None
@@ -94,15 +94,15 @@ def align_teacher(
     student_count: int,
     teacher_count: int,
 ) -> TeacherMatch:
-    """Which of a teacher's classes is which of a student's, so that the teacher's logits can be put in its order.
+    """Match a teacher's classes to a student's, so that the teacher's logits can be put in the student's order.
 
-    Both named: by name. Classes of the teacher that the student lacks are left out, classes of the student that the
-    teacher lacks get no probability from it, and either is worth a note. Both named, none found and equal counts: by
+    Both named: by name. Classes that only the teacher has are left out, classes that only the student has
+    get no probability from it, and either gives a note. Both named, none found and equal counts: by
     position, with a note. A side without names: by position, for equal counts.
 
     Args:
-        student_names: in the order of the student's logits; None where it names none.
-        teacher_names: in the order of the teacher's logits; None where it names none.
+        student_names: class names in the order of the student's logits; None where it names none.
+        teacher_names: class names in the order of the teacher's logits; None where it names none.
         student: reference of the student, for messages.
         teacher: reference of the teacher, for messages.
         student_count: number of the student's classes.
@@ -131,9 +131,9 @@ def align_teacher(
         assert order is not None
         return TeacherMatch(label_map=LabelMap.from_order(order, outputs=teacher_count))
     assert ours.names is not None and theirs.names is not None
-    matched = [(place, index) for place, index in enumerate(found) if index is not None]
-    _refuse_doubles(ours, [ours.names[place] for place, _ in matched], error=ModelError)
-    _refuse_doubles(theirs, [theirs.names[index] for _, index in matched], error=ModelError)
+    matched = [(position, index) for position, index in enumerate(found) if index is not None]
+    _refuse_duplicates(ours, [ours.names[position] for position, _ in matched], error=ModelError)
+    _refuse_duplicates(theirs, [theirs.names[index] for _, index in matched], error=ModelError)
     label_map = LabelMap.from_order(found, outputs=teacher_count)
     gaps = _gaps(label_map, ours, theirs)
     return TeacherMatch(label_map=label_map, note=f"{_classes(len(matched))} matched by name; {gaps}")
@@ -150,18 +150,18 @@ def map_teacher(
     teacher_count: int,
     where: str,
 ) -> TeacherMatch:
-    """As `align_teacher`, by a map that the user gives.
+    """Match a teacher's classes to a student's as `align_teacher` does, by a map that the user gives.
 
     Args:
         pairs: (class of the teacher, class of the student), each a name or an index from 0. A name wins over an index.
             Several of the teacher's classes may map to one of the student's; either side may be covered in part.
-        student_names: in the order of the student's logits; None where it names none.
-        teacher_names: in the order of the teacher's logits; None where it names none.
+        student_names: class names in the order of the student's logits; None where it names none.
+        teacher_names: class names in the order of the teacher's logits; None where it names none.
         student: reference of the student, for messages.
         teacher: reference of the teacher, for messages.
         student_count: number of the student's classes.
         teacher_count: number of the teacher's classes.
-        where: what the pairs were read from, for messages.
+        where: name of the file that the pairs were read from, for messages.
 
     Returns:
         The map; a note where a class of either side is left out.
@@ -179,12 +179,12 @@ def map_teacher(
     theirs = _Side(what=teacher, names=teacher_names, count=teacher_count)
     if not pairs:
         raise DataError(f"{where}: the label map is empty: expected pairs of a teacher's class and a student's")
-    sources = _places([pair[0] for pair in pairs], theirs, role="the teacher", where=where)
-    targets = _places([pair[1] for pair in pairs], ours, role="the student", where=where)
+    sources = _positions([pair[0] for pair in pairs], theirs, role="the teacher", where=where)
+    targets = _positions([pair[1] for pair in pairs], ours, role="the student", where=where)
     whole: list[int | None] = [None] * teacher_count
     for pair, source, target in zip(pairs, sources, targets, strict=True):
         if whole[source] not in (None, target):
-            first = next(other for other, place in zip(pairs, sources, strict=True) if place == source)
+            first = next(other for other, position in zip(pairs, sources, strict=True) if position == source)
             raise DataError(
                 f"{where}: the teacher's class {pair[0]!r} is mapped to {first[1]!r} and to {pair[1]!r}: expected one "
                 "of the student's classes for each of the teacher's"
@@ -238,24 +238,24 @@ def _gaps(label_map: LabelMap, ours: _Side, theirs: _Side) -> str:
     return "; ".join(parts)
 
 
-def _listed(side: _Side, places: Sequence[int], *, known: Sequence[str] | None) -> str:
+def _listed(side: _Side, positions: Sequence[int], *, known: Sequence[str] | None) -> str:
     """The first of some classes, by name where there are names; with their near matches among `known`."""
-    names = [str(place) if side.names is None else side.names[place] for place in places[:_SHOWN_DROPPED]]
+    names = [str(i) if side.names is None else side.names[i] for i in positions[:_SHOWN_DROPPED]]
     shown = ", ".join(repr(name) if known is None else _with_near(name, known) for name in names)
-    return shown + (f" and {len(places) - len(names)} more" if len(places) > len(names) else "")
+    return shown + (f" and {len(positions) - len(names)} more" if len(positions) > len(names) else "")
 
 
-def _places(texts: Sequence[str], side: _Side, *, role: str, where: str) -> list[int]:
-    """The index of each class that a label map speaks of."""
+def _positions(texts: Sequence[str], side: _Side, *, role: str, where: str) -> list[int]:
+    """The index of each class that a label map names."""
     unique = list(dict.fromkeys(texts))
     found = [None] * len(unique) if side.names is None else _find(unique, side.names, distinct=False)
-    places = {}
-    for text, place in zip(unique, found, strict=True):
-        if place is not None:
+    positions = {}
+    for text, position in zip(unique, found, strict=True):
+        if position is not None:
             assert side.names is not None
-            _refuse_doubles(side, [side.names[place]], error=DataError)
-        places[text] = _as_index(text, side, role=role, where=where) if place is None else place
-    return [places[text] for text in texts]
+            _refuse_duplicates(side, [side.names[position]], error=DataError)
+        positions[text] = _as_index(text, side, role=role, where=where) if position is None else position
+    return [positions[text] for text in texts]
 
 
 def _as_index(text: str, side: _Side, *, role: str, where: str) -> int:
@@ -300,8 +300,8 @@ def _match(source: _Side, target: _Side, *, error: type[GainfinderError]) -> Cla
             f"{len(missing)} of the {_classes(source.count)} of {source.what} are not among the "
             f"{_classes(target.count)} of {target.what}: {shown}{more}; rename them, or {_REMEDY}"
         )
-    _refuse_doubles(source, source.names, error=error)
-    _refuse_doubles(target, [target.names[index] for index in found if index is not None], error=error)
+    _refuse_duplicates(source, source.names, error=error)
+    _refuse_duplicates(target, [target.names[index] for index in found if index is not None], error=error)
     return ClassMatch(order=tuple(index for index in found if index is not None))
 
 
@@ -315,7 +315,7 @@ def _find(source_names: Sequence[str], target_names: Sequence[str], *, distinct:
     """
     exact = {name: index for index, name in enumerate(target_names)}
     loose = {_normalised(name): index for index, name in enumerate(target_names)}
-    # A normalised name that stands for two different names on one side says nothing about which is meant.
+    # A normalised name that stands for two different names on one side is ambiguous.
     for names in (source_names, target_names) if distinct else (target_names,):
         for form, times in Counter(map(_normalised, set(names))).items():
             if times > 1:
@@ -346,13 +346,13 @@ def _by_position(
     )
 
 
-def _refuse_doubles(side: _Side, names: Sequence[str], *, error: type[GainfinderError]) -> None:
+def _refuse_duplicates(side: _Side, names: Sequence[str], *, error: type[GainfinderError]) -> None:
     all_names = Counter(side.names)
-    double = next((name for name in names if all_names[name] > 1), None)
-    if double is not None:
+    duplicate = next((name for name in names if all_names[name] > 1), None)
+    if duplicate is not None:
         raise error(
-            f"the class name {double!r} occurs {all_names[double]} times in {side.what}: expected it once, since the "
-            f"two cannot be told apart by name; {_REMEDY}"
+            f"the class name {duplicate!r} occurs {all_names[duplicate]} times in {side.what}: expected it once, "
+            f"since the two cannot be told apart by name; {_REMEDY}"
         )
 
 

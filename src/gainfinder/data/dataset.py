@@ -20,8 +20,8 @@ class DatasetReader:
     """Items of a data set object.
 
     Attributes:
-        dataset: map-style; an item is an image, or a tuple that begins with one.
-        name: what it is called in messages.
+        dataset: a map-style data set; an item is an image, or a tuple that begins with one.
+        name: name of the data set in messages.
     """
 
     dataset: Any
@@ -33,7 +33,7 @@ class DatasetReader:
         return to_pil(item[0] if isinstance(item, tuple | list) else item, where=self.where(index)).convert("RGB")
 
     def where(self, index: int) -> str:
-        """Name and item."""
+        """The data set's name and the item's index."""
         return f"{self.name}: item {index}"
 
 
@@ -43,19 +43,19 @@ def images_from_dataset(
     """Wrap an object with `__len__` and `__getitem__`, such as a torchvision data set or a `Subset` of one.
 
     Args:
-        dataset: items are (image, label), or an image alone. An image is a PIL image; uint8 of shape (H, W), (H, W, C)
-            or (C, H, W); or floats in [0, 1]. Where a shape fits both orders, tensors are taken for (C, H, W) and
-            arrays for (H, W, C). A random transform makes evaluation random: leave it to gainfinder.
-        name: what it is called; by default its class's name.
-        class_names: by default its `classes`, if these are strings.
-        labels: False reads none.
+        dataset: a data set whose items are (image, label), or an image alone. An image is a PIL image; uint8 of shape
+            (H, W), (H, W, C) or (C, H, W); or floats in [0, 1]. Where a shape fits both orders, tensors are taken for
+            (C, H, W) and arrays for (H, W, C). A random transform makes evaluation random: leave it to gainfinder.
+        name: name of the data set; its class's name by default.
+        class_names: class names; its `classes` by default, if these are strings.
+        labels: whether to read labels.
 
     Returns:
         Images with the ids `0000000`, `0000001`, …; labels from its `targets` or `labels` where these are integers of
         the right number, otherwise from one pass over the items.
 
     Raises:
-        DataError: no random access, or labels that are no integers.
+        DataError: no random access, or labels that are not integers.
     """
     name = name or type(dataset).__name__
     stream = any(base.__name__ == "IterableDataset" for base in type(dataset).__mro__)  # torch's inherits __getitem__

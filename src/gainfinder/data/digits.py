@@ -16,7 +16,7 @@ from .images import Images
 
 @dataclass(frozen=True, kw_only=True)
 class DigitsReader:
-    """Images held in memory.
+    """Images in memory.
 
     Attributes:
         pixels: uint8 (N, 8, 8).

@@ -18,7 +18,7 @@ class FolderReader:
 
     Attributes:
         root: the folder.
-        names: path of each image below it, with `/`.
+        names: path of each image relative to the folder, with `/`.
     """
 
     root: Path
@@ -41,8 +41,8 @@ def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
 
     Args:
         root: an existing folder.
-        reference: what the images are called.
-        labels: False derives none.
+        reference: the data reference.
+        labels: whether to derive labels from folder names.
 
     Raises:
         DataError: no images, images beside class folders, a class folder without images, or a folder without access.

@@ -23,7 +23,7 @@ class Reader(Protocol):
         ...
 
     def where(self, index: int) -> str:
-        """Where image `index` lies, for a message: a path, `archive.tar: member`, `file.parquet: row 3`."""
+        """The location of image `index`, for a message: a path, `archive.tar: member`, `file.parquet: row 3`."""
         ...
 
 
@@ -34,11 +34,11 @@ class Images:
     Attributes:
         reference: the data reference as given, or the name of the data set's class.
         reader: gives image `positions[i]` for i in 0 … len - 1.
-        ids: a stable and unique id a sample.
+        ids: N sample ids, stable and unique.
         labels: int64 (N,), positions in `class_names` (or plain class indices); None for unlabelled images.
-        class_names: in timm's order (natural sort), or None where the source names none.
+        class_names: class names in timm's order (natural sort), or None where the source names none.
         num_classes: number of classes of the whole source (not of this selection); None for unlabelled images.
-        positions: where each sample lies in the reader.
+        positions: int64 (N,), index of each sample in the reader.
         mirrorable: False where a mirrored image means something else (digits, text).
     """
 
@@ -62,7 +62,7 @@ class Images:
         class_names: Sequence[str] | None = None,
         mirrorable: bool = True,
     ) -> "Images":
-        """Check what a source found and wrap it.
+        """Check the images that a source found, and wrap them.
 
         Raises:
             DataError: no images, an id twice, or a label out of range.
@@ -71,8 +71,8 @@ class Images:
             raise DataError(f"{reference}: no images found")
         if len(set(ids)) != len(ids):
             seen: set[str] = set()
-            double = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-            raise DataError(f"{reference}: the sample id {double!r} occurs more than once; ids must be unique")
+            duplicate = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise DataError(f"{reference}: the sample id {duplicate!r} occurs more than once; ids must be unique")
         array = None if labels is None else _checked_labels(labels, ids, class_names, reference)
         num_classes = None
         if array is not None:
@@ -96,7 +96,7 @@ class Images:
 
         Raises:
             BrokenImage: it cannot be decoded; the message names its path.
-            DataError: the reader says that the source as a whole cannot be used.
+            DataError: the source as a whole cannot be used.
         """
         position = int(self.positions[index])
         try:
@@ -108,7 +108,7 @@ class Images:
             raise BrokenImage(self.reader.where(position), str(error) or type(error).__name__) from error
 
     def where(self, index: int) -> str:
-        """Where sample `index` lies, for a message."""
+        """The location of sample `index`, for a message."""
         return self.reader.where(int(self.positions[index]))
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "Images":
@@ -160,7 +160,7 @@ def decode(source: Path | BinaryIO) -> Image.Image:
     """Decode one image fully, as RGB.
 
     Raises:
-        Exception: whatever Pillow says of an image that is cut off, damaged or none.
+        Exception: whatever Pillow raises for a file that is cut off, damaged or not an image.
     """
     with warnings.catch_warnings():
         # Pillow warns of many images that it decodes well: large ones, palettes with transparency, odd metadata.

@@ -18,11 +18,11 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
     Args:
         values: integers (taken as they are) or strings (classes are the distinct ones in natural order, or
             `class_names` where the source names them).
-        class_names: what the source says its classes are.
-        where: what is being read, for the message.
+        class_names: class names that the source gives, or None.
+        where: name of the source that is read, for the message.
 
     Raises:
-        DataError: missing labels, labels of another type, only negative ones, or a string that is no class name.
+        DataError: missing labels, labels of another type, only negative ones, or a string that is not a class name.
 
     >>> encode_labels(["n10", "n9"], None, where="x")
     ([1, 0], ('n9', 'n10'))

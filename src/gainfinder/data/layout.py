@@ -1,4 +1,4 @@
-"""What folder names say about classes: shared by folders of images and by tar archives. Pure; touches no file.
+"""Classes from folder names: shared by folders of images and by tar archives. Pure; touches no file.
 
 Order and labels are timm's: natural sort of the lower-cased names (`timm.utils.misc.natural_key`).
 """
@@ -73,9 +73,9 @@ def classes_of(folders: Sequence[Folder], *, without_images: Collection[str], wh
     """Classes from each image's first folder, or None if all images lie flat.
 
     Args:
-        folders: for each image, its folders below the root.
+        folders: the folders below the root that lead to each image.
         without_images: first-level folders that hold no image.
-        where: what is being read, for the message.
+        where: name of the source that is read, for the message.
 
     Raises:
         DataError: images beside class folders, a class folder without images, or folders that are splits.
@@ -123,7 +123,7 @@ def extensions() -> str:
 
 
 def describe_others(names: Iterable[str]) -> str:
-    """What lies in a place that holds no image, for a message.
+    """The content of a folder that holds no image, for a message.
 
     >>> describe_others(["a.webp", "b.webp", "c.txt"])
     'it holds 3 other file(s), mostly .webp'

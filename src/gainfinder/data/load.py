@@ -1,4 +1,4 @@
-"""Whatever names or is a data set becomes `Images`."""
+"""Loading: a data reference or a data set object becomes `Images`."""
 
 import os
 from typing import Any
@@ -19,7 +19,7 @@ def load_images(source: ImageSource, *, labels: bool = True) -> Images:
         source: a reference (a folder, a `.tar`, a `.parquet`, a folder of either, `digits`, `hfds/NAME?split=…`,
             `torch/NAME?split=…&root=…`, each with an optional `#k/n` for one of n parts), `Images`, or any data set
             object with `__len__` and `__getitem__`.
-        labels: False neither derives nor reads any.
+        labels: whether to read or derive labels.
 
     Raises:
         BadReference: the reference cannot be parsed, or a setting is unknown.

@@ -26,7 +26,7 @@ class LoadedBatch:
 
     Attributes:
         positions: int64 (B,), indices into the images.
-        inputs: (B, ...), what the transform made of them; None if all are broken.
+        inputs: outputs of the transform, (B, ...); None if all are broken.
         broken: `where: reason` of each broken image.
     """
 
@@ -48,13 +48,13 @@ def load_batches(
     """Read and transform images in a fixed order, whatever the number of workers. No global random state is touched.
 
     Args:
-        images: what to read.
+        images: the images to read from.
         transform: maps (index, RGB image) to a tensor, all of one shape; must be picklable where workers are spawned.
         batch_size: rows a batch; the last batch may be smaller.
-        indices: which images in which order; all by default. None at all gives no batch.
+        indices: indices of the images to read, in order; all by default. An empty sequence gives no batch.
         batch_indices: explicit batches, instead of `batch_size` and `indices`.
-        workers: processes, each of one thread; 0 reads in this one.
-        start_method: how workers start; the platform's way by default.
+        workers: number of processes, each of one thread; 0 reads in this process.
+        start_method: start method of the workers; the platform's by default.
 
     Raises:
         SettingsError: contradicting or impossible settings.
@@ -81,13 +81,13 @@ def check_broken(broken: Sequence[str], *, total: int, max_share: float, referen
 
     Args:
         broken: `where: reason` of each broken image.
-        total: how many images were to be read.
+        total: number of images that were to be read.
         max_share: the largest share allowed, in [0, 1]; exactly this share passes, but never all images.
-        reference: what was read.
+        reference: the data reference, for messages.
 
     Raises:
         DataError: the share is above.
-        SettingsError: the largest share is no share.
+        SettingsError: the largest share is not in [0, 1].
     """
     if not 0 <= max_share <= 1:
         raise SettingsError(f"max-broken is {max_share}: expected a share from 0 to 1")
@@ -101,7 +101,7 @@ def check_broken(broken: Sequence[str], *, total: int, max_share: float, referen
 
 
 class _Rows(Dataset[Any]):
-    """Whole batches by their indices. An error of ours is handed over as a value: raised in a worker, torch would wrap
+    """Whole batches by their indices. A `GainfinderError` is returned as a value: raised in a worker, torch would wrap
     it in the worker's traceback."""
 
     def __init__(self, images: Images, transform: Transform) -> None:

@@ -95,7 +95,7 @@ def _files_of(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def _missing(path: Path) -> str:
-    """What to say of a path that does not exist: the first missing step, and its siblings' near matches."""
+    """The message for a path that does not exist: its first missing component, and similar names beside it."""
     missing = path
     while not missing.parent.exists():
         missing = missing.parent

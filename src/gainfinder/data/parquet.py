@@ -22,12 +22,12 @@ from .layout import natural_key, refuse_split_files
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetReader:
-    """Encoded images, held in memory as arrow columns.
+    """Encoded images in memory, as Arrow columns.
 
     Attributes:
         files: the Parquet files.
-        columns: for each file, its images' bytes.
-        paths: for each file, the paths that stand beside the bytes, or None.
+        columns: one column of image bytes a file.
+        paths: one column of image paths a file, or None where the file has none.
         starts: int64 (F,), position of each file's first image.
     """
 
@@ -47,7 +47,7 @@ class ParquetReader:
         return decode(BytesIO(data))
 
     def where(self, index: int) -> str:
-        """File and row."""
+        """The file and the row."""
         file, row = self._locate(index)
         return f"{self.files[file]}: row {row}"
 
@@ -77,8 +77,8 @@ def open_parquet(files: Sequence[Path], *, root: Path, reference: str, labels: b
     Args:
         files: the files, at least one; all their rows together are one source.
         root: the file or the folder of files, for messages.
-        reference: what the images are called.
-        labels: False does not read the column `label`.
+        reference: the data reference.
+        labels: whether to read the column `label`.
 
     Raises:
         DataError: no Parquet file, no usable `image`, missing labels or ids, or files that disagree.

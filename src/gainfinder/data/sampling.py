@@ -52,11 +52,11 @@ def stratified(
     sample if `count` is at least the number of classes. Ties go to the class of lower index.
 
     Args:
-        images: where to choose.
-        count: how many, from 1 to N.
-        share: how many as a share of N in (0, 1], rounded; give either `count` or `share`.
+        images: the images to choose from.
+        count: number of samples to choose, from 1 to N.
+        share: number of samples as a share of N in (0, 1], rounded; give either `count` or `share`.
         salt: the purpose; different ones give independent subsets.
-        by_id_alone: do not look at labels; unlabelled images are always chosen this way.
+        by_id_alone: whether to ignore labels; unlabelled images are always chosen by id alone.
 
     Returns:
         int64 (count,), ascending.
@@ -65,7 +65,7 @@ def stratified(
         SettingsError: not exactly one of count and share, or one out of range.
         DataError: nothing would be left.
     """
-    total = _wanted(len(images), count, share, images.reference)
+    total = _num_chosen(len(images), count, share, images.reference)
     order = np.argsort(digest_order(images.ids, salt), kind="stable")
     if images.labels is None or by_id_alone:
         return np.sort(order[:total]).astype(np.int64)
@@ -84,8 +84,8 @@ def allocate(sizes: Sequence[int], total: int) -> list[int]:
     A class that would get none takes its one from the class that has most.
 
     Args:
-        sizes: samples a class, each at least 1.
-        total: from 0 to the sum of sizes.
+        sizes: number of samples of each class, at least 1.
+        total: number to distribute, from 0 to the sum of `sizes`.
 
     >>> allocate([50, 30, 20], 10)
     [5, 3, 2]
@@ -112,10 +112,10 @@ def holdout(
     """Split off a share: (rest, held out), stratified, chosen by ids.
 
     Args:
-        images: to split.
-        share: in (0, 1).
+        images: the images to split.
+        share: share of the images to hold out, in (0, 1).
         salt: the purpose; different ones give independent shares.
-        by_id_alone: do not look at labels.
+        by_id_alone: whether to ignore labels.
 
     Raises:
         SettingsError: the share is not in (0, 1).
@@ -137,7 +137,7 @@ def holdout(
     return images.select(rest), images.select(held_out)
 
 
-def _wanted(available: int, count: int | None, share: float | None, reference: str) -> int:
+def _num_chosen(available: int, count: int | None, share: float | None, reference: str) -> int:
     if (count is None) == (share is None):
         raise SettingsError(f"give either a count or a share of samples, got count={count} and share={share}")
     if count is not None:

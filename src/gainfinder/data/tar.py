@@ -41,7 +41,7 @@ class TarReader:
         names: each image's name in its archive.
         shards: int64 (N,), the archive of each image.
         offsets: int64 (N,), first byte of each image in its archive; -1 for a sparse member, which cannot be read.
-        sizes: int64 (N,), bytes.
+        sizes: int64 (N,), number of bytes of each image.
     """
 
     archives: tuple[Path, ...]
@@ -60,7 +60,7 @@ class TarReader:
         return decode(BytesIO(self._ranges.read(archive, offset, int(self.sizes[index]))))
 
     def where(self, index: int) -> str:
-        """Archive and member."""
+        """The archive and the member."""
         return f"{self.archives[int(self.shards[index])]}: {self.names[index]}"
 
 
@@ -92,8 +92,8 @@ def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bo
     Args:
         archives: the archives, at least one; all their members together are one source.
         root: the archive or the folder of shards, for messages.
-        reference: what the images are called.
-        labels: False derives none.
+        reference: the data reference.
+        labels: whether to derive labels from folder names.
 
     Raises:
         DataError: an archive that is compressed, damaged or no archive; no images; images beside class folders; a

@@ -36,7 +36,7 @@ class HfdsReader:
     Attributes:
         dataset: a `datasets.Dataset` whose image column is not decoded.
         image_key: name of that column.
-        name: what it is called in messages.
+        name: name of the data set in messages.
     """
 
     dataset: Any
@@ -51,7 +51,7 @@ class HfdsReader:
         return decode(BytesIO(value["bytes"]) if value["bytes"] else Path(value["path"]))
 
     def where(self, index: int) -> str:
-        """Name and row."""
+        """The data set's name and the row."""
         return f"{self.name}: row {index}"
 
 
@@ -60,7 +60,7 @@ def open_hfds(ref: DataRef, *, labels: bool) -> Images:
 
     Raises:
         BadReference: no split, or an unknown setting.
-        DataError: the data set cannot be loaded, or lacks a column.
+        DataError: the data set cannot be loaded, or has no such column.
         MissingExtra: the package datasets is not installed.
     """
     reference = str(ref)

@@ -1,4 +1,4 @@
-"""Measures of predictions: who knows what, what was learned, how sure that is, which candidate the guard keeps.
+"""Measures of predictions: flips, knowledge gain and loss, their intervals, and which candidate the guard keeps.
 
 In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. Pure: no file, network or model.
 """

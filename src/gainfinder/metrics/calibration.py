@@ -122,7 +122,7 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
 
 
 def _root(rising: Callable[[float], tuple[float, float]]) -> float:
-    """Where a rising function, which also gives its slope, is 0 between 1/20 and 1/0.05; the nearer bound outside."""
+    """The root between 1/20 and 1/0.05 of a rising function that also returns its slope; the nearer bound outside."""
     # Not scipy.optimize.brentq: without the slope it takes half as many passes again over all logits, to other digits.
     low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
     if rising(high)[0] <= 0:
@@ -145,7 +145,7 @@ def _root(rising: Callable[[float], tuple[float, float]]) -> float:
 
 
 def _shifted(logits_NC: Tensor) -> Tensor:
-    """The logits in float64, 0 for each sample's largest."""
+    """The logits in float64, shifted so that each sample's largest is 0."""
     if logits_NC.ndim != 2 or not logits_NC.is_floating_point() or 0 in logits_NC.shape:
         raise ValueError(
             f"logits_NC: expected floating point (N, classes) with at least one sample and one class, "

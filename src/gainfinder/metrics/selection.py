@@ -122,9 +122,9 @@ def judge(
     moves_N = movement(before, after, teachers)
     weighed_N = torch.where(moves_N < 0, LOST_AGREEMENT_WEIGHT * moves_N, moves_N)
     veto = None
-    if _falls(consensus_gain(before, after, teachers)):
+    if _is_negative(consensus_gain(before, after, teachers)):
         veto = "the frozen models together hold it to be worse"
-    elif _falls(_more_classes(before, after)):
+    elif _is_negative(_class_entropy_gain(before, after)):
         veto = FEWER_CLASSES
     return _judgement(candidate, "movement", 100 * weighed_N, margin=MOVEMENT_MARGIN, veto=veto)
 
@@ -208,16 +208,16 @@ def _judge_adaptation(
 ) -> Judgement:
     gains_N = information(after.logits) - information(before.logits)
     veto = None
-    if _falls(_more_classes(before, after)):
+    if _is_negative(_class_entropy_gain(before, after)):
         veto = FEWER_CLASSES
-    elif _falls(movement(before, after, teachers)):
+    elif _is_negative(movement(before, after, teachers)):
         veto = "the teachers agree less"
     elif float(gains_N.mean()) < LEAST_INFORMATION * math.log(before.logits.shape[1]):
         veto = "the gain is too small to matter"
     return _judgement(candidate, "information", gains_N, margin=INFORMATION_MARGIN, veto=veto)
 
 
-def _more_classes(before: Predictions, after: Predictions) -> Tensor:
+def _class_entropy_gain(before: Predictions, after: Predictions) -> Tensor:
     classes = before.logits.shape[1]
     now_N, then_N = (class_information(one.predicted, num_classes=classes) for one in (after, before))
     return now_N - then_N
@@ -232,8 +232,8 @@ def _judgement(
     )
 
 
-def _falls(changes_N: Tensor) -> bool:
-    """Whether the mean is below zero beyond its noise."""
+def _is_negative(changes_N: Tensor) -> bool:
+    """Whether the mean is below zero by more than `VETO_MARGIN` standard errors."""
     return float(changes_N.mean()) < -VETO_MARGIN * _standard_error(changes_N)
 
 

@@ -107,12 +107,7 @@ def measure_transfer(
         **({} if before.target is None else _with_labels(before, after, known, before.target)),
         samples=len(before),
         agreement=accuracy(after.predicted, before.predicted),
-        agreement_with_teachers=tuple(
-            None
-            if one is None
-            else (accuracy(before.predicted, one.predicted), accuracy(after.predicted, one.predicted))
-            for one in teachers
-        ),
+        agreement_with_teachers=tuple(None if one is None else _agreements(before, after, one) for one in teachers),
         dropped_mass=tuple(None if teacher is None else teacher.dropped_mass for teacher in teachers),
         confidence_before=_mean(before.confidence),
         confidence_after=_mean(after.confidence),

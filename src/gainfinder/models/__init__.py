@@ -1,4 +1,4 @@
-"""Models: a reference becomes a `Classifier`, or a table of predictions that teaches.
+"""Models: a reference becomes a `Classifier`, or a table of predictions as a teacher.
 
 In: references, modules. Out: a module with its preprocessing and class names. A file a source, imported when it is
 used.

@@ -1,4 +1,4 @@
-"""What all sources share: class names, settings of the reference, and the checks that a module is a classifier."""
+"""Shared by all sources: class names, settings of the reference, and the checks that a module is a classifier."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ def assemble(
     """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
 
     Args:
-        module: changed in place.
-        reference: for messages and for `Classifier.reference`.
-        preprocessing: the model's own, before the settings in `query`.
-        class_names: the model's own; dropped if their number is not that of the logits.
+        module: the loaded module; changed in place.
+        reference: the model reference, for messages and for `Classifier.reference`.
+        preprocessing: the model's own preprocessing, before the settings in `query`.
+        class_names: the model's own class names; dropped if their number is not that of the logits.
         query: settings of the reference.
-        save: the source's.
-        given_names: class names that the caller gave, as binding as `classes=` in `query`.
-        channels_last: whether the source's modules are known to run with any layout; if not, it is tried.
+        save: the source's save function, for `Classifier.save`.
+        given_names: class names from the caller, which must fit the logits, as `classes=` in `query` must.
+        channels_last: whether the source's modules are known to run with any memory format; if not, it is tried.
 
     Raises:
         BadReference: a setting cannot be used, or the class names that were given do not fit the logits.
@@ -63,12 +63,12 @@ def assemble(
 
 
 def _convolves(module: nn.Module) -> bool:
-    """Whether it is of convolutions, not only fed by one, as a transformer is."""
+    """Whether it is built of convolutions, not only fed by one, as a transformer is."""
     return sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) >= 2
 
 
 def _runs_channels_last(module: nn.Module, preprocessing: Preprocessing) -> bool:
-    """Whether a copy runs with another layout of its tensors: one that calls `view` on features may not."""
+    """Whether a copy runs in the channels-last memory format: one that calls `view` on features may not."""
     device = next(module.parameters()).device
     blank = torch.zeros(2, *preprocessing.input_size, device=device)
     try:
@@ -106,7 +106,7 @@ def check_names(names: Sequence[str], *, reference: str) -> tuple[str, ...]:
     """Refuse class names that are empty or given twice: models and data match by name.
 
     Raises:
-        BadReference: naming the class.
+        BadReference: a class name is empty or given twice; the message names it.
     """
     if not names or any(not name for name in names):
         raise BadReference(f"a class name is empty in classes= of {reference!r}: expected one name a class")
@@ -131,13 +131,13 @@ def preprocessing_of(module: nn.Module, query: Query, *, reference: str, advice:
     """A module's preprocessing from its configuration; where that gives no size, `query` has to.
 
     Args:
-        module: one that was not made by a library that tells its preprocessing.
-        query: settings; `size` stands in for a missing configuration (applied by `assemble`).
-        reference: for messages.
-        advice: what to do if neither gives a size.
+        module: a module whose library does not store its preprocessing elsewhere.
+        query: settings of the reference; `size` replaces a missing configuration (applied by `assemble`).
+        reference: the model reference, for messages.
+        advice: end of the message if neither gives a size.
 
     Raises:
-        ModelError: the input size is known from nowhere, or the configuration cannot be read.
+        ModelError: neither gives an input size, or the configuration cannot be read.
     """
     config = config_of(module)
     if config is not None and config.get("input_size"):
@@ -178,8 +178,8 @@ def names_in_module_order(classifier: Classifier, loaded: Sequence[str] | None) 
     """Class names in the order of the module's own outputs, for a classifier whose logits may be reordered.
 
     Args:
-        classifier: as it is saved.
-        loaded: the names it was loaded with; they stand where the logits are not the outputs in another order.
+        classifier: the classifier to save.
+        loaded: the names it was loaded with; returned where the logits are not a permutation of the outputs.
     """
     if classifier.label_map is None:
         return classifier.class_names if classifier.class_names is not None else _tuple(loaded)
@@ -190,7 +190,7 @@ def names_in_module_order(classifier: Classifier, loaded: Sequence[str] | None) 
 
 
 def with_query_over(query: Query, changes: Query) -> Query:
-    """Settings with others in their place; new ones come last."""
+    """Settings replaced by others of the same keys; new ones come last."""
     changed = dict(changes)
     kept = tuple((key, changed.pop(key, value)) for key, value in query)
     return kept + tuple(changed.items())

@@ -1,4 +1,4 @@
-"""Batch-norm: who has it, and statistics re-estimated on images."""
+"""Batch-norm layers: finding them, and re-estimating their running statistics on images."""
 
 from collections.abc import Callable, Iterable
 
@@ -26,9 +26,9 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor], forward: Callable[[
     on: CIFAR models that learned from padded crops lose two points on the statistics of whole images.
 
     Args:
-        module: with or without batch-norm layers; without, nothing happens.
+        module: the module; without batch-norm layers it is left as it is.
         batches: normalised inputs, float (N, C, H, W), N ≥ 2.
-        forward: runs the module on one of them.
+        forward: function that runs the module on one batch.
 
     Raises:
         DataError: there was no batch.

@@ -1,4 +1,4 @@
-"""A trained image classifier with all it needs to be asked: module, preprocessing and class names."""
+"""A trained image classifier with all that its predictions need: module, preprocessing and class names."""
 
 import hashlib
 import inspect
@@ -24,15 +24,15 @@ class Classifier:
     """A module with the preprocessing it was trained with.
 
     Attributes:
-        reference: the reference it was loaded from, as given; for a module that was passed in, its class's name.
+        reference: the model reference it was loaded from, as given; for a module that was passed in, its class's name.
         module: maps float (N, C, H, W) to logits (N, num_classes), or to an object with `.logits`.
         preprocessing: input size, normalisation, interpolation and crop.
         num_classes: number of logits that `logits` returns.
-        class_names: names in the order of the logits, or None where the model carries none.
-        label_map: from the module's own outputs to the classes that `logits` returns; None for the module's own.
-        channels_last: whether its weights may lie with channels last, as convolutions run fastest.
-        save: writes weights (and, where the source has one, a configuration) into a folder and returns a reference
-            that loads them again, or None where no reference can.
+        class_names: class names in the order of the logits, or None where the model has none.
+        label_map: map from the module's own outputs to the classes that `logits` returns; None for the module's own.
+        channels_last: whether its weights may be in the channels-last memory format, in which convolutions run fastest.
+        save: function that writes weights (and, where the source has one, a configuration) into a folder and returns a
+            reference that loads them again, or None where no reference can.
     """
 
     reference: str
@@ -45,23 +45,23 @@ class Classifier:
     channels_last: bool = False
 
     def to(self, device: torch.device, *, learns: bool = False) -> nn.Module:
-        """Move the module to a device, in place, its weights laid out as they run fastest there; and return it.
+        """Move the module to a device, in place, in the memory format that is fastest there, and return it.
 
         Args:
-            device: where it is to run.
-            learns: whether it is to be trained there, not only asked.
+            device: the device to run on.
+            learns: whether it is trained there, not only evaluated.
         """
         # On a CPU not for training: torch 2.15 crashes in the backward pass of a ResNet of 8 or 12 channels on images
-        # of 224 pixels laid out so.
+        # of 224 pixels in that format.
         if self.channels_last and (device.type == "cuda" or (device.type == "cpu" and not learns)):
             layout = torch.channels_last
-        else:  # a copy of one that was asked before lies as that one did
+        else:  # a copy of a module that ran before has that one's memory format
             layout = torch.contiguous_format
         self.module.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         return self.module
 
     def offload(self) -> nn.Module:
-        """Move the module back to the CPU, in place, its weights laid out as files hold them; and return it."""
+        """Move the module back to the CPU, in place, in the memory format of weight files, and return it."""
         self.module.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self.module
 
@@ -69,8 +69,8 @@ class Classifier:
         """Logits (N, num_classes) of normalised inputs (N, C, H, W).
 
         Args:
-            x: float, as `evaluation_transform` or `prepare` gives it.
-            module: called in place of `self.module` (the same weights wrapped for several processes, say).
+            x: normalised inputs, float (N, C, H, W), as `evaluation_transform` or `prepare` gives them.
+            module: module to call in place of `self.module`, such as the same weights wrapped for several processes.
 
         Raises:
             ModelError: the module fails, or does not return a row of logits an image.
@@ -99,9 +99,9 @@ class Classifier:
         return self.with_label_map(LabelMap.from_order(order, outputs=self.num_classes), names)
 
     def with_label_map(self, label_map: LabelMap, names: tuple[str, ...] | None) -> "Classifier":
-        """The same model with logits of other classes, made of those it gives now; see `LabelMap.apply`."""
-        whole = label_map if self.label_map is None else self.label_map.then(label_map)
-        return replace(self, label_map=whole, num_classes=whole.num_classes, class_names=names)
+        """The same model with logits of other classes, computed from its present logits; see `LabelMap.apply`."""
+        combined = label_map if self.label_map is None else self.label_map.then(label_map)
+        return replace(self, label_map=combined, num_classes=combined.num_classes, class_names=names)
 
     def weights_digest(self) -> str:
         """Hex digest of all parameters and buffers: names, dtypes, shapes and bytes."""
@@ -115,9 +115,9 @@ class Classifier:
         return digest.hexdigest()
 
     def fingerprint(self, *, precision: str) -> str:
-        """Hex digest of what its answers depend on: weights and structure, what goes before and after, and precision.
+        """Hex digest of what its logits depend on: weights, structure, preprocessing, label map and precision.
 
-        Of the code only the module's own class enters, and of that what Python can read.
+        Of the code only the source of the module's own class enters, where Python can read it.
         """
         try:
             code = inspect.getsource(type(self.module))
@@ -155,7 +155,7 @@ class Classifier:
 
 
 def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
-    """What to say when a batch does not fit on the device."""
+    """The error for a batch that does not fit on the device."""
     return OutOfMemory(
         f"the device's memory does not suffice for {images} image(s) at once: lower `batch_size` ({first_line(error)})"
     )

@@ -1,4 +1,4 @@
-"""Features of a classifier: what enters its classifier layer, the last layer, which yields the logits.
+"""Features of a classifier: the input of its classifier layer, the last layer, which yields the logits.
 
 Source: appendix A.2 of "Fantastic Gains and Where to Find Them" (arXiv 2310.17653) compares features of student and
 teacher; which tensor they are is left open there. Nothing is known of the module's class: one blank image shows which
@@ -34,8 +34,8 @@ def find_classifier_layer(classifier: Classifier) -> str:
     3. the last Linear or convolution to run whose outputs are as many as the logits.
 
     Args:
-        classifier: its module is run once, and left in the modes it had; weights, statistics and random generators
-            are not touched.
+        classifier: the classifier; its module is run once and left in its modes; weights, statistics and random
+            generators are not touched.
 
     Returns:
         A name for `classifier.module.get_submodule`.
@@ -75,18 +75,18 @@ def feature_size(classifier: Classifier) -> int:
 
 
 class FeatureTap:
-    """Keeps what enters a classifier's last layer, in each forward pass of its module.
+    """Forward hooks that capture the input of a classifier's last layer, in each forward pass of its module.
 
     The module may run inside a wrapper (of several processes), under autocast, in inference mode, and in any mode: a
     tap changes neither modes nor results. In training mode features are those after dropout, where a dropout stands
     before the layer. A copy of the module (`copy.deepcopy`), made before or after, is not tapped.
 
     Args:
-        classifier: run once on a blank image to find the layer, if none is given.
+        classifier: the classifier; run once on a blank image to find the layer, if none is given.
         layer: name of the layer, as `find_classifier_layer` gives it.
 
     Attributes:
-        layer: that name.
+        layer: name of the layer.
 
     Raises:
         ModelError: as `find_classifier_layer`.
@@ -139,7 +139,7 @@ class FeatureTap:
         return features
 
     def close(self) -> None:
-        """Take the tap off the module; a second time does nothing."""
+        """Remove the hooks from the module; a second time does nothing."""
         for handle in self._handles:
             handle.remove()
         self._features = None
@@ -153,7 +153,7 @@ class FeatureTap:
         self.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FeatureTap":
-        # A copied module brings its hooks along: they lead here, and are told by the layer that calls them.
+        # A copied module brings its hooks along: they lead here, and the layer that calls them tells them apart.
         return self
 
     def _forget(self, root: nn.Module, args: tuple[Any, ...]) -> None:
@@ -226,7 +226,7 @@ def _run_blank(classifier: Classifier) -> None:
 
 
 def _is_layer(call: _Call) -> bool:
-    """Whether a module makes features into something else itself, rather than by the modules in it."""
+    """Whether a module transforms features itself, rather than by the modules in it."""
     if isinstance(call.layer, (nn.Linear, *_CONVOLUTIONS)):
         return True
     if any(True for child in call.layer.children() for _ in child.parameters()):
@@ -249,7 +249,7 @@ def _logits(output: Any) -> Tensor:
 
 
 def _timm_classifier(module: nn.Module) -> nn.Module | None:
-    """What `get_classifier()` of the module, or of a model in it, returns; of several heads the first."""
+    """The return value of `get_classifier()` of the module, or of a model in it; of several heads the first."""
     owner: Any = next((part for part in module.modules() if callable(getattr(part, "get_classifier", None))), None)
     head: Any = None if owner is None else owner.get_classifier()
     if isinstance(head, Sequence | nn.ModuleList) and len(head):

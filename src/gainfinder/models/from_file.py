@@ -1,4 +1,4 @@
-"""Models from a Python file of the user: `FACTORY()` returns the module, a weights file may go over it."""
+"""Models from a Python file of the user: `FACTORY()` returns the module, a weights file may be loaded into it."""
 
 import hashlib
 import sys
@@ -31,8 +31,8 @@ def load(ref: ModelRef) -> Classifier:
     """Import the file, call the factory, load the weights.
 
     Raises:
-        ModelError: the file or the factory is missing or fails, the result is no module, the weights do not fit, or
-            the input size is known from nowhere.
+        ModelError: the file or the factory is missing or fails, the result is not a module, the weights do not fit, or
+            the input size is unknown.
     """
     reference = str(ref)
     module = _call_factory(Path(ref.name).expanduser(), str(ref.factory), reference)

@@ -1,4 +1,4 @@
-"""A module that the caller built or loaded, made a classifier: for notebooks."""
+"""Classifiers from modules that the caller built or loaded: for notebooks."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -32,20 +32,21 @@ def classifier_from_module(
     """Make a classifier of any module that returns logits (N, classes), or an object with `.logits`.
 
     Args:
-        module: put into evaluation mode and float32, in place. Preprocessing is read from its `pretrained_cfg` or
-            `default_cfg`; a transformers model's from the image processor beside its weights, if there is one.
-        name: used as its reference; its class's name by default.
-        size: edge in pixels, or height and width; needed where the module does not say it.
-        mean: per channel, of inputs in [0, 1]; ImageNet's where neither this nor the module says it. So for `std`.
-        std: per channel.
-        interpolation: one of `preprocessing.INTERPOLATIONS`.
+        module: the module; put into evaluation mode and float32, in place. Preprocessing is read from its
+            `pretrained_cfg` or `default_cfg`; a transformers model's from the image processor beside its weights, if
+            there is one.
+        name: the classifier's reference; the module's class name by default.
+        size: edge in pixels, or height and width; needed where the module does not define it.
+        mean: mean per channel, of inputs in [0, 1]; by default the module's, else ImageNet's.
+        std: standard deviation per channel, likewise.
+        interpolation: name of the resampling filter, one of `preprocessing.INTERPOLATIONS`.
         crop_pct: share of the resized image's edge that the crop keeps.
         crop_mode: `center`, `squash` or `border`.
-        class_names: one name a logit, in order.
+        class_names: class names in the order of the logits.
 
     Raises:
         BadReference: a value cannot be used, or the class names do not fit the logits.
-        ModelError: the size is known from nowhere, or the module does not return logits.
+        ModelError: the size is unknown, or the module does not return logits.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     >>> classifier = classifier_from_module(net, size=8, class_names=["cat", "dog"])
@@ -133,7 +134,7 @@ def _read_transformers(
 
 
 def _of_transformers_config(module: Any, query: Query, reference: str) -> Preprocessing:
-    """The size from the model's configuration, which tells nothing else."""
+    """The size from the model's configuration, which holds nothing else of preprocessing."""
     size = getattr(module.config, "image_size", None)
     if size is None:
         advice = "use load_model(module, size=EDGE), with mean= and std= unless ImageNet's"
@@ -144,7 +145,7 @@ def _of_transformers_config(module: Any, query: Query, reference: str) -> Prepro
 
 
 def _is_of_transformers(module: nn.Module) -> bool:
-    # told by the class's own library, so that nothing is imported to find out
+    # by the package that defines the class, so that nothing is imported to find out
     bases = {base.__module__.partition(".")[0] + "." + base.__name__ for base in type(module).__mro__}
     return "transformers.PreTrainedModel" in bases
 

@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime: classifiers that can be asked, and teach, but hold nothing that could be trained."""
+"""ONNX files, run by ONNX Runtime: classifiers that can predict and teach, but have no weights to train."""
 
 import hashlib
 import logging
@@ -41,11 +41,11 @@ def load(ref: ModelRef) -> Classifier:
     The input's size is the file's where that is fixed, else `?size=`. Mean and standard deviation are those of the
     file's metadata (`mean` and `std`, or `image_mean` and `image_std`), else ImageNet's, with a note. The output is
     the one named `logits`, else the first. Rows that are probabilities on a few probe images become log-probabilities
-    wherever they are asked for; `?output=probs` or `?output=logits` settles it without a probe.
+    in every forward pass; `?output=probs` or `?output=logits` decides it without a probe.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
-        ModelError: the file is missing or no ONNX file, or it is no image classifier.
+        ModelError: the file is missing or not an ONNX file, or it is not an image classifier.
         BadReference: a setting cannot be used.
     """
     reference = str(ref)
@@ -108,8 +108,8 @@ class OnnxModule(nn.Module):
     has then. On a GPU it runs there if the installed ONNX Runtime can, else on the CPU.
 
     Args:
-        path: the file.
-        reference: for messages.
+        path: the ONNX file.
+        reference: the model reference, for messages.
         gives_probs: whether the outputs are probabilities, of which logarithms are returned.
 
     Raises:
@@ -148,7 +148,7 @@ class OnnxModule(nn.Module):
         return {**self.__dict__, "_sessions": {}}
 
     def _parts(self, values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """The images in batches of the number that the file wants, the last one filled up with blank images."""
+        """The images in batches of the size that the file requires, the last one filled up with blank images."""
         images = self.input.images or max(len(values), 1)
         for start in range(0, len(values), images):
             part = values[start : start + images]
@@ -291,21 +291,21 @@ def _digest(path: Path) -> Tensor:
 
 
 def _files(path: Path) -> list[Path]:
-    """The file, and those within its folder that it names as the places of its weights."""
+    """The file, and those within its folder that it names as external data, which hold its weights."""
     # Not onnx.external_data_helper: it would be one more package, which ONNX Runtime does without, to find a few names.
-    places = set()
+    locations = set()
     if path.stat().st_size:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = content.find(_LOCATION)
             while start >= 0:
                 start += len(_LOCATION)
-                places.add(_string_at(content[start : start + 4098]))
+                locations.add(_string_at(content[start : start + 4098]))
                 start = content.find(_LOCATION, start)
     # ONNX Runtime refuses weights outside the folder
     inside = sorted(
-        place for place in (Path(text.decode(errors="replace")) for text in places) if ".." not in place.parts
+        file for file in (Path(text.decode(errors="replace")) for text in locations) if ".." not in file.parts
     )
-    return [path, *(path.parent / place for place in inside if (path.parent / place).is_file())]
+    return [path, *(path.parent / file for file in inside if (path.parent / file).is_file())]
 
 
 def _string_at(content: bytes) -> bytes:

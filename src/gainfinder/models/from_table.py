@@ -1,6 +1,6 @@
-"""Predictions in a file in place of the model that made them: a teacher that was asked before.
+"""Predictions in a file in place of the model that made them: a teacher whose logits were computed before.
 
-Shapes: N samples, n of them asked for, K values of each in the file, C classes.
+Shapes: N samples, n of them looked up, K values of each in the file, C classes.
 """
 
 import functools
@@ -27,9 +27,9 @@ from .reference import ModelRef
 LOWEST_LOG_PROB = math.log(1e-8)
 """Smallest logit that a probability becomes: finite, so that divergences stay finite."""
 TOLERANCE = 1e-3
-"""By so much the probabilities of a row may sum to more than 1."""
+"""How far above 1 the probabilities of a row may sum."""
 LEAST_SUM = 0.9
-"""The probabilities of all classes may sum to no less than this: digits were cut off, or columns."""
+"""Least sum of the probabilities of all classes: rounding loses less; below it, columns are missing."""
 
 _SHOWN = 3
 
@@ -39,16 +39,16 @@ class PredictionTable:
     """A model's logits for the images of a file, by sample id.
 
     Attributes:
-        reference: the reference it was loaded from.
+        reference: the model reference it was loaded from.
         ids: N sample ids.
-        values: float32 (N, K): of a full table the logits, of a top-k one the log-probabilities of the classes listed.
-        classes: int32 (N, K), the classes listed; None of a full table.
-        rest: float32 (N,), the log-probability of each class that is not listed; None of a full table.
+        values: float32 (N, K): in a full table the logits, in a top-k one the log-probabilities of the classes listed.
+        classes: int32 (N, K), the classes listed; None in a full table.
+        rest: float32 (N,), the log-probability of each class that is not listed; None in a full table.
         outputs: number of classes in the file.
         num_classes: C, number of logits that `lookup` returns.
-        class_names: names in the order of the logits, or None where there are none.
+        class_names: class names in the order of the logits, or None where there are none.
         digest: hex digest of the file.
-        label_map: from the file's classes to those that `lookup` returns; None for the file's own.
+        label_map: map from the file's classes to those that `lookup` returns; None for the file's own.
     """
 
     reference: str
@@ -78,7 +78,7 @@ class PredictionTable:
         """Logits, float32 (n, C), finite, of the images of these ids.
 
         Raises:
-            DataError: the table lacks some of them.
+            DataError: the table has no row for some of them.
         """
         return self.lookup_and_kept(ids).logits
 
@@ -86,7 +86,7 @@ class PredictionTable:
         """Logits as `lookup` gives them, and the share (n,) of each image's probability that falls on their classes.
 
         Raises:
-            DataError: the table lacks some of them.
+            DataError: the table has no row for some of them.
         """
         self.require(ids)
         logits = self._dense(torch.tensor([self._rows[name] for name in ids], dtype=torch.int64))
@@ -96,7 +96,7 @@ class PredictionTable:
         """Check that the table has predictions for all of the ids.
 
         Raises:
-            DataError: it lacks some of them.
+            DataError: it has no row for some of them.
         """
         missing = self.missing(ids)
         if missing:
@@ -113,9 +113,9 @@ class PredictionTable:
         return self.with_label_map(LabelMap.from_order(order, outputs=self.num_classes), names)
 
     def with_label_map(self, label_map: LabelMap, names: tuple[str, ...] | None) -> "PredictionTable":
-        """The same table with logits of other classes, made of those it gives now; see `LabelMap.apply`."""
-        whole = label_map if self.label_map is None else self.label_map.then(label_map)
-        return replace(self, label_map=whole, num_classes=whole.num_classes, class_names=names)
+        """The same table with logits of other classes, computed from its present logits; see `LabelMap.apply`."""
+        combined = label_map if self.label_map is None else self.label_map.then(label_map)
+        return replace(self, label_map=combined, num_classes=combined.num_classes, class_names=names)
 
     @functools.cached_property
     def _rows(self) -> dict[str, int]:
@@ -136,8 +136,8 @@ def load_table(ref: ModelRef) -> PredictionTable:
     `prob_1`, `class_2`, …; numbers from 0 stand for classes without names. A column `label` is not read.
 
     A full table's logits are taken as they are, its probabilities as their logarithms. Of a top-k table, what the
-    listed probabilities leave of 1 is spread evenly over the other classes; `logits` say nothing of the others and
-    are taken as all there is. No log-probability falls below that of 1e-8.
+    listed probabilities leave of 1 is spread evenly over the other classes; with `logits` the other classes
+    get no probability. No log-probability falls below that of 1e-8.
 
     Raises:
         BadReference: a setting cannot be used.
@@ -182,14 +182,14 @@ def _names(columns: Columns, given: tuple[str, ...] | None, reference: str) -> t
     return given
 
 
-def _count(columns: Columns, names: tuple[str, ...] | None, asked: str | None, reference: str) -> int:
+def _count(columns: Columns, names: tuple[str, ...] | None, requested: str | None, reference: str) -> int:
     """The number of classes, on which file and reference must agree."""
-    if asked is not None and not (asked.isdecimal() and int(asked) > 0):
-        raise BadReference(f"setting num_classes={asked} in {reference!r} cannot be read: expected a number from 1")
+    if requested is not None and not (requested.isdecimal() and int(requested) > 0):
+        raise BadReference(f"setting num_classes={requested} in {reference!r} cannot be read: expected a number from 1")
     found = {
         "the file": columns.values.shape[1] if columns.classes is None else columns.num_classes,
         "the class names": None if names is None else len(names),
-        "num_classes=": None if asked is None else int(asked),
+        "num_classes=": None if requested is None else int(requested),
     }
     known = {source: count for source, count in found.items() if count is not None}
     if not known:
@@ -213,13 +213,13 @@ def _listed(columns: Columns, classes: NDArray[Any], names: tuple[str, ...] | No
         classes = _indices(columns, classes, names, outputs)
     wrong = (classes < 0) | (classes >= outputs)
     if wrong.any():
-        row, place = (int(i) for i in np.argwhere(wrong)[0])
-        raise DataError(f"{columns.row(row)}: class {classes[row, place]} is out of range: expected 0 to {outputs - 1}")
+        row, rank = (int(i) for i in np.argwhere(wrong)[0])
+        raise DataError(f"{columns.row(row)}: class {classes[row, rank]} is out of range: expected 0 to {outputs - 1}")
     ordered = np.sort(classes, axis=1)
     twice = ordered[:, 1:] == ordered[:, :-1]
     if twice.any():
-        row, place = (int(i) for i in np.argwhere(twice)[0])
-        shown = ordered[row, place] if names is None else repr(names[ordered[row, place]])
+        row, rank = (int(i) for i in np.argwhere(twice)[0])
+        shown = ordered[row, rank] if names is None else repr(names[ordered[row, rank]])
         raise DataError(f"{columns.row(row)}: class {shown} is listed twice: expected each class once")
     return classes.astype(np.int32)
 
@@ -227,8 +227,8 @@ def _listed(columns: Columns, classes: NDArray[Any], names: tuple[str, ...] | No
 def _indices(columns: Columns, texts: NDArray[Any], names: tuple[str, ...] | None, outputs: int) -> NDArray[np.int64]:
     """Texts as class indices: a name where there is such a name, else a number."""
     unique, inverse = np.unique(texts.astype(str), return_inverse=True)
-    place = {name: index for index, name in enumerate(names or ())}
-    found = [place.get(text.strip(), int(text) if text.strip().isdecimal() else -1) for text in unique.tolist()]
+    index_of = {name: index for index, name in enumerate(names or ())}
+    found = [index_of.get(text.strip(), int(text) if text.strip().isdecimal() else -1) for text in unique.tolist()]
     indices = np.array(found, dtype=np.int64)[inverse].reshape(texts.shape)
     if -1 in found:
         row, column = (int(i) for i in np.argwhere(indices == -1)[0])
@@ -244,7 +244,7 @@ def _indices(columns: Columns, texts: NDArray[Any], names: tuple[str, ...] | Non
 
 
 def _check_values(columns: Columns) -> None:
-    """Refuse values that cannot be what the file says they are."""
+    """Refuse values that are out of range for their kind."""
     values, kind = columns.values, columns.kind
     # a probability of 0 has the logarithm −inf
     wrong = ~np.isfinite(values) if kind != "log_probs" else np.isnan(values) | (values == np.inf)
@@ -254,11 +254,13 @@ def _check_values(columns: Columns) -> None:
     if kind == "logits":
         return
     sums = (np.exp(values) if kind == "log_probs" else values).sum(axis=1, dtype=np.float64)
-    wanted = "expected at most 1" if columns.classes is not None else "expected 1"
-    _refuse(columns, sums > 1 + TOLERANCE, lambda row: f"its probabilities sum to {sums[row]:.4g}: {wanted}")
+    expected = "expected at most 1" if columns.classes is not None else "expected 1"
+    _refuse(columns, sums > 1 + TOLERANCE, lambda row: f"its probabilities sum to {sums[row]:.4g}: {expected}")
     if columns.classes is None:
         remedy = "list classes and probabilities where some are left out"
-        _refuse(columns, sums < LEAST_SUM, lambda row: f"its probabilities sum to {sums[row]:.4g}: {wanted}; {remedy}")
+        _refuse(
+            columns, sums < LEAST_SUM, lambda row: f"its probabilities sum to {sums[row]:.4g}: {expected}; {remedy}"
+        )
 
 
 def _refuse(columns: Columns, wrong: NDArray[np.bool_], say: Callable[[Any], str]) -> None:

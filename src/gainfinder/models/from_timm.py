@@ -39,9 +39,9 @@ def load(ref: ModelRef) -> Classifier:
     is_registered = _check_name(ref)
     module: Any = _create(ref, {})
     preprocessing = _preprocessing(module, reference)
-    wanted = preprocessing.with_overrides(ref.query, reference=reference)
-    if wanted.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
-        module = _create(ref, {"img_size": wanted.view_size})
+    requested = preprocessing.with_overrides(ref.query, reference=reference)
+    if requested.view_size != preprocessing.view_size and module.pretrained_cfg.get("fixed_input_size"):
+        module = _create(ref, {"img_size": requested.view_size})
     if getattr(module, "num_classes", None) == 0:
         raise ModelError(_no_classifier(reference))
     names = class_names(module, is_registered=is_registered, reference=reference)
@@ -57,7 +57,7 @@ def load(ref: ModelRef) -> Classifier:
 
 
 def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] | None) -> str:
-    """Write `config.json` and `model.safetensors`, with the preprocessing and class names in force.
+    """Write `config.json` and `model.safetensors`, with the current preprocessing and class names.
 
     Returns:
         `local-dir:FOLDER`, which timm itself loads too.
@@ -91,9 +91,10 @@ def class_names(module: nn.Module, *, is_registered: bool, reference: str) -> tu
     """Names that the configuration carries; else ImageNet's for 1000 classes trained on it; else None.
 
     Args:
-        module: with a `pretrained_cfg`.
-        is_registered: whether the weights are of timm's own registry: all its models with 1000 classes are ImageNet's.
-        reference: for messages.
+        module: a module, with or without a `pretrained_cfg`.
+        is_registered: whether the weights are in timm's own registry, where all models with 1000 classes are
+            ImageNet's.
+        reference: the model reference, for messages.
     """
     config = config_of(module) or {}
     names = names_of_config(config, reference=reference)
@@ -125,7 +126,7 @@ def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _check_name(ref: ModelRef) -> bool:
-    """Whether timm's registry (not a folder or repository) names the model; what is wrong with it is told here."""
+    """Whether timm's registry (not a folder or repository) names the model; raises if the name cannot be used."""
     try:
         source, name = parse_model_name(ref.name)
     except ValueError as error:
@@ -146,7 +147,7 @@ def _check_name(ref: ModelRef) -> bool:
 
 
 def _hint(name: str) -> str | None:
-    """What to write in place of a bare path."""
+    """The reference to write instead of a bare path, as a message."""
     path = Path(name)
     if path.is_dir():
         return f"{name!r} is a folder: a model that timm saved is local-dir:{name}, one of transformers hf:{name}"
@@ -172,7 +173,7 @@ def _check_weights(architecture: str, tag: str) -> None:
         raise BadReference(
             f"timm has no weights {tag!r} for {architecture!r}{suggest(tag, tags)}; there are: {', '.join(tags)}"
         )
-    # told before anything is fetched
+    # raised before anything is downloaded
     config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
     if config is not None and config.num_classes == 0:
         raise ModelError(_no_classifier(f"{architecture}.{tag}" if tag else architecture))

@@ -82,7 +82,7 @@ def preset(entry: Any) -> Preprocessing:
 
 
 def crop_share(size: int, resized: int) -> float:
-    """The share that makes timm resize to exactly `resized` pixels: `floor(size / share) == resized`.
+    """The `crop_pct` with which timm resizes to exactly `resized` pixels: `floor(size / share) == resized`.
 
     >>> crop_share(224, 256)
     0.875

@@ -96,7 +96,7 @@ def load_processor(name: str, revision: str | None = None, *, local_only: bool =
 
 
 def processor_beside(module: Any) -> Any:
-    """The image processor beside the weights that a module was loaded from, or None; the network is not asked."""
+    """The image processor beside the weights that a module was loaded from, or None; without network access."""
     name = getattr(module, "name_or_path", "")
     if not name:
         return None
@@ -116,7 +116,7 @@ def names_of(module: Any) -> tuple[str, ...] | None:
 
 
 def preprocessing_of_processor(processor: Any, *, channels: int, reference: str) -> Preprocessing:
-    """What an image processor does, in timm's terms, checked against what it makes of an image.
+    """An image processor's preprocessing in timm's terms, compared with its output for an image.
 
     Two differences remain: rounding, and a crop one pixel further right or down where its margin is odd.
 

@@ -1,4 +1,4 @@
-"""Whatever names or is a model becomes a `Classifier`, or a table of predictions that teaches."""
+"""Loading: a model reference or a module becomes a `Classifier`, or a table of predictions as a teacher."""
 
 import copy
 from dataclasses import replace
@@ -15,13 +15,13 @@ from .from_table import PredictionTable, load_table
 from .reference import ModelRef, parse_model_ref
 
 ModelSource = str | ModelRef | Classifier | nn.Module
-"""Whatever names or is a model."""
+"""A model reference, as text or parsed, a classifier or a module."""
 TeacherSource = ModelSource | PredictionTable
-"""Whatever names or is a teacher: a model, or a table of its predictions."""
+"""A teacher: a model, or a table of its predictions."""
 
 
 class Overrides(TypedDict, total=False):
-    """What may be said about a model in place of its own settings; see `classifier_from_module`."""
+    """Settings that replace a model's own; see `classifier_from_module`."""
 
     size: Size | None
     mean: Values | None
@@ -33,11 +33,11 @@ class Overrides(TypedDict, total=False):
 
 
 def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier:
-    """Make a classifier of whatever names or is a model.
+    """Load a model as a classifier.
 
     Args:
         model: a reference (see `models.reference`), a classifier, which is returned as it is, or a module.
-        overrides: settings in place of the model's own; they win over those in the reference.
+        overrides: settings that replace the model's own, and those in the reference.
 
     Returns:
         The classifier, its module in evaluation mode and float32.

@@ -1,4 +1,4 @@
-"""What a classifier does to an image before its first layer, in the terms of timm's `pretrained_cfg`.
+"""Preprocessing of a classifier: from an image to its first layer, in the terms of timm's `pretrained_cfg`.
 
 Two ways lead into a model. Evaluation takes the decoded image through exactly timm's evaluation transform. Training
 takes a *view*: an uint8 image that all models of a transfer share, rendered at the size of each, which each of them
@@ -35,8 +35,8 @@ class Preprocessing:
 
     Attributes:
         input_size: channels (1 or 3), height and width in pixels.
-        mean: per channel, of inputs scaled to [0, 1].
-        std: per channel, of inputs scaled to [0, 1].
+        mean: mean per channel, of inputs scaled to [0, 1].
+        std: standard deviation per channel, of inputs scaled to [0, 1].
         interpolation: name of the resampling filter, one of `INTERPOLATIONS`.
         crop_pct: share of the resized image's edge that the crop keeps, in (0, 1] for timm's own models.
         crop_mode: `center` (resize the shorter edge, crop), `squash` (resize both edges) or `border` (pad).
@@ -102,7 +102,7 @@ class Preprocessing:
             raise ModelError(f"pretrained_cfg cannot be read: {error}") from error
 
     def with_overrides(self, query: Query, *, reference: str) -> "Preprocessing":
-        """These values with the settings of a reference in their place; `classes` is left to the caller.
+        """These values, replaced by the settings of a reference where it has them; `classes` is left to the caller.
 
         Raises:
             BadReference: a key is unknown or a value cannot be read.
@@ -148,11 +148,11 @@ class Preprocessing:
 
 
 def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Normalise shared views for one model, on the device they lie on.
+    """Normalise shared views for one model, on their device.
 
     Args:
-        views_N3HW: uint8, RGB, at the model's input size.
-        preprocessing: of the model that will see them.
+        views_N3HW: RGB views at the model's input size, uint8 (N, 3, H, W).
+        preprocessing: preprocessing of the model they are for.
 
     Returns:
         float32 (N, C, H, W).
@@ -170,7 +170,7 @@ def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Kept on the device: made for each batch, it would wait for the device each time."""
+    """A constant (1, C, 1, 1), cached on the device: created for each batch, it would wait for the device each time."""
     return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 

@@ -9,7 +9,7 @@
     hf:FOLDER                        a folder that `save_pretrained` wrote
     file:PATH.py:FACTORY             FACTORY() of a Python file returns the module
     file:PATH.py:FACTORY@PATH        own weights over it
-    onnx:PATH                        an ONNX file; it can be asked, and teach, but not be trained
+    onnx:PATH                        an ONNX file; it can predict and teach, but not be trained
     table:PATH                       a file of a model's predictions; it can teach, and nothing else
 
 Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes `output`, and
@@ -45,7 +45,7 @@ class ModelRef:
     """A parsed model reference; `str` prints the text it was parsed from.
 
     Attributes:
-        source: which library or file the model comes from.
+        source: the library, or kind of file, that the model comes from.
         name: timm's name (with `hf-hub:` or `local-dir:`), torchvision's, a repository or folder, or a file.
         tag: member of the weights enum; torchvision only.
         factory: name of the function that returns the module; files only.

@@ -30,8 +30,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of one model from a file.
 
     Args:
-        path: `.safetensors`, or a pickle with one of the endings `PICKLES`. Nested checkpoints are searched, averaged
-            (EMA) weights are preferred; names are as in the file.
+        path: a `.safetensors` file, or a pickle with one of the endings `PICKLES`. Nested checkpoints are searched,
+            averaged (EMA) weights are preferred; names are as in the file.
 
     Returns:
         Tensors by name, on the CPU.
@@ -67,7 +67,7 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, reference: st
     """
     expected = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     fitted = _fill_shared(_fit_names(dict(weights), expected), expected)
-    # checkpoints older than PyTorch 0.4.1 lack this counter, and only training with momentum=None reads it
+    # checkpoints older than PyTorch 0.4.1 have no such counter, and only training with momentum=None reads it
     missing = [name for name in expected if name not in fitted and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in fitted if name not in expected]
     shapes = [
@@ -87,7 +87,7 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, reference: st
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write all parameters and buffers to a `.safetensors` file; tensors that share memory are written once each.
 
-    The folder is made if need be.
+    The folder is created if it does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -103,7 +103,7 @@ def check_finite(module: nn.Module, *, reference: str) -> None:
     """Refuse parameters that are not finite and buffers that hold NaN (infinite buffers are masks).
 
     Raises:
-        ModelError: naming the first such tensor.
+        ModelError: there is such a tensor; the message names the first.
     """
     for name, parameter in module.named_parameters():
         if not bool(torch.isfinite(parameter.detach()).all()):
@@ -171,12 +171,12 @@ def _fit_names(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> di
 
 def _fill_shared(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give tensors that share memory in the module the weights of whichever of them the file holds."""
-    present = {_place(expected[name]): value for name, value in weights.items() if name in expected}
-    shared = {name: present.get(_place(value)) for name, value in expected.items() if name not in weights}
+    present = {_storage_key(expected[name]): value for name, value in weights.items() if name in expected}
+    shared = {name: present.get(_storage_key(value)) for name, value in expected.items() if name not in weights}
     return {**weights, **{name: value for name, value in shared.items() if value is not None}}
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
+def _storage_key(tensor: Tensor) -> tuple[Any, ...]:
     if tensor.is_meta or tensor.numel() == 0:
         return (id(tensor),)
     return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)

@@ -1,4 +1,4 @@
-"""The currency: what a model says of some samples, as a value and as a file. All else is a function of these.
+"""Predictions: a model's logits for some samples, as a value and as a file. All measures are functions of these.
 
 In: logits of any model. Out: `Predictions`, and the only reader and writer of their files. Knows no model and no image.
 """

@@ -1,7 +1,7 @@
 """Files of predictions, the only reader and writer of them: Parquet and CSV, of all classes or the most probable.
 
 `write_predictions` and `read_predictions` keep a run's predictions as they are. `read_columns` takes what other
-programs write as well, checked for form; what it means to a teacher is told in `models.from_table`.
+programs write as well, checked for form; `models.from_table` makes a teacher of it.
 
 Shapes: N samples, C classes, K values of each sample, which are one a class, or those of the K classes listed for it.
 """
@@ -39,19 +39,19 @@ _FORMS = "logit:NAME or prob:NAME for each class, or class_1,prob_1,class_2,prob
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What a file of predictions holds.
+    """The columns of a file of predictions.
 
     Attributes:
         where: the file, for messages.
         ids: N sample ids, no two alike.
-        kind: what the values are.
-        values: float32 (N, K); NaN where a value is missing.
-        classes: int (N, K), the class of each value; texts, where the file gives texts; None where K is all classes.
-        class_names: in class order, or None where the file names none.
-        num_classes: number of classes, or None where the file does not say it.
-        names_in_header: whether `class_names` say which column is which.
+        kind: kind of the values.
+        values: values of that kind, float32 (N, K); NaN where one is missing.
+        classes: int (N, K), the class of each value; strings where the file has strings; None where K is all classes.
+        class_names: class names in class order, or None where the file names none.
+        num_classes: number of classes, or None where the file does not state it.
+        names_in_header: whether `class_names` come from the column names.
         target: int64 (N,), the labels in a file of gainfinder's own; None of other files.
-        about: what gainfinder says in its own files of the model and the samples.
+        about: metadata on the model and the samples, in a file of gainfinder's own; empty for other files.
     """
 
     where: str
@@ -77,9 +77,9 @@ def write_predictions(predictions: Predictions, path: Path, *, top_k: int | None
     are in its metadata. CSV has `id`, `label` and a column `logit:NAME` a class.
 
     Args:
-        predictions: what to write.
+        predictions: the predictions to write.
         path: name of the file.
-        top_k: list so many classes of each image, the most probable first, or all if there are fewer; ties in no
+        top_k: number of classes listed for each image, the most probable first, or all if there are fewer; ties in no
             particular order. Parquet then has `classes` and `log_probs` (of the softmax over all classes) in place
             of `logits`; CSV `class_1`, `prob_1`, `class_2`, `prob_2` and so on. Classes go by name in CSV, by index
             where they have no names or two of one name.
@@ -188,7 +188,7 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _about(metadata: dict[bytes, bytes] | None) -> tuple[tuple[str, ...] | None, int | None, dict[str, Any]]:
-    """Class names, their number and all that `write_predictions` says of its own files; nothing of other programs'."""
+    """Class names, their number and all metadata that `write_predictions` wrote; nothing for other programs' files."""
     try:
         about = json.loads((metadata or {}).get(_METADATA.encode(), b"{}"))
         names = about.get("class_names")
@@ -271,7 +271,7 @@ def _header(path: Path) -> list[str]:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from error
     if len(set(header)) < len(header):
-        twice = next(name for place, name in enumerate(header) if name in header[:place])
+        twice = next(name for position, name in enumerate(header) if name in header[:position])
         raise DataError(f"{path}: the column {twice!r} is there twice: expected it once")
     return header
 
@@ -314,8 +314,8 @@ def _header_order(names: dict[str, str], path: Path) -> tuple[tuple[str, ...], l
 
 def _stacked(table: Any, columns: Sequence[str]) -> NDArray[np.float32]:
     values = np.empty((table.num_rows, len(columns)), dtype=np.float32)
-    for place, column in enumerate(columns):
-        values[:, place] = table[column].to_numpy()
+    for position, column in enumerate(columns):
+        values[:, position] = table[column].to_numpy()
     return values
 
 

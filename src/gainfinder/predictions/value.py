@@ -1,4 +1,4 @@
-"""What a model says of some samples: logits, and what they are worth; a value, with no model or file behind it.
+"""A model's predictions for some samples: logits, confidence, accuracy; a value, with no model or file behind it.
 
 Complementary knowledge, who teaches what and what was learned are functions of these alone.
 
@@ -22,9 +22,9 @@ class Predictions:
 
     Attributes:
         model: the model's reference.
-        ids: sample ids.
+        ids: N sample ids.
         logits: float32 (N, C).
-        target: int64 (N,), or None where the images carry no labels.
+        target: labels, int64 (N,), or None where the images carry none.
         class_names: names of the C classes, or None.
         broken: `where: reason` of each image that could not be decoded; these have no row.
         dropped_mass: mean share of probability that the model spends on classes outside these; 0 without a label map.

@@ -20,7 +20,7 @@ from ..files import write_atomically, write_text
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
 GAIN, LOSS, AVAILABLE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
-"""Okabe and Ito's, that colour-blind readers can tell apart; `AVAILABLE` , a pale blue, is what there was to gain."""
+"""Okabe and Ito's, that colour-blind readers can tell apart; `AVAILABLE`, a pale blue, is what there was to gain."""
 METHOD_COLOURS = (GAIN, LOSS, OTHER, "#cc79a7")
 WIDTH = 330
 FIGURE_NAMES = ("measures", "epochs", "classes", "partition", "matrix", "knowledge", "entropy")
@@ -45,7 +45,7 @@ class Figure:
 
     Attributes:
         name: name of its files, without the ending.
-        title: what it shows, in words, for readers who do not see it.
+        title: description of the figure, for readers who do not see it.
         chart: the Altair chart.
         rows: each table under its own name.
     """

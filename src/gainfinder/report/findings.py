@@ -45,7 +45,7 @@ class Finding:
 def findings(record: TransferRecord) -> list[Finding]:
     """What was learned, what was lost, whether it is more than noise and more than adaptation.
 
-    Of images without labels only this can be told: how far the student moved, and towards whom.
+    For images without labels only this is known: how much the student's predictions changed, and towards which teacher.
     """
     if not record.labelled:
         return [_moved(record), *_guarded_without_labels(record)]
@@ -182,12 +182,12 @@ def _adaptation(record: TransferRecord, gains: GainAttribution) -> Finding:
     control = record.metrics.control
     if control is not None and control.beyond_ci_pp is not None:
         return _beyond_control(question, control)
-    answer, text = _by_source(gains)
+    answer, text = _by_attribution(gains)
     return Finding(question=question, answer=answer, text=" ".join([text, *_by_guard(guard)]).strip())
 
 
 def _beyond_control(question: str, control: ControlMetrics) -> Finding:
-    """What the control says, which is conclusive where `_by_source` only hints."""
+    """What the control says, which is conclusive where `_by_attribution` only hints."""
     (low, high), beyond = _known(control.beyond_ci_pp), control.beyond_pp
     own_low, own_high = _known(control.transfer_delta_ci_pp)
     text = (
@@ -203,7 +203,7 @@ def _beyond_control(question: str, control: ControlMetrics) -> Finding:
     return Finding(question=question, answer="It cannot be told from adaptation.", text=text)
 
 
-def _by_source(gains: GainAttribution) -> tuple[str, str]:
+def _by_attribution(gains: GainAttribution) -> tuple[str, str]:
     """Whether gains lie where the teacher could show them; a hint and no proof, as the text says."""
     if not gains.known or not gains.unknown:
         return "It cannot be told.", "There are not both: images that a teacher could show, and images it could not."
@@ -222,7 +222,7 @@ def _by_source(gains: GainAttribution) -> tuple[str, str]:
 
 
 def _by_guard(guard: GuardDecision | None) -> list[str]:
-    """What the guard's images say of re-estimated batch-norm statistics alone."""
+    """The effect of re-estimated batch-norm statistics alone on the guard images, as a sentence."""
     if guard is None or not guard.labelled:
         return []
     gains = {(point.alpha, point.bn_reestimated): point.gain for point in guard.points}
@@ -288,7 +288,7 @@ def _guarded_by_step(record: TransferRecord) -> list[Finding]:
 
 
 def _where(classes: Sequence[ClassKnowledge], field: str) -> str:
-    """Names the classes that hold the most of it."""
+    """Names of the classes with most samples in a field of `ClassKnowledge`."""
     top = sorted(classes, key=lambda one: -int(getattr(one, field)))[:NAMED_CLASSES]
     named = [f"{quoted(one.name)} ({getattr(one, field):,})" for one in top if getattr(one, field)]
     return f", the most in {'; '.join(named)}" if named and len(classes) > 1 else ""
@@ -325,6 +325,6 @@ def _are(count: int) -> str:
 
 
 def _known(measure: T | None) -> T:
-    """A measure that is there, as all are of labelled images."""
-    assert measure is not None, "asked of labelled images alone"
+    """A measure that is not None, as all are for labelled images."""
+    assert measure is not None, "for labelled images only"
     return measure

@@ -1,4 +1,4 @@
-"""One self-contained page: template, style, script, figures and pictures in a single file that asks for nothing."""
+"""One self-contained page: template, style, script, figures and pictures in a single file that loads no other."""
 
 import re
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
         "transfer.html.j2",
         section=section,
         config=config,
-        made=_made(config.environment.model_dump(exclude_unset=True)),
+        made=_environment_rows(config.environment.model_dump(exclude_unset=True)),
         settings=_settings(config),
     )
 
 
 def scan_page(section: ScanSection) -> str:
     """The page of a scan."""
-    return _render("scan.html.j2", section=section, made=_made(section.document.get("environment") or {}))
+    return _render("scan.html.j2", section=section, made=_environment_rows(section.document.get("environment") or {}))
 
 
 def _render(template: str, **values: Any) -> str:
@@ -68,7 +68,7 @@ def _figure(figure: Figure) -> Markup:
     return head + Markup(svg[svg.index("xmlns=") :])
 
 
-def _made(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The environment that a result was made in."""
     return [(name, str(value)) for name, value in environment.items() if name != "command" and value not in (None, "")]
 

@@ -1,4 +1,4 @@
-"""What a report is made of: the files of a result folder, read and nothing else."""
+"""The input of a report: the files of a result folder, and nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ def _read_epochs(folder: RunFolder, metrics: TransferMetrics) -> tuple[EpochMetr
 
 
 def _checked(stated: TransferMetrics, measured: TransferMeasures, path: Path) -> TransferMetrics:
-    """The metrics with what the predictions say, which must be of the same transfer."""
+    """The metrics with measures recomputed from the predictions, which must be of the same transfer."""
     for name in TransferMeasures.model_fields:
         one, other = getattr(stated, name), getattr(measured, name)
         differs = (one is None) != (other is None)

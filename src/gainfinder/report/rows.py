@@ -1,4 +1,4 @@
-"""Rows for charts and tables, from what a result folder holds; `about` is what a mark says on hover."""
+"""Rows for charts and tables, from the files of a result folder; `about` is the text shown on hover."""
 
 import unicodedata
 from collections import Counter

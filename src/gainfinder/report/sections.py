@@ -17,7 +17,7 @@ from .records import ScanRecord, TransferRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A number at the top of the page, with what it is and how sure."""
+    """A number at the top of the page, with its label and a note such as its interval."""
 
     value: str
     label: str
@@ -120,7 +120,7 @@ class ScanSection:
 
 
 def transfer_section(record: TransferRecord, *, images: bool = True) -> TransferSection:
-    """What is shown of a transfer.
+    """The section of a transfer.
 
     Args:
         record: the transfer, as read from its folder.
@@ -151,7 +151,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
 
 
 def scan_section(record: ScanRecord) -> ScanSection:
-    """What is shown of a scan."""
+    """The section of a scan."""
     document = dict(record.document)
     pairs = rows.pair_rows(document)
     models = rows.strongest_first(document)
@@ -182,10 +182,10 @@ def _tiles(record: TransferRecord) -> list[Tile]:
     m = record.metrics
     if m.transfer_delta_ci_pp is None or m.knowledge_gain_ci is None or m.knowledge_loss_ci is None:  # no labels
         changed = Tile(value=f"{1 - m.agreement:.1%}", label="of its answers changed")
-        sure = Tile(
+        confidence = Tile(
             value=f"{m.confidence_after:.2f}", label="mean confidence", note=f"{m.confidence_before:.2f} before"
         )
-        return [changed, sure, *_taught(m)]
+        return [changed, confidence, *_taught(m)]
     low, high = m.transfer_delta_ci_pp
     tiles = [
         Tile(value=f"{m.transfer_delta_pp:+.2f} pp", label="accuracy", note=f"95 %: {low:+.2f} to {high:+.2f}"),

@@ -1,4 +1,4 @@
-"""What a run was made of, typed: the form of `config.json`, with versions and machine.
+"""Typed configuration of a run: the format of `config.json`, with versions and machine.
 
 The file is written from, and compared with, the plain document (`folder.differences`), so that a killed run of an
 earlier version goes on; this is how it is read by whoever needs parts of it. Keys beyond these are kept in the file.
@@ -86,7 +86,7 @@ class Environment(Record):
 
 
 class RunConfig(Record):
-    """What a run was made of.
+    """The configuration of a run.
 
     Attributes:
         student: the initial student.

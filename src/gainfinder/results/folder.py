@@ -4,7 +4,7 @@ config.json          the resolved run: models, images, settings, views, with dig
 epochs.jsonl         measures after each epoch, a row each
 predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
 student/             model.safetensors and, where the architecture's library has one, its configuration
-thumbnails.parquet   small copies of images on which the student's answer changed
+thumbnails.parquet   small copies of images on which the student's prediction changed
 result.json          the metrics: what was gained and lost, see `metrics.py`; present when the run is finished
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
@@ -26,7 +26,7 @@ from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
 from .documents import read_json, unreadable, validated
 from .metrics import EpochMetrics, TransferMetrics
-from .migrations import brought_forward
+from .migrations import migrated
 
 LOCK = ".lock"
 REPORT_FILE = "report.html"
@@ -83,7 +83,7 @@ class RunFolder:
         """Make this the folder of the run with that configuration, and clear away what a killed process left there.
 
         Returns:
-            Whether the folder held the run already (finished or not).
+            Whether the run was in the folder already (finished or not).
 
         Raises:
             RunFolderError: it holds a different run; the differing settings are named and nothing is changed.
@@ -139,8 +139,8 @@ class RunFolder:
         document = read_json(self.result)
         if document is None:
             return None
-        whole = brought_forward(document, self.result, measure=lambda: self._measured(document))
-        return validated(TransferMetrics, whole, self.result)
+        current = migrated(document, self.result, measure=lambda: self._measured(document))
+        return validated(TransferMetrics, current, self.result)
 
     def write_result(self, metrics: TransferMetrics) -> None:
         """Write the result atomically.
@@ -179,7 +179,7 @@ class RunFolder:
 
 
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
-    """What differs between two configurations besides the environment, `key: X in the folder, Y asked for`.
+    """The differences of two configurations besides the environment, as `key: X in the folder, Y asked for`.
 
     >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
     ['settings.lr: 0.1 in the folder, 0.2 asked for']

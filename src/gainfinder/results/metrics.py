@@ -1,7 +1,7 @@
-"""What a transfer gained and lost, typed: the form of `result.json` and of the rows of `epochs.jsonl`.
+"""Typed metrics of a transfer: the format of `result.json` and of the rows of `epochs.jsonl`.
 
 Shares, accuracies and confidences are in [0, 1]; names that end in `_pp` are percentage points; intervals are 95 %, low
-and high. What is null without labels says so.
+and high. Fields that are null without labels say so.
 """
 
 from typing import Any, Literal
@@ -207,7 +207,7 @@ class TransferIdentity(Record):
 
 
 class TransferMetrics(TransferMeasures, TransferIdentity):
-    """All that `result.json` says of a transfer; the measures, from `accuracy_before` on, stand in `TransferMeasures`.
+    """The content of `result.json`; the measures, from `accuracy_before` on, are fields of `TransferMeasures`.
 
     Attributes:
         teacher_share: share of the training samples that a teacher taught, over all epochs; with soft methods parts of

@@ -15,9 +15,7 @@ POINT_BEFORE_1 = {"measure": "accuracy", "gain": None, "error": None, "sure_gain
 RENAMED_IN_1 = {"share": "alpha", "adapted": "bn_reestimated"}
 
 
-def brought_forward(
-    document: Mapping[str, Any], path: Path, *, measure: Callable[[], TransferMeasures]
-) -> dict[str, Any]:
+def migrated(document: Mapping[str, Any], path: Path, *, measure: Callable[[], TransferMeasures]) -> dict[str, Any]:
     """A document as this version writes it.
 
     Args:

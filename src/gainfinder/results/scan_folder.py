@@ -28,7 +28,7 @@ class _Pair(Record):
 
 
 class _Scan(Record):
-    """What must be there; a reader gets the whole document."""
+    """The required keys of `scan.json`; a reader gets the whole document."""
 
     models: tuple[_Model, ...]
     pairs: tuple[_Pair, ...]

@@ -1,4 +1,4 @@
-"""Many models on the same images: what each knows that each other does not.
+"""Many models on the same images: what each knows that each other does not know.
 
 In: models and labelled images. Out: a `Scan`, and its folder.
 """

@@ -1,4 +1,4 @@
-"""Ask all models of a zoo about the same images, one model at a time, and compare what they predict."""
+"""Run all models of a zoo on the same images, one model at a time, and compare their predictions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,27 +25,27 @@ def scan_models(
     out: str | Path | None = None,
     command: str | None = None,
 ) -> Scan:
-    """Measure complementary knowledge between models; each model meets each image once, one model at a time.
+    """Measure complementary knowledge between models; each model predicts each image once, one model at a time.
 
-    Modules and classifiers that are passed in stay as they are; of several of one name, the later are numbered.
+    Modules and classifiers that are passed in stay as they are; models of a name already taken are numbered.
 
     Args:
         models: two or more references, classifiers or modules.
         data: a data reference, `Images`, or a data set that yields (image, label).
         device: `auto`, `cpu`, `cuda` or `mps`.
-        batch_size: images a forward pass.
-        workers: processes that decode images; by default none on a CPU, else up to 8.
+        batch_size: number of images in a forward pass.
+        workers: number of processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
-        on_model: called with each model's reference and the number of images, returns a callback for images done.
+        on_model: function of a model's reference and the number of images that returns a callback for images done.
         out: folder for the scan as `scan.json`; one that holds the same scan is written anew. None
             keeps nothing.
-        command: the command that asked for it, kept with the scan.
+        command: the command line that started it, kept with the scan.
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
         SettingsError: fewer than two models, or a reference given twice.
         DataError: the images carry no labels, or their classes do not fit the models'.
-        ModelError: a model's classes are others than the first's, and in another number.
+        ModelError: a model's classes cannot be matched to those of the first.
     """
     _check_models(models)
     images = load_images(data)
@@ -74,15 +74,15 @@ def scan_models(
             on_images=None if on_model is None else on_model(classifier.reference, len(images)),
         )
         predicted.append(PredictedClasses.of(found))
-    whole = scan_predictions(predicted, num_classes=first.num_classes)
+    scan = scan_predictions(predicted, num_classes=first.num_classes)
     if out is not None:
         about = {
             "data": images.reference,
             "asked": requested,
             "environment": {**environment(where), "command": command},
         }
-        write_scan(Path(out), {**whole.to_dict(), **about})
-    return whole
+        write_scan(Path(out), {**scan.to_dict(), **about})
+    return scan
 
 
 def _check_models(models: Sequence[ModelSource]) -> None:
