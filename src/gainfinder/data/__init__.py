@@ -3,7 +3,7 @@
 In: references, data sets. Out: `Images`, batches of them. A file a source, imported when it is used. Knows no model.
 """
 
-from .images import Images, Reader
+from .images import Images, Reader, decode
 from .load import ImageSource, load_images
 from .loading import Indices, LoadedBatch, check_broken, load_batches
 from .reference import DataRef, parse_data_ref
@@ -17,6 +17,7 @@ __all__ = [
     "LoadedBatch",
     "Reader",
     "check_broken",
+    "decode",
     "holdout",
     "load_batches",
     "load_images",

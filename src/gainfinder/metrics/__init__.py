@@ -3,7 +3,7 @@
 In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. Pure: no file, network or model.
 """
 
-from . import flips
+from . import calibration, flips, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
@@ -17,6 +17,7 @@ from .transfer import (
     accuracy_change,
     epoch_measures,
     estimated_strengths,
+    mean_agreements,
     measure_transfer,
     since_origin,
 )
@@ -40,16 +41,20 @@ __all__ = [
     "by_class",
     "by_partition",
     "calibrated_temperatures",
+    "calibration",
     "choose",
     "compare",
     "epoch_measures",
     "estimated_strengths",
     "flips",
+    "information",
     "judge",
     "knowledge_gained",
     "knowledge_lost",
+    "mean_agreements",
     "measure_transfer",
     "scan_predictions",
+    "selection",
     "since_origin",
     "wilson_interval",
 ]

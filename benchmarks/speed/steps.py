@@ -1,6 +1,6 @@
 """What a training step costs: plain fine-tuning, transfers with models that are asked or replayed, and two other ways.
 
-    python benchmarks/steps.py --student REF --teacher REF --data REF --val REF --out benchmarks/steps.csv
+    python -m benchmarks.speed.steps --student REF --teacher REF --data REF --val REF --out benchmarks/speed/steps.csv
 
 Kinds of step, all on the same views of the same images, with the same optimiser and threads:
 
@@ -23,22 +23,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.task import LogitDistillationTask
 from torch import Tensor, nn
 
-from gainfinder.config.settings import TransferConfig
-from gainfinder.models.classifier import Classifier
-from gainfinder.models.preprocessing import prepare
-from gainfinder.runs.bank import load_targets
-from gainfinder.runs.callbacks import Callback
-from gainfinder.runs.prepare import PreparedTransfer, prepare_transfer
-from gainfinder.runs.transfer import make_trainer
-from gainfinder.training import StudentTrainer, make_batch
-from gainfinder.training.loop import epoch_batches
-from gainfinder.views.loader import ViewBatch
+from gainfinder.config import TransferConfig
+from gainfinder.models import Classifier, prepare
+from gainfinder.runs import Callback, PreparedTransfer, load_targets, make_trainer, prepare_transfer
+from gainfinder.training import StudentTrainer, epoch_batches, make_batch
+from gainfinder.views import ViewBatch
 
 STEPS = 6
 """Steps of a kind in a round; the first does not count."""
@@ -181,13 +177,12 @@ def fine_tuning(of: PreparedTransfer) -> Step:
 
 def of_timm(of: PreparedTransfer) -> Step:
     student, module, optimizer, target_n = alone(of)
-    module.pretrained_cfg = {"mean": student.preprocessing.mean, "std": student.preprocessing.std}
-    module.num_classes, module.in_chans = student.num_classes, 3
+    described: Any = module  # as timm's models describe themselves
+    described.pretrained_cfg = {"mean": student.preprocessing.mean, "std": student.preprocessing.std}
+    described.num_classes, described.in_chans = student.num_classes, 3
     teacher = of.teachers[0]
     assert isinstance(teacher, Classifier)
-    watched = Resized(teacher)
-    watched.pretrained_cfg = module.pretrained_cfg  # normalises for itself, below
-    watched.num_classes = teacher.num_classes
+    watched = Resized(teacher, described.pretrained_cfg)
     device = of.accelerator.device
     task = LogitDistillationTask(module, watched, criterion=nn.CrossEntropyLoss(), device=device, verbose=False)
     task.train()
@@ -204,8 +199,13 @@ def of_timm(of: PreparedTransfer) -> Step:
 class Resized(nn.Module):
     """A teacher that sees the views at its own size, which the task knows nothing of."""
 
-    def __init__(self, teacher: Classifier) -> None:
+    pretrained_cfg: dict[str, Any]
+    num_classes: int
+
+    def __init__(self, teacher: Classifier, pretrained_cfg: dict[str, Any]) -> None:
         super().__init__()
+        self.pretrained_cfg = pretrained_cfg  # the student's, for the task; it normalises for itself, below
+        self.num_classes = teacher.num_classes
         self.model = teacher.module
         self.preprocessing = teacher.preprocessing
         self.views: Tensor | None = None

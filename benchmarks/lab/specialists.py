@@ -1,6 +1,6 @@
 """Models that know one half of CIFAR-10 well, made from the zoo's `convnext_32` and `resnet10_64`.
 
-    python benchmarks/specialists.py --models MODELS --images IMAGES --out SPECIALISTS
+    python -m benchmarks.lab.specialists --models MODELS --images IMAGES --out SPECIALISTS
 
 Each is trained on for a few epochs on images of which one half of the classes makes up 4 % only (classes 5 to 9 for
 `-low`, 0 to 4 for `-high`), as a model trained on other data would be. Written in timm's local-dir form; those that are
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from images import read
-from training import fit, skewed
-from zoo import Model, classifier
+
+from benchmarks.lab.images import read
+from benchmarks.lab.training import fit, skewed
+from benchmarks.lab.zoo import Model, classifier
 
 RECIPES = {
     "convnext_32-low": (10_000, 3), "convnext_32-high": (10_000, 3), "resnet10_64-high": (6_000, 2),

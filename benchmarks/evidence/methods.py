@@ -1,17 +1,17 @@
 """Every transfer method on public and small CIFAR-10 models, guarded and not: rows as they come.
 
-    python benchmarks/methods.py --models MODELS --images IMAGES --specialists SPECIALISTS \\
-        --out benchmarks/methods.csv [--only METHOD ...] [--pair STUDENT TEACHER] [--lr LR] [--part k/n]
+    python -m benchmarks.evidence.methods --models MODELS --images IMAGES --specialists SPECIALISTS \\
+        --out benchmarks/evidence/methods.csv [--only METHOD ...] [--pair STUDENT TEACHER] [--lr LR] [--part k/n]
 
-MODELS holds the zoo (see zoo.py), IMAGES train.parquet and test.parquet, SPECIALISTS what specialists.py wrote. Each
-row: 2,000 training images, 2 epochs; a quarter of the test images guards, another half measures. Label-free methods run
-with `labels="none"`, so that the guard has no labels either; what labels would have said of its choice is worked out
-afterwards on the guard images. Rows that are there already are not run again; several such processes may share the work
-with --part k/n.
+MODELS holds the zoo (see lab/zoo.py), IMAGES train.parquet and test.parquet, SPECIALISTS what lab/specialists.py wrote.
+Each row: 2,000 training images, 2 epochs; a quarter of the test images guards, another half measures. Label-free
+methods run with `labels="none"`, so that the guard has no labels either; what labels would have said of its choice is
+worked out afterwards on the guard images. Rows that are there already are not run again; several such processes may
+share the work with --part k/n, and what frozen models answer for the views with --bank FOLDER, which moves a row by no
+more than the bank's rounding.
 """
 
 import argparse
-import functools
 import json
 import tempfile
 from dataclasses import replace
@@ -20,16 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import append, done
-from zoo import classifier
 
-from gainfinder import load_images
-from gainfinder.config import TransferConfig
-from gainfinder.config.methods import METHODS
-from gainfinder.metrics.selection import Candidate, judge
+import gainfinder
+from benchmarks.lab.rows import append, done
+from benchmarks.lab.zoo import classifier
+from gainfinder.config import METHODS, find_method
+from gainfinder.metrics import Candidate, judge
 from gainfinder.predictions import Predictions
-from gainfinder.runs.prepare import prepare_transfer
-from gainfinder.runs.transfer import run_transfer
 
 PAIRS = (
     ("convnext_32", "vit_48"),  # about equal
@@ -47,7 +44,14 @@ PAIRS = (
 ADAPTED = (("resnet20", "resnet32"), ("resnet32", "resnet20"))
 """Models of one family, with batch-norm, trained on other images than these; for the first few methods only."""
 FIRST = ("kl", "kl-dp-u", "kl-dp-cal-u", "kl-dp", "kl-dp-cal", "kl-dp-soft-u", "xe-kl")
-SETTINGS = {"limit": 2000, "epochs": 2, "batch_size": 64, "augment": "crop-flip", "device": "cpu", "workers": 0}
+SETTINGS: dict[str, Any] = {
+    "limit": 2000,
+    "epochs": 2,
+    "batch_size": 64,
+    "augment": "crop-flip",
+    "device": "cpu",
+    "workers": 0,
+}
 KEY = ("student", "teacher", "method", "seed")
 """Columns that tell a row from the others."""
 KEPT = (
@@ -65,6 +69,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, help="another than the default's; rows go to a file of their own")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--part", default="1/1")
+    parser.add_argument("--bank", type=Path, help="keeps what frozen models answer; methods on features do without")
     args = parser.parse_args()
     k, n = map(int, args.part.split("/"))
     names = args.only or [*FIRST, *(method.name for method in METHODS if method.name not in FIRST)]
@@ -73,46 +78,30 @@ def main() -> None:
         for pair, seed, method in product(map(tuple, args.pair or (*PAIRS, *ADAPTED)), range(args.seeds), names)
         if pair not in ADAPTED or method in FIRST[:4]
     ]
-    answers: dict[tuple[str, str], Predictions] = {}
     for number, (seed, method, (student, teacher)) in enumerate(jobs):
         if number % n == k - 1 and (student, teacher, method, str(seed)) not in done(args.out, KEY):
-            append(args.out, transfer(args, student, teacher, method, seed=seed, answers=answers))
+            append(args.out, transfer(args, student, teacher, method, seed=seed))
 
 
-def transfer(
-    args: argparse.Namespace,
-    student: str,
-    teacher: str,
-    method: str,
-    *,
-    seed: int,
-    answers: dict[tuple[str, str], Predictions],
-) -> dict[str, Any]:
-    needs_labels = next(row.needs_labels for row in METHODS if row.name == method)
-    labels = "use" if needs_labels else "none"
+def transfer(args: argparse.Namespace, student: str, teacher: str, method: str, *, seed: int) -> dict[str, Any]:
+    """A row: one guarded transfer, and what it would have been without the guard."""
+    about = find_method(method)
+    labels = "use" if about.needs_labels else "none"
     test = f"{args.images}/test.parquet"
-    settings = TransferConfig.model_validate(
-        {**SETTINGS, "method": method, "seed": seed, "labels": labels, "lr": args.lr}
-    )
-    model = functools.partial(classifier, args.models, specialists=args.specialists)
-    plan = prepare_transfer(
-        model(student), [model(teacher)], f"{args.images}/train.parquet",
-        val=f"{test}#2/2", guard_data=f"{test}#1/4", settings=settings,
-    )  # fmt: skip
-    models = {"before": student, "probe-before": student, "teacher-1": teacher, "probe-teacher-1": teacher}
-    keys = {name: (model, labels + name.split("-")[0]) for name, model in models.items()}
-    known = {name: answers[key] for name, key in keys.items() if key in answers}
+    ours, theirs = (classifier(args.models, name, specialists=args.specialists) for name in (student, teacher))
     with tempfile.TemporaryDirectory() as scratch:
-        account = run_transfer(plan, Path(scratch) / "run", known=known).account
-        folder = Path(scratch) / "run" / "predictions"
-        for name, key in keys.items():
-            answers[key] = Predictions.load(folder / f"{name}.parquet")
-        gains = guard_gains(folder, labels_of(test), account["guard"]["points"])
+        out = Path(scratch) / "run"
+        account = gainfinder.transfer(
+            ours, theirs, f"{args.images}/train.parquet", val=f"{test}#2/2", guard_data=f"{test}#1/4", out=out,
+            method=method, seed=seed, labels=labels, lr=args.lr, bank=None if about.needs_features else args.bank,
+            **SETTINGS,
+        ).account  # fmt: skip
+        lr = json.loads((out / "config.json").read_text())["settings"]["lr"]
+        gains = guard_gains(out / "predictions", labels_of(test), account["guard"]["points"])
+        teacher_accuracy = Predictions.load(out / "predictions" / "teacher-1.parquet").accuracy
     kept = Candidate(alpha=account["guard"]["alpha"], bn_reestimated=account["guard"]["bn_reestimated"]).name
-    teacher_accuracy = answers[keys["teacher-1"]].accuracy
     return {
-        "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": plan.settings.lr,
-        "labels": labels,
+        "student": student, "teacher": teacher, "method": method, "seed": seed, "lr": lr, "labels": labels,
         "delta_acc_pp": 100 * (teacher_accuracy - account["accuracy_before"]),
         "unguarded_delta_pp": account["guard"]["unguarded_delta_pp"],
         "unguarded_delta_ci_pp": account["guard"]["unguarded_delta_ci_pp"],
@@ -126,12 +115,13 @@ def transfer(
 
 
 def named(points: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The guard's candidates with their names."""
     return [(Candidate(alpha=point["alpha"], bn_reestimated=point["bn_reestimated"]).name, point) for point in points]
 
 
 def labels_of(test: str) -> dict[str, int]:
     """The labels of the guard images, which a label-free run has not read."""
-    images = load_images(test)
+    images = gainfinder.load_images(f"{test}#1/4")
     assert images.labels is not None
     return dict(zip(images.ids, images.labels.tolist(), strict=True))
 

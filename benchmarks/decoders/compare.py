@@ -1,7 +1,7 @@
 """JPEG decoders against Pillow, what the package decodes with: images a second, and whether the pixels are the same.
 
     pip install simplejpeg torchcodec
-    python benchmarks/decoders.py --images IMAGES --out benchmarks/decoders.csv
+    python -m benchmarks.decoders.compare --images IMAGES --out benchmarks/decoders/compare.csv
 
 On CIFAR-10 images of 32×32 (`IMAGES/test.parquet`) and on photo-like ones of 500×375, quality 90, that it makes itself.
 Three kinds of work: `own` (the decoder's own result: a PIL image, an array, a tensor), `pil` (a PIL image, what the
@@ -29,13 +29,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import rows
 import torch
 from PIL import Image, features
 
-from gainfinder.data.images import decode
-from gainfinder.models.preprocessing import Preprocessing
-from gainfinder.views.spec import evaluation_crop
+from benchmarks.lab import rows
+from gainfinder.data import decode
+from gainfinder.models import Preprocessing
+from gainfinder.views import evaluation_crop
 
 WORKS = ("own", "pil", "view")
 PARTS = 8
@@ -156,7 +156,8 @@ def load_torchvision() -> Decoder:
     decode_jpeg, rgb = torchvision.decode_jpeg, torchvision.ImageReadMode.RGB
 
     def read(data: bytes, edge: int) -> torch.Tensor:
-        return decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), mode=rgb)
+        pixels: torch.Tensor = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), mode=rgb)
+        return pixels
 
     return Decoder(read=read, image=of_tensor)
 
@@ -350,7 +351,7 @@ def agreement(case: Case, decoders: Mapping[str, Decoder], decoder: str) -> Row:
     ours, theirs = decoders["pillow"], decoders[decoder]
     differences = []
     for data in case.jpegs:
-        pair = [how.image(how.read(data, case.edge)) for how in (ours, theirs)]
+        pair: list[Any] = [how.image(how.read(data, case.edge)) for how in (ours, theirs)]
         if theirs.shrinks:
             pair = [evaluation_crop(case.crop)(image) for image in pair]
         differences.append(difference(*pair))

@@ -1,17 +1,17 @@
 """What the guard says of transfers that helped and that harmed, with labels and without; one loop, many runs.
 
-    python benchmarks/guard.py --models MODELS --images IMAGES --out benchmarks/guard.csv
+    python -m benchmarks.guard.transfers --models MODELS --images IMAGES --out benchmarks/guard/transfers.csv
 
-MODELS holds the zoo (see zoo.py), IMAGES train.parquet and test.parquet. Each transfer in JOBS runs in a small loop
+MODELS holds the zoo (see lab/zoo.py), IMAGES train.parquet and test.parquet. Each transfer in JOBS runs in a small loop
 with everything in memory; rows that are in the file already are not run again. A row is a transfer and a candidate: the
 initial student with statistics re-estimated (`adapted`, where it has batch-norm), half of the way in weight space, and
 the whole way. The guard sees 3,000 test images, 6,000 others measure; both are predicted in bfloat16.
 
 Columns: the job; `delta_pp`, the true change in accuracy, and `delta_error_pp`, its standard error, on the images that
 measure; `delta_acc_pp`, how much better the teacher is than the initial student there; `measure` to `veto`, what
-`gainfinder.guard.judge` says without labels; `labels_gain_pp` and `labels_error_pp`, what it says with labels; and the
-numbers behind: `toward_pp` and `away_pp`, images whose answer moved to or from the teacher's, the consensus gain, and
-the change of the entropy of the classes predicted, in nats, with standard errors.
+`gainfinder.metrics.judge` says without labels; `labels_gain_pp` and `labels_error_pp`, what it says with labels; and
+the numbers behind: `toward_pp` and `away_pp`, images whose answer moved to or from the teacher's, the consensus gain,
+and the change of the entropy of the classes predicted, in nats, with standard errors.
 
 Students and teachers made on purpose are trained on first, seeded by their names: `_a` and `_b` meet few images of
 classes 5 to 9 or 0 to 4, `_bce` and `_ls` learn with binary cross-entropy or labels smoothed by 0.2, `_r48` sees images
@@ -21,7 +21,7 @@ enlarged to 48 pixels.
 import argparse
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,16 +29,16 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from lab import Lab
-from rows import append, done, key_of
 from torch import Tensor
-from training import adapt, distil, fit, skewed
-from zoo import Model
 
-from gainfinder.metrics.selection import Candidate, class_information, consensus_gain, judge, movement
-from gainfinder.models.batch_norm import has_batch_norm
+from benchmarks.lab.in_memory import Lab
+from benchmarks.lab.rows import append, done, key_of
+from benchmarks.lab.training import adapt, distil, fit, skewed
+from benchmarks.lab.zoo import Model
+from gainfinder.metrics import Candidate, information, judge, selection
+from gainfinder.models import has_batch_norm
 from gainfinder.predictions import Predictions
-from gainfinder.training.weights import between
+from gainfinder.training import between
 
 GUARD_IMAGES, TEST_IMAGES = 3000, 6000
 ADAPTED = Candidate(alpha=0.0, bn_reestimated=True)
@@ -141,7 +141,7 @@ RECIPES = {
     "resnet20": Recipe(6_000, 1e-2, "sgd", 3),
     "resnet10_64": Recipe(6_000, 2e-3, "adamw", 2),
 }
-LOSSES = {
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "a": partial(F.cross_entropy, label_smoothing=0.05),
     "b": partial(F.cross_entropy, label_smoothing=0.05),
     "r48": partial(F.cross_entropy, label_smoothing=0.05),
@@ -193,7 +193,9 @@ class Students(Lab):
     def answers(self, model: Model, name: str | None = None) -> Parts:
         """Logits for the test images; those of a named model are worked out once."""
         images = parted(self.test_x)
-        return Parts(*(self.logits(model, part, name and (name, which)) for which, part in enumerate(images)))
+        return Parts(
+            *(self.logits(model, part, None if name is None else (name, which)) for which, part in enumerate(images))
+        )
 
     def adapted(self, name: str) -> Parts:
         """Those of the initial student with statistics re-estimated on views of 2,000 training images."""
@@ -246,15 +248,15 @@ def rows_of(
     before_right, teacher_right = (right(one.test, labels.test) for one in (before, teacher))
     frozen, taught = predictions("before", before.guard), [predictions("teacher", teacher.guard)]
     labelled = replace(frozen, target=labels.guard)
-    then = class_information(frozen.predicted, num_classes=before.guard.shape[1])
+    then = information.class_information(frozen.predicted, num_classes=before.guard.shape[1])
     for candidate, answers in candidates.items():
         after = predictions(candidate.name, answers.guard)
         blind = judge(frozen, after, taught, candidate=candidate)
         seeing = judge(labelled, after, taught, candidate=candidate)
-        moves = movement(frozen, after, taught)
-        now = class_information(after.predicted, num_classes=before.guard.shape[1])
+        moves = selection.movement(frozen, after, taught)
+        now = information.class_information(after.predicted, num_classes=before.guard.shape[1])
         delta, delta_error = mean_and_error(100 * (right(answers.test, labels.test) - before_right))
-        consensus, consensus_error = mean_and_error(consensus_gain(frozen, after, taught))
+        consensus, consensus_error = mean_and_error(selection.consensus_gain(frozen, after, taught))
         classes, classes_error = mean_and_error(now - then)
         row = {
             **asdict(job), "candidate": candidate.name,

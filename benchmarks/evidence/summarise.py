@@ -1,6 +1,6 @@
-"""The tables of benchmarks/README.md from the rows of methods.csv.
+"""The tables of this folder's page on every method, from the rows of methods.csv.
 
-    python benchmarks/summarise.py benchmarks/methods.csv
+    python -m benchmarks.evidence.summarise benchmarks/evidence/methods.csv
 
 Prints, in Markdown, each pair's change by method without the guard; for each method the means with and without it,
 over the pairs that every method ran on, how many changes are significantly negative (the 95 % interval lies below

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gainfinder import load_model
-from gainfinder.models.classifier import Classifier
-from gainfinder.models.preprocessing import Preprocessing
+from gainfinder.models import Classifier, Preprocessing
 
 FROM_FILE = {"resnet20": "cifar_resnet", "resnet32": "cifar_resnet", "tiny_mixer": "tiny_mixer"}
 ZOO = ("resnet20", "resnet32", "convnext_32", "tiny_mixer", "vit_48", "resnet10_64")
@@ -22,7 +21,7 @@ def reference(models: Path, name: str, *, specialists: Path | None = None) -> st
     Args:
         models: the zoo's folder.
         name: of the model.
-        specialists: the folder that specialists.py wrote.
+        specialists: the folder that lab/specialists.py wrote.
     """
     if name in FROM_FILE:
         return f"file:{models}/{FROM_FILE[name]}.py:{name}@{models}/{name}.safetensors"

@@ -1,6 +1,6 @@
 """How well teachers are ordered without labels: the estimate against accuracy, for every student and three teachers.
 
-    python benchmarks/order.py --models MODELS --images IMAGES --specialists SPECIALISTS
+    python -m benchmarks.evidence.order --models MODELS --images IMAGES --specialists SPECIALISTS
 
 Prints, in Markdown, for agreement alone, information alone and their product (what `--strategy sequential` uses) how
 many sets of three teachers, and how many pairs of two, come in the order of their accuracies.
@@ -12,17 +12,15 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from zoo import SPECIALISTS, ZOO, classifier
-
+from benchmarks.lab.zoo import SPECIALISTS, ZOO, classifier
 from gainfinder import predict
-from gainfinder.metrics.information import information
-from gainfinder.metrics.transfer import estimated_strengths, mean_agreements
+from gainfinder.metrics import estimated_strengths, information, mean_agreements
 from gainfinder.predictions import Predictions
 
 Estimate = Callable[[Sequence[Predictions]], list[float]]
 ESTIMATES: dict[str, Estimate] = {
     "agreement": mean_agreements,
-    "information": lambda models: [float(information(model.logits).mean()) for model in models],
+    "information": lambda models: [float(information.information(model.logits).mean()) for model in models],
     "both": estimated_strengths,
 }
 

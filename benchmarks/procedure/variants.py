@@ -1,13 +1,13 @@
 """Why students lose by the procedure itself: batch-norm, learning rate, schedule, calibration; one loop, many runs.
 
-    python benchmarks/procedure.py --models MODELS --images IMAGES --out benchmarks/procedure.csv --jobs JOBS.jsonl \\
-        [--specialists SPECIALISTS]
+    python -m benchmarks.procedure.variants --models MODELS --images IMAGES --jobs JOBS.jsonl \\
+        --out benchmarks/procedure/variants.csv [--specialists SPECIALISTS]
 
 A loop apart from the package, with views and frozen models' logits held in memory, to try what the package then
-took over. A job is a line of JSON with arguments of `run`; the columns of procedure.csv and rates.csv of those names
+took over. A job is a line of JSON with arguments of `run`; the columns of variants.csv and rates.csv of those names
 are the jobs that were run. Measured on 6,000 test images. `d1.0` is the change of accuracy in pp, `d0.5` that half way
 in weight space (batch-norm statistics re-estimated on views), `se…` their standard errors, `churn…` the share of
-changed answers. SPECIALISTS is what specialists.py wrote, for jobs that name one.
+changed answers. SPECIALISTS is what lab/specialists.py wrote, for jobs that name one.
 Students ending in `_bce` and `_ls` are made first: the same model trained on with binary cross-entropy or with labels
 smoothed by 0.2.
 """
@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lab import Lab
-from rows import append
 from torch import Tensor
-from training import adapt, distil
-from zoo import Model
 
-from gainfinder.metrics.calibration import fit_temperature, fit_temperature_to
-from gainfinder.training.weights import between
+from benchmarks.lab.in_memory import Lab
+from benchmarks.lab.rows import append
+from benchmarks.lab.training import adapt, distil
+from benchmarks.lab.zoo import Model
+from gainfinder.metrics import calibration
+from gainfinder.training import between
 
 PURPOSE_BUILT = {"convnext_32": (10_000, 2e-3), "resnet20": (6_000, 1e-2)}
 
@@ -104,9 +104,9 @@ def run(
     own_t = their_t = 1.0
     if "calL" in extra:
         tests = (before, lab.logits(other, lab.test_x, (teacher,)))
-        own_t, their_t = (fit_temperature(logits[:3000], lab.test_y[:3000]) for logits in tests)
+        own_t, their_t = (calibration.fit_temperature(logits[:3000], lab.test_y[:3000]) for logits in tests)
     if "calM" in extra:
-        their_t = fit_temperature_to(theirs[0], ours[0].softmax(1).amax(1).mean().item())
+        their_t = calibration.fit_temperature_to(theirs[0], ours[0].softmax(1).amax(1).mean().item())
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-3)
     batches = [
         torch.randperm(n, generator=torch.Generator().manual_seed(seed * 77 + epoch)).split(batch_size)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from images import crop_flips
 from torch import Tensor
-from zoo import Model
 
-from gainfinder.models.batch_norm import batch_norms, reestimate
+from benchmarks.lab.images import crop_flips
+from benchmarks.lab.zoo import Model
+from gainfinder.models import has_batch_norm, reestimate
 
 RARE = 0.04
 """Share of the images of rare classes that a specialist sees."""
@@ -83,5 +83,5 @@ def skewed(y: Tensor, *, rare: Tensor, count: int, generator: torch.Generator) -
 
 def adapt(model: Model, views: Tensor) -> None:
     """Re-estimate batch-norm statistics on views, in place; without batch-norm, nothing happens."""
-    if batch_norms(model):
+    if has_batch_norm(model):
         reestimate(model, map(model.prepare, views.split(125)), model)

@@ -1,29 +1,21 @@
-"""The tables of benchmarks/README.md on the guard, from the rows of guard.csv.
+"""The tables of this folder's page, from the rows of transfers.csv.
 
-    python benchmarks/summarise_guard.py benchmarks/guard.csv
+    python -m benchmarks.guard.summarise benchmarks/guard/transfers.csv
 
 Prints, in Markdown, what the guard did to groups of transfers, and what it would have done with fewer checks or other
 weights. "Significantly" means by more than 1.96 standard errors on the images that measure.
 """
 
 import csv
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guard import ADAPTED, GUARD_IMAGES, Job
-from zoo import ZOO
-
-from gainfinder.metrics.selection import (
-    ACCURACY_MARGIN,
-    LOST_AGREEMENT_WEIGHT,
-    MOVEMENT_MARGIN,
-    VETO_MARGIN,
-    Candidate,
-    Judgement,
-    choose,
-)
+from benchmarks.guard.transfers import ADAPTED, GUARD_IMAGES, Job
+from benchmarks.lab.zoo import ZOO
+from gainfinder.metrics import Candidate, Judgement, choose, selection
 
 Row = dict[str, str]
 Transfer = dict[Candidate, Row]
@@ -90,10 +82,7 @@ def print_ablation(transfers: list[Transfer]) -> None:
         ],
     }
     for weight in (1.0, 2.0, 3.0, 4.0):
-        rules[f"the guard, an agreement lost counting {weight:g}"] = lambda one, weight=weight: [
-            *adaptation(one),
-            *(by_movement(*point, weight=weight, consensus=True, classes=True) for point in trained(one)),
-        ]
+        rules[f"the guard, an agreement lost counting {weight:g}"] = functools.partial(with_weight, weight=weight)
     for name, rule in rules.items():
         found = Outcome.of([(one, choose(rule(one))) for one in transfers])
         print_row(name, f"{found.mean:+.2f}", found.losses, f"{found.worst:+.2f}", found.initial, found.adapted)
@@ -146,9 +135,18 @@ def judged_with_labels(transfer: Transfer) -> list[Judgement]:
     found = []
     for candidate, row in transfer.items():
         gain, error = number(row, "labels_gain_pp"), number(row, "labels_error_pp")
-        sure_gain = gain - ACCURACY_MARGIN * error
+        sure_gain = gain - selection.ACCURACY_MARGIN * error
         found.append(Judgement(candidate=candidate, measure="accuracy", gain=gain, error=error, sure_gain=sure_gain))
     return found
+
+
+def with_weight(transfer: Transfer, *, weight: float) -> list[Judgement]:
+    """What it would have said with another weight of an agreement lost."""
+    points = trained(transfer)
+    return [
+        *adaptation(transfer),
+        *(by_movement(*point, weight=weight, consensus=True, classes=True) for point in points),
+    ]
 
 
 def trained(transfer: Transfer) -> list[tuple[Candidate, Row]]:
@@ -159,7 +157,7 @@ def by_movement(
     candidate: Candidate,
     row: Row,
     *,
-    weight: float = LOST_AGREEMENT_WEIGHT,
+    weight: float = selection.LOST_AGREEMENT_WEIGHT,
     consensus: bool = False,
     classes: bool = False,
 ) -> Judgement:
@@ -168,11 +166,11 @@ def by_movement(
     gain = toward - weight * away
     variance = (toward + weight**2 * away - gain**2) / (GUARD_IMAGES - 1)  # each image's move is 1, −weight or 0
     error = variance**0.5
-    vetoed = consensus and number(row, "consensus_gain") < -VETO_MARGIN * number(row, "consensus_error")
-    vetoed |= classes and number(row, "classes_change") < -VETO_MARGIN * number(row, "classes_error")
+    vetoed = consensus and number(row, "consensus_gain") < -selection.VETO_MARGIN * number(row, "consensus_error")
+    vetoed |= classes and number(row, "classes_change") < -selection.VETO_MARGIN * number(row, "classes_error")
     return Judgement(
         candidate=candidate, measure="movement", gain=100 * gain, error=100 * error,
-        sure_gain=100 * (gain - MOVEMENT_MARGIN * error), veto="vetoed" if vetoed else None,
+        sure_gain=100 * (gain - selection.MOVEMENT_MARGIN * error), veto="vetoed" if vetoed else None,
     )  # fmt: skip
 
 

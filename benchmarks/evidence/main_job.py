@@ -1,6 +1,6 @@
 """The main job on public CIFAR-10 models: complementary knowledge of the pair, then transfers both ways.
 
-    python benchmarks/main_job.py --models MODELS --images IMAGES --out benchmarks/main_job.csv
+    python -m benchmarks.evidence.main_job --models MODELS --images IMAGES --out benchmarks/evidence/main_job.csv
 
 MODELS holds cifar_resnet.py with resnet20.safetensors and resnet32.safetensors, IMAGES the CIFAR-10 images as
 train.parquet and test.parquet. Rows are appended as they come; those that are there already are not run again.
@@ -15,7 +15,7 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-from rows import append
+from benchmarks.lab.rows import append
 
 METHODS = ("kl", "kl-dp-u", "kl-dp", "xe-kl")
 SETTINGS = ["--limit", "4000", "--epochs", "3", "--batch-size", "64", "--augment", "crop-flip", "--device", "cpu"]

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from images import crop_flips, read
 from torch import Tensor
-from zoo import Model
+
+from benchmarks.lab.images import crop_flips, read
+from benchmarks.lab.zoo import Model
 
 
 class Lab:

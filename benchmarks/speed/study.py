@@ -1,6 +1,6 @@
 """A study of four students, four teachers and three methods: with a shared bank, and one by one.
 
-    python benchmarks/study.py --models MODELS --images IMAGES --out benchmarks/study.csv
+    python -m benchmarks.speed.study --models MODELS --images IMAGES --out benchmarks/speed/study.csv
 
 Every transfer is done twice, one way right after the other, so that a busy machine slows both: without a bank, and with
 one that all transfers share, from an empty folder on. Both ways measure before, after each epoch and the teacher; the
@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import zoo
-
 import gainfinder
+from benchmarks.lab import zoo
 
 STUDENTS = ("resnet20", "convnext_32", "tiny_mixer", "resnet10_64")
 TEACHERS = ("resnet32", "vit_48", "resnet10_64", "tiny_mixer")

@@ -1,7 +1,7 @@
 """Three teachers, one after another, side by side or averaged, by `kl` and by `kl-dp-u`: rows as they come.
 
-    python benchmarks/strategies.py --models MODELS --images IMAGES --specialists SPECIALISTS \\
-        --out benchmarks/strategies.csv
+    python -m benchmarks.evidence.strategies --models MODELS --images IMAGES --specialists SPECIALISTS \\
+        --out benchmarks/evidence/strategies.csv
 
 As in methods.py: 2,000 unlabelled training images, 2 epochs a teacher, half of the test images measure; without a
 guard but for the rows that say so, which have a quarter of the test images for it, unlabelled. The separate transfers
@@ -15,11 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from methods import SETTINGS
-from rows import append, done, key_of
-from zoo import classifier
-
 import gainfinder
+from benchmarks.evidence.methods import SETTINGS
+from benchmarks.lab.rows import append, done, key_of
+from benchmarks.lab.zoo import classifier
 
 TEACHERS = {
     "convnext_32-low": ("vit_48", "tiny_mixer", "resnet10_64-high"),
