@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from gainfinder.cli import app
 from gainfinder.config import METHODS, SETTINGS, DeclaredSetting, Method
 from gainfinder.config.declaration import type_text
 
-MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "README.md"
+DOCS = Path(__file__).resolve().parent
+BENCHMARKS = DOCS.parent / "benchmarks"
+MEASUREMENTS = re.compile(r"<!-- measurements ?(?P<question>\w*) -->")
+"""The index of the benchmarks, or the page of a question."""
 FORMULA = re.compile(r"^ {4,}\S")
 
 
@@ -21,7 +25,7 @@ def filled(page: str) -> str:
         mark = f"<!-- {name} -->"
         if mark in page:
             page = page.replace(mark, make())
-    return page
+    return MEASUREMENTS.sub(lambda mark: measurements(mark["question"]), page)
 
 
 def commands() -> str:
@@ -91,13 +95,28 @@ def _setting_row(setting: DeclaredSetting) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
-def measurements() -> str:
-    """The page of the benchmarks, its files linked from here."""
-    text = MEASUREMENTS.read_text(encoding="utf-8")
-    return re.sub(r"\]\((?!https?:|#)", "](../benchmarks/", text)
+def measurements(question: str) -> str:
+    """The page of a question of the benchmarks, or without one their index, with its links as they are on the site."""
+    source = BENCHMARKS / question / "README.md"
+    page = _measurements_page(source)
+
+    def linked(link: re.Match[str]) -> str:
+        target = (source.parent / link["path"]).resolve()
+        return f"]({relpath(_measurements_page(target), page.parent)}{link['anchor'] or ''})"
+
+    text = source.read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)(?P<path>[^)#]+)(?P<anchor>#[^)]*)?\)", linked, text)
 
 
-MAKERS = {"commands": commands, "methods": methods, "settings": settings, "measurements": measurements}
+def _measurements_page(file: Path) -> Path:
+    """Where the site has a page of the benchmarks; any other file is where it is."""
+    if file.name != "README.md" or not file.is_relative_to(BENCHMARKS):
+        return file
+    question = file.parent.relative_to(BENCHMARKS)
+    return DOCS / "measurements" / f"{question}.md" if question.name else DOCS / "measurements.md"
+
+
+MAKERS = {"commands": commands, "methods": methods, "settings": settings}
 
 
 def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:

@@ -1,6 +1,7 @@
 """The data's way through the package: each module imports only what stands above it in this list."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -155,3 +156,24 @@ def test_the_public_names() -> None:
         assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
     with pytest.raises(AttributeError, match="no attribute 'transfr'"):
         gainfinder.transfr  # noqa: B018
+
+
+def names_imported(path: Path) -> set[tuple[str, str]]:
+    """What a file outside the package imports of it: module and name, no name where a module is imported whole."""
+    found: set[tuple[str, str]] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {(node.module or "", alias.name) for alias in node.names}
+    return {(module, name) for module, name in found if module.split(".")[0] == "gainfinder"}
+
+
+def test_benchmarks_use_public_names_alone() -> None:
+    paths = sorted((Path(__file__).parents[1] / "benchmarks").rglob("*.py"))
+    assert paths
+    for path in paths:
+        for module, name in names_imported(path):
+            assert module.count(".") <= 1, f"{path} imports {module}, an inner module: import from its package"
+            public = importlib.import_module(module)
+            assert not name or name in public.__all__, f"{path} imports {name}, which {module} does not export"

@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -86,7 +86,7 @@ def main() -> None:
 def transfer(args: argparse.Namespace, student: str, teacher: str, method: str, *, seed: int) -> dict[str, Any]:
     """A row: one guarded transfer, and what it would have been without the guard."""
     about = find_method(method)
-    labels = "use" if about.needs_labels else "none"
+    labels: Literal["use", "none"] = "use" if about.needs_labels else "none"
     test = f"{args.images}/test.parquet"
     ours, theirs = (classifier(args.models, name, specialists=args.specialists) for name in (student, teacher))
     with tempfile.TemporaryDirectory() as scratch:
