@@ -83,7 +83,7 @@ def transfer(asked: argparse.Namespace, student: str, teacher: str, method: str,
     )
     return {
         "seconds": f"{time.perf_counter() - began:.3f}",
-        "made": "" if bank is None else found.metrics.bank.made,
+        "made": "" if found.metrics.bank is None else found.metrics.bank.made,
         "teacher_share": found.metrics.teacher_share,
         "train_loss": found.epochs[-1].train_loss,
         "transfer_delta_pp": found.metrics.transfer_delta_pp,
