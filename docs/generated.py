@@ -13,6 +13,7 @@ from gainfinder.config.declaration import type_text
 
 MEASUREMENTS = Path(__file__).parents[1] / "benchmarks" / "README.md"
 FORMULA = re.compile(r"^ {4,}\S")
+HEADINGS = {"Args:", "Attributes:", "Example:", "Note:", "Raises:", "Returns:", "Yields:"}
 
 
 def filled(page: str) -> str:
@@ -121,4 +122,4 @@ def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _optio
 
 def _in_section(lines: list[str], place: int) -> bool:
     before = [line for line in lines[:place] if line and not line.startswith(" ")]
-    return bool(before) and before[-1] in {"Args:", "Returns:", "Raises:", "Attributes:", "Yields:"}
+    return bool(before) and before[-1] in HEADINGS
