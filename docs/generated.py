@@ -17,6 +17,7 @@ BENCHMARKS = DOCS.parent / "benchmarks"
 MEASUREMENTS = re.compile(r"<!-- measurements ?(?P<question>\w*) -->")
 """The index of the benchmarks, or the page of a question."""
 FORMULA = re.compile(r"^ {4,}\S")
+HEADINGS = {"Args:", "Attributes:", "Example:", "Note:", "Raises:", "Returns:", "Yields:"}
 
 
 def filled(page: str) -> str:
@@ -140,4 +141,4 @@ def as_restructured_text(_app: Any, _what: str, _name: str, _object: Any, _optio
 
 def _in_section(lines: list[str], place: int) -> bool:
     before = [line for line in lines[:place] if line and not line.startswith(" ")]
-    return bool(before) and before[-1] in {"Args:", "Returns:", "Raises:", "Attributes:", "Yields:"}
+    return bool(before) and before[-1] in HEADINGS

@@ -57,8 +57,9 @@ class LabelMap:
         Raises:
             ValueError: an output out of range, or named twice.
 
-        >>> LabelMap.from_order((2, None), outputs=3).targets
-        (None, None, 0)
+        Example:
+            >>> LabelMap.from_order((2, None), outputs=3).targets
+            (None, None, 0)
         """
         targets: list[int | None] = [None] * outputs
         for target, output in enumerate(order):
@@ -73,8 +74,9 @@ class LabelMap:
     def order(self) -> tuple[int, ...] | None:
         """For each class of the student its own output, where the map is a permutation; else None.
 
-        >>> LabelMap(targets=(1, 2, 0), num_classes=3).order
-        (2, 0, 1)
+        Example:
+            >>> LabelMap(targets=(1, 2, 0), num_classes=3).order
+            (2, 0, 1)
         """
         if len(self.targets) != self.num_classes or set(self.targets) != set(range(self.num_classes)):
             return None
@@ -111,12 +113,13 @@ class LabelMap:
         Raises:
             ValueError: another number of outputs than the map has.
 
-        Cats 1/2, dogs 1/8, cars 3/8: of what is kept, 5/8, the cats are 4/5.
+        Example:
+            Cats 1/2, dogs 1/8, cars 3/8: of what is kept, 5/8, the cats are 4/5.
 
-        >>> cats_dogs = LabelMap(targets=(0, 1, None), num_classes=2)
-        >>> logits, kept = cats_dogs.apply(torch.tensor([[4.0, 1.0, 3.0]]).log())
-        >>> [round(p, 3) for p in logits.exp()[0].tolist()], round(kept.item(), 3)
-        ([0.8, 0.2], 0.625)
+            >>> cats_dogs = LabelMap(targets=(0, 1, None), num_classes=2)
+            >>> logits, kept = cats_dogs.apply(torch.tensor([[4.0, 1.0, 3.0]]).log())
+            >>> [round(p, 3) for p in logits.exp()[0].tolist()], round(kept.item(), 3)
+            ([0.8, 0.2], 0.625)
         """
         if logits_NK.shape[1] != len(self.targets):
             raise ValueError(f"expected logits of {len(self.targets)} outputs, got {logits_NK.shape[1]}")
@@ -132,8 +135,9 @@ class LabelMap:
     def dropped_mass(self, logits_NK: Tensor) -> Tensor:
         """The share of each sample's probability that falls on outputs left out, float32 (N,).
 
-        >>> LabelMap(targets=(0, 1, None), num_classes=2).dropped_mass(torch.tensor([[4.0, 1.0, 3.0]]).log())
-        tensor([0.3750])
+        Example:
+            >>> LabelMap(targets=(0, 1, None), num_classes=2).dropped_mass(torch.tensor([[4.0, 1.0, 3.0]]).log())
+            tensor([0.3750])
         """
         return 1 - self.apply(logits_NK).kept
 
@@ -143,8 +147,9 @@ class LabelMap:
         Raises:
             ValueError: `following` maps another number of classes, or nothing is left.
 
-        >>> LabelMap(targets=(1, 1, 0), num_classes=2).then(LabelMap(targets=(None, 0), num_classes=1)).targets
-        (0, 0, None)
+        Example:
+            >>> LabelMap(targets=(1, 1, 0), num_classes=2).then(LabelMap(targets=(None, 0), num_classes=1)).targets
+            (0, 0, None)
         """
         if len(following.targets) != self.num_classes:
             raise ValueError(f"expected a map of {self.num_classes} classes, got one of {len(following.targets)}")

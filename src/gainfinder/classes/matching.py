@@ -63,10 +63,12 @@ def match_classes(
         DataError: counts that differ where names cannot help, only some names found, or a name that occurs twice.
         ValueError: a count that is not the number of names.
 
-    >>> match_classes(["dog", "Cat"], ["cat", "cow", "dog"], data="pets", model="m", data_count=2, model_count=3).order
-    (2, 0)
-    >>> match_classes(None, ["cat", "dog"], data="pets", model="m", data_count=2, model_count=2).order is None
-    True
+    Example:
+        >>> names = ["cat", "cow", "dog"]
+        >>> match_classes(["dog", "Cat"], names, data="pets", model="m", data_count=2, model_count=3).order
+        (2, 0)
+        >>> match_classes(None, ["cat", "dog"], data="pets", model="m", data_count=2, model_count=2).order is None
+        True
     """
     source = _Side(what=data, names=data_names, count=data_count)
     return _match(source, _Side(what=model, names=model_names, count=model_count), error=DataError)
@@ -115,9 +117,10 @@ def align_teacher(
         ModelError: counts that differ where no name helps, or a name that occurs twice.
         ValueError: a count that is not the number of names.
 
-    >>> found = align_teacher(["a", "b"], ["b", "a"], student="s", teacher="t", student_count=2, teacher_count=2)
-    >>> found.label_map.order
-    (1, 0)
+    Example:
+        >>> found = align_teacher(["a", "b"], ["b", "a"], student="s", teacher="t", student_count=2, teacher_count=2)
+        >>> found.label_map.order
+        (1, 0)
     """
     ours = _Side(what=student, names=student_names, count=student_count)
     theirs = _Side(what=teacher, names=teacher_names, count=teacher_count)
@@ -170,10 +173,12 @@ def map_teacher(
         DataError: no pair, a class that is unknown, or one of the teacher's that maps to two of the student's.
         ValueError: a count that is not the number of names.
 
-    >>> found = map_teacher([("tabby", "cat"), ("1", "cat"), ("pug", "1")], ["cat", "dog"], ["tabby", "lynx", "pug"],
-    ...     student="s", teacher="t", student_count=2, teacher_count=3, where="map.json")
-    >>> found.label_map.targets
-    (0, 0, 1)
+    Example:
+        >>> pairs = [("tabby", "cat"), ("1", "cat"), ("pug", "1")]
+        >>> found = map_teacher(pairs, ["cat", "dog"], ["tabby", "lynx", "pug"],
+        ...     student="s", teacher="t", student_count=2, teacher_count=3, where="map.json")
+        >>> found.label_map.targets
+        (0, 0, 1)
     """
     ours = _Side(what=student, names=student_names, count=student_count)
     theirs = _Side(what=teacher, names=teacher_names, count=teacher_count)

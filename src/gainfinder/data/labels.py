@@ -24,8 +24,9 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
     Raises:
         DataError: missing labels, labels of another type, only negative ones, or a string that is not a class name.
 
-    >>> encode_labels(["n10", "n9"], None, where="x")
-    ([1, 0], ('n9', 'n10'))
+    Example:
+        >>> encode_labels(["n10", "n9"], None, where="x")
+        ([1, 0], ('n9', 'n10'))
     """
     missing = sum(value is None for value in values)
     if missing:
@@ -53,8 +54,9 @@ Encoded = tuple[list[int], tuple[str, ...] | None]
 def integer_vector(values: Any, *, length: int) -> list[int] | None:
     """A list, array or tensor of `length` integers as a list; None if it is anything else.
 
-    >>> integer_vector([1, 0], length=2), integer_vector([0.5, 1.0], length=2), integer_vector(None, length=2)
-    ([1, 0], None, None)
+    Example:
+        >>> integer_vector([1, 0], length=2), integer_vector([0.5, 1.0], length=2), integer_vector(None, length=2)
+        ([1, 0], None, None)
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()

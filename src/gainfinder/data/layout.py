@@ -35,8 +35,9 @@ def natural_key(text: str) -> tuple[list[int | str], str]:
 
     Departure from timm: only what the pattern found counts as a number, so that a name such as `m2²` sorts too.
 
-    >>> sorted(["n10", "N9", "n9"], key=natural_key)
-    ['N9', 'n9', 'n10']
+    Example:
+        >>> sorted(["n10", "N9", "n9"], key=natural_key)
+        ['N9', 'n9', 'n10']
     """
     pieces = re.split(r"(\d+)", text.lower())
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], text
@@ -45,8 +46,9 @@ def natural_key(text: str) -> tuple[list[int | str], str]:
 def is_image_name(name: str) -> bool:
     """Whether timm counts a file of this name as an image.
 
-    >>> is_image_name("a/b.JPEG"), is_image_name("a/b.txt")
-    (True, False)
+    Example:
+        >>> is_image_name("a/b.JPEG"), is_image_name("a/b.txt")
+        (True, False)
     """
     return _extension(name) in _image_extensions()
 
@@ -54,8 +56,9 @@ def is_image_name(name: str) -> bool:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is to be ignored: hidden ones, macOS's `._x` twins and their `__MACOSX` folder.
 
-    >>> is_hidden("._cat.jpg"), is_hidden("cat.jpg")
-    (True, False)
+    Example:
+        >>> is_hidden("._cat.jpg"), is_hidden("cat.jpg")
+        (True, False)
     """
     return name.startswith(".") or name == "__MACOSX"
 
@@ -106,7 +109,8 @@ def refuse_split_files(stems: Iterable[str], *, where: str, instead: str) -> Non
     Raises:
         DataError: the names say that there are several splits.
 
-    >>> refuse_split_files(["train-00000-of-00002", "train-00001-of-00002"], where="x", instead="")
+    Example:
+        >>> refuse_split_files(["train-00000-of-00002", "train-00001-of-00002"], where="x", instead="")
     """
     splits = sorted({_SHARD_OF_SPLIT.sub("", stem).lower() for stem in stems})
     if len(splits) > 1 and SPLITS.issuperset(splits):
@@ -116,8 +120,9 @@ def refuse_split_files(stems: Iterable[str], *, where: str, instead: str) -> Non
 def extensions() -> str:
     """The extensions of the files that are read as images, for a message.
 
-    >>> extensions()
-    '.png, .jpg, .jpeg'
+    Example:
+        >>> extensions()
+        '.png, .jpg, .jpeg'
     """
     return ", ".join(_image_extensions())
 
@@ -125,10 +130,11 @@ def extensions() -> str:
 def describe_others(names: Iterable[str]) -> str:
     """The content of a folder that holds no image, for a message.
 
-    >>> describe_others(["a.webp", "b.webp", "c.txt"])
-    'it holds 3 other file(s), mostly .webp'
-    >>> describe_others([])
-    'it holds no file at all'
+    Example:
+        >>> describe_others(["a.webp", "b.webp", "c.txt"])
+        'it holds 3 other file(s), mostly .webp'
+        >>> describe_others([])
+        'it holds no file at all'
     """
     found = Counter(_extension(name) or "without extension" for name in names)
     if not found:

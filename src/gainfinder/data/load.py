@@ -26,8 +26,9 @@ def load_images(source: ImageSource, *, labels: bool = True) -> Images:
         DataError: the source does not exist or cannot be used.
         MissingExtra: an optional package is missing.
 
-    >>> len(load_images("digits")), load_images("digits#1/2", labels=False).labels
-    (1797, None)
+    Example:
+        >>> len(load_images("digits")), load_images("digits#1/2", labels=False).labels
+        (1797, None)
     """
     if isinstance(source, Images):
         return source if labels else source.without_labels()

@@ -37,10 +37,11 @@ def parse_data_ref(text: str) -> DataRef:
     Raises:
         BadReference: an empty base, a part outside 1 … n, or a setting without a value or given twice.
 
-    >>> parse_data_ref("hfds/cifar10?split=train#1/2")
-    DataRef(base='hfds/cifar10', query=(('split', 'train'),), part=(1, 2))
-    >>> str(parse_data_ref("photos/#3.tar"))
-    'photos/#3.tar'
+    Example:
+        >>> parse_data_ref("hfds/cifar10?split=train#1/2")
+        DataRef(base='hfds/cifar10', query=(('split', 'train'),), part=(1, 2))
+        >>> str(parse_data_ref("photos/#3.tar"))
+        'photos/#3.tar'
     """
     match = _PART.search(text)
     part = None if match is None else _parse_part(match["k"], match["n"], text)

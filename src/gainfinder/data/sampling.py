@@ -20,8 +20,9 @@ def digest_order(ids: Iterable[str], salt: str) -> NDArray[np.uint64]:
     Returns:
         uint64 (N,).
 
-    >>> int(digest_order(["a"], "b")[0]) == int.from_bytes(hashlib.blake2b(b"ba").digest()[:8], "big")
-    True
+    Example:
+        >>> int(digest_order(["a"], "b")[0]) == int.from_bytes(hashlib.blake2b(b"ba").digest()[:8], "big")
+        True
     """
     digests = b"".join(hashlib.blake2b((salt + name).encode()).digest()[:8] for name in ids)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
@@ -87,10 +88,11 @@ def allocate(sizes: Sequence[int], total: int) -> list[int]:
         sizes: number of samples of each class, at least 1.
         total: number to distribute, from 0 to the sum of `sizes`.
 
-    >>> allocate([50, 30, 20], 10)
-    [5, 3, 2]
-    >>> allocate([98, 1, 1], 10)
-    [8, 1, 1]
+    Example:
+        >>> allocate([50, 30, 20], 10)
+        [5, 3, 2]
+        >>> allocate([98, 1, 1], 10)
+        [8, 1, 1]
     """
     everything = sum(sizes)
     quotas = [total * size // everything for size in sizes]

@@ -34,13 +34,14 @@ def fit_temperature(logits_NC: Tensor, target_N: Tensor) -> float:
     Raises:
         ValueError: a wrong shape or dtype, no sample, NaN or +inf among the logits, or −inf for a label.
 
-    Odds of 9 to 1 each time, and three of four right: what is right is 3 to 1, and ln 9 / 2 = ln 3.
+    Example:
+        Odds of 9 to 1 each time, and three of four right: what is right is 3 to 1, and ln 9 / 2 = ln 3.
 
-    >>> logits = torch.tensor([[9.0, 1.0]] * 4).log()
-    >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 6)
-    2.0
-    >>> fit_temperature(logits, torch.tensor([0, 0, 0, 0]))
-    0.05
+        >>> logits = torch.tensor([[9.0, 1.0]] * 4).log()
+        >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 6)
+        2.0
+        >>> fit_temperature(logits, torch.tensor([0, 0, 0, 0]))
+        0.05
     """
     z_NC = _shifted(logits_NC)
     if target_N.shape != z_NC.shape[:1] or target_N.dtype != torch.int64:
@@ -78,13 +79,14 @@ def fit_temperature_to(logits_NC: Tensor, mean_confidence: float) -> float:
     Raises:
         ValueError: a wrong shape or dtype, no sample, NaN or +inf among the logits, or a confidence out of range.
 
-    Odds of 9 to 1 become 3 to 1 at T = 2, since ln 9 / 2 = ln 3:
+    Example:
+        Odds of 9 to 1 become 3 to 1 at T = 2, since ln 9 / 2 = ln 3:
 
-    >>> logits = torch.tensor([[9.0, 1.0], [1.0, 9.0]]).log()
-    >>> round(fit_temperature_to(logits, 0.75), 6)
-    2.0
-    >>> fit_temperature_to(logits, 0.5)
-    20.0
+        >>> logits = torch.tensor([[9.0, 1.0], [1.0, 9.0]]).log()
+        >>> round(fit_temperature_to(logits, 0.75), 6)
+        2.0
+        >>> fit_temperature_to(logits, 0.5)
+        20.0
     """
     z_NC = _shifted(logits_NC)
     if not 0 < mean_confidence <= 1:

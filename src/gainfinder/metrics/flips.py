@@ -46,11 +46,12 @@ def compare(student_N: Tensor, teacher_N: Tensor, target_N: Tensor, num_classes:
     Raises:
         ValueError: a wrong shape or dtype, no samples, or a label out of range.
 
-    Of four samples the teacher corrects two (of classes 0 and 1: entropy ln 2) and spoils one:
+    Example:
+        Of four samples the teacher corrects two (of classes 0 and 1: entropy ln 2) and spoils one:
 
-    >>> target = torch.tensor([0, 1, 1, 0])
-    >>> compare(torch.tensor([1, 0, 1, 0]), torch.tensor([0, 1, 0, 0]), target, num_classes=2)
-    PairFlips(delta_acc_pp=25.0, positive_flips=0.5, negative_flips=0.25, flip_entropy=0.6931471805599453)
+        >>> target = torch.tensor([0, 1, 1, 0])
+        >>> compare(torch.tensor([1, 0, 1, 0]), torch.tensor([0, 1, 0, 0]), target, num_classes=2)
+        PairFlips(delta_acc_pp=25.0, positive_flips=0.5, negative_flips=0.25, flip_entropy=0.6931471805599453)
     """
     positive_N = positive_flips(student_N, teacher_N, target_N)
     n = _at_least_one(target_N)
@@ -74,8 +75,9 @@ def accuracy(predicted_N: Tensor, target_N: Tensor) -> float:
     Raises:
         ValueError: a wrong shape or dtype, or no samples.
 
-    >>> accuracy(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 1, 1]))
-    0.75
+    Example:
+        >>> accuracy(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 1, 1]))
+        0.75
     """
     _check(torch.int64, predicted_N=predicted_N, target_N=target_N)
     return int((predicted_N == target_N).sum()) / _at_least_one(target_N)
@@ -95,8 +97,9 @@ def positive_flips(student_N: Tensor, teacher_N: Tensor, target_N: Tensor) -> Te
     Raises:
         ValueError: a wrong shape or dtype.
 
-    >>> positive_flips(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
-    [True, False, False]
+    Example:
+        >>> positive_flips(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
+        [True, False, False]
     """
     _check(torch.int64, student_N=student_N, teacher_N=teacher_N, target_N=target_N)
     return (teacher_N == target_N) & (student_N != target_N)
@@ -116,8 +119,9 @@ def negative_flips(student_N: Tensor, teacher_N: Tensor, target_N: Tensor) -> Te
     Raises:
         ValueError: a wrong shape or dtype.
 
-    >>> negative_flips(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
-    [False, False, True]
+    Example:
+        >>> negative_flips(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
+        [False, False, True]
     """
     _check(torch.int64, student_N=student_N, teacher_N=teacher_N, target_N=target_N)
     return (teacher_N != target_N) & (student_N == target_N)
@@ -137,8 +141,9 @@ def knowledge_gained(before_N: Tensor, after_N: Tensor, target_N: Tensor) -> Ten
     Raises:
         ValueError: a wrong shape or dtype.
 
-    >>> knowledge_gained(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
-    [True, False, False]
+    Example:
+        >>> knowledge_gained(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
+        [True, False, False]
     """
     _check(torch.int64, before_N=before_N, after_N=after_N, target_N=target_N)
     return (before_N != target_N) & (after_N == target_N)
@@ -158,8 +163,9 @@ def knowledge_lost(before_N: Tensor, after_N: Tensor, target_N: Tensor) -> Tenso
     Raises:
         ValueError: a wrong shape or dtype.
 
-    >>> knowledge_lost(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
-    [False, False, True]
+    Example:
+        >>> knowledge_lost(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])).tolist()
+        [False, False, True]
     """
     _check(torch.int64, before_N=before_N, after_N=after_N, target_N=target_N)
     return (before_N == target_N) & (after_N != target_N)
@@ -179,8 +185,9 @@ def flip_counts(flips_N: Tensor, target_N: Tensor, num_classes: int) -> Tensor:
     Raises:
         ValueError: a wrong shape or dtype, or a label out of range.
 
-    >>> flip_counts(torch.tensor([True, True, False, True]), torch.tensor([2, 0, 1, 2]), num_classes=3).tolist()
-    [1, 0, 2]
+    Example:
+        >>> flip_counts(torch.tensor([True, True, False, True]), torch.tensor([2, 0, 1, 2]), num_classes=3).tolist()
+        [1, 0, 2]
     """
     _check(torch.bool, flips_N=flips_N)
     _check(torch.int64, target_N=target_N)
@@ -211,10 +218,11 @@ def flip_entropy(flips_N: Tensor, target_N: Tensor, num_classes: int) -> float |
     Raises:
         ValueError: a wrong shape or dtype, or a label out of range.
 
-    Two flips in each of two classes give ln 2:
+    Example:
+        Two flips in each of two classes give ln 2:
 
-    >>> flip_entropy(torch.tensor([True] * 4), torch.tensor([0, 0, 1, 1]), num_classes=3)
-    0.6931471805599453
+        >>> flip_entropy(torch.tensor([True] * 4), torch.tensor([0, 0, 1, 1]), num_classes=3)
+        0.6931471805599453
     """
     counts = [k for k in flip_counts(flips_N, target_N, num_classes).tolist() if k]
     total = sum(counts)
@@ -239,11 +247,12 @@ def top_flip_classes(counts_C: Tensor, share: float) -> Tensor:
     Raises:
         ValueError: a wrong shape or dtype, a negative count, or a share out of range.
 
-    Of 10 flips the top class holds 5, so half need one class, and 60 % need two:
+    Example:
+        Of 10 flips the top class holds 5, so half need one class, and 60 % need two:
 
-    >>> counts = torch.tensor([2, 5, 0, 3])
-    >>> top_flip_classes(counts, 0.5).tolist(), top_flip_classes(counts, 0.6).tolist()
-    ([1], [1, 3])
+        >>> counts = torch.tensor([2, 5, 0, 3])
+        >>> top_flip_classes(counts, 0.5).tolist(), top_flip_classes(counts, 0.6).tolist()
+        ([1], [1, 3])
     """
     _check(torch.int64, counts_C=counts_C)
     if not 0 < share <= 1:
@@ -270,8 +279,9 @@ def in_classes(target_N: Tensor, classes: Tensor | Sequence[int]) -> Tensor:
     Raises:
         ValueError: a wrong shape or dtype.
 
-    >>> in_classes(torch.tensor([0, 1, 2, 1]), [1, 2]).tolist()
-    [False, True, True, True]
+    Example:
+        >>> in_classes(torch.tensor([0, 1, 2, 1]), [1, 2]).tolist()
+        [False, True, True, True]
     """
     _check(torch.int64, target_N=target_N)
     return torch.isin(target_N, torch.as_tensor(classes, dtype=torch.int64, device=target_N.device))
@@ -296,10 +306,11 @@ def transfer_rate(gained_N: Tensor, positive_flips_N: Tensor, *, among: Tensor |
     Raises:
         ValueError: a wrong shape or dtype.
 
-    Of two positive flips one was gained; the other gained sample was none:
+    Example:
+        Of two positive flips one was gained; the other gained sample was none:
 
-    >>> transfer_rate(torch.tensor([True, False, True]), torch.tensor([True, True, False]))
-    0.5
+        >>> transfer_rate(torch.tensor([True, False, True]), torch.tensor([True, True, False]))
+        0.5
     """
     _check(torch.bool, gained_N=gained_N, positive_flips_N=positive_flips_N)
     flips_N = positive_flips_N
@@ -332,11 +343,12 @@ def class_gain_ratio(
     Raises:
         ValueError: a wrong shape or dtype.
 
-    Class 0 has two gained samples and one positive flip; class 1 is not counted:
+    Example:
+        Class 0 has two gained samples and one positive flip; class 1 is not counted:
 
-    >>> gained, flips = torch.tensor([True, True, True]), torch.tensor([True, False, True])
-    >>> class_gain_ratio(gained, flips, torch.tensor([0, 0, 1]), classes=[0])
-    2.0
+        >>> gained, flips = torch.tensor([True, True, True]), torch.tensor([True, False, True])
+        >>> class_gain_ratio(gained, flips, torch.tensor([0, 0, 1]), classes=[0])
+        2.0
     """
     _check(torch.bool, gained_N=gained_N, positive_flips_N=positive_flips_N)
     among_N = in_classes(target_N, classes)

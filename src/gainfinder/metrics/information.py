@@ -21,11 +21,12 @@ def information(logits_NC: Tensor) -> Tensor:
     Returns:
         float64 (N,), nats, from 0; their mean is at most ln C.
 
-    Two confident predictions of different classes carry one bit each; two of the same class carry none.
+    Example:
+        Two confident predictions of different classes carry one bit each; two of the same class carry none.
 
-    >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
-    >>> [round(value, 4) for value in information(sure).tolist()], information(sure[[0, 0]]).tolist()
-    ([0.6931, 0.6931], [0.0, 0.0])
+        >>> sure = torch.tensor([[50.0, 0.0], [0.0, 50.0]])
+        >>> [round(value, 4) for value in information(sure).tolist()], information(sure[[0, 0]]).tolist()
+        ([0.6931, 0.6931], [0.0, 0.0])
     """
     log_probs_NC = logits_NC.double().log_softmax(dim=1)
     probs_NC = log_probs_NC.exp()
@@ -47,8 +48,9 @@ def class_information(predicted_N: Tensor, *, num_classes: int) -> Tensor:
     Returns:
         float64 (N,), nats, from 0 (all of one class); their mean is at most ln C (all classes alike).
 
-    >>> class_information(torch.tensor([0, 1, 1, 1]), num_classes=3).exp().tolist()
-    [4.0, 1.3333333333333333, 1.3333333333333333, 1.3333333333333333]
+    Example:
+        >>> class_information(torch.tensor([0, 1, 1, 1]), num_classes=3).exp().tolist()
+        [4.0, 1.3333333333333333, 1.3333333333333333, 1.3333333333333333]
     """
     shares_C = torch.bincount(predicted_N, minlength=num_classes).double() / max(1, len(predicted_N))
     return -shares_C[predicted_N].log()

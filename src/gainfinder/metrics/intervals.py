@@ -41,10 +41,11 @@ def paired_bootstrap_ci(
     Raises:
         ValueError: a wrong shape or dtype, no samples, or `level` or `resamples` out of range.
 
-    Every sample was wrong and is right, so every resample gains 100 points:
+    Example:
+        Every sample was wrong and is right, so every resample gains 100 points:
 
-    >>> paired_bootstrap_ci(torch.tensor([False, False]), torch.tensor([True, True]))
-    (100.0, 100.0)
+        >>> paired_bootstrap_ci(torch.tensor([False, False]), torch.tensor([True, True]))
+        (100.0, 100.0)
     """
     for name, correct_N in (("before_correct_N", before_correct_N), ("after_correct_N", after_correct_N)):
         if correct_N.ndim != 1 or correct_N.dtype != torch.bool:
@@ -86,9 +87,10 @@ def wilson_interval(count: int, total: int, *, level: float = 0.95) -> tuple[flo
     Raises:
         ValueError: a count or level out of range, or no samples.
 
-    >>> low, high = wilson_interval(0, 100)
-    >>> low, round(high, 4)
-    (0.0, 0.037)
+    Example:
+        >>> low, high = wilson_interval(0, 100)
+        >>> low, round(high, 4)
+        (0.0, 0.037)
     """
     if not 0 <= count <= total or total < 1:
         raise ValueError(f"expected 0 to all of at least one sample, got {count} of {total}")

@@ -135,13 +135,14 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
     Among those that hold, the one of highest sure gain; adaptation that is judged by information, which cannot be
     compared with the others, only where nothing else holds. Ties go to the smaller alpha.
 
-    >>> def judged(alpha, sure_gain):
-    ...     point = Candidate(alpha=alpha)
-    ...     return Judgement(candidate=point, measure="accuracy", gain=sure_gain, error=0.0, sure_gain=sure_gain)
-    >>> choose([judged(0.5, 0.8), judged(1.0, 0.6)]).alpha
-    0.5
-    >>> choose([judged(1.0, -0.1)]) is None
-    True
+    Example:
+        >>> def judged(alpha, sure_gain):
+        ...     point = Candidate(alpha=alpha)
+        ...     return Judgement(candidate=point, measure="accuracy", gain=sure_gain, error=0.0, sure_gain=sure_gain)
+        >>> choose([judged(0.5, 0.8), judged(1.0, 0.6)]).alpha
+        0.5
+        >>> choose([judged(1.0, -0.1)]) is None
+        True
     """
     holding = sorted((one for one in judgements if one.holds), key=lambda one: one.candidate.alpha)
     comparable = [one for one in holding if one.measure != "information"]

@@ -44,10 +44,12 @@ def find_classifier_layer(classifier: Classifier) -> str:
         ModelError: there is no such layer (the logits come from a function, or a scripted module), or the module
             fails.
 
-    >>> from gainfinder.models import load_model
-    >>> net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(12, 5), nn.ReLU()), nn.Linear(5, 2), nn.Identity())
-    >>> find_classifier_layer(load_model(net, size=2))
-    '2'
+    Example:
+        >>> from gainfinder.models import load_model
+        >>> body = nn.Sequential(nn.Linear(12, 5), nn.ReLU())
+        >>> net = nn.Sequential(nn.Flatten(), body, nn.Linear(5, 2), nn.Identity())
+        >>> find_classifier_layer(load_model(net, size=2))
+        '2'
     """
     name = _name_of_layer(_trace(classifier), classifier.module)
     if name is None:
@@ -65,9 +67,10 @@ def feature_size(classifier: Classifier) -> int:
     Raises:
         ModelError: as `find_classifier_layer` and `FeatureTap.take`.
 
-    >>> from gainfinder.models import load_model
-    >>> feature_size(load_model(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 2)), size=2))
-    5
+    Example:
+        >>> from gainfinder.models import load_model
+        >>> feature_size(load_model(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 2)), size=2))
+        5
     """
     with FeatureTap(classifier) as tap:
         _run_blank(classifier)
@@ -91,16 +94,17 @@ class FeatureTap:
     Raises:
         ModelError: as `find_classifier_layer`.
 
-    With weights of one, the feature of an image is the sum of its 12 values:
+    Example:
+        With weights of one, the feature of an image is the sum of its 12 values:
 
-    >>> from gainfinder.models import load_model
-    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Linear(1, 2))
-    >>> _ = nn.init.ones_(net[1].weight)
-    >>> classifier = load_model(net, size=2)
-    >>> with FeatureTap(classifier) as tap:
-    ...     _ = classifier.logits(torch.ones(3, 3, 2, 2))
-    ...     tap.take().tolist()
-    [[12.0], [12.0], [12.0]]
+        >>> from gainfinder.models import load_model
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False), nn.Linear(1, 2))
+        >>> _ = nn.init.ones_(net[1].weight)
+        >>> classifier = load_model(net, size=2)
+        >>> with FeatureTap(classifier) as tap:
+        ...     _ = classifier.logits(torch.ones(3, 3, 2, 2))
+        ...     tap.take().tolist()
+        [[12.0], [12.0], [12.0]]
     """
 
     def __init__(self, classifier: Classifier, *, layer: str | None = None) -> None:

@@ -48,10 +48,11 @@ def classifier_from_module(
         BadReference: a value cannot be used, or the class names do not fit the logits.
         ModelError: the size is unknown, or the module does not return logits.
 
-    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
-    >>> classifier = classifier_from_module(net, size=8, class_names=["cat", "dog"])
-    >>> classifier.reference, classifier.num_classes, classifier.preprocessing.input_size
-    ('Sequential', 2, (3, 8, 8))
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+        >>> classifier = classifier_from_module(net, size=8, class_names=["cat", "dog"])
+        >>> classifier.reference, classifier.num_classes, classifier.preprocessing.input_size
+        ('Sequential', 2, (3, 8, 8))
     """
     reference = type(module).__name__ if name is None else name
     query = overrides_query(
@@ -80,8 +81,9 @@ def overrides_query(
 ) -> Query:
     """Keyword overrides as the settings of a reference; those that are None are left out.
 
-    >>> overrides_query(size=(32, 64), mean=[0.5, 0.5, 0.5])
-    (('size', '32x64'), ('mean', '0.5,0.5,0.5'))
+    Example:
+        >>> overrides_query(size=(32, 64), mean=[0.5, 0.5, 0.5])
+        (('size', '32x64'), ('mean', '0.5,0.5,0.5'))
     """
     values = {
         "size": None if size is None else str(size) if isinstance(size, int) else "x".join(map(str, size)),

@@ -84,10 +84,11 @@ def preset(entry: Any) -> Preprocessing:
 def crop_share(size: int, resized: int) -> float:
     """The `crop_pct` with which timm resizes to exactly `resized` pixels: `floor(size / share) == resized`.
 
-    >>> crop_share(224, 256)
-    0.875
-    >>> math.floor(64 / (64 / 93)), math.floor(64 / crop_share(64, 93))
-    (92, 93)
+    Example:
+        >>> crop_share(224, 256)
+        0.875
+        >>> math.floor(64 / (64 / 93)), math.floor(64 / crop_share(64, 93))
+        (92, 93)
     """
     share = size / resized
     while math.floor(size / share) < resized:  # the division rounds down past a whole number

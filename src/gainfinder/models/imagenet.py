@@ -8,8 +8,9 @@ from timm.data import ImageNetInfo
 def imagenet_wnids() -> tuple[str, ...]:
     """The 1000 WordNet ids in the order of the logits.
 
-    >>> imagenet_wnids()[:2]
-    ('n01440764', 'n01443537')
+    Example:
+        >>> imagenet_wnids()[:2]
+        ('n01440764', 'n01443537')
     """
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 

@@ -77,10 +77,11 @@ def parse_model_ref(text: str) -> ModelRef:
     Raises:
         BadReference: an unknown prefix or setting, or an empty part.
 
-    >>> parse_model_ref("torchvision:resnet18/IMAGENET1K_V1?size=64").tag
-    'IMAGENET1K_V1'
-    >>> str(parse_model_ref("file:nets.py:resnet20@w.pt"))
-    'file:nets.py:resnet20@w.pt'
+    Example:
+        >>> parse_model_ref("torchvision:resnet18/IMAGENET1K_V1?size=64").tag
+        'IMAGENET1K_V1'
+        >>> str(parse_model_ref("file:nets.py:resnet20@w.pt"))
+        'file:nets.py:resnet20@w.pt'
     """
     base, query = split_query(text)
     if not base.strip():

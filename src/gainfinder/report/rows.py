@@ -173,8 +173,9 @@ def _about_pair(pair: Row, name: dict[str, str]) -> str:
 def counted(count: int, what: str) -> str:
     """A count with its noun.
 
-    >>> counted(1, "image"), counted(1200, "image"), counted(2, "class")
-    ('1 image', '1,200 images', '2 classes')
+    Example:
+        >>> counted(1, "image"), counted(1200, "image"), counted(2, "class")
+        ('1 image', '1,200 images', '2 classes')
     """
     return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
 
@@ -182,8 +183,9 @@ def counted(count: int, what: str) -> str:
 def distinct(names: Sequence[str]) -> list[str]:
     """Names that differ: equal ones with their number, from 0.
 
-    >>> distinct(["crane", "tench", "crane"])
-    ['crane (0)', 'tench', 'crane (2)']
+    Example:
+        >>> distinct(["crane", "tench", "crane"])
+        ['crane (0)', 'tench', 'crane (2)']
     """
     counts = Counter(names)
     return [name if counts[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
@@ -192,10 +194,11 @@ def distinct(names: Sequence[str]) -> list[str]:
 def quoted(name: str) -> str:
     """A name in a sentence: on one line, not too long, and its direction of writing without effect on the rest.
 
-    >>> quoted("tench")
-    'tench'
-    >>> quoted("a loaf of French bread, as it is sold by bakers")
-    'a loaf of Fre…d, as it is sold by bakers'
+    Example:
+        >>> quoted("tench")
+        'tench'
+        >>> quoted("a loaf of French bread, as it is sold by bakers")
+        'a loaf of Fre…d, as it is sold by bakers'
     """
     line = " ".join(name.split())
     short = line if len(line) <= SHORT else f"{line[: SHORT // 3]}…{line[SHORT // 3 + 1 - SHORT :]}"

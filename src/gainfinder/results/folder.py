@@ -181,8 +181,9 @@ class RunFolder:
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
     """The differences of two configurations besides the environment, as `key: X in the folder, Y asked for`.
 
-    >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
-    ['settings.lr: 0.1 in the folder, 0.2 asked for']
+    Example:
+        >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
+        ['settings.lr: 0.1 in the folder, 0.2 asked for']
     """
     # Through JSON, so that a requested tuple equals the list that was written.
     there, here = (json.loads(json.dumps(config)) for config in (existing, requested))
