@@ -59,8 +59,8 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     """The model, or table of predictions, with its logits in the student's class order.
 
     Args:
-        model: that is to answer in the student's classes.
-        student: whose classes they are.
+        model: the model, or table of predictions, to align.
+        student: the student, whose class order the result has.
         label_map: file that says which of the model's classes is which of the student's, as `read_label_map` takes it;
             None to match by name, or by position where a side has no names.
 
