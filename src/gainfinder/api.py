@@ -44,7 +44,7 @@ def transfer(
         val: images to measure on, in full; by default a tenth of `data` is set apart.
         guard_data: images that none of the models was trained on, for the guard; by default a tenth of
             `data` is set apart for it, too. `guard=False` goes without.
-        label_map: file that says which of a teacher's classes is which of the student's, for all teachers, or one each;
+        label_map: file that maps a teacher's classes to the student's, for all teachers, or one each;
             see `classes.read_label_map`.
         out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
             one returns its result. None: nothing is kept on disk.

@@ -244,7 +244,7 @@ def duration(seconds: float) -> str:
 
 
 def shortened(text: str, width: int) -> Text:
-    """A text on one line: of a long one the beginning, and twice as much of the end, where references say most.
+    """A text on one line: of a long one the beginning, and twice as much of the end, which tells references apart.
 
     >>> shortened("measuring local-dir:/home/me/zoo/vit", 24).plain
     'measurin…home/me/zoo/vit'

@@ -28,7 +28,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         data: reference of the images to learn from.
         val: reference of the images to measure on; None sets a tenth of `data` apart.
         guard_data: reference of the images for the guard; None likewise.
-        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+        label_maps: files that map a teacher's classes to the student's: none, one for all teachers,
             or one each.
         config: the settings.
 

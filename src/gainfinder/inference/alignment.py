@@ -61,7 +61,7 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     Args:
         model: the model, or table of predictions, to align.
         student: the student, whose class order the result has.
-        label_map: file that says which of the model's classes is which of the student's, as `read_label_map` takes it;
+        label_map: file that maps the model's classes to the student's, as `read_label_map` reads it;
             None to match by name, or by position where a side has no names.
 
     Raises:

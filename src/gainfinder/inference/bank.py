@@ -247,13 +247,13 @@ class Bank:
         needed = sum(sizes)
         if self.limit is not None and needed > self.limit:
             raise BankError(
-                f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and the bank's limit is "
+                f"{self.folder}: the logits that this run caches take {_mb(needed)}, and the bank's limit is "
                 f"{_mb(self.limit)}: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
             )
         free = shutil.disk_usage(next(at for at in (self.folder, *self.folder.absolute().parents) if at.exists())).free
         if needed > free + self.size():
             raise BankError(
-                f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and {_mb(free)} are free there: "
+                f"{self.folder}: the logits that this run caches take {_mb(needed)}, and {_mb(free)} are free there: "
                 "choose another `bank`, or keep fewer classes with `bank_storage='top-K'`"
             )
         try:

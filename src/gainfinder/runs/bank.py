@@ -80,7 +80,7 @@ def require_room(prepared: PreparedTransfer) -> None:
     prepared.bank.require([needed])
     if prepared.is_main:
         _log.warning(
-            "the answers that the bank keeps for this run take up to %.2f MB in %s", needed / 1e6, prepared.bank.folder
+            "the logits that the bank caches for this run take up to %.2f MB in %s", needed / 1e6, prepared.bank.folder
         )
 
 

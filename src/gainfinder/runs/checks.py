@@ -81,7 +81,7 @@ def check_teachers(
         teacher.require(images.ids)
         if settings.augment != "none":
             _log.warning(
-                "%s answers for images as they are, while the student sees them augmented (%s)",
+                "%s has predictions for unaugmented images, while the student sees them augmented (%s)",
                 teacher.reference,
                 settings.augment,
             )
@@ -103,7 +103,7 @@ def _check_strategy(resolved: ResolvedConfig, requested: TransferConfig, teacher
 def _check_control(requested: TransferConfig, teachers: int) -> None:
     if requested.control and teachers > 1 and requested.strategy != "parallel":
         raise SettingsError(
-            f"control is asked for, with {teachers} teachers and strategy {requested.strategy}: it controls "
+            f"control is requested, with {teachers} teachers and strategy {requested.strategy}: it controls "
             "a single transfer; give one teacher, or strategy parallel"
         )
 

@@ -32,7 +32,7 @@ PROBE_IMAGES = 2000
 class SharedWork:
     """Work that a run and its steps do only once: predictions of frozen models, and decoded images.
 
-    Models and images are told apart as objects: each is loaded once.
+    Models and images are identified as objects: each is loaded once.
     """
 
     _predictions: dict[tuple[int, int], Predictions] = field(default_factory=dict)

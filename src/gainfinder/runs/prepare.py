@@ -98,7 +98,7 @@ def prepare_transfer(
         data: the transfer images.
         val: images to measure on, or None to set some of the data apart.
         guard_data: images for the guard, or None likewise.
-        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+        label_maps: files that map a teacher's classes to the student's: none, one for all teachers,
             or one each.
         settings: the settings as the user gave them.
         command: the command line that requested it, kept with the result.

@@ -148,7 +148,7 @@ class StudentTrainer:
     def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch, in parts of `micro_batch` samples whose gradients add up.
 
-        Where the device's memory does not hold a part, parts become smaller for good, and the log says so.
+        Where the device's memory does not hold a part, parts become smaller from then on, which is logged.
 
         Args:
             batch: this process's share of the batch.

@@ -74,7 +74,7 @@ def _blended(views_N3HW: Tensor, others: Tensor, share_N: Tensor) -> Tensor:
 
 
 def _mean_grey(views_N3HW: Tensor) -> Tensor:
-    """Mean of the grey image, float32 (N, 1, 1, 1); summed as integers, so that no order of summing has a say."""
+    """Mean of the grey image, float32 (N, 1, 1, 1); summed as integers, so that the order of summing has no effect."""
     grey = TF.rgb_to_grayscale(views_N3HW)
     mean: Tensor = grey.sum(dim=(1, 2, 3), keepdim=True) / grey[0].numel()
     return mean.float()
