@@ -59,8 +59,8 @@ class ContrastiveMemory(nn.Module):
 
     Student and teacher features are projected linearly to a common space and normalised to length 1; two memories keep
     the latest projections of every sample of the transfer set, the student's and the teacher's. An anchor (a sample's
-    projection in this batch) is discriminated from noise by its dot products with the *other* model's memory, of the sample
-    itself (the positive) and of K samples of other classes (the negatives):
+    projection in this batch) is discriminated from noise by its dot products with the *other* model's memory, of the
+    sample itself (the positive) and of K samples of other classes (the negatives):
 
         −log h(v, m_i) − Σ_{k=1…K} log(1 − h(v, m_k)),  h(v, m) = e^{v·m/τ} / (e^{v·m/τ} + Z · K/n)
 

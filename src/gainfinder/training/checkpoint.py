@@ -1,6 +1,6 @@
 """The exact state of a run between two steps, written so that a killed process never leaves half of one.
 
-A checkpoint is written at three kinds of moments, distinguished by its progress: within an epoch (0 < step < steps of an
+Checkpoints are written at three kinds of moments, identified by the progress: within an epoch (0 < step < steps of an
 epoch), after its last step but before it is measured (step = steps: a resumed run finds no batch left and measures),
 and after it is measured (step 0 of the next epoch, its row among the rows). Of several processes the first writes, and
 all read: they need one file system.
