@@ -1,4 +1,4 @@
-"""What a user calls: models and images by name or as objects; work is done below, reports are written on top of it."""
+"""The Python API: models and images by name or as objects. Runs the packages below and writes reports."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -37,27 +37,27 @@ def transfer(
     Nothing passed in is changed: the student is copied before it is trained.
 
     Args:
-        student: reference, classifier or module that is to learn.
-        teacher: reference, classifier or module that is to teach, or several of them.
+        student: reference, classifier or module of the student.
+        teacher: reference, classifier or module of the teacher, or several of them.
         data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label), each
             image a PIL image, uint8, or float in [0, 1]; not normalised, for each model normalises for itself.
         val: images to measure on, in full; by default a tenth of `data` is set apart.
-        guard_data: images that none of the models was trained on, for the guard (see `guard.py`); by default a tenth of
+        guard_data: images that none of the models was trained on, for the guard; by default a tenth of
             `data` is set apart for it, too. `guard=False` goes without.
-        label_map: file that says which of a teacher's classes is which of the student's, for all teachers, or one each;
-            see `alignment.read_label_map`.
+        label_map: file that maps a teacher's classes to the student's, for all teachers, or one each;
+            see `classes.read_label_map`.
         out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
             one returns its result. None: nothing is kept on disk.
-        callbacks: are told of progress, and of each result folder that is complete.
-        config: the settings; by default all by their rules.
+        callbacks: notified of progress and of each complete result folder.
+        config: the settings; by default each by its rule.
         **settings: fields of `TransferConfig` by name, in place of `config` or beside it.
 
     Raises:
-        GainfinderError: whatever is wrong with models, images, settings or folder.
+        GainfinderError: models, images, settings or folder cannot be used.
     """
     teachers: list[TeacherSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(TeacherSource, teacher)]
-    asked = (config or TransferConfig()).merged(settings)
-    if out is None and (names := needing_folder(asked.trackers)):
+    requested = (config or TransferConfig()).merged(settings)
+    if out is None and (names := needing_folder(requested.trackers)):
         raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
     maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map
     prepared = prepare_transfer(
@@ -67,7 +67,7 @@ def transfer(
         val=val,
         guard_data=guard_data,
         label_maps=[Path(path) for path in maps],
-        settings=asked,
+        settings=requested,
     )
     if out is not None:
         return execute_with_reports(prepared, Path(out), callbacks=callbacks)
@@ -85,11 +85,11 @@ def execute_with_reports(
     Args:
         prepared: the transfer to run.
         out: the result folder.
-        callbacks: as those of `transfer`.
+        callbacks: notified of progress and of each complete result folder.
 
     Raises:
-        RunFolderError: the folder holds something else, is in use or is damaged.
-        GainfinderError: whatever else goes wrong with models or images.
+        RunFolderError: the folder belongs to another run, is in use or is damaged.
+        GainfinderError: models or images cannot be used.
     """
     return execute(prepared, out, callback=CallbackList([*callbacks, _Reporting()]))
 
@@ -108,7 +108,7 @@ def scan(
 ) -> Scan:
     """Measure complementary knowledge between models; each model meets each image once, one model at a time.
 
-    Modules and classifiers that are passed in stay as they are; of several of one name, the later are numbered.
+    Modules and classifiers that are passed in are not changed; of several of one name, the later are numbered.
 
     Args:
         models: two or more references, classifiers or modules.
@@ -120,7 +120,7 @@ def scan(
         on_model: called with each model's reference and the number of images, returns a callback for images done.
         out: folder for the scan as `scan.json`, and a report of it; one that holds the same scan is written anew. None
             keeps nothing.
-        command: that asked for it, kept with the scan.
+        command: command line that requested it, kept with the scan.
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.

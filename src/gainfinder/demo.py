@@ -38,11 +38,11 @@ class Member:
     """A model of the demo's zoo.
 
     Attributes:
-        name: its name, and the name of its folder or file.
+        name: name of the model, and of its folder or file.
         architecture: timm's name, or None for the module that the demo writes as Python source.
-        arguments: of the architecture.
-        expertise: digits of which it sees every training image.
-        share: of the other digits it sees this share.
+        arguments: arguments of the architecture.
+        expertise: digits whose training images it sees all of.
+        share: share of the other digits' training images that it sees.
         epochs: passes over its training images.
     """
 
@@ -103,12 +103,12 @@ def mixer():
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """What the demo did.
+    """The results of the demo.
 
     Attributes:
-        zoo: references of its models.
+        zoo: references of the zoo's models.
         scan: their accuracies and complementary knowledge.
-        transfers: a result a method, for the same student and teacher.
+        transfers: result by method, for the same student and teacher.
     """
 
     zoo: tuple[str, ...]
@@ -120,9 +120,9 @@ def run_demo(folder: Path, *, callback: Callback | None = None, seed: int = 0) -
     """Train the zoo, scan it, transfer twice; all results go into `folder`.
 
     Args:
-        folder: must not exist, be empty, or hold an earlier demo, whose files are used again where they are complete.
-        callback: is told of progress.
-        seed: of everything random.
+        folder: folder that does not exist, is empty, or holds an earlier demo, whose complete files are used again.
+        callback: notified of progress.
+        seed: seed of everything random.
 
     Raises:
         RunFolderError: the folder holds something else.
@@ -196,7 +196,7 @@ def train_zoo(folder: Path, *, callback: Callback, seed: int) -> list[str]:
     y = torch.from_numpy(images.labels)
     references = []
     for number, member in enumerate(ZOO):
-        reference, done = _place(member, folder)
+        reference, done = _location(member, folder)
         references.append(reference)
         if done.exists():
             continue
@@ -216,7 +216,7 @@ def _claim(folder: Path) -> None:
     (folder / MARKER).write_text("Made by `gainfinder demo`; may be deleted.\n", encoding="utf-8")
 
 
-def _place(member: Member, folder: Path) -> tuple[str, Path]:
+def _location(member: Member, folder: Path) -> tuple[str, Path]:
     """A model's reference, and the file that exists once it is trained."""
     if member.architecture is None:
         weights = folder / f"{member.name}.safetensors"

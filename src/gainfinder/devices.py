@@ -36,7 +36,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """Accelerate's word for the precision of training; `auto` is bf16 or fp16 on CUDA and fp32 elsewhere.
 
     Raises:
-        SettingsError: fp16 is asked for on a CPU.
+        SettingsError: fp16 is requested on a CPU.
     """
     if name == "auto":
         if device.type != "cuda":
@@ -54,8 +54,8 @@ def default_workers(device: torch.device) -> int:
     if device.type == "cpu":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    fellows = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return max(0, min(8, cores // fellows - 1))
+    local_processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(0, min(8, cores // local_processes - 1))
 
 
 def make_accelerator(device: str, precision: str, *, compiled: bool = False) -> Accelerator:
@@ -99,7 +99,7 @@ def synchronised(module: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and machine, as results hold them."""
+    """Versions and machine, as stored with results."""
     packages = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
     return {
         "gainfinder": __version__,

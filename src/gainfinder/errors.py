@@ -1,6 +1,6 @@
 """Everything gainfinder raises on purpose.
 
-    GainfinderError          a mistake in what was asked for; the command line prints it as one line and exits with 2
+    GainfinderError          a user's mistake; the command line prints it as one line and exits with 2
     ├── BadReference         a model or data reference that cannot be parsed or names nothing
     ├── ModelError           a model that cannot be loaded, or whose outputs cannot be used
     ├── DataError            images or labels that cannot be used
@@ -36,7 +36,7 @@ class BrokenImage(DataError):
 
     Args:
         where: path (or archive member, or row) of the image.
-        reason: what the decoder said.
+        reason: message of the decoder.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -69,8 +69,8 @@ class MissingExtra(GainfinderError):
 
     Args:
         package: name of the package that is missing.
-        extra: name of gainfinder's extra that brings it; None where none does.
-        purpose: what needs it.
+        extra: name of gainfinder's extra that installs it; None where none does.
+        purpose: feature that needs the package.
     """
 
     def __init__(self, package: str, extra: str | None, purpose: str) -> None:

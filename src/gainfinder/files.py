@@ -19,13 +19,13 @@ PARTIAL = ".partial-"
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file or folder beside `path`, then put it in the place of `path`.
+    """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`.
 
     A file replaces an older one in one step. A folder replaces an older one after that is removed:
     only a result that can be made again belongs into one.
 
     Args:
-        path: where the result belongs; its parent is created.
+        path: destination; its parent is created.
         write: called with the temporary path; creates a file or a folder there.
 
     Raises:

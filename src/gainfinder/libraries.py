@@ -29,21 +29,21 @@ def quiet(*loggers: str) -> Iterator[None]:
 
 @contextmanager
 def hub_or_cache(*, needed: bool = True) -> Iterator[bool]:
-    """Within the block the hub client answers from its cache alone if the hub cannot be reached.
+    """Within the block the hub client uses its cache alone if the hub cannot be reached.
 
     Left to itself, the client tries an unreachable hub for half a minute a file.
 
     Args:
-        needed: False for models that lie in a local folder: nothing is asked or changed.
+        needed: False for models in a local folder: nothing is requested or changed.
 
     Yields:
-        Whether the hub is asked.
+        Whether the hub is reachable.
     """
     if not needed:
         yield True
         return
     was_offline = constants.HF_HUB_OFFLINE
-    reachable = not was_offline and _hub_answers()
+    reachable = not was_offline and _hub_reachable()
     constants.HF_HUB_OFFLINE = not reachable
     try:
         yield reachable
@@ -55,7 +55,7 @@ def hub_reason(error: BaseException, *, reachable: bool) -> str:
     """Why a model that the hub may hold could not be loaded, for error messages.
 
     Args:
-        error: what the library raised.
+        error: error that the library raised.
         reachable: as `hub_or_cache` gave it.
     """
     if reachable or not isinstance(error, OSError):
@@ -76,7 +76,7 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _hub_answers() -> bool:
+def _hub_reachable() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=_CONNECT_S)
     except Exception:  # each client version has exceptions of its own

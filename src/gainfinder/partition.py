@@ -34,7 +34,7 @@ def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: a wrong shape or dtype.
 
-    The teacher (second) is surer of the first sample, the student of the second:
+    The teacher (second) is more confident in the first sample, the student in the second:
 
     >>> probs = torch.tensor([[[0.6, 0.4], [0.1, 0.9]], [[0.8, 0.2], [0.3, 0.7]]])
     >>> most_confident(probs).tolist()
@@ -98,7 +98,7 @@ def confidences(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
 def log_confidences(logits_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
     """The logarithms of Eq. 4's confidences, from logits: of the log-softmax, at least in float32.
 
-    The bank keeps these of the answers that it rounds.
+    The bank stores these beside the logits that it rounds.
 
     Args:
         logits_NMC: floating point (N, M, C), M ≥ 1, C ≥ 1.
@@ -115,7 +115,7 @@ def log_confidences(logits_NMC: Tensor, target_N: Tensor | None = None) -> Tenso
 
 
 def soft_weights(probs_NMC: Tensor, target_N: Tensor | None = None, *, sharpness: float) -> Tensor:
-    """For each sample, every model's share in teaching it, greater the more confident it is in the sample.
+    """For each sample, every model's weight in teaching it, which grows with its confidence.
 
         w_im = p_{m,i}^s / Σ_k p_{k,i}^s,  p as in `confidences`, s the sharpness
 

@@ -210,7 +210,7 @@ def test_the_command_line_says_the_size_and_writes_nothing_in_a_dry_run(zoo: dic
     assert f"bank: at most 0.02 MB in {tmp_path / 'bank'}" in result.stdout.replace("\n", "")
     assert not list(tmp_path.iterdir())
     result = CliRunner().invoke(app, [*asked, "--bank-check", "5"])
-    assert result.exit_code == 0 and "1 view(s), 1 of them asked for now" in result.stdout
-    assert "5 of each asked again" in result.stdout and "off in log-probability" in result.stdout
+    assert result.exit_code == 0 and "1 view(s), 1 of them computed now" in result.stdout
+    assert "5 of each computed again" in result.stdout and "off in log-probability" in result.stdout
     result = CliRunner().invoke(app, [*asked[:-1], str(tmp_path / "other"), "--bank-limit", "1KB"])
     assert result.exit_code == 2 and "raise --bank-limit" in result.stderr and "Traceback" not in result.stderr

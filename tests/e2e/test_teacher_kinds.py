@@ -62,7 +62,7 @@ def test_views_that_a_table_does_not_know_are_warned_of(
     zoo: dict[str, str], val: Images, table: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = {**SETTINGS, "epochs": 1, "method": "kl", "limit": 20}
-    warning = "answers for images as they are, while the student sees them augmented"
+    warning = "has predictions for unaugmented images, while the student sees them augmented"
     gainfinder.transfer(zoo["vit"], table, "digits#2/4", val=val, augment="none", **asked)
     assert warning not in caplog.text
     gainfinder.transfer(zoo["vit"], table, "digits#2/4", val=val, augment="crop-flip", **asked)

@@ -125,7 +125,7 @@ def test_a_registered_name_loads_its_weights(monkeypatch: pytest.MonkeyPatch, tm
     """The whole way of `timm.create_model(NAME, pretrained=True)`, its hub client answered from a folder."""
     model = timm.create_model("test_resnet")
     timm.models.save_for_hf(model, str(tmp_path), safe_serialization=True)
-    monkeypatch.setattr(libraries, "_hub_answers", lambda: True)
+    monkeypatch.setattr(libraries, "_hub_reachable", lambda: True)
     monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *_, filename, **__: str(tmp_path / filename))
     classifier = load_model("test_resnet.r160_in1k")
     assert classifier.class_names == imagenet_wnids()

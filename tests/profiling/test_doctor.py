@@ -28,11 +28,11 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     monkeypatch.setattr(doctor, "learning_s", lambda *_: said["learning"])
     monkeypatch.setattr(
         doctor,
-        "_asking_s",
+        "_frozen_s",
         lambda prepared, model, _: said["frozen student" if model is prepared.student else "teacher"],
     )
     monkeypatch.setattr(doctor, "_rendering_s", lambda *_: said["rendering"])
-    monkeypatch.setattr(doctor, "_replaying_s", lambda *_: said["bank"])
+    monkeypatch.setattr(doctor, "_bank_read_s", lambda *_: said["bank"])
     return said
 
 

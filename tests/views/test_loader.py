@@ -137,7 +137,7 @@ def test_crops_that_the_device_cannot_hold_stay_beside_it(folder: Path, monkeypa
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("gainfinder.views.loader._placed", full)
+        patched.setattr("gainfinder.views.loader._to_device", full)
         crowded.load()
     found = [collected(list(one.batches(order([12, 11]), epoch=1))) for one in (kept, crowded)]
     assert all(torch.equal(found[0][i][0], found[1][i][0]) for i in range(COUNT))

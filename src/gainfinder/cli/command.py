@@ -1,4 +1,4 @@
-"""What every command does alike: errors as one line, exit codes, notes to stderr."""
+"""Common behaviour of all commands: errors as one line, exit codes, notes to stderr."""
 
 import functools
 import logging

@@ -34,7 +34,7 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
     values by name, for `TransferConfig` to check.
 
     Args:
-        names: of the settings; none for all of them.
+        names: names of the settings; none for all of them.
     """
     chosen = [_BY_NAME[name] for name in names] if names else SETTINGS
 
@@ -74,7 +74,7 @@ def _parameter(setting: DeclaredSetting) -> inspect.Parameter:
 
 
 def _kind(setting: DeclaredSetting) -> Any:
-    """The type that an option reads; what a number or word may be is judged by the settings, in their own words."""
+    """The type that an option reads; values are checked by the settings, which have the messages for them."""
     if Sequence[str] in setting.kinds:
         return list[str]
     if Path in setting.kinds:

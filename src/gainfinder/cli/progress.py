@@ -16,7 +16,7 @@ from ..runs import Callback
 
 PLAIN_INTERVAL_S = 10.0
 RATE_WINDOW_S = 10.0
-"""Images per second are those of so many seconds past."""
+"""Images per second are averaged over this many seconds."""
 RATE_SAMPLE_S = 0.2
 REDRAWN_PER_S = 5.0
 WIDEST = 100
@@ -37,7 +37,7 @@ class SilentProgress(Callback):
     """Shows nothing."""
 
     def close(self) -> None:
-        """Nothing to take down."""
+        """Nothing to close."""
 
 
 class PlainProgress(Callback):
@@ -47,48 +47,48 @@ class PlainProgress(Callback):
         self.name = ""
         self.rate = Rate(0)
         self.sums: Mapping[str, Any] = {}
-        self.said_s = 0.0
+        self.printed_s = 0.0
 
     def stage(self, name: str, images: int) -> None:
         self.name, self.rate, self.sums = name, Rate(images), {}
-        self.said_s = time.monotonic()
+        self.printed_s = time.monotonic()
 
     def running(self, row: Mapping[str, Any]) -> None:
         self.sums = row
 
     def advance(self, images: int) -> None:
         self.rate.advance(images)
-        if time.monotonic() - self.said_s > PLAIN_INTERVAL_S:
-            self.said_s = time.monotonic()
+        if time.monotonic() - self.printed_s > PLAIN_INTERVAL_S:
+            self.printed_s = time.monotonic()
             done = f"{self.rate.done:,} of {self.rate.total:,} images"
-            self.say(f"{self.name}: {', '.join([done, *self.rate.parts(), *learning_parts(self.sums)])}")
+            self.print_line(f"{self.name}: {', '.join([done, *self.rate.parts(), *learning_parts(self.sums)])}")
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self.say(epoch_line(row))
+        self.print_line(epoch_line(row))
 
     def teacher(self, number: int, of: int, reference: str) -> None:
-        self.say(teacher_line(number, of, reference))
+        self.print_line(teacher_line(number, of, reference))
 
     def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
-        self.say(resumed_line(epochs, steps))
+        self.print_line(resumed_line(epochs, steps))
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line to stderr."""
         print(line, file=sys.stderr, flush=True)  # noqa: T201
 
     def close(self) -> None:
-        """Nothing to take down."""
+        """Nothing to close."""
 
 
 class LiveProgress(Callback):
     """A view that is redrawn in place, on terminals of any width; finished epochs leave a line each above it.
 
-    One row each, where there is something to tell: the teacher, if there are several; the stage and how far it is; its
+    One row each, where there is something to show: the teacher, if there are several; the stage and how far it is; its
     speed and the time left; loss and teacher's share of the epoch so far; the latest and the best epoch measured. These
     rows of a run are no rows of tasks, so of Rich it takes `Live` and the bar, not `rich.progress.Progress`.
 
     Args:
-        console: of the terminal; it is given back as it was by `close`.
+        console: console of the terminal; `close` restores it.
         now: a clock, in seconds.
     """
 
@@ -109,7 +109,7 @@ class LiveProgress(Callback):
     def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
         # The bar is that of the epoch, the time left that of all of them.
         if epoch == 1:
-            self._forget()
+            self._reset()
         self.name, self.part, self.sums = f"epoch {epoch} of {of}", (images, done), {}
 
     def advance(self, images: int) -> None:
@@ -126,17 +126,17 @@ class LiveProgress(Callback):
 
     def teacher(self, number: int, of: int, reference: str) -> None:
         self.heading = f"{number} of {of}: {reference}"
-        self._forget()
+        self._reset()
         self.live.console.print(Text(teacher_line(number, of, reference)))
 
     def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
-        self._forget()
+        self._reset()
         for row in rows:
             self._measured(row)
         self.live.console.print(Text(resumed_line(epochs, steps)))
 
     def close(self) -> None:
-        """Take the view down, the cursor back."""
+        """Remove the view and restore the cursor."""
         self.live.stop()
 
     def _measured(self, row: Mapping[str, Any]) -> None:
@@ -145,12 +145,12 @@ class LiveProgress(Callback):
         if row["accuracy"] is not None and (self.best is None or row["accuracy"] > self.best["accuracy"]):
             self.best = row
 
-    def _forget(self) -> None:
-        """Another transfer begins."""
+    def _reset(self) -> None:
+        """Reset what is shown, for another transfer."""
         self.latest, self.best, self.sums = None, None, {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """A table of labels and what they say, no wider than the terminal."""
+        """A table of labels and values, no wider than the terminal."""
         if not self.name:
             return
         width = min(WIDEST, options.max_width)
@@ -244,7 +244,7 @@ def duration(seconds: float) -> str:
 
 
 def shortened(text: str, width: int) -> Text:
-    """A text on one line: of a long one the beginning, and twice as much of the end, where references say most.
+    """A text on one line: of a long one the beginning, and twice as much of the end, which tells references apart.
 
     >>> shortened("measuring local-dir:/home/me/zoo/vit", 24).plain
     'measurin…home/me/zoo/vit'

@@ -181,11 +181,11 @@ def _bank_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     bank = metrics.bank
     if bank is None:
         return []
-    made = f"{bank.entries} view(s), {bank.made} of them asked for now"
-    rows = [("answers of frozen models in the bank", made)]
+    made = f"{bank.entries} view(s), {bank.made} of them computed now"
+    rows = [("logits of frozen models in the bank", made)]
     if bank.checked:
         off = bank.largest_difference or 0.0
-        rows.append((f"  {bank.checked} of each asked again", f"at most {off:.2g} off in log-probability"))
+        rows.append((f"  {bank.checked} of each computed again", f"at most {off:.2g} off in log-probability"))
     return rows
 
 

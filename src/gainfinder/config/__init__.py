@@ -1,7 +1,7 @@
-"""What a user asks for: the table of methods, the settings of a transfer and the rules that fill in what is not said.
+"""Configuration: the table of methods, the settings of a transfer, and the rules for settings that are not given.
 
 In: names, numbers and texts. Out: a `Method`, checked settings, resolved settings, the specification of a transfer.
-Imports errors and references alone, and needs no torch, so that commands and completion start quickly.
+Imports errors and references alone, and no torch, so that commands and completion start quickly.
 """
 
 from .choices import AUGMENTS, TRACKERS, Augment, check_device, size_in_bytes, top_k_of

@@ -1,4 +1,4 @@
-"""The values that a setting can take, and what such values mean; nothing here needs torch."""
+"""The values that settings can take, and their parsers; nothing here needs torch."""
 
 import re
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Preset = Literal["paper"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
-"""What Accelerate's trackers are called; a test compares."""
+"""The names of Accelerate's trackers; a test compares them."""
 SMALL_EDGE_PX = 96
 """Views whose shorter edge is below this count as small images."""
 
 
 def default_augment(size: tuple[int, int], *, mirrorable: bool) -> Augment:
-    """The augmentation where none is asked for.
+    """The default augmentation.
 
     `none` where a mirrored image means something else (the embedded digits); `crop-flip` for views with an edge below
     96 pixels, whose colours and area leave little room; otherwise `paper`.
@@ -38,7 +38,7 @@ def top_k_of(storage: str) -> int | None:
     """K of the storage `top-K`; None for `full` and `exact`.
 
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: `storage` is none of these.
 
     >>> top_k_of("top-20"), top_k_of("full")
     (20, None)
@@ -55,7 +55,7 @@ def size_in_bytes(text: str) -> int:
     """Bytes of a size such as `500MB`, `20GB` or `2GiB`.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the text is not a size.
 
     >>> size_in_bytes("1.5GB"), size_in_bytes("2 MiB")
     (1500000000, 2097152)

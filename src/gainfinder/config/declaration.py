@@ -1,4 +1,4 @@
-"""How a setting is declared, once: flags, completion, messages and tables are read off the declaration.
+"""How a setting is declared, once: flags, completion, messages and tables are derived from the declaration.
 
 A setting is a field of a pydantic model whose annotation carries a `Setting`:
 
@@ -17,21 +17,21 @@ from ..references import suggest
 
 BOUNDS = ("ge", "gt", "le", "lt")
 RANGE_ERRORS = {"greater_than_equal", "greater_than", "less_than_equal", "less_than"}
-"""What pydantic calls a value of the right type that is out of range."""
+"""pydantic's error types for a value of the right type that is out of range."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What there is to say about a setting besides its type, range and default.
+    """Metadata of a setting besides its type, range and default.
 
     Attributes:
         help: one sentence, for the flag, tables and Python; `{fallback}` stands for the value of `fallback`.
-        more: what only the documentation tells, after `help`.
+        more: further text for the documentation, after `help`.
         fallback: the value of a setting that is None, where neither method nor preset has one; None where a rule
             decides.
         rule: the rule that decides a setting that is None, in words.
-        expected: what a message says was expected; by default told from type and range.
-        choices: the values that the type does not tell, for completion.
+        expected: the expected values in words, for messages; by default derived from type and range.
+        choices: possible values that the type does not list, for completion.
         changes_results: whether two transfers that differ in it alone can give different students.
     """
 
@@ -46,15 +46,15 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredSetting:
-    """A setting with what its field says.
+    """A setting and its metadata, read from a field of the model.
 
     Attributes:
-        name: as in Python; the flag has dashes for its underscores.
+        name: name in Python; the flag has dashes for its underscores.
         type: the annotation without metadata, such as `int | None`.
-        default: the field's; None stands for the rule.
+        default: default of the field; None stands for the rule.
         bounds: the smallest and largest number: some of `ge`, `gt`, `le`, `lt`.
-        literals: the words that the type allows.
-        about: the rest.
+        literals: strings that the type allows.
+        about: the other metadata.
     """
 
     name: str
@@ -88,7 +88,7 @@ class DeclaredSetting:
 
     @property
     def range(self) -> str:
-        """The values that it can have, as `1 or more`, `one of linear, constant`; empty where any value of the type."""
+        """The allowed values in words, such as `1 or more`; empty where any value of the type is."""
         if self.about.expected:
             return self.about.expected
         if self.choices:
@@ -96,7 +96,7 @@ class DeclaredSetting:
         return ", or ".join([*([_number_range(self.bounds)] if self.bounds else []), *self.literals])
 
     def expected(self, *, right_type: bool) -> str:
-        """What a message says was expected of a value."""
+        """The expected values in words, for a message."""
         if right_type or self.choices or self.about.expected:
             return self.range
         words = {bool: "True or False", int: "a whole number", float: "a finite number"}
@@ -131,8 +131,8 @@ def first_mistake(settings: Sequence[DeclaredSetting], error: ValidationError, g
 
     Args:
         settings: the settings of the model.
-        error: pydantic's.
-        given: the values by name.
+        error: error that pydantic raised.
+        given: the given values by name.
     """
     known = {one.name: one for one in settings}
     mistakes = error.errors(include_url=False, include_context=False)
@@ -164,7 +164,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _metadata(hint: Any) -> Iterator[Any]:
-    """All that `Annotated` says anywhere in an annotation; a pydantic field stands for its constraints."""
+    """All metadata of `Annotated` anywhere in an annotation; a pydantic field is replaced by its constraints."""
     if get_origin(hint) is Annotated:
         for one in hint.__metadata__:
             yield from one.metadata if isinstance(one, FieldInfo) else (one,)

@@ -1,25 +1,25 @@
-"""How what is kept and what is asked for are told apart."""
+"""The differences between a stored and a requested configuration."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
-def differing(held: Mapping[str, Any], asked: Mapping[str, Any], *, ignored: str | None = None) -> list[str]:
-    """What differs between two nested mappings of JSON values, each as `key: X in the folder, Y asked for`.
+def differing(stored: Mapping[str, Any], requested: Mapping[str, Any], *, ignored: str | None = None) -> list[str]:
+    """Differences between two nested mappings of JSON values, each as `key: X in the folder, Y asked for`.
 
     Args:
-        held: what is kept.
-        asked: what is asked for.
-        ignored: a key at the top that may differ.
+        stored: the configuration in the folder.
+        requested: the requested configuration.
+        ignored: top-level key that may differ.
 
     >>> differing({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
     ['settings.lr: 0.1 in the folder, 0.2 asked for']
     """
-    there, here = _flat(held), _flat(asked)
+    old, new = _flat(stored), _flat(requested)
     return [
-        f"{key}: {there.get(key, 'nothing')} in the folder, {here.get(key, 'nothing')} asked for"
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key) and (ignored is None or not key.startswith(f"{ignored}."))
+        f"{key}: {old.get(key, 'nothing')} in the folder, {new.get(key, 'nothing')} asked for"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and (ignored is None or not key.startswith(f"{ignored}."))
     ]
 
 

@@ -1,8 +1,8 @@
 """The transfer methods, one literal table: method = partition × objective × weights × defaults × source.
 
-`losses.TransferLoss` carries out what a row says; `gainfinder methods` shows the table. What a method needs (labels,
-features, whole batches, one process) and which settings it reads follows from its row: nothing outside this module asks
-for the name of an objective.
+`losses.TransferLoss` implements a row; `gainfinder methods` shows the table. What a method needs (labels,
+features, whole batches, one process) and which settings it reads follows from its row: nothing outside this module
+compares the name of an objective.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,7 @@ class ObjectiveNeeds:
     """What an objective compares, and what it needs for that.
 
     Attributes:
-        labels: whether it reads labels of its own accord, whatever the partition.
+        labels: whether it reads labels, whatever the partition.
         whole_batch: whether it compares the samples of a batch with each other: in parts, or over several processes, a
             batch gives another loss.
         features: whether it compares what enters the classifier layers instead of logits.
@@ -55,9 +55,9 @@ class Method:
     """How a student learns.
 
     Attributes:
-        name: as on the command line.
-        partition: who teaches a sample: None (always the teacher), `label` (Eq. 4, the model surer of the label) or
-            `confidence` (Eq. 4 without labels, the model surer of its own prediction).
+        name: name on the command line.
+        partition: who teaches a sample: None (always the teacher), `label` (Eq. 4, the model more confident in the
+            label) or `confidence` (Eq. 4 without labels, the model more confident in its own prediction).
         soft: whether all models teach a sample, weighted by confidence, instead of the most confident alone.
         calibrated: whether confidences are compared after each model's logits are divided by its own temperature.
         objective: the loss that draws the student to its target.
@@ -69,8 +69,8 @@ class Method:
         warmup_epochs: first epochs, which train the classifier layer alone.
         paper_lr: the paper's learning rate at batch 256; the default rule scales with it.
         max_lr: the default rule goes no higher at a batch of 64.
-        summary: in one line.
-        source: where it is defined; what it departs in.
+        summary: the method in one line.
+        source: publication that defines it, and departures from it.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Method:
 
     @property
     def needs_initial_student(self) -> bool:
-        """Whether the frozen initial student must answer for every view."""
+        """Whether the frozen initial student's logits are needed for every view."""
         return self.partition is not None
 
     @property
@@ -122,7 +122,7 @@ class Method:
 
     @property
     def keeps_memory(self) -> bool:
-        """Whether a memory of all transfer images learns along; it cannot take back a step that failed."""
+        """Whether it trains a memory of all transfer images; a step that failed cannot be repeated then."""
         return OBJECTIVES[self.objective].memory
 
     @property

@@ -1,4 +1,4 @@
-"""The rules that decide what a transfer is not told.
+"""The rules for settings that are not given.
 
 The default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
 rate × steps comes to 1. A run with fewer steps would hardly move at that rate, so by default the rate is the one that
@@ -21,7 +21,7 @@ PAPER_TRAVEL = PAPER_LR / 256 * 20 * 128_117
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig:
-    """Settings of the training loop, every one decided; fields as in `TransferConfig`.
+    """Resolved settings of the training loop; fields as in `TransferConfig`.
 
     Attributes:
         label_weight: weight of the cross-entropy with the labels.
@@ -54,18 +54,18 @@ class ResolvedConfig:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether training reads labels: the method's choice, or a cross-entropy that was asked for."""
+        """Whether training reads labels: the method's choice, or a requested cross-entropy."""
         return self.method.needs_labels or self.label_weight > 0
 
 
 DEFAULTS: dict[str, Any] = {one.name: one.about.fallback for one in SETTINGS if one.about.fallback is not None}
-"""What is taken where neither the user nor the preset says anything."""
+"""Values of settings that neither the user nor the preset gives."""
 PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
     "paper": {"epochs": 20, "batch_size": 256, "augment": "paper", "schedule": "constant", "student_mode": "train"},
 }
-OF_METHODS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
-"""Settings that each method has a default of its own for."""
+METHOD_SETTINGS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
+"""Settings for which each method has a default of its own."""
 PAPER_LR_BATCH = 256
 MAX_LR_BATCH = 64
 """Batch size that the methods' highest rates are for; the rate is in proportion to the batch …"""
@@ -79,11 +79,11 @@ PAPER_SLOW_TRAVEL = (1 - PAPER_SLOW_MOMENTUM) * 20 * 128_117 / 256 / 2
 def resolve_settings(
     settings: TransferConfig, *, labelled: bool, images: int, view_size: tuple[int, int], mirrorable: bool
 ) -> ResolvedConfig:
-    """Decide every setting.
+    """Resolve every setting.
 
     Args:
-        settings: what was asked for; it goes over the preset, the preset over the defaults.
-        labelled: whether training may read labels and there are some.
+        settings: the settings as the user gave them; they override the preset, which overrides the defaults.
+        labelled: whether the images carry labels that training may read.
         images: number of transfer images.
         view_size: input height and width of the student in pixels.
         mirrorable: whether images may be mirrored.
@@ -93,12 +93,14 @@ def resolve_settings(
     """
     method = find_method(settings.method or default_method(labelled=labelled))
     _check_fits(settings, method)
-    chosen = {**DEFAULTS, **{name: getattr(method, name) for name in OF_METHODS}}
+    chosen = {**DEFAULTS, **{name: getattr(method, name) for name in METHOD_SETTINGS}}
     chosen.update(PRESETS.get(settings.preset or "", {}))
-    asked = {name: value for name, value in vars(settings).items() if name in _RESOLVED and value not in (None, "auto")}
+    requested = {
+        name: value for name, value in vars(settings).items() if name in _RESOLVED and value not in (None, "auto")
+    }
     if settings.distill_weight is not None:
         chosen["label_weight"] = 1 - settings.distill_weight
-    chosen.update({name: value for name, value in asked.items() if name != "method"})
+    chosen.update({name: value for name, value in requested.items() if name != "method"})
     chosen.setdefault("micro_batch", None)
     chosen.setdefault("views", None)
     chosen.setdefault("view_seed", settings.seed)

@@ -1,4 +1,4 @@
-"""What a transfer can be told: each setting is declared here, once, and nowhere else.
+"""The settings of a transfer: each is declared here, once, and nowhere else.
 
 Flags, shell completion, messages, the table in the documentation and the types of `gainfinder.transfer`'s keyword
 arguments come from these fields. None stands for "by the rule"; `resolution.py` has the rules.
@@ -332,7 +332,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
 
     @property
     def fits_itself(self) -> bool:
-        """Whether the images at once are to be found by trying."""
+        """Whether the size of micro-batches is found by trial."""
         return "auto" in (self.batch_size, self.micro_batch)
 
     @property
@@ -341,7 +341,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         return tracker_names(self.track)
 
     def replace(self, **changes: Unpack[TransferOptions]) -> Self:
-        """The same settings but for these.
+        """A copy with these settings changed.
 
         Raises:
             SettingsError: a name is unknown, or a value is out of range.

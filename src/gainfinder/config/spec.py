@@ -1,6 +1,6 @@
 """A whole transfer as a value: who learns, who teaches, from which images, by which settings.
 
-Nothing is loaded: models and images are references. Two specifications can be compared, listed and looked up.
+Nothing is loaded: models and images are references. Specifications can be compared, hashed and stored.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from ..references import suggest
 from .differences import differing
 from .settings import TransferConfig
 
-OF_SEVERAL = ("strategy", "order")
-"""Settings that a single teacher makes no use of."""
+MULTI_TEACHER_SETTINGS = ("strategy", "order")
+"""Settings that have no effect with a single teacher."""
 
 
 class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -28,7 +28,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         data: reference of the images to learn from.
         val: reference of the images to measure on; None sets a tenth of `data` apart.
         guard_data: reference of the images for the guard; None likewise.
-        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+        label_maps: files that map a teacher's classes to the student's: none, one for all teachers,
             or one each.
         config: the settings.
 
@@ -88,7 +88,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return hashlib.sha256(TypeAdapter(dict[str, Any]).dump_json(_sorted(found))).hexdigest()
 
     def differences(self, other: "TransferSpec") -> list[str]:
-        """What another specification asks for instead, in what changes results; as `key: X in the folder, Y asked for`.
+        """Where another specification differs in what changes results, each as `key: X in the folder, Y asked for`.
 
         Empty where both have one digest.
         """
@@ -97,7 +97,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def _result_fields(self) -> dict[str, Any]:
         settings = self.config.result_settings()
         if len(self.teachers) == 1:
-            settings = {name: value for name, value in settings.items() if name not in OF_SEVERAL}
+            settings = {name: value for name, value in settings.items() if name not in MULTI_TEACHER_SETTINGS}
         return {**self.model_dump(mode="json", exclude={"config"}), "config": settings}
 
 

@@ -1,4 +1,4 @@
-"""Asking frozen models: their predictions for images, their answers for views, live or kept on disk.
+"""Inference with frozen models: predictions for images, logits for views, computed live or cached on disk.
 
 In: classifiers, images, views. Out: `Predictions`, entries of the bank, the targets that a student learns from.
 """

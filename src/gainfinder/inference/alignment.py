@@ -59,9 +59,9 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     """The model, or table of predictions, with its logits in the student's class order.
 
     Args:
-        model: that is to answer in the student's classes.
-        student: whose classes they are.
-        label_map: file that says which of the model's classes is which of the student's, as `read_label_map` takes it;
+        model: the model, or table of predictions, to align.
+        student: the student, whose class order the result has.
+        label_map: file that maps the model's classes to the student's, as `read_label_map` reads it;
             None to match by name, or by position where a side has no names.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The bank: what frozen models say of the views of some images, on disk, made once and shared by transfers.
+"""The bank: an on-disk cache of frozen models' logits for the views of some images, shared by transfers.
 
-An entry holds the answers of one model for one view of each image:
+An entry holds the logits of one model for one view of each image:
 
     KEY/meta.json      the key, shapes, and a digest of itself and of each of the other files
     KEY/logits.npy     float16 (n, C): logits less the image's largest
@@ -11,18 +11,18 @@ In place of `logits.npy`, the storage `top-K`, for many classes, has the K most 
     KEY/classes.npy    int32 (n, K), the most probable first
     KEY/log_probs.npy  float16 (n, K)
 
-and the storage `exact`, for predictions that are measured, float32 (n, C) as the model gave them.
+and the storage `exact`, for predictions that are measured, float32 (n, C), unrounded.
 
 A student learns from rounded logits: float16 is off by at most 2⁻¹¹ of a logit's distance to the largest, by nothing at
-the largest itself. Who teaches a sample is decided by the exact float32 values, so that a partition is the one that
-the models themselves would have made, ties included.
+the largest itself. The partition is decided by the exact float32 values, so that it is the one that the models run live
+would give, ties included.
 
 Readers map the files into memory: processes share the pages. An entry is written under a lock and appears whole or not
 at all; it is checked against its digests when it is opened, and one that is torn or altered is removed, to be made
 again. Nothing here knows models or images: keys are digests that the caller makes. (diskcache would pickle arrays into
 files of its own: nothing to map, no digests, no entries kept from removal while a run needs them.)
 
-Shapes: n images, N of them asked for, C classes, K classes kept.
+Shapes: n images, N of them requested, C classes, K classes kept.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ from ..files import remove_partials, write_atomically
 
 FORMAT = 1
 SPARE_BYTES = 16384
-"""An entry's description and the heads of its files take no more."""
+"""Upper bound for an entry's description and the headers of its files."""
 META = "meta.json"
 LEAST = torch.finfo(torch.float16).min
 
@@ -58,12 +58,12 @@ Block = tuple[NDArray[np.int64], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class EntryKey:
-    """What an entry answers.
+    """What an entry's logits are of.
 
     Attributes:
-        model: which model answers, with its classes and precision.
-        images: which images, in which order, with which labels.
-        view: which view of each.
+        model: fingerprint of the model, with its classes and precision.
+        images: fingerprint of the images, their order and labels.
+        view: description of the view of each image.
         storage: `full`, `exact` or `top-K`, K a number.
     """
 
@@ -80,25 +80,25 @@ class EntryKey:
 
 
 def entry_bytes(images: int, classes: int, storage: str = "full") -> int:
-    """What an entry takes on disk, at most, in bytes.
+    """The most bytes that an entry takes on disk.
 
     >>> entry_bytes(1_000_000, 1000), entry_bytes(1_000_000, 1000, "top-10")
     (2008016384, 68016384)
     """
     top_k = top_k_of(storage)
-    a_class = 4 if storage == "exact" else 2
-    kept = a_class * classes if top_k is None or top_k >= classes else 6 * top_k
+    class_bytes = 4 if storage == "exact" else 2
+    kept = class_bytes * classes if top_k is None or top_k >= classes else 6 * top_k
     return images * (kept + 8) + SPARE_BYTES
 
 
 class BankEntry:
-    """The answers of one model for one view of each image; files are mapped, not read.
+    """The logits of one model for one view of each image; files are memory-mapped, not read.
 
-    `about` is what the maker had to say besides.
+    `about` holds further values that `Bank.build` was given.
 
     Args:
-        folder: of an entry that is whole.
-        meta: its description.
+        folder: folder of a complete entry.
+        meta: description of the entry, from `meta.json`.
     """
 
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
@@ -135,24 +135,24 @@ class BankEntry:
 
         Args:
             rows_N: int64, positions of images.
-            labelled: whether of the label.
+            labelled: True for the label's log-probability, False for that of the most probable class.
 
         Raises:
-            ValueError: of the label, and the entry was made without labels.
+            ValueError: the label's is requested, and the entry has no labels.
         """
         if labelled and not self.labelled:
             raise ValueError("expected an entry that was made with labels")
         return torch.from_numpy(self._exact[rows_N.numpy(), int(labelled)])
 
     def difference(self, rows_N: Tensor, logits_NC: Tensor) -> float:
-        """The largest difference of what is kept from logits, float32 (N, C), that were computed again.
+        """The largest difference between the stored logits and recomputed ones.
 
-        In log-probability, of the classes that are listed or of all; what of them lies below 10⁻⁴ is left out, for it
-        teaches nothing and float16 is coarse there.
+        In log-probability, over the stored classes; probabilities below 10⁻⁴ are left out, for they teach nothing and
+        float16 is coarse there.
 
         Args:
             rows_N: int64, positions of images.
-            logits_NC: of these, on any device.
+            logits_NC: float32 (N, C), recomputed logits of these images, on any device.
         """
         now_NC = logits_NC.detach().cpu().float().log_softmax(dim=1)
         kept_NC = self.logits(rows_N).log_softmax(dim=1)
@@ -168,7 +168,7 @@ class Bank:
     """A folder of entries.
 
     Args:
-        folder: made with the first entry.
+        folder: folder of the entries, created with the first one.
         limit: bytes that all entries together may take; None for as much as the disk has.
     """
 
@@ -179,7 +179,7 @@ class Bank:
         self._checked: dict[str, tuple[tuple[int, int, int], ...]] = {}
 
     def find(self, key: EntryKey) -> BankEntry | None:
-        """The entry of that key, or None. One that is torn or altered is removed."""
+        """The entry of that key, or None. A damaged or altered one is removed."""
         folder = self.folder / key.digest
         if not folder.is_dir():
             return None
@@ -211,19 +211,19 @@ class Bank:
         about: Mapping[str, Any] | None = None,
         keep: Collection[EntryKey] = (),
     ) -> BankEntry:
-        """Make an entry, unless it is there: another process that is making it is waited for.
+        """Write an entry, unless it exists; waits for another process that is writing it.
 
         Args:
-            key: of the entry.
-            blocks: gives the answers, each position at most once; a position that never comes has rows of NaN.
-            images: n.
-            classes: C.
-            labels_n: of the images.
-            about: what `BankEntry.about` is to say, in JSON's types; as it stands after the last block.
-            keep: entries that are not to make room for this one.
+            key: key of the entry.
+            blocks: function that yields the logits, each position at most once; missing positions get rows of NaN.
+            images: number of images, n.
+            classes: number of classes, C.
+            labels_n: int64 (n,), labels of the images, or None.
+            about: JSON values for `BankEntry.about`, read after the last block.
+            keep: entries that must not be evicted for this one.
 
         Raises:
-            BankError: there is no room, or it cannot be written.
+            BankError: there is no room, or the entry cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -238,7 +238,7 @@ class Bank:
             raise self._unwritable(error) from error
 
     def require(self, sizes: Collection[int]) -> None:
-        """Refuse entries that could not all be held at once, before any of them is made.
+        """Refuse entries that do not fit on the disk together, before any of them is computed.
 
         Raises:
             BankError: they are larger than the limit, or than what the disk has and older entries could free; or the
@@ -247,13 +247,13 @@ class Bank:
         needed = sum(sizes)
         if self.limit is not None and needed > self.limit:
             raise BankError(
-                f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and the bank's limit is "
+                f"{self.folder}: the logits that this run caches take {_mb(needed)}, and the bank's limit is "
                 f"{_mb(self.limit)}: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
             )
         free = shutil.disk_usage(next(at for at in (self.folder, *self.folder.absolute().parents) if at.exists())).free
         if needed > free + self.size():
             raise BankError(
-                f"{self.folder}: the answers that this run keeps take {_mb(needed)}, and {_mb(free)} are free there: "
+                f"{self.folder}: the logits that this run caches take {_mb(needed)}, and {_mb(free)} are free there: "
                 "choose another `bank`, or keep fewer classes with `bank_storage='top-K'`"
             )
         try:
@@ -306,22 +306,22 @@ class Bank:
         return entry
 
     def _make_room(self, needed: int, *, keep: Collection[EntryKey]) -> None:
-        """Remove entries, those used least recently first, until there is room."""
+        """Evict the least recently used entries until there is room."""
         free = shutil.disk_usage(self.folder).free
-        held = self.size()
+        used_bytes = self.size()
         kept = {key.digest for key in keep}
         for folder in sorted(self._folders(), key=_last_use):
-            if needed <= free and (self.limit is None or held + needed <= self.limit):
+            if needed <= free and (self.limit is None or used_bytes + needed <= self.limit):
                 return
             if folder.name in kept:
                 continue
             size = _size(folder)
             shutil.rmtree(folder, ignore_errors=True)
-            free, held = free + size, held - size
-        if needed > free or (self.limit is not None and held + needed > self.limit):
+            free, used_bytes = free + size, used_bytes - size
+        if needed > free or (self.limit is not None and used_bytes + needed > self.limit):
             room = "" if self.limit is None else f" within the limit of {_mb(self.limit)}"
             raise BankError(
-                f"{self.folder}: {_mb(needed)} are needed beside the {_mb(held)} that this run keeps{room}, and "
+                f"{self.folder}: {_mb(needed)} are needed beside the {_mb(used_bytes)} that this run keeps{room}, and "
                 f"{_mb(free)} are free there: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
             )
 
@@ -336,10 +336,10 @@ class _Files:
     def __init__(self, folder: Path, *, images: int, classes: int, storage: str) -> None:
         top_k = top_k_of(storage)
         self.top_k = None if top_k is None or top_k >= classes else top_k
-        self.as_given = storage == "exact"
+        self.unrounded = storage == "exact"
         shapes: dict[str, tuple[Any, int]] = {"exact": (np.float32, 2)}
         if self.top_k is None:
-            shapes["logits"] = (np.float32 if self.as_given else np.float16, classes)
+            shapes["logits"] = (np.float32 if self.unrounded else np.float16, classes)
         else:
             shapes |= {"classes": (np.int32, self.top_k), "log_probs": (np.float16, self.top_k)}
         self.arrays = {}
@@ -351,14 +351,14 @@ class _Files:
             array[:] = np.nan if array.dtype.kind == "f" else 0
 
     def put(self, positions: NDArray[np.int64], logits_NC: Tensor, target_N: Tensor | None) -> None:
-        """Write the answers for images at these positions (N,): logits (N, C), and labels where there are any."""
+        """Write the logits (N, C) of the images at these positions (N,), and their labels where there are any."""
         log_probs_NC = logits_NC.float().log_softmax(dim=-1)
         largest_N = log_probs_NC.amax(dim=1)
         exact_N2 = torch.stack([largest_N, torch.full_like(largest_N, torch.nan)], dim=1)
         if target_N is not None:
             exact_N2[:, 1] = log_probs_NC.gather(1, target_N.to(log_probs_NC.device)[:, None])[:, 0]
         self.arrays["exact"][positions] = exact_N2.cpu().numpy()
-        if self.as_given:
+        if self.unrounded:
             self.arrays["logits"][positions] = logits_NC.float().cpu().numpy()
             return
         if self.top_k is None:
@@ -379,7 +379,7 @@ class _Files:
 
 
 def _reserve(path: Path) -> None:
-    """Take the disk's room for all of a file: written through a map, a full disk would end the process."""
+    """Allocate the disk space of a whole file: written through a map, a full disk would end the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Ask a classifier: from a model and images to `Predictions`, each image met once."""
+"""Predictions of a classifier for images, one forward pass an image."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from ..views import ViewBatch, ViewSource, view_spec
 from .alignment import align_images
 
 _log = logging.getLogger("gainfinder")
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 RESIDENT_CROPS_BYTES = 2**28
 """Crops of images that are measured on again and again are kept in memory up to this size."""
 ImageCount = Callable[[int], None]
@@ -37,7 +37,7 @@ def predict(
 ) -> Predictions:
     """A model's logits for some images, each through the model's evaluation transform, in float32.
 
-    A module or classifier that is passed in stays as it is.
+    A module or classifier that is passed in is not changed.
 
     Args:
         model: a reference, classifier or module.
@@ -53,7 +53,7 @@ def predict(
         Predictions in the model's class order; their target, where the images carry labels, in the same order.
 
     Raises:
-        GainfinderError: whatever is wrong with the model or the images.
+        GainfinderError: the model or the images cannot be used.
     """
     classifier = load_copy(model)
     images = align_images(load_images(data, labels=labels), classifier)
@@ -81,12 +81,12 @@ def predict_images(
     crops: ViewSource | None = None,
     on_images: ImageCount | None = None,
 ) -> Predictions:
-    """Ask a classifier for its logits, each image once, through its evaluation transform, in float32.
+    """A classifier's logits, each image once, through its evaluation transform, in float32.
 
     Args:
-        classifier: its module is moved to `device` and put into evaluation mode.
-        images: in their own class order; their labels become the target.
-        device: where the model runs.
+        classifier: the classifier; its module is moved to `device` and put into evaluation mode.
+        images: the images, with labels in the classifier's class order, which become the target.
+        device: device that the model runs on.
         batch_size: images a forward pass.
         workers: processes that decode; 0 decodes in this one.
         shard: (k, n): only every n-th image, from the k-th on.
@@ -117,8 +117,8 @@ def predict_images(
         check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
         if batch.inputs is not None:
             with torch.inference_mode():
-                answers = micro_batcher.run(classifier.logits_and_kept, batch.inputs.to(device))
-            for found, share_kept in answers:
+                outputs = micro_batcher.run(classifier.logits_and_kept, batch.inputs.to(device))
+            for found, share_kept in outputs:
                 logits.append(found.float().cpu())
                 dropped += float((1 - share_kept).sum())
             positions.append(batch.positions)
@@ -162,10 +162,10 @@ def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
 
 
 class MicroBatcher:
-    """Runs models on as many images at once as memory holds; how many, it learns from those that it did not hold.
+    """Runs models on as many images at once as memory holds; the number is halved when it runs out of memory.
 
     Not `accelerate.utils.find_executable_batch_size`: it clears the device's cache at each call, so for each batch, and
-    says nothing when parts become smaller.
+    logs nothing when parts become smaller.
 
     Attributes:
         size: images at once; None for whole batches, until one does not fit.
@@ -174,7 +174,7 @@ class MicroBatcher:
     def __init__(self) -> None:
         self.size: int | None = None
 
-    def run(self, model: Callable[[Tensor], Answer], inputs: Tensor) -> list[Answer]:
+    def run(self, model: Callable[[Tensor], Output], inputs: Tensor) -> list[Output]:
         """The outputs for inputs (N, …), N ≥ 1, in parts.
 
         Raises:
@@ -196,9 +196,9 @@ def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
     shards = list(parts)
     if len(shards) == 1:
         return shards[0]
-    place = {sample_id: i for i, sample_id in enumerate(images.ids)}
+    position_of = {sample_id: i for i, sample_id in enumerate(images.ids)}
     ids = [sample_id for shard in shards for sample_id in shard.ids]
-    order = sorted(range(len(ids)), key=lambda row: place[ids[row]])
+    order = sorted(range(len(ids)), key=lambda row: position_of[ids[row]])
     labels = [shard.target for shard in shards if shard.target is not None]
     return Predictions(
         model=shards[0].model,

@@ -1,7 +1,7 @@
-"""What the student learns from: the answers of M frozen models for the views of a batch.
+"""What the student learns from: the logits of M frozen models for the views of a batch.
 
-A target source answers for these views. The training loop does not know how: a model is run, the rows of a table of
-saved predictions are looked up, or what the bank keeps of a model is replayed. Model 0 is the initial student where a
+A target source gives these logits. The training loop does not know how: a model is run, the rows of a table of saved
+predictions are looked up, or a model's cached logits are read from the bank. Model 0 is the initial student where a
 method needs it.
 
 Shapes: N samples of a batch, n transfer images, M models, C classes.
@@ -23,10 +23,10 @@ from .bank import BankEntry
 
 @dataclass(frozen=True, kw_only=True)
 class TableModel:
-    """A model that is known by its predictions alone: it has one answer an image, whatever the view.
+    """A model that is known by its predictions alone: the same logits for every view of an image.
 
     Attributes:
-        logits: float32 (n, C), for the n transfer images in their order.
+        logits: float32 (n, C), of the n transfer images in their order.
     """
 
     logits: Tensor
@@ -34,10 +34,10 @@ class TableModel:
 
 @dataclass(frozen=True, kw_only=True)
 class BankedModel:
-    """A model whose answers the bank keeps.
+    """A model whose logits are read from the bank.
 
     Attributes:
-        entries: by the number of the view.
+        entries: entries of the bank, by view number.
     """
 
     entries: Mapping[int, BankEntry]
@@ -48,12 +48,12 @@ TargetModel: TypeAlias = Classifier | TableModel | BankedModel
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """The answers for a batch.
+    """The logits of the frozen models for a batch.
 
     Attributes:
         logits_NMC: float32, without gradient.
-        log_confidence_NM: what `partition.log_confidences` gives for the answers as the models gave them, where
-            `logits_NMC` are rounded and a partition compares them; else None.
+        log_confidence_NM: `partition.log_confidences` of the unrounded logits, where `logits_NMC` are rounded and a
+            partition compares them; else None.
     """
 
     logits_NMC: Tensor
@@ -61,14 +61,14 @@ class Targets:
 
 
 class TargetSource:
-    """Answers with the logits of frozen models; those that run do so in evaluation mode and without gradients.
+    """Gives the logits of frozen models; live ones run in evaluation mode and without gradients.
 
     Args:
         models: M frozen models with the same classes in the same order; modules are moved to `device`.
-        device: where they run.
+        device: device that live models run on.
         autocast: context in which they run (mixed precision).
-        compiled: whether they run compiled (torch.compile).
-        partition: of the method: what is to be known exactly of answers that were kept (`methods.Method.partition`).
+        compiled: whether live models run compiled (torch.compile).
+        partition: the method's (`Method.partition`); with one, the exact confidences of cached logits are given, too.
     """
 
     def __init__(
@@ -90,21 +90,21 @@ class TargetSource:
             self.modules.append(cast(nn.Module, torch.compile(module)) if module is not None and compiled else module)
 
     def __call__(self, views: Views, positions_N: Tensor, *, number: int, target_N: Tensor | None = None) -> Targets:
-        """The answers for some views.
+        """The logits of all models for some views.
 
         Args:
-            views: of N samples.
-            positions_N: int64, where the samples stand among the transfer images; on the CPU.
-            number: of the view; see `views.ViewSpec.number`.
+            views: views of N samples.
+            positions_N: int64, positions of the samples among the transfer images; on the CPU.
+            number: number of the view; see `views.ViewSpec.number`.
             target_N: int64 labels, for a partition that reads them.
         """
-        # A student that is its own teacher, as a control, is asked once.
-        answers: dict[int, Tensor] = {}
+        # A student that is its own teacher, as a control, runs once.
+        logits_by_model: dict[int, Tensor] = {}
         with torch.inference_mode(), self.autocast():
             for model, module in zip(self.models, self.modules, strict=True):
-                if id(model) not in answers:
-                    answers[id(model)] = self._logits(model, module, views, positions_N, number)
-        logits = [answers[id(model)] for model in self.models]
+                if id(model) not in logits_by_model:
+                    logits_by_model[id(model)] = self._logits(model, module, views, positions_N, number)
+        logits = [logits_by_model[id(model)] for model in self.models]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
         logits_NMC = torch.stack(logits, dim=1)
         exact = self.partition is not None and any(isinstance(model, BankedModel) for model in self.models)

@@ -1,4 +1,4 @@
-"""Losses on logits and features: from what the models say of a batch to a loss for each sample.
+"""Losses on logits and features of a batch: one loss for each sample.
 
 In: tensors, and a row of the table of methods. Out: tensors. Pure: no file, network or model.
 """

@@ -59,8 +59,8 @@ class ContrastiveMemory(nn.Module):
 
     Student and teacher features are projected linearly to a common space and normalised to length 1; two memories keep
     the latest projections of every sample of the transfer set, the student's and the teacher's. An anchor (a sample's
-    projection in this batch) is told from noise by its dot products with the *other* model's memory, of the sample
-    itself (the positive) and of K samples of other classes (the negatives):
+    projection in this batch) is discriminated from noise by its dot products with the *other* model's memory, of the
+    sample itself (the positive) and of K samples of other classes (the negatives):
 
         −log h(v, m_i) − Σ_{k=1…K} log(1 − h(v, m_k)),  h(v, m) = e^{v·m/τ} / (e^{v·m/τ} + Z · K/n)
 
@@ -77,7 +77,7 @@ class ContrastiveMemory(nn.Module):
         labels_n: int64 (n,), the class of every sample of the transfer set, any values; at least two classes.
         student_size: features D of the student.
         teacher_size: features E of the teacher.
-        seed: of the first projections and memories; no other random generator is read.
+        seed: seed of the initial projections and memories; no other random generator is read.
         negatives: K ≥ 1, 16384 in Tian et al. and 4096 in the published configuration; may exceed the samples.
         projected_size: F, dimensions of the common space.
         temperature: τ > 0.
@@ -154,7 +154,7 @@ class ContrastiveMemory(nn.Module):
             student_features_ND: floating point (N, D).
             teacher_features_NE: floating point (N, E), detached here: gradients reach the student's features and both
                 projections.
-            positions_N: int64 (N,), of the samples in the transfer set, from 0 to n − 1, each at most once.
+            positions_N: int64 (N,), positions of the samples in the transfer set, from 0 to n − 1, each at most once.
             generator: draws the negatives, on its own device; a number seeds a new one on the memories' device. The
                 same draws repeat the same negatives.
 
@@ -187,7 +187,7 @@ class ContrastiveMemory(nn.Module):
         """For each sample K samples of other classes: uniformly among them all, with replacement.
 
         Args:
-            positions_N: int64 (N,), of the samples in the transfer set.
+            positions_N: int64 (N,), positions of the samples in the transfer set.
             generator: as in `forward`.
 
         Returns:
@@ -204,9 +204,9 @@ class ContrastiveMemory(nn.Module):
         # A remainder of so large a number is uniform to one part in 2^62 / n.
         drawn = torch.randint(2**62, shape, generator=generator, device=generator.device).to(device)
         start, size = self.class_start[positions_N, None], self.class_size[positions_N, None]
-        # Sorted by class, the anchor's own class is one range: places from its start on move behind it.
-        place = drawn % (len(self.by_class) - size)
-        return self.by_class[place + size * (place >= start)]
+        # Sorted by class, the anchor's own class is one range: offsets from its start on move behind it.
+        offset = drawn % (len(self.by_class) - size)
+        return self.by_class[offset + size * (offset >= start)]
 
     def _scores(self, anchors_NF: Tensor, memory_nF: Tensor, chosen: Tensor) -> Tensor:
         """v·m/τ of each anchor with the rows chosen for it.

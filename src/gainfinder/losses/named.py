@@ -1,4 +1,4 @@
-"""What the names of objectives in the table of methods stand for: one function each, between a student and one target.
+"""The objectives that the table of methods names: one function each, between a student and one target.
 
 Shapes: N samples, C classes.
 """
@@ -13,7 +13,7 @@ from .objectives import dist_loss, dkd_loss, kl_divergence, soft_cross_entropy, 
 DIST_WEIGHTS = {"inter_weight": 1.0, "intra_weight": 1.0}
 """β and γ of Huang et al. 2022, section 4.1: 1 and 1 on ImageNet."""
 DKD_WEIGHTS = {"target_weight": 1.0, "non_target_weight": 0.5}
-"""α and β of Zhao et al. 2022: 1 and 0.5 on ImageNet, for teachers that are not surer than the student by far."""
+"""α and β of Zhao et al. 2022: 1 and 0.5 on ImageNet, for teachers that are not far more confident than the student."""
 
 
 class ObjectiveFunction(Protocol):

@@ -1,4 +1,4 @@
-"""What a row of the table of methods does, as a module: from the logits of all models to a loss.
+"""The loss of a row of the table of methods, as a module: from the logits of all models to a loss.
 
 Shapes: N samples, M models, C classes; model 0 is the initial student where the method has a partition. Without one,
 the teacher is the only model.
@@ -21,7 +21,7 @@ from .objectives.arguments import check_labels, check_logits, reduce
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """The losses of a batch, and who taught it.
+    """The losses of a batch, and which model taught each sample.
 
     Attributes:
         values: a loss a position, shaped as the logits without their classes; the mean is the batch's loss.
@@ -92,14 +92,14 @@ class TransferLoss(nn.Module):
         _refuse_features(self.method)
         if label_weight is None:
             label_weight = self.method.label_weight if distill_weight is None else 1 - distill_weight
-        asked = {
+        arguments = {
             "temperature": temperature,
             "distill_weight": distill_weight,
             "label_smoothing": label_smoothing,
             "top_k": top_k,
             "sharpness": sharpness,
         }
-        given = {name: value for name, value in asked.items() if value is not None}
+        given = {name: value for name, value in arguments.items() if value is not None}
         _check_settings(self.method, given, label_weight=label_weight)
         self.temperature: float = given.get("temperature", self.method.temperature)
         self.distill_weight: float = given.get("distill_weight", self.method.distill_weight)
@@ -154,7 +154,7 @@ class TransferLoss(nn.Module):
         Args:
             initial_logits: as in `forward`.
             teacher_logits: as in `forward`.
-            shape: of the student's logits, (..., C), which each model's must have.
+            shape: shape of the student's logits, (..., C), which each model's must have.
 
         Returns:
             (..., M, C), without gradient.
@@ -188,7 +188,7 @@ class TransferLoss(nn.Module):
         *,
         log_confidence: Tensor | None = None,
     ) -> Losses:
-        """A loss for each position, and who taught it.
+        """A loss for each position, and which model taught it.
 
         Args:
             student_logits: as in `forward`.
@@ -196,7 +196,7 @@ class TransferLoss(nn.Module):
                 has a partition, then the teachers.
             target: as in `forward`.
             log_confidence: (..., M), what the partition compares, as `partition.log_confidences` gives it, where
-                `model_logits` are rounded and cannot say it exactly; None: of the logits. Calibrated methods take
+                `model_logits` are rounded and do not give it exactly; None: that of the logits. Calibrated methods take
                 these in any case.
 
         Raises:
@@ -232,7 +232,7 @@ class TransferLoss(nn.Module):
             log_confidence_NM, model_NMC = log_confidences(calibrated_NMC, by), calibrated_NMC * self.temperatures_M[0]
         elif log_confidence_NM is None:
             log_confidence_NM = log_confidences(model_NMC, by)
-        confidence_NM = log_confidence_NM.exp()  # as the paper compares: what float32 holds for equally sure, ties
+        confidence_NM = log_confidence_NM.exp()  # as the paper compares: confidences that are equal in float32 tie
         if method.soft:
             weights_NM = soft_assignment(confidence_NM, sharpness=self.sharpness)
             return mixed_kl(student_NC, model_NMC, weights_NM, self.temperature, reduction="none"), weights_NM
@@ -297,7 +297,7 @@ def with_label_loss(
     """
     values_N = values_N if distill_weight == 1 else distill_weight * values_N
     if label_weight > 0:
-        assert target_N is not None, "a cross-entropy gets labels"
+        assert target_N is not None, "the cross-entropy needs labels"
         cross_entropy_N = cross_entropy(student_logits_NC, target_N, label_smoothing=label_smoothing, reduction="none")
         values_N = values_N + label_weight * cross_entropy_N
     return values_N

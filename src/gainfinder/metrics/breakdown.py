@@ -1,7 +1,7 @@
 """What the measures of a transfer are made of: by class, by who was right before, by where gains came from.
 
 Functions of predictions for the same labelled images. Before, after and teachers are as in
-`transfer.measure_transfer`; with several teachers a sample counts as known to them where any of them is right.
+`metrics.measure_transfer`; with several teachers a sample counts as known to them where any of them is right.
 Shapes: N samples, M models, C classes.
 """
 

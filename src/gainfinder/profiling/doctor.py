@@ -1,4 +1,4 @@
-"""Where the time of a transfer goes: loader, student, frozen models and bank, each measured for itself."""
+"""Where the time of a transfer goes: loader, student, frozen models and bank, each timed separately."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ from ..views import ViewBatch, Views, ViewSource
 from .timing import learning_s, reading, seconds
 
 BANK_ROWS = 4096
-"""Rows of the entry that reading is timed on, at most."""
+"""Most rows of the entry that the bank is timed with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +25,10 @@ class Part:
     """One part of a step.
 
     Attributes:
-        name: what is timed.
+        name: the part that is timed.
         batch_s: seconds for a batch.
-        images_per_s: the same as a rate.
-        overlapped: whether other processes do it while the step goes on.
+        images_per_s: images a second.
+        overlapped: whether worker processes do it in parallel with the step.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What a step takes, and why.
+    """The time of a step by parts, and its bottleneck.
 
     Attributes:
-        parts: each timed for itself.
-        live_s: a step that asks the frozen models.
-        replayed_s: one that reads their answers from the bank.
-        student_s: of both, what the student's own learning takes: fine-tuning would take as long.
+        parts: the parts of a step, each timed separately.
+        live_s: seconds of a step that runs the frozen models.
+        replayed_s: seconds of a step that reads their logits from the bank.
+        student_s: seconds of the student's own pass and update in both, as long as fine-tuning would take.
         bottleneck: name of the part that takes longest.
-        advice: what would help, a sentence each.
+        advice: suggestions, a sentence each.
     """
 
     parts: tuple[Part, ...]
@@ -65,7 +65,7 @@ class Diagnosis:
 def diagnose(prepared: PreparedTransfer) -> Diagnosis:
     """Time the parts of a prepared transfer on this machine; nothing is written, no model is changed.
 
-    It is one without a bank, whose views are rendered at the size of every model.
+    The transfer must be prepared without a bank, so that views are rendered at the size of every model.
     """
     device = prepared.accelerator.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -75,15 +75,15 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
         student_s = learning_s(
             prepared, make_trainer(prepared, dummy_target_models(prepared, everything=True)), batches
         )
-        asked_s = {
-            f"{'frozen student' if model is prepared.student else 'teacher'} {model.reference}": _asking_s(
+        frozen_s = {
+            f"{'frozen student' if model is prepared.student else 'teacher'} {model.reference}": _frozen_s(
                 prepared, model, batches
             )
             for model in frozen_models(prepared)
             if isinstance(model, Classifier)
         }
         rendering_s = _rendering_s(prepared, batches) if prepared.views.fits else None
-        bank_s = len(asked_s) * _replaying_s(prepared, batches)
+        bank_s = len(frozen_s) * _bank_read_s(prepared, batches)
     size = len(batches[0].positions_N)
 
     def part(name: str, batch_s: float, *, overlapped: bool = False) -> Part:
@@ -94,12 +94,12 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
     loader = [part(decoding, reading_s, overlapped=prepared.workers > 0 and not kept)]
     if rendering_s is not None:
         loader.append(part("views from memory", rendering_s))
-    models = [part(name, batch_s) for name, batch_s in asked_s.items()]
+    models = [part(name, batch_s) for name, batch_s in frozen_s.items()]
     student, bank = part("student learns", student_s), part("bank instead of frozen models", bank_s)
     loading_s = rendering_s if rendering_s is not None else reading_s
     live_s, replayed_s = (
         max(loading_s, compute_s) if loader[0].overlapped else loading_s + compute_s
-        for compute_s in (student_s + sum(asked_s.values()), student_s + bank_s)
+        for compute_s in (student_s + sum(frozen_s.values()), student_s + bank_s)
     )
     steps = [loader[-1], student, *models]
     bottleneck = max(steps, key=lambda one: one.batch_s)
@@ -113,15 +113,15 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
     )
 
 
-def _asking_s(prepared: PreparedTransfer, model: Classifier, batches: list[ViewBatch]) -> float:
+def _frozen_s(prepared: PreparedTransfer, model: Classifier, batches: list[ViewBatch]) -> float:
     model.to(prepared.accelerator.device).eval()
 
-    def ask(batch: ViewBatch) -> Tensor:
+    def forward(batch: ViewBatch) -> Tensor:
         assert batch.views is not None
         with torch.inference_mode(), prepared.accelerator.autocast():
             return model.logits(batch.views.inputs(model.preprocessing))
 
-    found = seconds(ask, batches)
+    found = seconds(forward, batches)
     model.offload()
     return found
 
@@ -142,8 +142,8 @@ def _first(views: Views | None) -> Tensor:
     return torch.zeros(()) if views is None else views.renderings[0]
 
 
-def _replaying_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
-    """Seconds to read one model's answers for a batch from a bank."""
+def _bank_read_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
+    """Seconds to read one model's logits for a batch from a bank."""
     rows, classes = min(BANK_ROWS, len(prepared.train_images)), prepared.student.num_classes
     positions = np.arange(rows)
     labels = np.zeros(rows, dtype=np.int64)

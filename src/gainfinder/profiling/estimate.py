@@ -1,4 +1,4 @@
-"""What a planned transfer will take: time, memory and disk, from a few real steps that change nothing."""
+"""Estimates the time, memory and disk of a prepared transfer, from a few real steps that change nothing."""
 
 import contextlib
 import copy
@@ -27,21 +27,21 @@ from ..runs import (
 from .timing import learning_s, reading
 
 IMAGES = 256
-"""Images measured on, a model."""
+"""Images on which prediction is timed, for each model."""
 MB = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run will take.
+    """The estimated cost of a run.
 
     Attributes:
-        training_s: all steps of all epochs, and the answers that the bank lacks.
-        measuring_s: predictions before, after each epoch, of the teachers and for the guard.
-        memory_mb: peak so far of this process on the CPU, or of the GPU's allocations.
-        disk_mb: the most that the folder holds while the run goes on.
-        result_mb: what it holds at the end.
-        bank_mb: what the answers take that the run reads from the bank, there already or not.
+        training_s: seconds of all steps of all epochs, and of the entries that the bank lacks.
+        measuring_s: seconds of predictions: before, after each epoch, of the teachers and for the guard.
+        memory_mb: peak memory, of this process on the CPU or of the GPU's allocations.
+        disk_mb: largest size of the result folder during the run.
+        result_mb: size of the result folder at the end.
+        bank_mb: size of the bank's entries that the run reads, existing ones included.
     """
 
     training_s: float
@@ -75,17 +75,17 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
         training_s = _training_s(one, epochs=epochs * transfers)
         if prepared.requested.control:
             training_s += _training_s(control_of(prepared), epochs=epochs)
-    # Images that each model answers for besides the views; each process answers for its share.
+    # Images that each model predicts besides the views; each process predicts its share.
     guards = 0 if prepared.guard_images is None else len(prepared.guard_images)
     of_student = len(prepared.val_images) * (1 + transfers * epochs) + guards * (
         1 + transfers * len(candidates(prepared))
     )
     of_student += len(prepared.val_images) * epochs * prepared.requested.control
     of_teacher = len(prepared.val_images) + guards
-    asked = [(prepared.student, of_student)]
-    asked += [(teacher, of_teacher) for teacher in prepared.teachers if isinstance(teacher, Classifier)]
+    predicted = [(prepared.student, of_student)]
+    predicted += [(teacher, of_teacher) for teacher in prepared.teachers if isinstance(teacher, Classifier)]
     processes = prepared.accelerator.num_processes
-    measuring_s = sum(_image_s(prepared, model) * count / processes for model, count in asked)
+    measuring_s = sum(_image_s(prepared, model) * count / processes for model, count in predicted)
     if prepared.bank is not None:
         of_views = [
             (model, len(prepared.train_images) * missing_views(prepared, model)) for model in banked_models(prepared)
@@ -114,8 +114,8 @@ def _training_s(prepared: PreparedTransfer, *, epochs: int) -> float:
     batches, reading_s = reading(prepared)
     step_s = learning_s(prepared, make_trainer(prepared, dummy_target_models(prepared)), batches)
     if prepared.views.fits:  # images are read once, before the first step
-        return steps * (_together(0.0, reading_s, prepared.workers) + epochs * step_s)
-    return steps * epochs * _together(step_s, reading_s, prepared.workers)
+        return steps * (_overlapped_s(0.0, reading_s, prepared.workers) + epochs * step_s)
+    return steps * epochs * _overlapped_s(step_s, reading_s, prepared.workers)
 
 
 def _image_s(prepared: PreparedTransfer, model: Classifier) -> float:
@@ -133,15 +133,15 @@ def _image_s(prepared: PreparedTransfer, model: Classifier) -> float:
         own, images, device=prepared.accelerator.device, batch_size=prepared.settings.batch_size, max_broken=1.0
     )
     whole_s = time.perf_counter() - began
-    return _together(max(0.0, whole_s - reading_s), reading_s, prepared.workers) / len(images)
+    return _overlapped_s(max(0.0, whole_s - reading_s), reading_s, prepared.workers) / len(images)
 
 
-def _together(computing_s: float, reading_s: float, workers: int) -> float:
+def _overlapped_s(computing_s: float, reading_s: float, workers: int) -> float:
     return max(computing_s, reading_s / workers) if workers else computing_s + reading_s
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has held so far."""
+    """Peak resident memory of this process so far."""
     try:
         import resource  # noqa: PLC0415 - not there on Windows
     except ImportError:

@@ -1,4 +1,4 @@
-"""Times of single parts of a prepared run, from a few real batches that change nothing."""
+"""Timings of the parts of a prepared run, from a few real batches that change nothing."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +24,8 @@ def first_batches(prepared: PreparedTransfer, source: ViewSource) -> Iterator[Vi
     """This process's share of the first batches of the run."""
     settings, accelerator = prepared.settings, prepared.accelerator
     batches = epoch_batches(prepared.train_images.ids, settings.batch_size, seed=settings.seed, epoch=0)[:STEPS]
-    mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
-    return source.batches(mine, epoch=0)
+    local = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
+    return source.batches(local, epoch=0)
 
 
 def reading_source(prepared: PreparedTransfer, *, workers: int = 0) -> ViewSource:
@@ -59,7 +59,7 @@ def learning_s(prepared: PreparedTransfer, trainer: StudentTrainer, batches: Seq
 
 
 def seconds(work: Callable[[ViewBatch], Tensor], batches: Sequence[ViewBatch]) -> float:
-    """Seconds that some work on a batch takes; its result is waited for. Batches of broken images are passed over."""
+    """Seconds that some work on a batch takes; waits for the device. Batches of broken images are skipped."""
     times_s = []
     for batch in batches:
         if batch.views is None:

@@ -1,6 +1,6 @@
-"""Transfers: planned, run in their folders, guarded, controlled, several in a row.
+"""Transfers: prepared, run in their result folders, guarded, compared with a control, one after another.
 
-In: references and settings. Out: a result folder and a `TransferResult`. Above it stand reports, the API and commands.
+In: references and settings. Out: a result folder and a `TransferResult`. Used by the API and the command line.
 """
 
 from .bank import bank_bytes, banked_models, dummy_target_models, frozen_models, load_targets, missing_views

@@ -1,4 +1,4 @@
-"""The bank at work: what a run's frozen models answer for its views is found there, or made before it trains."""
+"""The cached logits of a run's frozen models for its views: read from the bank, or computed before training."""
 
 import json
 import logging
@@ -32,11 +32,11 @@ _log = logging.getLogger("gainfinder")
 
 @dataclass(frozen=True, kw_only=True)
 class TargetModels:
-    """The frozen models of a run as they answer in it.
+    """The frozen models of a run as sources of logits: run live, looked up in a table, or read from the bank.
 
     Attributes:
-        models: the initial student first, where the method needs it.
-        bank_use: what the bank did; None without a bank.
+        models: the frozen models, the initial student first where the method needs it.
+        bank_use: entries read and computed; None without a bank.
     """
 
     models: tuple[TargetModel, ...]
@@ -44,13 +44,13 @@ class TargetModels:
 
 
 def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTable, ...]:
-    """Those that a run asks about its views: the initial student first, where the method needs it."""
+    """The models whose logits for the views a run needs: the initial student first, where the method needs it."""
     return (*([prepared.student] if prepared.settings.method.needs_initial_student else []), *prepared.teachers)
 
 
 def banked_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
-    """Those whose answers the bank keeps: not of tables, and not of a student that an earlier teacher changed, which
-    nobody would ask for again."""
+    """The frozen models whose logits the bank caches: no tables, and no student that an earlier teacher changed, since
+    no other transfer would use its logits."""
     if prepared.bank is None:
         return ()
     return tuple(
@@ -59,20 +59,20 @@ def banked_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
 
 
 def bank_bytes(prepared: PreparedTransfer) -> int:
-    """What the entries of a run take on disk, at most."""
-    views = len({_view(prepared, prepared.student, number) for number in _numbers(prepared)})
-    return len(banked_models(prepared)) * views * _a_view_bytes(prepared)
+    """The most bytes that a run's entries take on disk."""
+    views = len({_view_key(prepared, prepared.student, number) for number in _view_numbers(prepared)})
+    return len(banked_models(prepared)) * views * _view_bytes(prepared)
 
 
-def _a_view_bytes(prepared: PreparedTransfer) -> int:
+def _view_bytes(prepared: PreparedTransfer) -> int:
     return entry_bytes(len(prepared.train_images), prepared.student.num_classes, prepared.requested.bank_storage)
 
 
 def require_room(prepared: PreparedTransfer) -> None:
-    """Say how large the answers are that a run keeps, and refuse those for which there is no room, before any work.
+    """Log the size of the logits that a run caches, and refuse a run for which there is no room, before any work.
 
     Raises:
-        BankError: there is none.
+        BankError: there is no room.
     """
     if prepared.bank is None:
         return
@@ -80,30 +80,30 @@ def require_room(prepared: PreparedTransfer) -> None:
     prepared.bank.require([needed])
     if prepared.is_main:
         _log.warning(
-            "the answers that the bank keeps for this run take up to %.2f MB in %s", needed / 1e6, prepared.bank.folder
+            "the logits that the bank caches for this run take up to %.2f MB in %s", needed / 1e6, prepared.bank.folder
         )
 
 
 def missing_views(prepared: PreparedTransfer, model: Classifier) -> int:
-    """How many views of each image a model that is kept has yet to be asked about."""
+    """How many views of each image the bank lacks for a model."""
     assert prepared.bank is not None
     return sum(prepared.bank.find(key) is None for key in set(_keys(prepared, model).values()))
 
 
 def dummy_target_models(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[TargetModel, ...]:
-    """The frozen models of a run, those that the bank keeps (or all) by answers of zero: for times, nothing else."""
+    """The frozen models of a run; those that the bank caches (or all) give logits of zero. Only for timing."""
     kept = {id(model) for model in (frozen_models(prepared) if everything else banked_models(prepared))}
-    nothing = torch.zeros(1, prepared.student.num_classes).expand(len(prepared.train_images), -1)
+    zeros = torch.zeros(1, prepared.student.num_classes).expand(len(prepared.train_images), -1)
     return tuple(
-        TableModel(logits=nothing) if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared)
+        TableModel(logits=zeros) if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared)
     )
 
 
 def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels:
-    """Find what the run needs in the bank, and make what is not there; several processes share the work.
+    """Read the entries that a run needs, and compute those that the bank lacks; several processes share the work.
 
     Raises:
-        BankError: there is no room for it.
+        BankError: there is no room for them.
         DataError: too many images are broken.
     """
     bank = prepared.bank
@@ -122,7 +122,7 @@ def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels
         folder=str(bank.folder),
         entries=len(wanted),
         made=builder.made,
-        bytes=len(wanted) * _a_view_bytes(prepared),
+        bytes=len(wanted) * _view_bytes(prepared),
         checked=prepared.requested.bank_check,
         largest_difference=builder.largest_difference,
     )
@@ -130,7 +130,7 @@ def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels
 
 
 class _BankBuilder:
-    """Finds or makes entries; crops that were made for one model serve others of its input size."""
+    """Finds or computes entries; crops rendered for one model serve others of its input size."""
 
     def __init__(
         self, prepared: PreparedTransfer, bank: Bank, wanted: Collection[EntryKey], callback: Callback
@@ -145,11 +145,11 @@ class _BankBuilder:
         self._sources: dict[tuple[int, int], ViewSource] = {}
 
     def entries(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
-        """The entries of a model, by the number of the view."""
+        """A model's entries by view number."""
         accelerator = self.prepared.accelerator
         numbers = {key: number for number, key in keys.items()}
         missing = [key for key in numbers if self.bank.find(key) is None]
-        accelerator.wait_for_everyone()  # all have looked before any of them makes one
+        accelerator.wait_for_everyone()  # all have looked before any of them computes one
         for at, key in enumerate(missing):
             if at % accelerator.num_processes == accelerator.process_index:
                 self._build(model, key, numbers[key])
@@ -198,7 +198,7 @@ class _BankBuilder:
             self.callback.advance(len(batch.positions_N) + len(batch.broken))
 
     def _check(self, model: Classifier, entry: BankEntry, number: int) -> None:
-        """Ask the model again about a sample of the views."""
+        """Compute the logits of some of the views again, and keep the largest difference from the entry."""
         count = min(self.prepared.requested.bank_check, len(self.prepared.train_images))
         sample = np.linspace(0, len(self.prepared.train_images) - 1, count).astype(np.int64)
         batches = np.array_split(sample, -(-count // self.prepared.settings.batch_size))
@@ -219,21 +219,21 @@ class _BankBuilder:
 
 
 def _keys(prepared: PreparedTransfer, model: Classifier) -> dict[int, EntryKey]:
-    """By the number of the view, of all views that the run shows."""
+    """Keys of a model's entries, by the number of each view that the run shows."""
     about = {
         "model": model.fingerprint(precision=prepared.accelerator.mixed_precision),
         "images": prepared.train_images.fingerprint,
         "storage": prepared.requested.bank_storage,
     }
-    return {number: EntryKey(view=_view(prepared, model, number), **about) for number in _numbers(prepared)}
+    return {number: EntryKey(view=_view_key(prepared, model, number), **about) for number in _view_numbers(prepared)}
 
 
-def _numbers(prepared: PreparedTransfer) -> list[int]:
-    """Of the views that the run shows, each once."""
+def _view_numbers(prepared: PreparedTransfer) -> list[int]:
+    """The numbers of the views that the run shows, each once."""
     return list(dict.fromkeys(prepared.view_spec.number(epoch) for epoch in range(prepared.settings.epochs)))
 
 
-def _view(prepared: PreparedTransfer, model: Classifier, number: int) -> str:
+def _view_key(prepared: PreparedTransfer, model: Classifier, number: int) -> str:
     spec = prepared.view_spec
     drawn = {} if spec.augment == "none" else {"seed": spec.seed, "number": number}
     crop = asdict(spec.crop_at(model.preprocessing.view_size))

@@ -1,4 +1,4 @@
-"""Who follows a run: progress, reports and whatever else overrides the hooks of a `Callback`."""
+"""Hooks of a run, for progress, reports and the like: subclasses of `Callback` override them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,13 +6,18 @@ from typing import Any
 
 
 class Callback:
-    """Whoever wants to follow a run overrides some of these; the library itself prints nothing."""
+    """Hooks that a run calls; override those you need. The library itself prints nothing."""
 
     def stage(self, name: str, images: int) -> None:
-        """A stage begins that will work through so many images."""
+        """A stage begins.
+
+        Args:
+            name: the stage, for people.
+            images: number of images that it processes.
+        """
 
     def advance(self, images: int) -> None:
-        """So many more images of the stage are done."""
+        """That many more images of the stage are done."""
 
     def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
         """The stage that began trains epoch `epoch` of `of`, in which `done` of the `images` are done."""
@@ -21,10 +26,16 @@ class Callback:
         """Every few seconds of training: `train_loss` and `teacher_share` of the epoch so far, as in an epoch's row."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is measured."""
+        """An epoch ended and was measured; `row` is its line of `epochs.jsonl`."""
 
     def resumed(self, epochs: int, steps: int, rows: Sequence[dict[str, Any]]) -> None:
-        """The run goes on from a checkpoint after so many epochs, which have these rows, and steps of the next."""
+        """The run resumes from a checkpoint.
+
+        Args:
+            epochs: number of finished epochs.
+            steps: number of finished steps of the next epoch.
+            rows: measures of the finished epochs.
+        """
 
     def teacher(self, number: int, of: int, reference: str) -> None:
         """With several teachers: the transfer from this one begins."""
@@ -34,10 +45,10 @@ class Callback:
 
 
 class CallbackList(Callback):
-    """Callbacks as one: each is told everything, in order.
+    """Several callbacks as one: each is called, in order.
 
     Args:
-        callbacks: to be told.
+        callbacks: the callbacks to call.
     """
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:

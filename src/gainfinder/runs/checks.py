@@ -1,4 +1,4 @@
-"""What is wrong with a transfer that was asked for, found before any work is done."""
+"""Checks of a requested transfer, before any work is done."""
 
 import logging
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     """Refuse settings that do not go together.
 
     Args:
-        resolved: the settings as they were decided.
-        requested: the settings as they were asked for.
-        teachers: how many there are.
+        resolved: the resolved settings.
+        requested: the settings as the user gave them.
+        teachers: number of teachers.
 
     Raises:
-        SettingsError: what does not go together, and what to do.
+        SettingsError: two settings exclude each other.
     """
     _check_strategy(resolved, requested, teachers)
     _check_control(requested, teachers)
@@ -33,10 +33,10 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
 
 
 def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
-    """Refuse images for a guard that is not wanted.
+    """Refuse guard images where the guard is switched off.
 
     Raises:
-        SettingsError: so it is.
+        SettingsError: images for the guard are given with `guard=False`.
     """
     if images_given and not requested.guard:
         raise SettingsError("`guard_data` is given together with `guard=False`: give one of them")
@@ -81,7 +81,7 @@ def check_teachers(
         teacher.require(images.ids)
         if settings.augment != "none":
             _log.warning(
-                "%s answers for images as they are, while the student sees them augmented (%s)",
+                "%s has predictions for unaugmented images, while the student sees them augmented (%s)",
                 teacher.reference,
                 settings.augment,
             )
@@ -103,7 +103,7 @@ def _check_strategy(resolved: ResolvedConfig, requested: TransferConfig, teacher
 def _check_control(requested: TransferConfig, teachers: int) -> None:
     if requested.control and teachers > 1 and requested.strategy != "parallel":
         raise SettingsError(
-            f"control is asked for, with {teachers} teachers and strategy {requested.strategy}: it controls "
+            f"control is requested, with {teachers} teachers and strategy {requested.strategy}: it controls "
             "a single transfer; give one teacher, or strategy parallel"
         )
 

@@ -1,6 +1,7 @@
-"""A run at work: its folder, who follows it, and what its frozen models have said already.
+"""The context of a run: its folder, its callbacks and trackers, and the predictions of frozen models made so far.
 
-What works on a run takes its `RunContext` alone. What needs only what was loaded takes the `PreparedTransfer` in it.
+Functions that write, log or notify take a `RunContext`; functions that need only models, images and settings take the
+`PreparedTransfer` in it.
 """
 
 from collections.abc import Iterator
@@ -29,9 +30,9 @@ PROBE_IMAGES = 2000
 
 @dataclass(kw_only=True)
 class SharedWork:
-    """What a run and the runs that it is made of do once: predictions of frozen models, and decoded images.
+    """Work that a run and its steps do only once: predictions of frozen models, and decoded images.
 
-    Models and images are told apart as objects: each is loaded once.
+    Models and images are identified as objects: each is loaded once.
     """
 
     _predictions: dict[tuple[int, int], Predictions] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class SharedWork:
     """The objects themselves, so that no other gets the identity of one that is gone."""
 
     def find(self, model: object, images: Images) -> Predictions | None:
-        """A frozen model's predictions for some images, where they were made before."""
+        """A frozen model's predictions for some images, if they exist already."""
         return self._predictions.get((id(model), id(images)))
 
     def add(self, model: object, images: Images, predictions: Predictions) -> None:
@@ -70,14 +71,14 @@ class SharedWork:
 
 @dataclass(kw_only=True)
 class RunContext:
-    """One run in its folder, which is locked for as long as the context of `open_run` lasts.
+    """One run in its folder, which is locked until `open_run` exits.
 
     Attributes:
-        prepared: the transfer that is run.
+        prepared: the transfer to run.
         folder: the result folder.
-        callback: is told of progress, and of the result.
-        tracking: trackers that are told the measures; none in processes that do not write.
-        shared: what this run and others of the same sequence do once.
+        callback: notified of progress and of the result.
+        tracking: experiment trackers that log the measures; none in processes that do not write.
+        shared: work that this run shares with the others of its sequence.
         origin: predictions of the student that a sequence of transfers began with, for the images measured on; None
             for a transfer of its own.
     """
@@ -99,9 +100,9 @@ class RunContext:
         """Predictions for some images, shared out between processes; every process gets all of them.
 
         Args:
-            model: the classifier to ask, as it stands.
-            images: the images to ask about.
-            stage: name of the stage that callbacks are told.
+            model: the classifier, with its current weights.
+            images: the images to predict.
+            stage: name of the stage, for callbacks.
 
         Raises:
             DataError: too many images are broken.
@@ -143,19 +144,19 @@ def open_run(
     shared: SharedWork | None = None,
     origin: Predictions | None = None,
 ) -> Iterator[RunContext]:
-    """Take the folder of a run for it, among all processes, and connect its trackers.
+    """Lock the folder of a run, among all processes, and connect its trackers.
 
     Args:
         prepared: the transfer to run.
         out: the result folder.
-        callback: is told of progress, and of the result.
+        callback: notified of progress and of the result.
         name: the run's name for trackers; by default the folder's.
-        shared: what runs of the same sequence have done already.
-        origin: predictions of the student that a sequence of transfers began with; the rows of the epochs then tell the
-            change since there, too.
+        shared: work that the runs of a sequence share.
+        origin: predictions of the student that a sequence of transfers began with; the rows of the epochs then
+            include the change since then.
 
     Raises:
-        RunFolderError: the folder holds something else, is in use or is damaged.
+        RunFolderError: the folder belongs to another run, is in use or is damaged.
     """
     folder = RunFolder(out)
     trackers = prepared.requested.trackers if prepared.is_main else ()
@@ -175,7 +176,7 @@ def open_run(
 
 @contextmanager
 def lock_folder(folder: RunFolder, prepared: PreparedTransfer) -> Iterator[dict[str, Any]]:
-    """The folder is this run's, among all processes; gives the run's description in the process that writes."""
+    """Lock the folder for this run, among all processes; yields the run's description in the process that writes."""
     # Only one process writes and checks; the others wait until it has found the folder in order.
     with folder if prepared.is_main else nullcontext():
         config: dict[str, Any] = {}
@@ -188,7 +189,7 @@ def lock_folder(folder: RunFolder, prepared: PreparedTransfer) -> Iterator[dict[
 
 @contextmanager
 def forked_generators(prepared: PreparedTransfer) -> Iterator[None]:
-    """Training seeds torch's generators for dropout; afterwards they stand where they stood."""
+    """Restore torch's random generators on exit: training seeds them for dropout."""
     device = prepared.accelerator.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

@@ -1,7 +1,7 @@
 """The control: the same transfer from the student's own copy, which has nothing to give but what the student knows.
 
 Whatever it changes is adaptation: training mode, the images, the views. What the teacher's transfer changes beyond that
-came from the teacher. In the result folder: control/, a folder as of any transfer.
+came from the teacher. In the result folder: control/, the result folder of that transfer.
 """
 
 from dataclasses import replace
@@ -25,12 +25,12 @@ def add_control(run: RunContext, result: TransferResult) -> TransferResult:
     """The result with the control's measures among its own, run here unless they are there.
 
     Args:
-        run: the transfer, which is finished.
-        result: its result.
+        run: the run of the finished transfer.
+        result: the result of that transfer.
 
     Raises:
         RunFolderError: the folder is damaged.
-        GainfinderError: whatever else goes wrong with models or images.
+        GainfinderError: models or images cannot be used.
     """
     metrics = run.folder.read_result()
     assert metrics is not None, "the transfer is finished"

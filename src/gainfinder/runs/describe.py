@@ -1,4 +1,4 @@
-"""What a transfer depends on, in plain values with digests, and the machine it ran on: as `config.json` holds it."""
+"""The content of `config.json`: what a transfer depends on, as plain values with digests, and the machine it ran on."""
 
 from dataclasses import asdict
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run does with models that do not train: ask them, once, and re-estimate their batch-norm statistics."""
+"""Models that do not train: their predictions, computed once a run, and re-estimated batch-norm statistics."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ STATISTICS_IMAGES = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenPredictions:
-    """What the frozen models say of some images.
+    """Predictions of the frozen models for some images.
 
     Attributes:
         before: predictions of the initial student.
-        teachers: predictions of each teacher; None for a table that does not hold all of these images.
+        teachers: predictions of each teacher; None for a table that lacks some of these images.
     """
 
     before: Predictions
@@ -36,14 +36,14 @@ class FrozenPredictions:
 
 
 def predict_frozen(run: RunContext, images: Images, *, prefix: str = "") -> FrozenPredictions:
-    """Predictions of the initial student and of the teachers, kept in the folder.
+    """Predictions of the initial student and of the teachers, saved in the folder.
 
-    They are made once a run: a resumed one reads what was written before.
+    They are computed once a run: a resumed run reads the saved ones.
 
     Args:
-        run: the run.
-        images: the images to ask about.
-        prefix: of the files' names.
+        run: the run to predict for.
+        images: the images to predict.
+        prefix: prefix of the file names.
     """
     prepared = run.prepared
     before = _predict_once(run, prepared.student, images, f"{prefix}before")
@@ -85,7 +85,7 @@ def _predict_once(run: RunContext, model: Classifier, images: Images, name: str)
 
 
 def _look_up(run: RunContext, table: PredictionTable, like: Predictions, name: str) -> Predictions | None:
-    """What a table says of the images of other predictions; None where it does not have them all."""
+    """A table's predictions for the images of other predictions; None where it lacks some of them."""
     if table.missing(like.ids):
         return None
     logits, kept = table.lookup_and_kept(like.ids)
@@ -114,8 +114,8 @@ def _from_bank(run: RunContext, model: Classifier, images: Images) -> Prediction
         return _predictions_of(entry, model, images)
     found = run.predict(model, images, stage)
     if run.prepared.is_main:
-        place = {sample_id: i for i, sample_id in enumerate(images.ids)}
-        positions = np.array([place[sample_id] for sample_id in found.ids], dtype=np.int64)
+        position_of = {sample_id: i for i, sample_id in enumerate(images.ids)}
+        positions = np.array([position_of[sample_id] for sample_id in found.ids], dtype=np.int64)
         with contextlib.suppress(BankError):  # full: the run can do without
             bank.build(
                 key,
@@ -130,13 +130,13 @@ def _from_bank(run: RunContext, model: Classifier, images: Images) -> Prediction
 
 def _predictions_of(entry: BankEntry, model: Classifier, images: Images) -> Predictions:
     logits = entry.logits(torch.arange(len(images)))
-    # Broken images have rows of NaN; a model that answers with NaN is refused.
-    there = np.flatnonzero(~logits[:, 0].isnan().numpy())
+    # Broken images have rows of NaN; a model whose logits are NaN is refused before.
+    decoded = np.flatnonzero(~logits[:, 0].isnan().numpy())
     return Predictions(
         model=model.reference,
-        ids=tuple(images.ids[i] for i in there),
-        logits=logits[there],
-        target=None if images.labels is None else torch.from_numpy(images.labels[there]),
+        ids=tuple(images.ids[i] for i in decoded),
+        logits=logits[decoded],
+        target=None if images.labels is None else torch.from_numpy(images.labels[decoded]),
         class_names=model.class_names,
         broken=tuple(entry.about["broken"]),
         dropped_mass=entry.about["dropped_mass"],

@@ -1,4 +1,4 @@
-"""The guard at work: candidates on the way to the transferred student are made, asked and one of them kept."""
+"""The guard: evaluates candidates between the initial and the transferred student on guard images, and keeps one."""
 
 import contextlib
 import math
@@ -30,7 +30,7 @@ class WeightPath:
     transferred: Mapping[str, Any]
 
     def load(self, candidate: Candidate | None, model: Classifier, prepared: PreparedTransfer) -> None:
-        """Make `model` a candidate, or, for None, the initial student.
+        """Load a candidate's weights into `model`, or, for None, those of the initial student.
 
         Batch-norm statistics in between are re-estimated, unless the student learned with its statistics frozen, so
         that both ends have the same.
@@ -43,14 +43,14 @@ class WeightPath:
 
 @dataclass(frozen=True, kw_only=True)
 class Guarded:
-    """What the guard decided.
+    """The guard's decision.
 
     Attributes:
-        kept: the candidate, or None for the initial student.
-        judgements: of all candidates.
-        images: how many images judged.
-        labelled: whether by labels.
-        held_out: whether the images were set apart from the data.
+        kept: the candidate that is kept, or None for the initial student.
+        judgements: estimated gain of each candidate.
+        images: number of guard images.
+        labelled: whether the candidates were judged by labels.
+        held_out: whether the guard images were held out from the transfer images.
     """
 
     kept: Candidate | None
@@ -60,11 +60,10 @@ class Guarded:
     held_out: bool
 
     def decision(self, unguarded: AccuracyChange | None = None) -> GuardDecision:
-        """As results hold it; null for the error of a single image, which is not finite and so not JSON.
+        """The decision as `result.json` stores it; the error of a single image, which is not finite, becomes null.
 
         Args:
-            unguarded: how much better than the initial student the trained one is, kept or not; None where that is not
-                measured.
+            unguarded: accuracy change of the trained student, kept or not; None where it was not measured.
         """
         change = unguarded or AccuracyChange()
         return GuardDecision(
@@ -96,28 +95,28 @@ def _finite(value: float) -> float | None:
 
 
 def adapts(prepared: PreparedTransfer) -> bool:
-    """Whether the student has batch-norm statistics that may follow the images."""
+    """Whether the student has batch-norm statistics that training may change."""
     return prepared.settings.student_mode != "frozen" and has_batch_norm(prepared.student.module)
 
 
 def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
-    """What the guard tries besides the initial student."""
+    """The candidates that the guard evaluates besides the initial student."""
     adapted = (Candidate(alpha=0.0, bn_reestimated=True),) if adapts(prepared) else ()
     return (*adapted, *(Candidate(alpha=alpha) for alpha in ALPHAS))
 
 
-def guard(run: RunContext, line: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
-    """Try the candidates on the guard images and decide; `model` is left at the last one tried.
+def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
+    """Evaluate the candidates on the guard images and decide; `model` keeps the weights of the last one.
 
     Args:
         run: the run, with guard images.
-        line: from the initial to the transferred student.
+        weight_path: the straight line from the initial to the transferred student.
         model: a copy of the student, overwritten.
-        probes: what the frozen models say of the guard images.
+        probes: predictions of the frozen models for the guard images.
     """
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
     judgements = [
-        judge(probes.before, _predict(run, line, model, candidate), teachers, candidate=candidate)
+        judge(probes.before, _predict(run, weight_path, model, candidate), teachers, candidate=candidate)
         for candidate in candidates(run.prepared)
     ]
     return Guarded(
@@ -131,26 +130,26 @@ def guard(run: RunContext, line: WeightPath, model: Classifier, probes: FrozenPr
 
 def keep_best(
     run: RunContext,
-    line: WeightPath,
+    weight_path: WeightPath,
     model: Classifier,
     *,
     probes: FrozenPredictions,
     ends: tuple[Predictions, Predictions],
 ) -> tuple[Predictions, Guarded]:
-    """Guard the student: `model` becomes the one that is kept.
+    """Guard the student; `model` ends with the weights that are kept.
 
     Args:
         run: the run, with guard images.
-        line: from the initial to the transferred student.
+        weight_path: the straight line from the initial to the transferred student.
         model: a copy of the student.
-        probes: what the frozen models say of the guard images.
-        ends: predictions of the two ends of the line for the images measured on.
+        probes: predictions of the frozen models for the guard images.
+        ends: predictions of the initial and of the transferred student for the images measured on.
 
     Returns:
         The kept student's predictions for the images measured on, and the guard's decision.
     """
-    found = guard(run, line, model, probes)
-    line.load(found.kept, model, run.prepared)
+    found = guard(run, weight_path, model, probes)
+    weight_path.load(found.kept, model, run.prepared)
     if found.kept is None:
         return ends[0], found
     if found.kept.alpha == 1:
@@ -158,7 +157,7 @@ def keep_best(
     return run.predict(model, run.prepared.val_images, "measuring the student that is kept"), found
 
 
-def _predict(run: RunContext, line: WeightPath, model: Classifier, candidate: Candidate) -> Predictions:
+def _predict(run: RunContext, weight_path: WeightPath, model: Classifier, candidate: Candidate) -> Predictions:
     """A candidate's predictions for the guard images; a resumed run reads what was written before."""
     assert run.prepared.guard_images is not None
     name = f"guard-{candidate.name}"
@@ -166,7 +165,7 @@ def _predict(run: RunContext, line: WeightPath, model: Classifier, candidate: Ca
     if path.exists():
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
             return Predictions.load(path)
-    line.load(candidate, model, run.prepared)
+    weight_path.load(candidate, model, run.prepared)
     stage = "guard: statistics re-estimated" if candidate.bn_reestimated else f"guard: {candidate.alpha:.0%} of the way"
     found = run.predict(model, run.prepared.guard_images, stage)
     run.keep_predictions(found, name)

@@ -1,4 +1,4 @@
-"""Which images of a transfer have which role: to learn from, to measure on, to guard with. None has two unasked."""
+"""The roles of a transfer's images: to learn from, to measure on, to guard with. No image has two unless requested."""
 
 import logging
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MAX_GUARD_IMAGES = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """The images of a transfer by what they are for.
+    """The images of a transfer by role.
 
     Attributes:
         train: the transfer images, labelled only where labels may be read.
@@ -37,7 +37,7 @@ class Roles:
 def assign_roles(
     data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferConfig
 ) -> Roles:
-    """The images to learn from, to measure on and to guard with; no image has two roles unless it was asked for."""
+    """The images to learn from, to measure on and to guard with; no image has two roles unless requested."""
     rest = load_images(data, labels=settings.labels == "use")
     if val is None:
         rest, val_images = _set_apart(rest, data)
@@ -57,8 +57,8 @@ def assign_roles(
 def align_val(val_images: Images, student: Classifier, *, requested: bool) -> Images:
     """The images measured on, in the student's class order.
 
-    Labels that nobody asked for (of the tenth held out of images that are learned from without labels) may be of other
-    classes; then nothing is measured with them.
+    Labels that were not requested (of the tenth held out from images that are learned from without labels) may be of
+    other classes; they are then ignored.
     """
     try:
         return align_images(val_images, student)
@@ -70,7 +70,7 @@ def align_val(val_images: Images, student: Classifier, *, requested: bool) -> Im
 
 
 def subset(images: Images, settings: TransferConfig) -> Images:
-    """The share of the transfer images that was asked for: stratified, or by id alone where no label may be read."""
+    """The requested share of the transfer images: stratified, or by id alone where no label may be read."""
     if settings.subset is None and (settings.limit is None or settings.limit >= len(images)):
         return images
     return images.select(stratified(images, count=settings.limit, share=settings.subset, salt="transfer"))
@@ -91,18 +91,18 @@ def note_guard(images: Images | None, *, held_out: bool) -> None:
 
 def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]:
     """A tenth to measure on; of these, labels are read where there are any."""
-    rest, held = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
-    if len(held) < FEW_IMAGES:
-        _log.warning("measured on %d images only, one is %.1f pp: give `val` for more", len(held), 100 / len(held))
+    rest, held_out_images = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
+    if (count := len(held_out_images)) < FEW_IMAGES:
+        _log.warning("measured on %d images only, one is %.1f pp: give `val` for more", count, 100 / count)
     if train_images.labels is not None:
-        return rest, held
+        return rest, held_out_images
     try:
         labelled = load_images(data)
     except DataError as error:
         _log.warning("measuring without labels: %s", error)
-        return rest, held
-    place = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
-    return rest, labelled.select([place[sample_id] for sample_id in held.ids])
+        return rest, held_out_images
+    position_of = {sample_id: i for i, sample_id in enumerate(labelled.ids)}
+    return rest, labelled.select([position_of[sample_id] for sample_id in held_out_images.ids])
 
 
 def _set_apart_for_guard(images: Images) -> tuple[Images, Images]:

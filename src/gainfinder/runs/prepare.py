@@ -1,4 +1,4 @@
-"""From what was asked for to a transfer that can run: everything loaded, checked and decided, nothing written."""
+"""Prepares a transfer: loads models and images, checks them and resolves every setting; writes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from .tracking import require
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTransfer:
-    """A transfer with everything loaded and decided, ready to run; running it changes nothing in here.
+    """A transfer with everything loaded and resolved, ready to run; running it changes none of it.
 
     Attributes:
         student: the initial student.
@@ -28,16 +28,16 @@ class PreparedTransfer:
         train_images: the transfer images, with labels only where training may read them.
         val_images: the images measured on.
         guard_images: the images that the guard judges by, labelled only where labels may be read; None without a guard.
-        settings: every setting of the training loop, decided.
-        requested: the settings as they were asked for.
-        view_spec: how views are made.
+        settings: the resolved settings of the training loop.
+        requested: the settings as the user gave them.
+        view_spec: specification of the views.
         views: source of the views of the transfer images.
-        bank: keeps what frozen models answer for these views; None without.
+        bank: cache of the frozen models' logits for these views; None without one.
         accelerator: device, precision and processes.
         workers: number of processes that decode images.
-        val_held_out: whether the images measured on were set apart from the data.
-        guard_held_out: whether the guard images were.
-        command: the command that asked for it, for people to repeat; None from Python.
+        val_held_out: whether the images measured on were held out from the transfer images.
+        guard_held_out: whether the guard images were held out from the transfer images.
+        command: the command line that requested it; None from Python.
         student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
             sequence left.
     """
@@ -75,7 +75,7 @@ class PreparedTransfer:
         return self.guard_images is not None or self.settings.method.calibrated
 
     def is_given(self, model: Classifier) -> bool:
-        """Whether a model was given, so that other transfers may ask for what it answers."""
+        """Whether a model was given by the user, so that other transfers may use its logits."""
         return model is not self.student or self.student_is_given
 
 
@@ -112,7 +112,7 @@ def prepare_transfer(
     settings: TransferConfig,
     command: str | None = None,
 ) -> PreparedTransfer:
-    """Load and check everything, decide every setting; write nothing.
+    """Load and check everything, resolve every setting; write nothing.
 
     Args:
         student: the model that is to learn.
@@ -120,13 +120,13 @@ def prepare_transfer(
         data: the transfer images.
         val: images to measure on, or None to set some of the data apart.
         guard_data: images for the guard, or None likewise.
-        label_maps: files that say which of a teacher's classes is which of the student's: none, one for all teachers,
+        label_maps: files that map a teacher's classes to the student's: none, one for all teachers,
             or one each.
-        settings: the settings as they are asked for.
-        command: the command that asks for it, kept with the result.
+        settings: the settings as the user gave them.
+        command: the command line that requested it, kept with the result.
 
     Raises:
-        GainfinderError: whatever is wrong with models, images or settings.
+        GainfinderError: models, images or settings cannot be used.
     """
     device = resolve_device(settings.device)
     require(settings.trackers)
@@ -141,7 +141,7 @@ def prepare_transfer(
     guard_images = None if roles.guard is None else align_images(roles.guard, named_student)
     train_images = subset(labelled_images, settings)
     bank = _bank(settings)
-    # Models whose answers the bank keeps do not see the views that the student sees.
+    # The bank renders views of its own for the models that it caches.
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
     spec = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolve_settings(

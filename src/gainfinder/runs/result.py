@@ -1,4 +1,4 @@
-"""What a transfer gives back: the student and its metrics, written into the folder and read from it again."""
+"""The result of a transfer: the student and its metrics, written into the folder and read from it."""
 
 import copy
 import functools
@@ -20,13 +20,13 @@ _log = logging.getLogger("gainfinder")
 
 @dataclass(frozen=True, kw_only=True)
 class TransferResult:
-    """What a transfer gives back.
+    """The result of a transfer.
 
     Attributes:
-        metrics: the measures and their context, as `result.json` holds them.
+        metrics: the measures and their context, as in `result.json`.
         epochs: measures after each epoch, a row each.
-        out: the result folder, or None where none was asked for.
-        load_student: gives the transferred student.
+        out: the result folder, or None where none was requested.
+        load_student: function that returns the transferred student.
     """
 
     metrics: TransferMetrics
@@ -53,12 +53,12 @@ def finalize(
     ends: tuple[Predictions, Predictions],
     rows: Sequence[dict[str, Any]],
 ) -> TransferResult:
-    """Write what a run leaves, the metrics last, and return it.
+    """Write the outputs of a run, the metrics last, and return them.
 
     Args:
-        run: the run that ends.
+        run: the run to finish.
         student: the student that is kept.
-        metrics: what `result.json` is to hold, without folder and reference, which are added.
+        metrics: the content of `result.json`, to which folder and reference are added.
         ends: predictions of the initial student and of the one that is kept, for the images measured on.
         rows: measures after each epoch.
     """
@@ -76,7 +76,7 @@ def finalize(
         folder.checkpoint.unlink(missing_ok=True)
         run.callback.result(folder.path)
     prepared.accelerator.wait_for_everyone()
-    prepared.accelerator.free_memory()  # of what it prepared for this run
+    prepared.accelerator.free_memory()  # drops the module and optimiser prepared for this run
     named = replace(student, reference=reference or f"{prepared.student.reference} (transferred)")
     return TransferResult(
         metrics=metrics,

@@ -1,7 +1,7 @@
-"""One teacher or several: the strategies by which several teachers teach (section 4.3).
+"""Transfers from one teacher or several, by strategy (section 4.3).
 
-Each strategy is made of transfers in folders of their own, so that a killed sequence goes on in the middle. In the
-result folder, besides what `run_folder.py` lists: steps/1, steps/2 …, a folder for each teacher's transfer.
+Each strategy consists of transfers in folders of their own, so that a killed sequence resumes in the middle. In the
+result folder, besides what `results/folder.py` lists: steps/1, steps/2 …, a folder for each teacher's transfer.
 """
 
 import functools
@@ -27,19 +27,19 @@ from .transfer import run_transfer, transfer_in
 
 
 def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> TransferResult:
-    """Run a transfer in its folder, by its strategy; from the start or from where it was left.
+    """Run a transfer in its folder, by its strategy; from the start or from its last checkpoint.
 
     Args:
         prepared: the transfer to run.
         out: the result folder.
-        callback: is told of progress, and of each result folder that is complete.
+        callback: notified of progress and of each complete result folder.
 
     Raises:
-        RunFolderError: the folder holds something else, is in use or is damaged.
-        GainfinderError: whatever else goes wrong with models or images.
+        RunFolderError: the folder belongs to another run, is in use or is damaged.
+        GainfinderError: models or images cannot be used.
     """
     if not RunFolder(out).result.exists():
-        require_room(prepared)  # before the folder is claimed: what is refused leaves none
+        require_room(prepared)  # before the folder is claimed: a refused run leaves none
     with open_run(prepared, out, callback=callback) as run:
         if prepared.one_by_one:
             return _one_by_one(run)
@@ -65,7 +65,7 @@ class _Strategy:
 
     @functools.cached_property
     def probes(self) -> FrozenPredictions:
-        """What the frozen models say of the images they are compared on; asked only where something depends on it."""
+        """Predictions of the frozen models for the images they are compared on; computed only where they are needed."""
         return predict_frozen(self.run, self.run.probe_images, prefix="probe-")
 
     def execute(self) -> TransferResult:
@@ -105,9 +105,9 @@ class _Strategy:
             if prepared.guard_images is None:
                 return student, after, None
             state = copied(student.offload().state_dict())
-            line = WeightPath(initial=prepared.student.module.state_dict(), transferred=state)
+            weight_path = WeightPath(initial=prepared.student.module.state_dict(), transferred=state)
             ends = (self.frozen.before, after)
-            kept, guarded = keep_best(self.run, line, student, probes=self.probes, ends=ends)
+            kept, guarded = keep_best(self.run, weight_path, student, probes=self.probes, ends=ends)
             return student, kept, guarded.decision(accuracy_change(self.frozen.before, after))
 
     def _step(self, number: int, student: Classifier) -> TransferResult:
@@ -129,7 +129,7 @@ class _Strategy:
         return result
 
     def _order(self) -> list[int]:
-        """The teachers in the order asked for; equal ones as they were given."""
+        """The teachers in the requested order; equally strong ones as given."""
         order, numbers = self.prepared.requested.order, list(range(len(self.prepared.teachers)))
         if order == "given":
             return numbers
@@ -159,7 +159,7 @@ class _Strategy:
             unaugmented_teachers=tuple(dict.fromkeys(name for one in found for name in one.unaugmented_teachers)),
             broken_images=tuple(sorted({reason for one in found for reason in one.broken_images})),
             guard=guarded,
-            bank=_together([one.bank for one in found if one.bank is not None]),
+            bank=_total_bank_use([one.bank for one in found if one.bank is not None]),
             steps=tuple(_step_metrics(one) for one in found),
             resumed_epochs=sum(one.resumed_epochs for one in found),
         )
@@ -179,8 +179,8 @@ def _step_metrics(metrics: TransferMetrics) -> StepMetrics:
     )
 
 
-def _together(uses: Sequence[BankUse]) -> BankUse | None:
-    """What the bank did in all steps; the initial student's entries count in each step that reads them."""
+def _total_bank_use(uses: Sequence[BankUse]) -> BankUse | None:
+    """Entries of the bank used in all steps; the initial student's entries count in each step that reads them."""
     if not uses:
         return None
     differences = [use.largest_difference for use in uses if use.largest_difference is not None]

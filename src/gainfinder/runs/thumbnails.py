@@ -1,4 +1,4 @@
-"""Thumbnails of the images on which a transfer changed the student's mind, made while the images are at hand."""
+"""Thumbnails of the images whose predicted class a transfer changed, made while the images are loaded."""
 
 import hashlib
 import io
@@ -17,17 +17,17 @@ SIDE = 96
 
 
 def make_thumbnails(images: Images, before: Predictions, after: Predictions) -> list[Thumbnail]:
-    """Thumbnails of images that the student gained and lost, or, without labels, answers differently.
+    """Thumbnails of images that the student gained and lost, or, without labels, predicts differently.
 
-    Of more than `MOST` of a kind those are taken whose hashed ids come first: a sample that nobody has chosen, and the
-    same one every time.
+    Of more than `MOST` of a kind those are taken whose hashed ids come first: a pseudo-random sample, the same one
+    every time.
 
     Args:
-        images: those that were measured on.
+        images: the images measured on.
         before: the student's predictions before the transfer.
-        after: and after it, for the same images.
+        after: the student's predictions after the transfer, for the same images.
     """
-    place = {sample_id: i for i, sample_id in enumerate(images.ids)}
+    position_of = {sample_id: i for i, sample_id in enumerate(images.ids)}
     found = []
     for kind, ids in changed_images(before, after).items():
         kept = 0
@@ -35,7 +35,7 @@ def make_thumbnails(images: Images, before: Predictions, after: Predictions) -> 
             if kept == MOST:
                 break
             try:
-                image = shrunk(images.read(place[sample_id]))
+                image = shrunk(images.read(position_of[sample_id]))
             except BrokenImage:  # decoded a moment ago, but the disk may have changed
                 continue
             found.append(Thumbnail(id=sample_id, kind=kind, image=image))

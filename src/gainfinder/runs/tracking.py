@@ -42,7 +42,7 @@ def require(names: Sequence[str]) -> None:
     """Find out before any work is done whether the trackers' packages are installed.
 
     Raises:
-        MissingExtra: one is not.
+        MissingExtra: the package of a tracker is missing.
     """
     optional = {str(kind) for kind in LoggerType}
     there = {str(kind) for kind in get_available_trackers()}
@@ -60,10 +60,10 @@ class Tracking:
     """The trackers of one run. One that fails is warned of once and left out from then on; the run goes on.
 
     Args:
-        names: of the trackers; none in processes that do not write.
-        folder: of the run's tracking.
+        names: names of the trackers; none in processes that do not write.
+        folder: folder for what trackers write, and for the record of what they have.
         run: the run's name.
-        config: the resolved run, as `config.json` holds it.
+        config: the resolved run, as in `config.json`.
     """
 
     def __init__(self, names: Sequence[str], folder: Path, *, run: str, config: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Tracking:
         self._started: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Start the trackers and tell them the configuration; without, the first thing to write starts them."""
+        """Start the trackers and log the configuration; otherwise the first write starts them."""
         for name in self._names:
             self._attempt(name, self._tracker, name)
 
@@ -86,7 +86,7 @@ class Tracking:
                     break
 
     def metrics(self, metrics: TransferMetrics, *, epochs: int) -> None:
-        """Write the numbers of a result, unless they are written already; `epochs` is where they stand."""
+        """Write the numbers of a result, unless they are written already, at step `epochs`."""
         for name in self._names:
             if not self._written(name)["account"]:
                 self._attempt(name, self._write_metrics, name, metrics, epochs)
@@ -170,7 +170,7 @@ def tracking(names: Sequence[str], folder: Path, *, run: str, config: Mapping[st
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers in a result, also in what is nested in it, by names as paths; lists of other things have none.
+    """The numbers of a result, nested ones too, by name as a path; lists are left out, except for intervals.
 
     >>> numbers({"accuracy_after": 0.5, "student": "vit", "guard": {"alpha": 1.0}, "transfer_delta_ci_pp": [-1, 2]})
     {'accuracy_after': 0.5, 'guard/alpha': 1.0, 'transfer_delta_ci_pp/low': -1, 'transfer_delta_ci_pp/high': 2}
@@ -205,7 +205,7 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float |
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What is written so far; nothing where the file is missing or damaged: then everything is written again."""
+    """What is written so far; empty where the file is missing or damaged, so that everything is written again."""
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

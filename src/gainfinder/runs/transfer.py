@@ -1,4 +1,4 @@
-"""One transfer in its result folder: train from wherever a killed run left it, measure, guard."""
+"""One transfer in its result folder: train from the last checkpoint, measure, guard."""
 
 import copy
 import logging
@@ -54,19 +54,19 @@ def run_transfer(
     shared: SharedWork | None = None,
     origin: Predictions | None = None,
 ) -> TransferResult:
-    """Run a single transfer in a folder of its own, from the start or from where it was left.
+    """Run a single transfer in a folder of its own, from the start or from its last checkpoint.
 
     Args:
-        prepared: the transfer to run; several teachers teach side by side.
+        prepared: the transfer to run; several teachers teach at once.
         out: the result folder.
-        callback: is told of progress, and of the result.
+        callback: notified of progress and of the result.
         name: the run's name for trackers; by default the folder's.
-        shared: what runs of the same sequence have done already.
+        shared: work that the runs of a sequence share.
         origin: predictions of the student that a sequence of transfers began with, for the images measured on.
 
     Raises:
-        RunFolderError: the folder holds something else, is in use or is damaged.
-        GainfinderError: whatever else goes wrong with models or images.
+        RunFolderError: the folder belongs to another run, is in use or is damaged.
+        GainfinderError: models or images cannot be used.
     """
     with open_run(prepared, out, callback=callback, name=name, shared=shared, origin=origin) as run:
         return transfer_in(run)
@@ -100,11 +100,11 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     latest, progress, resumed = _train(run, trainer, snapshot, before)
     after, guarded = latest, None
     if prepared.guard_images is not None and probes is not None:
-        line = WeightPath(
+        weight_path = WeightPath(
             initial=prepared.student.module.state_dict(),
             transferred=copied(trainer.weights(), device=torch.device("cpu")),
         )
-        after, decision = keep_best(run, line, snapshot, probes=probes, ends=(before, latest))
+        after, decision = keep_best(run, weight_path, snapshot, probes=probes, ends=(before, latest))
         guarded = decision.decision(accuracy_change(before, latest))
     metrics = _metrics(prepared, progress, measure_transfer(before, after, frozen.teachers), broken=before.broken)
     found = {
@@ -119,7 +119,7 @@ def _train_and_measure(run: RunContext) -> TransferResult:
 def _train(
     run: RunContext, trainer: StudentTrainer, snapshot: Classifier, before: Predictions
 ) -> tuple[Predictions, Progress, int]:
-    """Train to the end: the student's predictions, its progress, and how many epochs were found done."""
+    """Train to the end; returns the student's predictions, the progress, and the number of epochs done before."""
     prepared, callback = run.prepared, run.callback
     latest: Predictions | None = None
     progress = Progress()
@@ -146,7 +146,7 @@ def _train(
             run.tracking.epochs(progress.rows)
             _announce(run, progress)
 
-    _make_ready(run, trainer, progress, resumed=saved is not None)
+    _prepare_training(run, trainer, progress, resumed=saved is not None)
     train(
         trainer,
         prepared.views,
@@ -163,8 +163,8 @@ def _train(
     return latest, progress, resumed
 
 
-def _make_ready(run: RunContext, trainer: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
-    """Read the images that stay in memory, find parts that fit in memory, and say what is about to be trained."""
+def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
+    """Cache the crops that fit in memory, find a micro-batch that fits, and announce the training stage."""
     prepared, settings = run.prepared, run.prepared.settings
     if prepared.views.fits and progress.epoch < settings.epochs:
         run.callback.stage("reading the transfer images", len(prepared.train_images))
@@ -177,7 +177,7 @@ def _make_ready(run: RunContext, trainer: StudentTrainer, progress: Progress, *,
 
 
 def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
-    """Predictions of the student as it stands, through a copy that holds its weights from then on."""
+    """Predictions of the student with its current weights, which are copied into `snapshot`."""
     snapshot.module.load_state_dict(trainer.weights())
     found = run.predict(snapshot, run.prepared.val_images, stage)
     snapshot.offload()
@@ -200,9 +200,9 @@ def make_trainer(
     """A copy of the student, ready to train against the frozen models.
 
     Args:
-        prepared: the transfer.
-        target_models: its frozen models as they answer (`bank.load_targets`).
-        temperatures: of the models that answer, for calibrated methods; without, they count as calibrated.
+        prepared: the transfer to train.
+        target_models: the frozen models as sources of logits (`bank.load_targets`).
+        temperatures: each frozen model's temperature, for calibrated methods; 1 where not given.
     """
     student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
     if prepared.settings.student_mode == "reestimate":

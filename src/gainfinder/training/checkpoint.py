@@ -1,6 +1,6 @@
 """The exact state of a run between two steps, written so that a killed process never leaves half of one.
 
-A checkpoint is written at three kinds of moments, told apart by its progress: within an epoch (0 < step < steps of an
+Checkpoints are written at three kinds of moments, identified by the progress: within an epoch (0 < step < steps of an
 epoch), after its last step but before it is measured (step = steps: a resumed run finds no batch left and measures),
 and after it is measured (step 0 of the next epoch, its row among the rows). Of several processes the first writes, and
 all read: they need one file system.
@@ -21,16 +21,16 @@ FORMAT = 2
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run has come; everything that its result depends on besides weights and optimiser.
+    """How far a run has come; the state that its result depends on besides weights and optimiser.
 
     Attributes:
         epoch: the epoch in progress, from 0; equal to the number of epochs when all are done.
         step: steps done in that epoch.
         loss_sum: sum of the losses of its samples so far.
         seen: samples trained on in the finished epochs.
-        taught: of these, the ones that the partition gave to a teacher; with fractions where all models teach a sample.
+        taught: number of these that the partition gave to a teacher; fractional where all models teach a sample.
         epoch_seen: samples trained on in the epoch in progress.
-        epoch_taught: of these, the ones given to a teacher.
+        epoch_taught: number of these that the partition gave to a teacher.
         rows: measures of the finished epochs.
         broken: images that could not be decoded, `where: reason`, sorted.
     """

@@ -1,4 +1,4 @@
-"""CD and CRD at work: student and teacher compared by what enters their classifier layers (appendix A.2)."""
+"""The losses of CD and CRD: student and teacher compared by their features (appendix A.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class FeatureComparison:
     Attributes:
         student: tap on the student under training.
         teacher: tap on the frozen teacher.
-        memory: CRD's, trained along; None for CD.
+        memory: projections and memories of CRD, trained with the student; None for CD.
     """
 
     student: FeatureTap
@@ -36,7 +36,7 @@ class FeatureComparison:
             teacher: the frozen model to learn from.
             labels_n: int64 (n,), the transfer images' labels, for CRD's memory; None for CD.
             negatives: samples of other classes that CRD contrasts each sample with.
-            seed: seeds CRD's first projections and memories.
+            seed: seed of CRD's initial projections and memories.
 
         Raises:
             ModelError: a model's classifier layer cannot be found.
@@ -54,15 +54,15 @@ class FeatureComparison:
         return cls(student=FeatureTap(student), teacher=FeatureTap(teacher), memory=memory)
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is learned along with the student."""
+        """Parameters that are trained with the student."""
         return [] if self.memory is None else list(self.memory.parameters())
 
     def losses(self, positions_N: Tensor, *, seed: int) -> Tensor:
         """The losses of the batch that both models have just seen, (N,).
 
         Args:
-            positions_N: int64, where its samples stand among the transfer images.
-            seed: draws the negatives.
+            positions_N: int64, positions of the samples among the transfer images.
+            seed: seed of CRD's negatives.
         """
         student_ND, teacher_NE = self.student.take(), self.teacher.take()
         if self.memory is None:

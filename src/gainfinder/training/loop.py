@@ -25,7 +25,7 @@ from .trainer import StudentTrainer, make_batch
 CHECK_EVERY = 100
 """Steps between checks that the loss is finite; each waits for the device."""
 SHOW_EVERY_S = 2.0
-"""Seconds between looks at an epoch's sums so far; each waits for the device, too."""
+"""Seconds between reports of an epoch's averages so far; each waits for the device, too."""
 
 
 def train(
@@ -39,18 +39,18 @@ def train(
     on_images: Callable[[int], None],
     on_sums: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Train from where `progress` stands to the end; `progress` is brought forward in place.
+    """Train from `progress` to the end; `progress` is updated in place.
 
     Args:
-        trainer: the student, its weights and optimiser already those of `progress`.
-        source: of the views; its images carry labels where the method needs them.
-        progress: where the run stands.
+        trainer: the student, with the weights and optimiser state of `progress`.
+        source: source of the views; its images carry labels where the method needs them.
+        progress: progress of the run so far.
         checkpoint_every: steps between checkpoints within an epoch, or None.
-        save: called with the progress, in every process, when it should be kept.
+        save: called with the progress, in every process, when it should be saved.
         measure: called after each epoch, in every process; its values become a row of `progress.rows`.
         on_images: called after each step with the number of its images, over all processes.
-        on_sums: called every few seconds with the averages of the epoch so far, as its row will hold them, over the
-            samples of this process.
+        on_sums: called every few seconds with the averages of the epoch so far, named as in its row, over the samples
+            of this process.
 
     Raises:
         DataError: too many images are broken.
@@ -61,19 +61,19 @@ def train(
     while progress.epoch < settings.epochs:
         totals = _Totals(progress, trainer.accelerator)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
-        for batch, size in _shares(trainer, source, batches, progress):
+        for batch, size in _local_batches(trainer, source, batches, progress):
             trainer.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
             _one_step(trainer, source, batch, totals)
             progress.step += 1
             on_images(size)
             if totals.due():
-                on_sums(totals.so_far(partitioned=partitioned))
+                on_sums(totals.averages(partitioned=partitioned))
             if progress.step % CHECK_EVERY == 0:
                 totals.check()
             if checkpoint_every and progress.step % checkpoint_every == 0 and progress.step < len(batches):
-                totals.settle(source.images, settings.max_broken)
+                totals.write_progress(source.images, settings.max_broken)
                 save(progress)
-        totals.settle(source.images, settings.max_broken)
+        totals.write_progress(source.images, settings.max_broken)
         save(progress)  # measuring may take long: killed there, the epoch is not trained again
         _finish_epoch(progress, measure(), rate=trainer.rate, partitioned=partitioned)
         save(progress)
@@ -96,14 +96,14 @@ class _Totals:
         self.progress = progress
         self.accelerator = accelerator
         self.broken: set[str] = set(progress.broken)
-        # What an interrupted run had summed up is counted by one process only.
+        # The sums of an interrupted run are counted by one process only.
         start = progress if accelerator.is_main_process else Progress()
         device = accelerator.device
         exact = torch.float32 if device.type == "mps" else torch.float64
         self.loss_sum = torch.tensor(start.loss_sum, dtype=exact, device=device)
         # A soft partition gives shares of a sample to a teacher.
         self.counts = torch.tensor([start.epoch_seen, start.epoch_taught], dtype=exact, device=device)
-        self.shown_s = time.monotonic()
+        self.reported_s = time.monotonic()
 
     def add(self, loss_sum: Tensor, taught: Tensor, seen: int) -> None:
         self.loss_sum += loss_sum
@@ -111,24 +111,24 @@ class _Totals:
         self.counts[1] += taught
 
     def due(self) -> bool:
-        """Whether the sums have not been looked at for a while."""
-        return time.monotonic() - self.shown_s >= SHOW_EVERY_S
+        """Whether it is time to report the averages so far."""
+        return time.monotonic() - self.reported_s >= SHOW_EVERY_S
 
-    def so_far(self, *, partitioned: bool) -> dict[str, Any]:
-        """Averages of the epoch so far, over what this process has summed up."""
+    def averages(self, *, partitioned: bool) -> dict[str, Any]:
+        """Averages of the epoch so far, over the samples of this process."""
         loss_sum, seen, taught = torch.stack([self.loss_sum, *self.counts]).tolist()
-        self.shown_s = time.monotonic()
+        self.reported_s = time.monotonic()
         return _averages(loss_sum, taught, seen=seen, partitioned=partitioned)
 
     def check(self) -> None:
-        """Raise if the loss has left the finite numbers."""
+        """Raise if the loss is not finite."""
         if not torch.isfinite(self.loss_sum):
             raise ModelError(
                 f"the loss is not finite in epoch {self.progress.epoch + 1} by step {self.progress.step}; "
                 "a lower `lr`, or `precision='fp32'`, may help"
             )
 
-    def settle(self, images: Images, max_broken: float) -> None:
+    def write_progress(self, images: Images, max_broken: float) -> None:
         """Write the sums of all processes into the progress."""
         self.check()
         progress = self.progress
@@ -141,24 +141,24 @@ class _Totals:
         check_broken(progress.broken, total=len(images), max_share=max_broken, reference=images.reference)
 
 
-def _shares(
+def _local_batches(
     trainer: StudentTrainer, source: ViewSource, batches: Sequence[NDArray[np.int64]], progress: Progress
 ) -> Iterator[tuple[ViewBatch, int]]:
-    """This process's share of each batch still to do, and the size of the whole batch."""
+    """This process's share of each remaining batch, and the size of the whole batch."""
     accelerator = trainer.accelerator
     to_do = batches[progress.step :]
-    mine = [batch[accelerator.process_index :: accelerator.num_processes] for batch in to_do]
-    return zip(source.batches(mine, epoch=progress.epoch), (len(batch) for batch in to_do), strict=True)
+    local = [batch[accelerator.process_index :: accelerator.num_processes] for batch in to_do]
+    return zip(source.batches(local, epoch=progress.epoch), (len(batch) for batch in to_do), strict=True)
 
 
-def _one_step(trainer: StudentTrainer, source: ViewSource, given: ViewBatch, totals: _Totals) -> None:
+def _one_step(trainer: StudentTrainer, source: ViewSource, view_batch: ViewBatch, totals: _Totals) -> None:
     accelerator, settings, images = trainer.accelerator, trainer.settings, source.images
-    if given.broken:
-        totals.broken.update(given.broken)
+    if view_batch.broken:
+        totals.broken.update(view_batch.broken)
         check_broken(
             sorted(totals.broken), total=len(images), max_share=settings.max_broken, reference=images.reference
         )
-    count = len(given.positions_N)
+    count = len(view_batch.positions_N)
     total = count
     if accelerator.num_processes > 1:
         total = int(accelerator.reduce(torch.tensor(count, device=accelerator.device), "sum"))
@@ -166,7 +166,7 @@ def _one_step(trainer: StudentTrainer, source: ViewSource, given: ViewBatch, tot
         return
     seed = _step_seed(settings.seed, totals.progress, accelerator.process_index)
     loss_sum, taught = trainer.step(
-        make_batch(trainer, source, given, total=total, seed=seed),
+        make_batch(trainer, source, view_batch, total=total, seed=seed),
         warmup=totals.progress.epoch < settings.warmup_epochs,
     )
     totals.add(loss_sum, taught, count)

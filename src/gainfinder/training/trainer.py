@@ -33,14 +33,14 @@ class Batch:
     """This process's share of a batch.
 
     Attributes:
-        views: on the device.
-        positions_N: int64, where its samples stand among the transfer images; on the CPU.
+        views: views of the samples, on the device.
+        positions_N: int64, positions of the samples among the transfer images; on the CPU.
         target_N: int64 labels on the device, for settings that need them.
         total: samples of the batch over all processes.
-        seed: of whatever is drawn at random in the step.
-        number: of the views.
-        weight: 0 for a stand-in, where a process has no image of this batch but must take part in the step. Its black
-            view does enter the statistics of synchronised batch-norm.
+        seed: seed of the random draws of the step.
+        number: number of the views.
+        weight: 0 for a placeholder, where a process has no image of this batch but must take part in the step. Its
+            black view does enter the statistics of synchronised batch-norm.
     """
 
     views: Views
@@ -55,7 +55,7 @@ class Batch:
         """The batch in parts of at most so many samples, whose sizes differ by at most one.
 
         Args:
-            size: of a part; None for the whole.
+            size: largest size of a part; None for the whole batch.
             smallest: parts are no smaller, even if they are larger than `size` for that.
         """
         count = len(self.positions_N)
@@ -78,11 +78,11 @@ class StudentTrainer:
     """The student under training with its optimiser, prepared for devices, precision and processes.
 
     Args:
-        student: its module is trained in place.
-        targets: the frozen models' answers.
-        settings: the run's settings, every one decided.
-        accelerator: this process's, which prepares module and optimiser.
-        temperatures: each frozen model's own, for calibrated methods.
+        student: the student; its module is trained in place.
+        targets: source of the frozen models' logits.
+        settings: the run's resolved settings.
+        accelerator: this process's accelerator, which prepares module and optimiser.
+        temperatures: each frozen model's temperature, for calibrated methods.
         comparison: taps on both models, for methods that compare features.
     """
 
@@ -128,7 +128,7 @@ class StudentTrainer:
             self.slow = SlowWeights(self.fast_weights(), momentum=momentum, every=every)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
-        self._before: list[Tensor] = []
+        self._saved_buffers: list[Tensor] = []
 
     def set_rate(self, done: float) -> None:
         """Set the learning rate for the next step.
@@ -148,18 +148,18 @@ class StudentTrainer:
     def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch, in parts of `micro_batch` samples whose gradients add up.
 
-        Where the device's memory does not hold a part, parts become smaller for good, and the log says so.
+        Where the device's memory does not hold a part, parts become smaller from then on, which is logged.
 
         Args:
-            batch: this process's share of it.
+            batch: this process's share of the batch.
             warmup: train the classifier layer alone, on features as in evaluation.
 
         Returns:
             The sum of this process's losses and the number of its samples given to a teacher, both on the device.
 
         Raises:
-            OutOfMemory: not even the smallest part fits; or there are several processes, which would wait for ever for
-                one that starts again.
+            OutOfMemory: not even the smallest part fits; or there are several processes: the others would wait for
+                ever for one that repeats the step.
         """
         self.module.train(self.settings.student_mode == "train" and not warmup)
         loss_sum, taught = self._gradients(batch)
@@ -175,7 +175,7 @@ class StudentTrainer:
         return loss_sum, taught
 
     def fit_in_memory(self, batch: Batch) -> None:
-        """Find parts that fit, on a batch that nothing is learned from."""
+        """Find a micro-batch that fits, by a pass over a batch without a step."""
         self.module.train(self.settings.student_mode == "train")
         self._gradients(batch)
         self._undo_pass()
@@ -183,7 +183,7 @@ class StudentTrainer:
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradients of a batch, in parts as large as memory allows; sums of losses and of samples taught."""
         while True:
-            self._remember_buffers()
+            self._save_buffers()
             try:
                 return self._gradients_by_parts(batch)
             except OutOfMemory as error:
@@ -202,7 +202,7 @@ class StudentTrainer:
     def _smaller(self, count: int) -> int | None:
         """The next smaller size of parts, or None where there is none to try."""
         size = min(count, self.micro_batch or count) // 2
-        # A memory has taken in what it saw; other processes cannot be told to start again.
+        # The memory of CRD is updated already; other processes cannot be made to repeat the step.
         if size < self.smallest_batch or self.settings.method.keeps_memory or self.accelerator.num_processes > 1:
             return None
         return size
@@ -237,17 +237,17 @@ class StudentTrainer:
         taught = losses.taught
         return loss_sum.detach(), taught if batch.weight else torch.zeros_like(taught)
 
-    def _remember_buffers(self) -> None:
-        """Keep batch-norm's statistics as they are before a pass that may fail halfway."""
+    def _save_buffers(self) -> None:
+        """Save batch-norm's statistics before a pass that may fail halfway."""
         buffers = list(self.module.buffers())
-        if len(self._before) != len(buffers):
-            self._before = [torch.empty_like(buffer) for buffer in buffers]
+        if len(self._saved_buffers) != len(buffers):
+            self._saved_buffers = [torch.empty_like(buffer) for buffer in buffers]
         if buffers:
-            torch._foreach_copy_(self._before, buffers)
+            torch._foreach_copy_(self._saved_buffers, buffers)
 
     def _undo_pass(self) -> None:
-        if self._before:
-            torch._foreach_copy_(list(self.module.buffers()), self._before)
+        if self._saved_buffers:
+            torch._foreach_copy_(list(self.module.buffers()), self._saved_buffers)
         self.optimizer.zero_grad()
 
     def state(self) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class StudentTrainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         self._unwrapped().load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
@@ -277,12 +277,12 @@ class StudentTrainer:
     def weights(self) -> Mapping[str, Any]:
         """State dict of the student to measure and return: the slow one where the method has one (Eq. 3).
 
-        Its tensors are alive and change with the next step; load them into another module.
+        Its tensors are not copies and change with the next step; load them into another module.
         """
         return self.fast_weights() if self.slow is None else self.slow.weights
 
     def fast_weights(self) -> dict[str, Any]:
-        """State dict of the module that trains; alive likewise."""
+        """State dict of the module that trains; not a copy either."""
         return self._unwrapped().state_dict()
 
     def _unwrapped(self) -> nn.Module:
@@ -296,7 +296,7 @@ class StudentTrainer:
 
     def _losses(self, batch: Batch) -> Losses:
         settings = self.settings
-        # Before the student, whose activations are held until the backward pass: less memory at once.
+        # Before the student, whose activations live until the backward pass: a lower peak of memory.
         targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
         inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
@@ -321,29 +321,29 @@ def loss_of(settings: ResolvedConfig, *, temperatures: Sequence[float] | None) -
     """The loss of a run.
 
     Args:
-        settings: the run's settings, every one decided.
-        temperatures: each frozen model's own, for calibrated methods.
+        settings: the run's resolved settings.
+        temperatures: each frozen model's temperature, for calibrated methods.
 
     Raises:
         SettingsError: the method compares features.
     """
-    read: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         name: getattr(settings, name) for name in ("top_k", "sharpness") if name in settings.method.settings
     }
     if settings.label_weight > 0:
-        read["label_smoothing"] = settings.label_smoothing
+        arguments["label_smoothing"] = settings.label_smoothing
     return TransferLoss(
         settings.method,
         temperature=settings.temperature,
         distill_weight=settings.distill_weight,
         label_weight=settings.label_weight,
         temperatures=temperatures,
-        **read,
+        **arguments,
     )
 
 
 def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None:
-    """Say where a batch in parts gives another result than a whole one."""
+    """Log a warning where micro-batches give another result than whole batches."""
     reasons = []
     if settings.student_mode == "train" and has_batch_norm(student.module):
         reasons.append("batch-norm takes the statistics of")
@@ -357,10 +357,12 @@ def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None
         )
 
 
-def make_batch(trainer: StudentTrainer, source: ViewSource, given: ViewBatch, *, total: int, seed: int = 0) -> Batch:
-    """A batch for the trainer from the views that came; a black stand-in where none did."""
+def make_batch(
+    trainer: StudentTrainer, source: ViewSource, view_batch: ViewBatch, *, total: int, seed: int = 0
+) -> Batch:
+    """A batch for the trainer from loaded views; a black placeholder of weight 0 where none could be loaded."""
     settings, device, labels = trainer.settings, trainer.accelerator.device, source.images.labels
-    views, positions_N, weight = given.views, given.positions_N, 1.0
+    views, positions_N, weight = view_batch.views, view_batch.positions_N, 1.0
     if views is None:
         views, positions_N, weight = blank_views(1, source.spec, device=device), torch.zeros(1, dtype=torch.int64), 0.0
     target = None
@@ -373,7 +375,7 @@ def make_batch(trainer: StudentTrainer, source: ViewSource, given: ViewBatch, *,
         target_N=target,
         total=total,
         seed=seed,
-        number=given.number,
+        number=view_batch.number,
         weight=weight,
     )
 

@@ -2,7 +2,7 @@
 
 All on state dicts. Floating-point tensors are interpolated; integer buffers (batch-norm's count of batches, say) have
 no between and are copied. Statistics of batch-norm at a point between two networks are not those between their
-statistics: re-estimate them (`normalisation.reestimate`) where the networks' own differ.
+statistics: re-estimate them (`models.reestimate`) where the networks' own differ.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ from torch import Tensor
 State = Mapping[str, Any]
 
 
-def between(start: State, end: State, share: float) -> dict[str, Any]:
-    """The point at a share of the straight line from one state to another: start + share · (end − start).
+def between(start: State, end: State, alpha: float) -> dict[str, Any]:
+    """The point at α on the straight line from one state to another: start + α · (end − start).
 
     Args:
         start: state dict.
         end: state dict with the same names and shapes.
-        share: 0 gives `start`, 1 gives `end`, both exactly; integer buffers are `start`'s at 0, else `end`'s.
+        alpha: 0 gives `start`, 1 gives `end`, both exactly; integer buffers are `start`'s at 0, else `end`'s.
 
     Returns:
         New tensors, on the devices of `start`.
@@ -29,10 +29,10 @@ def between(start: State, end: State, share: float) -> dict[str, Any]:
     1.5
     """
     _check_names(start, end)
-    if share in (0, 1):
-        return copied(end if share else start)
+    if alpha in (0, 1):
+        return copied(end if alpha else start)
     return {
-        name: torch.lerp(value, end[name].to(value.device), share) if _is_floating(value) else _copy(end[name])
+        name: torch.lerp(value, end[name].to(value.device), alpha) if _is_floating(value) else _copy(end[name])
         for name, value in start.items()
     }
 
@@ -94,14 +94,14 @@ class SlowWeights:
         self.steps = 0
 
     def after_step(self, fast: Callable[[], State]) -> None:
-        """Count a step, and interpolate where it is an N-th; only then the fast weights are asked for."""
+        """Count a step, and interpolate after every N-th; `fast` is called only then."""
         self.steps += 1
         if self.steps % self.every:
             return
         state = fast()
         floating = [name for name, value in state.items() if _is_floating(value)]
-        ours, theirs = [self.weights[name] for name in floating], [state[name].detach() for name in floating]
-        torch._foreach_lerp_(ours, theirs, 1 - self.momentum)
+        slow, fast_now = [self.weights[name] for name in floating], [state[name].detach() for name in floating]
+        torch._foreach_lerp_(slow, fast_now, 1 - self.momentum)
         self.weights.update({name: _copy(value) for name, value in state.items() if not _is_floating(value)})
 
     def state(self) -> dict[str, Any]:
@@ -109,10 +109,10 @@ class SlowWeights:
         return {"weights": self.weights, "steps": self.steps}
 
     def load_state(self, state: State) -> None:
-        """Go on from what `state` returned."""
+        """Restore what `state` returned."""
         for name, value in state["weights"].items():
-            held = self.weights[name]
-            self.weights[name] = _copy(value).to(held.device) if isinstance(held, Tensor) else value
+            current = self.weights[name]
+            self.weights[name] = _copy(value).to(current.device) if isinstance(current, Tensor) else value
         self.steps = state["steps"]
 
 

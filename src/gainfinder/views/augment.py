@@ -26,7 +26,7 @@ def augmented(crops_N3HW: Tensor, draws_NK: Tensor, augment: Augment) -> Tensor:
     Args:
         crops_N3HW: uint8.
         draws_NK: float64, as `draws` gives them, on any device.
-        augment: which; `none` and `rrc` leave the crops as they are.
+        augment: the augmentation; `none` and `rrc` leave the crops as they are.
 
     Returns:
         uint8 (N, 3, H, W), on the device of the crops.
@@ -45,12 +45,12 @@ def _mirrored(views_N3HW: Tensor, draw_N: Tensor) -> Tensor:
 
 
 def _shifted(views_N3HW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
-    """Each view padded with black and cropped at its own place."""
+    """Each view padded with black and cropped at an offset of its own."""
     height, width = views_N3HW.shape[-2:]
     down, right = max(1, height // 8), max(1, width // 8)
     padded = F.pad(views_N3HW, (right, right, down, down))
     top_N, left_N = (down_N * (2 * down + 1)).long(), (right_N * (2 * right + 1)).long()
-    windows: Tensor = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, 3, places down and right, H, W), not copied
+    windows: Tensor = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, 3, offsets down and right, H, W), a view
     return windows[torch.arange(len(padded), device=padded.device), :, top_N, left_N]
 
 
@@ -74,7 +74,7 @@ def _blended(views_N3HW: Tensor, others: Tensor, share_N: Tensor) -> Tensor:
 
 
 def _mean_grey(views_N3HW: Tensor) -> Tensor:
-    """Mean of the grey image, float32 (N, 1, 1, 1); summed as integers, so that no order of summing has a say."""
+    """Mean of the grey image, float32 (N, 1, 1, 1); summed as integers, so that the order of summing has no effect."""
     grey = TF.rgb_to_grayscale(views_N3HW)
     mean: Tensor = grey.sum(dim=(1, 2, 3), keepdim=True) / grey[0].numel()
     return mean.float()

@@ -1,4 +1,4 @@
-"""Where the views of a run come from: images decoded as they are needed, or once, their crops kept in memory.
+"""The source of a run's views: images decoded when they are needed, or once, with their crops cached in memory.
 
 Small sets are decoded once and kept on the device that computes, as uint8; each epoch then augments whole batches
 there. Larger sets are decoded and cropped by worker processes and augmented in the same way. Both give the same bits.
@@ -28,10 +28,10 @@ class ViewBatch:
     """The views of a batch.
 
     Attributes:
-        positions_N: int64, where its samples stand among the images; on the CPU.
-        views: of these samples, on the device; None if no image of the batch can be decoded.
-        broken: `where: reason` of each image that cannot.
-        number: of the views.
+        positions_N: int64, positions of the samples among the images; on the CPU.
+        views: views of these samples, on the device; None if no image of the batch can be decoded.
+        broken: `where: reason` of each image that cannot be decoded.
+        number: number of the views.
     """
 
     positions_N: Tensor
@@ -44,10 +44,10 @@ class ViewSource:
     """Gives the views of some images, batch by batch.
 
     Args:
-        images: of which.
-        spec: how views are made.
-        workers: processes that decode; they change no result.
-        device: that the views are to lie on.
+        images: the images.
+        spec: specification of the views.
+        workers: number of decoding processes; does not change the views.
+        device: device of the views.
         resident_bytes: crops are kept in memory up to this size; 0 keeps none. They are not for `rrc`, whose crops
             are others in each epoch.
     """
@@ -67,10 +67,10 @@ class ViewSource:
         self.device = device
         size = len(images) * sum(3 * height * width for height, width in spec.sizes)
         self.fits = spec.augment != "rrc" and size <= resident_bytes
-        self._kept: _Kept | None = None
+        self._cached: _CachedCrops | None = None
 
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
-        """Decode all images, where their crops are to be kept and are not yet.
+        """Decode all images and cache their crops, if they fit and are not cached yet.
 
         Args:
             on_images: called with the number of images done since the last call.
@@ -78,39 +78,39 @@ class ViewSource:
         Raises:
             DataError: the source as a whole cannot be used. Broken images are reported with the batches they are in.
         """
-        if not self.fits or self._kept is not None:
+        if not self.fits or self._cached is not None:
             return
         crops, rows_n = [], torch.full((len(self.images),), -1)
         broken: dict[int, str] = {}
-        # A batch's broken images are listed in its order, but not by position: those that are missing are they.
+        # A batch's broken images are listed in its order, but not by position: they are the missing ones.
         all_of = range(len(self.images))
         wanted = [all_of[start : start + READ_AT_ONCE] for start in range(0, len(all_of), READ_AT_ONCE)]
         count = 0
-        for batch, asked in zip(self._decoded(wanted, number=0), wanted, strict=True):
+        for batch, indices in zip(self._decoded(wanted, number=0), wanted, strict=True):
             read = set(batch.positions.tolist())
-            broken.update(zip((i for i in asked if i not in read), batch.broken, strict=True))
+            broken.update(zip((i for i in indices if i not in read), batch.broken, strict=True))
             if batch.inputs is not None:
                 crops.append(batch.inputs)
                 rows_n[batch.positions] = torch.arange(count, count + len(batch.positions))
                 count += len(batch.positions)
             if on_images is not None:
-                on_images(len(asked))
+                on_images(len(indices))
         views = None
         if crops:
             packed = torch.cat(crops)
             crops.clear()
             views = Views.unpack(packed, self.spec.sizes)
             views = Views(renderings=tuple(part.contiguous() for part in views.renderings))
-            with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is asked for
-                views = _placed(views, self.device)
-        self._kept = _Kept(crops=views, rows_n=rows_n, broken=broken)
+            with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is needed
+                views = _to_device(views, self.device)
+        self._cached = _CachedCrops(crops=views, rows_n=rows_n, broken=broken)
 
     def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
         """The views of an epoch.
 
         Args:
             wanted: positions of each batch's samples.
-            epoch: counted from 0.
+            epoch: number of the epoch, from 0.
 
         Raises:
             DataError: while iterating, if the source as a whole cannot be used.
@@ -118,17 +118,17 @@ class ViewSource:
         number = self.spec.number(epoch)
         order = [int(i) for batch in wanted for i in batch]
         drawn = draws(self.spec, [self.images.ids[i] for i in order], number=number)
-        place = np.zeros(len(self.images), dtype=np.int64)
-        place[order] = np.arange(len(order))
-        if self._kept is not None:
-            found = (self._kept.batch(positions) for positions in wanted)
+        rank = np.zeros(len(self.images), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        if self._cached is not None:
+            found = (self._cached.batch(positions) for positions in wanted)
         else:
             found = (_unpacked(batch, self.spec) for batch in self._decoded(wanted, number=number))
         for batch in found:
             views = batch.views
             if views is not None:
-                views = _placed(views, self.device).augmented(
-                    drawn[place[batch.positions_N.numpy()]], self.spec.augment
+                views = _to_device(views, self.device).augmented(
+                    drawn[rank[batch.positions_N.numpy()]], self.spec.augment
                 )
             yield replace(batch, views=views, number=number)
 
@@ -138,13 +138,13 @@ class ViewSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Kept:
+class _CachedCrops:
     """Crops in memory.
 
     Attributes:
-        crops: of the images that could be decoded, on the device; None if there are none.
+        crops: crops of the images that could be decoded, on the device; None if there are none.
         rows_n: int64, the row of each image, or -1.
-        broken: `where: reason` of the others, by position.
+        broken: `where: reason` of the other images, by position.
     """
 
     crops: Views | None
@@ -165,7 +165,7 @@ class _Kept:
         return ViewBatch(positions_N=positions_N, views=views, broken=broken)
 
 
-def _placed(views: Views, device: torch.device) -> Views:
+def _to_device(views: Views, device: torch.device) -> Views:
     return Views(renderings=tuple(part.to(device, non_blocking=True) for part in views.renderings))
 
 

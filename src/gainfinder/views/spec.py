@@ -1,15 +1,15 @@
 """Views: the augmented image that all models of a transfer see, as a pure function of (seed, number, sample id).
 
 Nothing here depends on worker count, batch size, process count or what was drawn before. A resumed run therefore
-equals an uninterrupted one, every method of a study sees the same images, and predictions for a view can be kept (see
-`bank.py`). Parameters come from a counter-based hash (BLAKE2b); the pixels from PIL, from torchvision's functional
-operations, which take explicit parameters, and from whole-batch forms of these that give each image the same bits in
-whatever batch it is.
+equals an uninterrupted one, every method of a study sees the same images, and predictions for a view can be cached
+(see `inference/bank.py`). Parameters come from a counter-based hash (BLAKE2b); the pixels from PIL, from torchvision's
+functional operations, which take explicit parameters, and from whole-batch forms of these that give each image the same
+bits in whatever batch it is.
 
 A view is made in two stages. The *crop* is rendered from the decoded image at the input size of each model, with the
 student's crop and resampling filter, image by image. Rendered once and resized for the others, a small image would be
 enlarged for one model and shrunk again for the next, and a student with batch-norm would adapt to the blur. Then the
-crops of a batch are *augmented* together, on the device they lie on: mirrored, shifted, coloured. Only `rrc` draws at
+crops of a batch are *augmented* together, on their device: mirrored, shifted, coloured. Only `rrc` draws at
 the first stage already. Which augmentation is the default: see `default_augment`.
 
 Shapes: N samples, H and W height and width, L bytes of all renderings of a view, K numbers drawn for a view.
@@ -40,13 +40,13 @@ Size: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSpec:
-    """How views are made.
+    """Specification of views.
 
     Attributes:
         preprocessing: the student's crop, crop mode and filter; size and normalisation are not used.
         sizes: heights and widths in pixels to render at, each once.
-        seed: of what is drawn.
-        count: how many views of an image there are, used in turn; None for a fresh one an epoch.
+        seed: seed of all random draws.
+        count: number of views of an image, used in turn; None for a new one each epoch.
         augment: `paper`: centre crop, mirroring (p 0.5), colour distortion (p 0.8: brightness, contrast and saturation
             by factors in [0.2, 1.8], hue by up to ±0.2 of the circle), grey (p 0.2), as in the published code;
             `rrc`: a crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, and mirroring; `crop-flip`: padded by
@@ -141,9 +141,9 @@ def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sa
 
     Args:
         image: RGB.
-        spec: how views are made.
+        spec: specification of the views.
         size: height and width in pixels.
-        number: of the view, from 0; see `ViewSpec.number`.
+        number: number of the view, from 0; see `ViewSpec.number`.
         sample_id: the sample's stable id.
 
     Returns:
@@ -164,7 +164,7 @@ def make_crop(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sa
 
 
 def draws(spec: ViewSpec, ids: Sequence[str], *, number: int) -> Tensor:
-    """What is drawn for the second stage of each sample's view: float64 (N, K), in [0, 1)."""
+    """Random numbers for the second stage of each sample's view: float64 (N, K), in [0, 1)."""
     count = DRAWN[spec.augment]
     if not count:
         return torch.zeros(len(ids), 0, dtype=torch.float64)
@@ -216,9 +216,9 @@ class Crops:
     """Renders the crops of a sample by its position; picklable, for worker processes.
 
     Args:
-        spec: how views are made.
+        spec: specification of the views.
         ids: the samples' ids, by position.
-        number: of the view.
+        number: number of the view.
     """
 
     def __init__(self, spec: ViewSpec, ids: Sequence[str], *, number: int) -> None:

@@ -32,7 +32,7 @@ def dkd_loss(
     Args:
         student_logits_NC: floating point (N, C), C ≥ 1.
         target_logits_NC: floating point, the same shape. Not detached, and masked by −inf, as in `kl_divergence`.
-        class_N: int64 (N,), from 0 to C − 1: the paper's is the label; the target's own prediction needs none.
+        class_N: int64 (N,), from 0 to C − 1: the label, as in the paper, or without labels the target's own prediction.
         temperature: T > 0.
         target_weight: α ≥ 0, the paper's 1.
         non_target_weight: β ≥ 0. The paper's 8 is for its CIFAR-100 pairs; it has other values for other pairs.
@@ -65,8 +65,8 @@ def dkd_loss(
     student_label, student_rest = student.gather(1, label_N1), student.gather(1, others_NK)
     target_label, target_rest = target.gather(1, label_N1), target.gather(1, others_NK)
     values = target_weight * kl_divergence(
-        torch.cat([student_label, _together(student_rest)], dim=1),
-        torch.cat([target_label, _together(target_rest)], dim=1),
+        torch.cat([student_label, _log_total(student_rest)], dim=1),
+        torch.cat([target_label, _log_total(target_rest)], dim=1),
         reduction="none",
     )
     if others_NK.shape[1] > 0:
@@ -84,7 +84,7 @@ def _split(class_N: Tensor, C: int) -> tuple[Tensor, Tensor]:
     return label_N1, rank_K + (rank_K >= label_N1)
 
 
-def _together(rest_NK: Tensor) -> Tensor:
+def _log_total(rest_NK: Tensor) -> Tensor:
     """The logit (N, 1) of all the others as one class: not by way of 1 − p, which rounds to 0. −inf where K is 0."""
     masked_N1 = _masked_whole(rest_NK)  # there the gradient would be NaN
     return rest_NK.masked_fill(masked_N1, 0.0).logsumexp(dim=1, keepdim=True).masked_fill(masked_N1, -torch.inf)

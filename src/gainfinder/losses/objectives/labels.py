@@ -9,7 +9,7 @@ from .arguments import Reduction, check_labels, check_logits, reduce, wide
 def cross_entropy(
     student_logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Cross-entropy of the student's logits with labels (L_XE of Eq. 2), smoothed where asked for.
+    """Cross-entropy of the student's logits with labels (L_XE of Eq. 2), with optional label smoothing.
 
         −1/n · Σ_i Σ_j t_ij · log q_ij,  q = σ(student_logits),  t_ij = (1 − ε) · [j = y_i] + ε/C
 

@@ -92,7 +92,7 @@ def mixed_kl(
         T²/n · Σ_i Σ_m w_im · KL(σ(z_{m, i} / T) ‖ σ(z_s,i / T))
 
     Our generalisation of Eq. 5, which `partitioned_kl` is: the same with rows of one 1 and zeros. Up to a constant, a
-    row that adds up to 1 asks for the weighted mean of the models' probabilities.
+    row that adds up to 1 has the weighted mean of the models' probabilities as its target.
 
     Args:
         student_logits_NC: floating point (N, C), of the student under training.
