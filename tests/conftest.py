@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Of a run and of the processes it starts alike: they promise the same bits, and sums depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,7 +24,7 @@ TRAIN_CLASSES = {"vit": range(10), "resnet": range(10), "convnext": (0, 1, 2, 3,
 def tiny(name: str) -> nn.Module:
     """An untrained timm model for 16 x 16 images of digits."""
     if name == "vit":
-        arguments = {"img_size": SIZE, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 2}
+        arguments: dict[str, Any] = {"img_size": SIZE, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 2}
         model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **arguments)
     elif name == "convnext":
         arguments = {"patch_size": 1, "depths": (1, 1, 1, 1), "dims": (8, 16, 32, 32)}

@@ -170,7 +170,7 @@ def test_too_many_broken_images() -> None:
         check_broken(broken, total=100, max_share=0.01, reference="x")
     assert str(caught.value) == (
         "x: 5 of 100 images (5.00%) cannot be decoded, allowed are 1.00%: x/0.jpg: truncated; x/1.jpg: truncated; "
-        "x/2.jpg: truncated and 2 more; mend or remove them, or raise --max-broken"
+        "x/2.jpg: truncated and 2 more; mend or remove them, or raise `max_broken`"
     )
 
 

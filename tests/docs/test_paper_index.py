@@ -17,7 +17,7 @@ ROWS = list(ROW.finditer(SETTINGS))
 
 def resolved(*, preset: str | None, method: str | None) -> Resolved:
     """The settings of a run as long as the paper's."""
-    asked = TransferSettings(preset=preset, method=method)  # type: ignore[arg-type]
+    asked = TransferSettings(preset=preset, method=method)
     return resolve_settings(asked, labelled=True, images=128_117, view_size=(224, 224), mirrorable=True)
 
 

@@ -15,7 +15,7 @@ from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderE
 from gainfinder.predictions import Predictions
 from gainfinder.views.spec import epoch_order
 from killing import KillAfter, Killed
-from transfers import SHORT, Run, same, weights
+from transfers import SHORT, Run, right, same, weights
 
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "val": "digits#1/4"}
 
@@ -44,7 +44,7 @@ def test_each_method_changes_the_student_and_accounts_for_it(
         Predictions.load(run_folder / "predictions" / f"{name}.parquet") for name in ("before", "after", "teacher-1")
     )
     assert before.accuracy == found["accuracy_before"] and after.accuracy == found["accuracy_after"]
-    flips = (teacher.predicted == teacher.target) & (before.predicted != before.target)
+    flips = right(teacher) & ~right(before)
     assert found["positive_flips"] == int(flips.sum()) / len(before)
     assert not torch.equal(before.logits, after.logits)
     assert len(result.epochs) == 2

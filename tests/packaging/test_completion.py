@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import typer.core
 import typer.main
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -62,9 +64,9 @@ def test_the_choices_are_those_that_settings_accept() -> None:
     assert {
         "augment": choices.AUGMENTS,
         "device": devices.DEVICES,
-        "labels": choices.Labels.__args__,
+        "labels": get_args(choices.Labels),
         "order": choices.ORDERS,
-        "precision": choices.Precision.__args__,
+        "precision": get_args(choices.Precision),
         "preset": tuple(settings.PRESETS),
         "schedule": choices.SCHEDULES,
         "strategy": choices.STRATEGIES,
@@ -74,7 +76,9 @@ def test_the_choices_are_those_that_settings_accept() -> None:
 
 
 def test_every_command_completes_its_choices() -> None:
-    commands = typer.main.get_command(app).commands
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    commands = group.commands
     context = typer.Context(commands["transfer"], resilient_parsing=True)
     met = set()
     for command in commands.values():
