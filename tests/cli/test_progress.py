@@ -29,8 +29,9 @@ def row(epoch: int, accuracy: float | None) -> Row:
     known = accuracy is not None
     return {
         "epoch": epoch, "train_loss": 0.25, "teacher_share": 0.313, "accuracy": accuracy,
-        "transfer_delta_pp": 100 * (accuracy - 0.94) if known else None, "knowledge_gain": 0.0345 if known else None,
-        "knowledge_loss": 0.0104 if known else None, "agreement": 0.9812, "confidence": 0.91,
+        "transfer_delta_pp": None if accuracy is None else 100 * (accuracy - 0.94),
+        "knowledge_gain": 0.0345 if known else None, "knowledge_loss": 0.0104 if known else None,
+        "agreement": 0.9812, "confidence": 0.91,
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -55,7 +56,9 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
 def make_tar(tmp_path: Path) -> Callable[..., Path]:
     """Write images into a new archive: `make_tar(names, at="photos.tar")`; a name that ends with `/` is a folder."""
 
-    def make(names: Sequence[str] = PLAIN, at: str = "photos.tar", mode: str = "w") -> Path:
+    def make(
+        names: Sequence[str] = PLAIN, at: str = "photos.tar", mode: Literal["w", "w:gz", "w:bz2", "w:xz"] = "w"
+    ) -> Path:
         path = tmp_path / at
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, mode) as tar:

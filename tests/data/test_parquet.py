@@ -82,7 +82,12 @@ def test_without_labels_the_column_is_not_read(write: Callable[..., Path], monke
     path = write(label=[None, 0, 0], metadata={"classes": "cat,dog"})
     seen: list[list[str]] = []
     original = pq.ParquetFile.read
-    monkeypatch.setattr(pq.ParquetFile, "read", lambda self, columns: seen.append(columns) or original(self, columns))
+
+    def read(self: Any, columns: list[str]) -> Any:
+        seen.append(columns)
+        return original(self, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
     images = load_images(path, labels=False)
     assert images.labels is None
     assert images.class_names is None

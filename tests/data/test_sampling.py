@@ -20,9 +20,9 @@ def make(order: Any = None, *, labelled: bool = True) -> Images:
     ids = [f"s{i}" for i in order]
     return Images.build(
         reference="x",
-        reader=None,
+        reader=None,  # type: ignore[arg-type]
         ids=ids,
-        labels=labels[order].tolist() if labelled else None,  # type: ignore[arg-type]
+        labels=labels[order].tolist() if labelled else None,
     )
 
 

@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+from functools import partial
+from operator import add
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -161,7 +163,7 @@ def test_momentum_interpolation_equals_a_plain_loop(
                     else:
                         slow[name] = fast.clone()
     for name, tensor in slow.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=partial(add, name))
     moved = (slow["fc.weight"] - initial(zoo["resnet"])["fc.weight"]).abs().max()
     assert moved > 1e-3, "the comparison would not tell slow weights from initial ones"
     assert (slow["fc.weight"] - student.state_dict()["fc.weight"]).abs().max() > 1e-3
@@ -236,8 +238,8 @@ def noisy(**parts: bool) -> Any:
     if parts.get("norm", True):
         with torch.random.fork_rng():
             torch.manual_seed(1)
-            module.norm.running_mean.normal_()
-            module.norm.running_var.uniform_(0.5, 2.0)
+            module.get_buffer("norm.running_mean").normal_()
+            module.get_buffer("norm.running_var").uniform_(0.5, 2.0)
     return gainfinder.load_model(module, size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -339,6 +341,7 @@ def test_features_are_compared_and_labels_fitted(zoo: dict[str, str], val: Image
     assert same(one, same_features)
     assert not same(one, transferred(zoo["vit"], zoo["convnext"], val, method=method, lr=1e-2))
     images = gainfinder.load_images("digits#2/4")
+    assert images.labels is not None
     poisoned = images.relabel((images.labels + 1) % 10, class_names=images.class_names, num_classes=10)
     result = gainfinder.transfer(zoo["vit"], zoo["resnet"], poisoned, val=val, method=method, **{**SHORT, "lr": 1e-2})
     assert not same(one, result.student.module.state_dict())

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 100}
 class Permuted(nn.Module):
     """A digit classifier whose outputs stand in another order, and say so."""
 
-    def __init__(self, inner: nn.Module, order: list[int]) -> None:
+    def __init__(self, inner: Any, order: list[int]) -> None:
         super().__init__()
         self.inner, self.order = inner, order
         self.pretrained_cfg = {**inner.pretrained_cfg, "label_names": [str(digit) for digit in order]}
@@ -32,16 +33,17 @@ class Permuted(nn.Module):
 
 
 def module(zoo: dict[str, str], name: str, *, named: bool = True) -> nn.Module:
-    loaded = timm.create_model(zoo[name], pretrained=True)
+    loaded: Any = timm.create_model(zoo[name], pretrained=True)
     if not named:
         loaded.pretrained_cfg = {k: v for k, v in loaded.pretrained_cfg.items() if k != "label_names"}
-    return loaded
+    found: nn.Module = loaded
+    return found
 
 
 @pytest.mark.parametrize("unnamed_first", [True, False])
 def test_classes_are_matched_by_name_where_the_first_model_has_none(zoo: dict[str, str], unnamed_first: bool) -> None:
     plain, permuted = module(zoo, "vit", named=False), Permuted(module(zoo, "resnet"), [3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
-    models = [plain, permuted] if unnamed_first else [permuted, zoo["vit"]]
+    models: list[Any] = [plain, permuted] if unnamed_first else [permuted, zoo["vit"]]
     found = gainfinder.scan(models, "digits#1/4", device="cpu", workers=0)
     expected = gainfinder.scan([zoo["vit"], zoo["resnet"]], "digits#1/4", device="cpu", workers=0)
     assert {m.accuracy for m in found.models} == {m.accuracy for m in expected.models}

@@ -40,7 +40,7 @@ def in_terminal(arguments: list[str], *, stop_at: str | None = None, **environme
         setsigdef=[signal.SIGINT],  # a shell that runs the tests in the background has it ignored
     )
     os.set_blocking(parent, False)
-    text, code, end = "", None, time.monotonic() + 120
+    text, code, end = "", None, time.monotonic() + 600
     while code is None or _readable(parent):
         assert time.monotonic() < end, text
         text += _read(parent)

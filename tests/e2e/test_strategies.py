@@ -16,7 +16,7 @@ from gainfinder.predictions import Predictions
 from gainfinder.runs.callbacks import Callback
 from gainfinder.views.spec import epoch_order
 from killing import Killed
-from transfers import SHORT, Run, document, same, weights
+from transfers import SHORT, Run, document, right, same, weights
 
 SETTINGS: Run = {**SHORT, "epochs": 2, "lr": 5e-2}
 LONGER: Run = {**SETTINGS, "limit": 160}
@@ -67,7 +67,7 @@ def test_the_guard_images_decide_on_the_order(
     """Images on which the model that is worse everywhere else is the better one."""
     pool = gainfinder.load_images("digits#3/4")
     vit, resnet = (gainfinder.predict(zoo[name], pool, device="cpu", workers=0) for name in ("vit", "resnet"))
-    better = (vit.predicted == vit.target) & (resnet.predicted != resnet.target)
+    better = right(vit) & ~right(resnet)
     guards = pool.select([*better.nonzero().flatten().tolist(), *range(5)])
     asked = {**SETTINGS, "guard": True, "epochs": 1, "order": order, "guard_data": guards}
     result = gainfinder.transfer(zoo["convnext"], [zoo[name] for name in given], "digits#2/4", val=val, **asked)
@@ -118,7 +118,7 @@ def test_the_rows_of_the_epochs_tell_the_change_since_the_very_first_student(
         now = predictions(sequence / "steps" / step, "after")
         start = predictions(sequence / "steps" / step, "before")
         for since, gain, loss in ((origin, "total_gain", "total_loss"), (start, "knowledge_gain", "knowledge_loss")):
-            was, is_now = since.predicted == since.target, now.predicted == now.target
+            was, is_now = right(since), right(now)
             assert row[gain] == int((~was & is_now).sum()) / len(now)
             assert row[loss] == int((was & ~is_now).sum()) / len(now)
         assert row["total_delta_pp"] == pytest.approx(100 * (row["total_gain"] - row["total_loss"]))
@@ -181,6 +181,7 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
 
 def test_without_labels_the_order_is_by_agreement_and_no_label_is_read(zoo: dict[str, str], val: Images) -> None:
     images = gainfinder.load_images("digits#2/4")
+    assert images.labels is not None
     poisoned = images.relabel(images.labels[::-1].copy(), class_names=images.class_names, num_classes=10)
     asked = {**SETTINGS, "labels": "none", "epochs": 1}
     given = [zoo["resnet"], zoo["vit"]]
@@ -226,6 +227,7 @@ def test_in_parallel_each_sample_goes_to_the_surest_of_all(
     with torch.inference_mode():
         probs = [model(x).softmax(-1) for model in models]
     losses, taught = [], [0, 0, 0]
+    assert images.labels is not None
     for i, label in enumerate(images.labels.tolist()):
         confidences = [float(p[i, label] if method == "kl-dp" else p[i].max()) for p in probs]
         best = confidences.index(max(confidences))

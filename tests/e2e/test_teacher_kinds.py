@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -107,7 +108,7 @@ NAMES = [*(f"digit {digit}" for digit in range(10)), "also three", "no digit"]
 class More(nn.Module):
     """A teacher with twelve classes: the digits, threes of another kind, and none of the student's."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: Any) -> None:
         super().__init__()
         self.inner = inner
         self.pretrained_cfg = {**inner.pretrained_cfg, "label_names": NAMES, "num_classes": 12}

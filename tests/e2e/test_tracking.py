@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import gainfinder
 from gainfinder.cli import app
+from gainfinder.config import choices
 from gainfinder.data.images import Images
 from gainfinder.errors import MissingExtra, SettingsError
 from gainfinder.libraries import quiet
@@ -88,6 +89,7 @@ class Fake(GeneralTracker):  # type: ignore[misc]
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     """A tracker of that name, in the place of those that need a network."""
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "fake", Fake)
+    monkeypatch.setattr(choices, "TRACKERS", (*choices.TRACKERS, "fake"))
     monkeypatch.setattr(Fake, "told", [])
     monkeypatch.setattr(Fake, "fails_at", None)
     return Fake

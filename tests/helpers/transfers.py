@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gainfinder.predictions import Predictions
+
 Run = dict[str, Any]
 State = dict[str, Tensor]
 SHORT: Run = {"epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
@@ -37,6 +39,12 @@ def assert_close(one: State, other: State) -> None:
     assert one.keys() == other.keys()
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+def right(found: Predictions) -> Tensor:
+    """Which images are predicted right, bool (N,)."""
+    assert found.target is not None
+    return found.predicted.eq(found.target)
 
 
 def document(folder: Path, name: str = "result.json") -> Any:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def labels(n: int = N, c: int = C) -> np.ndarray:
     return np.random.default_rng(1).integers(0, c, n)
 
 
-def put(bank: Bank, of: EntryKey, logits: torch.Tensor, block: int = 16, **about: object) -> BankEntry:
+def put(bank: Bank, of: EntryKey, logits: torch.Tensor, block: int = 16, **about: Any) -> BankEntry:
     def blocks() -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         order = np.random.default_rng(2).permutation(len(logits))
         for start in range(0, len(order), block):
@@ -133,7 +134,8 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
         yield
 
     entry = Bank(tmp_path).build(key(), never, images=N, classes=C)
-    assert torch.equal(entry.logits(ROWS), Bank(tmp_path).find(key()).logits(ROWS))
+    found = Bank(tmp_path).find(key())
+    assert found is not None and torch.equal(entry.logits(ROWS), found.logits(ROWS))
 
 
 @pytest.mark.parametrize("reason", [errno.EROFS, errno.EACCES])
@@ -245,7 +247,8 @@ def test_the_size_is_known_before(tmp_path: Path, classes: int, storage: str) ->
 
 
 def test_entries_used_least_recently_make_room(tmp_path: Path) -> None:
-    a_size = put(Bank(tmp_path), key("first"), answers()) and Bank(tmp_path).size()
+    put(Bank(tmp_path), key("first"), answers())
+    a_size = Bank(tmp_path).size()
     bank = Bank(tmp_path, limit=2 * a_size + entry_bytes(N, C) + 100)
     for at, view in enumerate(["second", "third"]):
         put(bank, key(view), answers())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,9 @@ def test_classes_equal_a_naive_loop(teachers: Sequence[Predictions]) -> None:
 @pytest.mark.parametrize("teachers", [TEACHERS[:1], TEACHERS])
 @pytest.mark.parametrize("by", ["label", "confidence"])
 @pytest.mark.parametrize("temperatures", [None, (0.5, 4.0, 1.0)])
-def test_partition_groups_equal_a_naive_loop(teachers: Sequence[Predictions], by: str, temperatures) -> None:
+def test_partition_groups_equal_a_naive_loop(
+    teachers: Sequence[Predictions], by: Any, temperatures: tuple[float, ...] | None
+) -> None:
     models = (BEFORE, *teachers)
     scales = (1.0,) * len(models) if temperatures is None else temperatures[: len(models)]
     counts = dict.fromkeys(("both", "teacher", "student", "neither"), (0, 0))
@@ -60,7 +63,7 @@ def test_partition_groups_equal_a_naive_loop(teachers: Sequence[Predictions], by
         student, teacher = right(BEFORE, i), any(right(t, i) for t in teachers)
         name = {(1, 1): "both", (0, 1): "teacher", (1, 0): "student", (0, 0): "neither"}[(student, teacher)]
         counts[name] = (counts[name][0] + 1, counts[name][1] + teaches)
-    found = by_partition(BEFORE, teachers, by, temperatures=None if temperatures is None else scales)  # type: ignore[arg-type]
+    found = by_partition(BEFORE, teachers, by, temperatures=None if temperatures is None else scales)
     assert {one.right: (one.samples, one.to_teacher) for one in found} == counts
     assert all(samples for samples, _ in counts.values())
 

@@ -155,7 +155,12 @@ def test_a_fit_takes_about_ten_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counted(rising: Callable[[float], tuple[float, float]]) -> float:
         betas: list[float] = []
-        root = solve(lambda beta: (betas.append(beta), rising(beta))[1])
+
+        def noted(beta: float) -> tuple[float, float]:
+            betas.append(beta)
+            return rising(beta)
+
+        root = solve(noted)
         passes.append(len(betas))
         return root
 
@@ -180,7 +185,11 @@ def test_a_root_is_found_where_newtons_method_alone_would_fail() -> None:
 
             assert calibration._root(rising) == pytest.approx(center, rel=1e-9)
     for slope in (0.0, 1e-9):
-        assert calibration._root(lambda beta, slope=slope: (beta - 3, slope)) == pytest.approx(3, rel=1e-9)
+
+        def unhelpful(beta: float, slope: float = slope) -> tuple[float, float]:
+            return beta - 3, slope
+
+        assert calibration._root(unhelpful) == pytest.approx(3, rel=1e-9)
     creeping = calibration._root(lambda beta: ((beta - 3) ** 21, 21 * (beta - 3) ** 20))  # by 1/21 of the way a step
     assert creeping == pytest.approx(3, rel=1e-9)
 

@@ -32,9 +32,9 @@ def net() -> Net:
         torch.manual_seed(0)
         made = Net()
     for layer in (made.first, made.second):  # old statistics and a learned scale, neither of them the default
-        layer.running_mean.fill_(17.0)
-        layer.running_var.fill_(5.0)
-        layer.num_batches_tracked.fill_(99)
+        layer.get_buffer("running_mean").fill_(17.0)
+        layer.get_buffer("running_var").fill_(5.0)
+        layer.get_buffer("num_batches_tracked").fill_(99)
         nn.init.constant_(layer.weight, 1.5)
     return made
 
@@ -64,16 +64,16 @@ def test_statistics_are_the_means_over_the_batches(net: Net, count: int, size: i
     with torch.random.fork_rng():
         reestimate(net, given, net)
     mean, variance = by_hand(given)  # dropout before it was off, or this would not hold
-    assert net.first.running_mean.tolist() == pytest.approx(mean, rel=1e-5, abs=1e-5)
-    assert net.first.running_var.tolist() == pytest.approx(variance, rel=1e-5)
+    assert net.get_buffer("first.running_mean").tolist() == pytest.approx(mean, rel=1e-5, abs=1e-5)
+    assert net.get_buffer("first.running_var").tolist() == pytest.approx(variance, rel=1e-5)
     # A later layer sees what the earlier one makes of the batch's own statistics, as in training.
     normal = []
     for batch in given:
         centre, spread = batch.mean((0, 2, 3), keepdim=True), batch.var((0, 2, 3), correction=0, keepdim=True)
         normal.append(net.conv(1.5 * (batch - centre) / (spread + net.first.eps).sqrt()).detach())
     mean, variance = by_hand(normal)
-    assert net.second.running_mean.tolist() == pytest.approx(mean, rel=1e-4, abs=1e-5)
-    assert net.second.running_var.tolist() == pytest.approx(variance, rel=1e-4)
+    assert net.get_buffer("second.running_mean").tolist() == pytest.approx(mean, rel=1e-4, abs=1e-5)
+    assert net.get_buffer("second.running_var").tolist() == pytest.approx(variance, rel=1e-4)
     assert net.first.num_batches_tracked == count
 
 
@@ -84,7 +84,7 @@ def test_batches_may_come_from_a_generator_and_weights_stay(net: Net) -> None:
         yield from batches()
 
     reestimate(net, once(), net)
-    assert net.first.running_mean.tolist() == pytest.approx(by_hand(batches())[0], rel=1e-5, abs=1e-5)
+    assert net.get_buffer("first.running_mean").tolist() == pytest.approx(by_hand(batches())[0], rel=1e-5, abs=1e-5)
     for name, parameter in net.named_parameters():
         assert torch.equal(parameter, weights[name]) and parameter.grad is None
 

@@ -142,7 +142,7 @@ def test_the_digest_is_that_of_the_content(net: Net, tmp_path: Path) -> None:
     one = load_model(f"onnx:{write(tmp_path / 'a.onnx', net)}?{STATISTICS}")
     same = load_model(f"onnx:{write(tmp_path / 'b.onnx', net)}?{STATISTICS}")
     with torch.no_grad():
-        net.head.bias += 1
+        net.head.bias.add_(1)
     other = load_model(f"onnx:{write(tmp_path / 'c.onnx', net)}?{STATISTICS}")
     assert one.weights_digest() == same.weights_digest() != other.weights_digest()
 
@@ -179,7 +179,7 @@ def test_copies_and_pickles_open_the_file_again(net: Net, tmp_path: Path, monkey
     own = load_copy(classifier)
     assert own.weights_digest() == classifier.weights_digest()
     with torch.no_grad():
-        net.head.bias += 1
+        net.head.bias.add_(1)
     write(path, net)
     assert torch.equal(classifier.logits(images()), expected)  # it was opened before
     with pytest.raises(ModelError, match=r"^onnx:net\.onnx.*: the file has changed since it was loaded$"):
@@ -188,6 +188,7 @@ def test_copies_and_pickles_open_the_file_again(net: Net, tmp_path: Path, monkey
 
 def test_the_runtime_uses_as_many_threads_as_torch(net: Net, tmp_path: Path) -> None:
     classifier = load_model(f"onnx:{write(tmp_path / 'net.onnx', net)}?{STATISTICS}")
+    assert isinstance(classifier.module, OnnxModule)
     (session,) = classifier.module._sessions.values()
     assert session.get_session_options().intra_op_num_threads == torch.get_num_threads()
     assert session.get_providers() == ["CPUExecutionProvider"]

@@ -86,7 +86,7 @@ def test_a_saved_model_is_the_same_to_timm(name: str, settings: str, image: Imag
 
 def test_reordered_and_strided_models_are_saved_in_their_own_order(tmp_path: Path) -> None:
     classifier = load_model(stored(tmp_path / "a", config={"label_names": ["a", "b", "c"]}))
-    classifier.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier.module.to(memory_format=torch.channels_last)
     ordered = classifier.with_class_order((2, 0, 1), ("c", "a", "b"))
     assert load_model(ordered.save(ordered, tmp_path / "b") or "").class_names == ("a", "b", "c")
     part = classifier.with_class_order((2, 0), ("c", "a"))
@@ -116,7 +116,7 @@ def test_a_wrong_number_of_stored_names_is_dropped_and_of_given_ones_refused(tmp
 
 
 def test_imagenet_models_carry_wordnet_ids(tmp_path: Path) -> None:
-    arguments = {**RESNET, "num_classes": 1000}
+    arguments: dict[str, Any] = {**RESNET, "num_classes": 1000}
     assert load_model(stored(tmp_path, **arguments)).class_names == imagenet_wnids()
     assert load_model(stored(tmp_path, config={"tag": "mine"}, **arguments)).class_names is None
 

@@ -68,7 +68,7 @@ def test_averaged_weights_come_first(key: str, tmp_path: Path) -> None:
 
 
 def test_shared_and_strided_tensors_are_saved(tmp_path: Path) -> None:
-    module = small().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = small().to(memory_format=torch.channels_last)
     module.append(nn.Linear(2, 2))
     module.append(nn.Linear(2, 2))
     module[5].weight = module[4].weight

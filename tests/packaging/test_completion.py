@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.core
 import typer.main
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -73,7 +74,9 @@ def test_the_choices_are_those_that_settings_accept() -> None:
 
 
 def test_every_command_completes_its_choices() -> None:
-    commands = typer.main.get_command(app).commands
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    commands = group.commands
     context = typer.Context(commands["transfer"], resilient_parsing=True)
     met = set()
     for command in commands.values():

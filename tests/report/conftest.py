@@ -22,7 +22,7 @@ def results(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> di
 
 def _fill(folder: Path, zoo: dict[str, str]) -> None:
     student, teacher, other = zoo["convnext"], zoo["vit"], zoo["resnet"]
-    data = {"data": "digits#2/4", "val": "digits#1/4"}
+    data: Run = {"data": "digits#2/4", "val": "digits#1/4"}
     bare: Images = replace(gainfinder.load_images("digits#1/4"), labels=None, num_classes=None)
     gainfinder.transfer(student, teacher, **data, out=folder / "transfer", control=True, **SETTINGS)
     gainfinder.transfer(
@@ -30,7 +30,7 @@ def _fill(folder: Path, zoo: dict[str, str]) -> None:
     )
     gainfinder.transfer(student, [teacher, other], **data, out=folder / "sequence", **SETTINGS)
     gainfinder.transfer(student, [teacher, other], **data, out=folder / "soup", strategy="soup", **SETTINGS)
-    unlabelled = {"data": "digits#2/4", "val": bare, "labels": "none"}
+    unlabelled: Run = {"data": "digits#2/4", "val": bare, "labels": "none"}
     gainfinder.transfer(student, teacher, **unlabelled, out=folder / "unlabelled", **SETTINGS)
     gainfinder.transfer(student, student, **data, out=folder / "control", **SETTINGS)
     gainfinder.scan(list(zoo.values()), "digits#1/4", device="cpu", workers=0, out=folder / "scan")

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from functools import partial
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def test_slow_weights_equal_a_naive_loop(momentum: float, every: int, steps: int
     initial, states = batch_norm_net(0).state_dict(), trajectory(steps)
     slow = SlowWeights(initial, momentum=momentum, every=every)
     for fast in states:
-        slow.after_step(lambda fast=fast: fast)
+        slow.after_step(partial(dict, fast))
     expected = naive(initial, states, momentum, every)
     assert slow.weights.keys() == expected.keys()
     for name, values in expected.items():
@@ -179,7 +180,7 @@ def test_measuring_the_slow_weights_leaves_the_fast_ones_alone() -> None:
     net, shown = batch_norm_net(0), batch_norm_net(5)
     slow = SlowWeights(net.state_dict(), momentum=0.5, every=1)
     with torch.no_grad():
-        net[0].weight.add_(1.0)
+        net.get_parameter("0.weight").add_(1.0)
     slow.after_step(net.state_dict)
     fast, kept = copy.deepcopy(net.state_dict()), copy.deepcopy(slow.weights)
     shown.load_state_dict(slow.weights)
@@ -197,15 +198,15 @@ def test_slow_weights_go_on_as_if_never_stopped(stopped: int) -> None:
     whole = SlowWeights(initial, momentum=0.9, every=3)
     first = SlowWeights(initial, momentum=0.9, every=3)
     for fast in states:
-        whole.after_step(lambda fast=fast: fast)
+        whole.after_step(partial(dict, fast))
     for fast in states[:stopped]:
-        first.after_step(lambda fast=fast: fast)
+        first.after_step(partial(dict, fast))
     file = io.BytesIO()
     torch.save(first.state(), file)
     file.seek(0)
     second = SlowWeights(states[stopped], momentum=0.9, every=3)  # whatever it started from must not matter
     second.load_state(torch.load(file, weights_only=True))
     for fast in states[stopped:]:
-        second.after_step(lambda fast=fast: fast)
+        second.after_step(partial(dict, fast))
     assert second.steps == whole.steps == 7
     assert same(second.weights, whole.weights)

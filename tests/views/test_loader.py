@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gainfinder.config.choices import AUGMENTS
+from gainfinder.config.choices import AUGMENTS, Augment
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
 from gainfinder.inference.predict import evaluation_crops, predict_images
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def spec(augment: str, count: int | None = None) -> ViewSpec:
+def spec(augment: Augment, count: int | None = None) -> ViewSpec:
     preprocessing = Preprocessing(input_size=(3, 16, 16), crop_pct=0.9, interpolation="bilinear")
     return ViewSpec(preprocessing=preprocessing, sizes=SIZES, augment=augment, seed=4, count=count)
 
@@ -62,7 +63,7 @@ def order(sizes: Sequence[int], seed: int = 0) -> list[NDArray[np.int64]]:
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
-def test_views_do_not_depend_on_memory_workers_or_batches(folder: Path, augment: str) -> None:
+def test_views_do_not_depend_on_memory_workers_or_batches(folder: Path, augment: Augment) -> None:
     images, views = load_images(str(folder)), spec(augment)
     kept, read, elsewhere = source(images, views), source(images, views, resident_bytes=0), source(images, views)
     kept.load()
@@ -106,7 +107,7 @@ def test_evaluation_crops_give_the_same_predictions_bit_for_bit(
 ) -> None:
     (folder / "05.jpg").write_bytes(b"no image")
     model, images = load_model(zoo[name]), load_images(str(folder))
-    asked = {"device": CPU, "batch_size": 7, "max_broken": 0.5}
+    asked: dict[str, Any] = {"device": CPU, "batch_size": 7, "max_broken": 0.5}
     expected = predict_images(model, images, **asked)
     crops = evaluation_crops(images, model.preprocessing, workers=0)
     assert crops is not None
@@ -146,8 +147,15 @@ def test_crops_that_the_device_cannot_hold_stay_beside_it(folder: Path, monkeypa
 def test_loading_decodes_once_and_tells_of_every_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = load_images(str(folder))
     read: list[int] = []
-    monkeypatch.setattr(Images, "read", lambda self, i, was=Images.read: read.append(i) or was(self, i))
-    views, told = source(images, spec("paper")), []
+    original = Images.read
+
+    def noted(self: Images, index: int) -> Image.Image:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(Images, "read", noted)
+    views = source(images, spec("paper"))
+    told: list[int] = []
     views.load(told.append)
     views.load(told.append)
     for epoch in range(2):

@@ -1,6 +1,7 @@
 """Views are pure functions of (seed, number, sample id), orders of (seed, epoch, sample ids)."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision.transforms import functional as TF
 
-from gainfinder.config.choices import AUGMENTS, default_augment
+from gainfinder.config.choices import AUGMENTS, Augment, default_augment
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views import spec as spec_module
 from gainfinder.views.augment import augmented
@@ -33,7 +34,7 @@ def photo(size: tuple[int, int] = (50, 40), seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
-def test_a_view_depends_on_its_arguments_alone(augment: str) -> None:
+def test_a_view_depends_on_its_arguments_alone(augment: Augment) -> None:
     spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment)
     image = photo()
     first = make_view(image, spec, size=S32, number=2, sample_id="a")
@@ -46,8 +47,8 @@ def test_a_view_depends_on_its_arguments_alone(augment: str) -> None:
 
 @pytest.mark.parametrize("augment", ["paper", "rrc", "crop-flip"])
 @pytest.mark.parametrize("change", [{"seed": 2}, {"number": 3}, {"sample_id": "b"}])
-def test_another_seed_number_or_sample_gives_another_view(augment: str, change: dict[str, object]) -> None:
-    arguments = {"seed": 1, "number": 2, "sample_id": "a"}
+def test_another_seed_number_or_sample_gives_another_view(augment: Augment, change: dict[str, object]) -> None:
+    arguments: dict[str, Any] = {"seed": 1, "number": 2, "sample_id": "a"}
 
     def view(seed: int, number: int, sample_id: str) -> torch.Tensor:
         spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment, seed=seed)
@@ -58,12 +59,13 @@ def test_another_seed_number_or_sample_gives_another_view(augment: str, change: 
 
 def test_views_are_fresh_each_epoch_or_used_in_turn() -> None:
     fresh = ViewSpec(preprocessing=P32, sizes=(S32,), augment="none")
+    assert (fresh.seed, fresh.count) == (0, None)
     assert [fresh.number(epoch) for epoch in range(5)] == [0, 1, 2, 3, 4]
     assert [replace(fresh, count=2).number(epoch) for epoch in range(5)] == [0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("augment", ["paper", "crop-flip"])
-def test_a_view_has_the_same_bits_in_any_batch(augment: str) -> None:
+def test_a_view_has_the_same_bits_in_any_batch(augment: Augment) -> None:
     spec = ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment)
     ids = [f"img{i}" for i in range(33)]
     crops = torch.stack([Crops(spec, ids, number=0)(i, photo(seed=i)).view(3, 32, 32) for i in range(33)])
@@ -185,7 +187,7 @@ def test_paper_greys_a_fifth() -> None:
 
 @pytest.mark.parametrize("size", [(400, 3), (3, 400), (1, 1), (32, 32)])
 @pytest.mark.parametrize("augment", AUGMENTS)
-def test_odd_shapes_still_give_views(size: tuple[int, int], augment: str) -> None:
+def test_odd_shapes_still_give_views(size: tuple[int, int], augment: Augment) -> None:
     view = make_view(
         photo(size),
         ViewSpec(preprocessing=P32, sizes=(S32,), augment=augment),
@@ -238,7 +240,7 @@ def gradient() -> Image.Image:
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
-def test_renderings_at_two_sizes_show_the_same_part_of_the_image(augment: str) -> None:
+def test_renderings_at_two_sizes_show_the_same_part_of_the_image(augment: Augment) -> None:
     spec = ViewSpec(preprocessing=P32, sizes=((32, 32), (48, 48)), augment=augment)
     for sample_id in map(str, range(20)):
         at = [make_view(gradient(), spec, size=size, number=0, sample_id=sample_id).float() for size in spec.sizes]
@@ -251,7 +253,7 @@ def test_a_small_image_is_not_blurred_for_the_student_by_a_larger_teacher() -> N
     alone = view_spec([P32], "none")
     beside = view_spec([P32, Preprocessing(input_size=(3, 96, 96))], "none")
     image = photo((32, 32))
-    at = {"size": S32, "number": 0, "sample_id": "x"}
+    at: dict[str, Any] = {"size": S32, "number": 0, "sample_id": "x"}
     assert torch.equal(make_view(image, alone, **at), make_view(image, beside, **at))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from statistics import mean
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def naive_dist(student: Tensor, target: Tensor, temperature: float, inter: float
 def test_equals_the_naive_loop(n: int, c: int, inter: float, intra: float, temperature: float) -> None:
     student, target = logits(n, c, seed=1), logits(n, c, seed=2)
     rows = naive_dist(student, target, temperature, inter, intra)
-    weights = {"inter_weight": inter, "intra_weight": intra}
+    weights: dict[str, Any] = {"inter_weight": inter, "intra_weight": intra}
     assert dist_loss(student, target, temperature, reduction="none", **weights).tolist() == pytest.approx(
         rows, abs=1e-10
     )
@@ -99,7 +100,7 @@ def test_gradients(n: int, c: int, temperature: float) -> None:
     )
 
 
-def check_nothing(student: Tensor, target: Tensor, **weights: float) -> None:
+def check_nothing(student: Tensor, target: Tensor, **weights: Any) -> None:
     student, target = student.clone().requires_grad_(), target.clone().requires_grad_()
     loss = dist_loss(student, target, 2.0, **weights)
     assert loss.item() == 0

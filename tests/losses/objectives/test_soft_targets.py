@@ -52,7 +52,7 @@ def naive_top_k(student: list[float], target: list[float], k: int, temperature: 
     return temperature**2 * sum(pj * math.log(pj / qj) for pj, qj in zip(p, q, strict=True) if pj > 0)
 
 
-def check_reductions(losses: dict[str, Tensor], rows: list[float]) -> None:
+def check_reductions(losses: dict[Reduction, Tensor], rows: list[float]) -> None:
     assert losses["none"].tolist() == pytest.approx(rows, abs=1e-12)
     assert losses["sum"].item() == pytest.approx(sum(rows), abs=1e-12)
     assert losses["mean"].item() == pytest.approx(sum(rows) / max(len(rows), 1), abs=1e-12)
