@@ -245,7 +245,7 @@ def _fit(model: nn.Module, x: Tensor, y: Tensor, *, epochs: int, callback: Callb
         for batch in torch.tensor_split(torch.randperm(len(y)), -(-len(y) // 32)):
             loss: Tensor = nn.functional.cross_entropy(model(x[batch]), y[batch])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             callback.advance(len(batch))
     return model.eval()

@@ -199,6 +199,7 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         assert point.gain == pytest.approx(100 * mean, abs=1e-9)
         assert point.error == pytest.approx(100 * error, abs=1e-9)
         assert point.sure_gain == pytest.approx(point.gain - 2 * point.error, abs=1e-9)
+        assert point.sure_gain is not None
         sure[point.alpha] = point.sure_gain
     assert max(sure.values()) == sure[share] > 0
     assert [point.alpha for point in guard.points][-1] == 1.0
@@ -225,7 +226,7 @@ def test_batch_norm_statistics_in_between_are_re_estimated(
     half = (student.conv1.weight + end["conv1.weight"]) / 2
     torch.testing.assert_close(kept.conv1.weight, half, rtol=1e-5, atol=1e-6)
     if mode == "frozen":
-        assert torch.equal(kept.bn1.running_var, student.bn1.running_var)
+        assert torch.equal(kept.bn1.running_var, student.bn1.running_var)  # type: ignore[arg-type]
         return
     config = timm.data.resolve_data_config(student.pretrained_cfg)
     transform = timm.data.create_transform(**config, is_training=False)

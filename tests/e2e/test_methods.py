@@ -49,6 +49,7 @@ def test_every_method_trains_the_student(zoo: dict[str, str], val: Images, metho
     assert all(tensor.isfinite().all() for tensor in weights.values())
     assert any(not torch.equal(weights[name], before[name]) for name in weights)
     (row,) = result.epochs
+    assert row.train_loss is not None
     numbers = [row.train_loss, *(value for value in result.account.values() if isinstance(value, float))]
     assert all(math.isfinite(number) for number in numbers)
     assert row.train_loss > 0

@@ -238,9 +238,8 @@ def test_in_parallel_each_sample_goes_to_the_surest_of_all(
     assert result.metrics.teacher_share == (taught[1] + taught[2]) / 64
     assert result.epochs[0].train_loss == pytest.approx(sum(losses) / 64, rel=1e-3)
     assert not (run_folder / "steps").exists()
-    right = {name: predictions(run_folder, name) for name in ("before", "teacher-1", "teacher-2")}
-    right = {name: found.predicted == found.target for name, found in right.items()}
-    flips = ~right["before"] & (right["teacher-1"] | right["teacher-2"])
+    before, first, second = (right(predictions(run_folder, name)) for name in ("before", "teacher-1", "teacher-2"))
+    flips = ~before & (first | second)
     assert result.metrics.positive_flips == int(flips.sum()) / len(flips)
 
 

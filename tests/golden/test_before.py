@@ -94,7 +94,8 @@ def test_a_finished_transfer_is_returned_from_python(before: Path) -> None:
     (before / "finished" / "report.html").touch()  # to be made anew takes longer than all else
     nets = [f"file:models/nets.py:{name}@models/{name}.safetensors" for name in ("student", "teacher")]
     result = gainfinder.transfer(
-        *nets, "digits#3/12", val="digits#1/12", guard_data="digits#2/12", out="finished", method="kl-dp", control=True,
+        nets[0], nets[1], "digits#3/12", val="digits#1/12", guard_data="digits#2/12", out="finished", method="kl-dp",
+        control=True,
         batch_size=16, epochs=3, lr=5e-2, augment="crop-flip", views=1, bank="bank", device="cpu", workers=0,
     )  # fmt: skip
     account = read(before / "finished" / "result.json")

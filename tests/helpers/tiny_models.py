@@ -1,5 +1,7 @@
 """Untrained models of handwritten digits, small enough to train in a second."""
 
+from typing import Any
+
 import timm
 from torch import nn
 
@@ -10,7 +12,7 @@ SIZE = 16
 def tiny(name: str) -> nn.Module:
     """An untrained timm model for 16 x 16 images of digits."""
     if name == "vit":
-        arguments = {"img_size": SIZE, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 2}
+        arguments: dict[str, Any] = {"img_size": SIZE, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 2}
         model = timm.create_model("vit_tiny_patch16_224", num_classes=10, **arguments)
     elif name == "convnext":
         arguments = {"patch_size": 1, "depths": (1, 1, 1, 1), "dims": (8, 16, 32, 32)}

@@ -39,7 +39,7 @@ def labels(*shape: int) -> Tensor:
 
 def make(method: Method | str, **settings: Any) -> TransferLoss:
     calibrated = method.calibrated if isinstance(method, Method) else "-cal" in method
-    return TransferLoss(method, **({"temperatures": (0.5, 3.0)} if calibrated else {}), **settings)
+    return TransferLoss(method, temperatures=(0.5, 3.0) if calibrated else None, **settings)
 
 
 # ---- plain PyTorch ----

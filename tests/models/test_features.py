@@ -239,7 +239,7 @@ def test_in_training_mode_features_come_after_dropout(classifier: Classifier, x:
     with FeatureTap(classifier) as tap:
         logits = classifier.logits(x)
         features = tap.take()
-    torch.testing.assert_close(classifier.module.fc(features), logits)  # type: ignore[operator]
+    torch.testing.assert_close(classifier.module.fc(features), logits)
     assert (features == 0).any()
 
 

@@ -63,9 +63,9 @@ def test_the_choices_are_those_that_settings_accept() -> None:
     """Of each setting that is a choice, all its words are offered and taken, and no other is."""
     for name, words in CHOICES.items():
         for word in words:
-            assert vars(config.TransferConfig(**{name: word}))[name] in (word, (word,))
+            assert vars(config.TransferConfig.model_validate({name: word}))[name] in (word, (word,))
         with pytest.raises(SettingsError, match=words[0]):
-            config.TransferConfig(**{name: "nothing-of-the-kind"})
+            config.TransferConfig.model_validate({name: "nothing-of-the-kind"})
     assert set(CHOICES) == {
         "augment", "device", "labels", "order", "precision", "preset", "schedule", "strategy", "student_mode", "track"
     }  # fmt: skip

@@ -42,7 +42,7 @@ USED = """
     accuracy: float = predict(student, "photos/", device="cpu").accuracy
     gained: float = scan([student, "resnet18.a1_in1k"], load_images("photos/")).pairs[0].positive_flips
     done = transfer(student, ["resnet18.a1_in1k", "table:photos.parquet"], "photos/", out="better", epochs=1)
-    delta: float = done.metrics.transfer_delta_pp
+    delta: float | None = done.metrics.transfer_delta_pp
     done.student.module.eval()
     error: type[Exception] = gainfinder.GainfinderError
     names: tuple[str, ...] = (gainfinder.flips.__name__, gainfinder.partition.__name__, gainfinder.objectives.__name__)

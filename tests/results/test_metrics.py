@@ -97,7 +97,7 @@ def whole() -> TransferMetrics:
         transfer_delta_pp=0.0, transfer_delta_ci_pp=(0.0, 0.0), knowledge_gain=0.0, knowledge_loss=0.0, agreement=1.0,
         beyond_pp=change.delta_pp, beyond_ci_pp=change.ci_pp,
     )  # fmt: skip
-    measures = measure_transfer(*(predictions_that_are(RIGHT[name]) for name in ("before", "after")), [None])
+    measures = measure_transfer(predictions_that_are(RIGHT["before"]), predictions_that_are(RIGHT["after"]), [None])
     return TransferMetrics(
         student="small", teachers=("big",), method="kl-dp", strategy="soup", **measures.model_dump(),
         temperatures=(1.0, 2.0), guard=guard, control=control, steps=(StepMetrics(teacher="big", guard=guard),),
@@ -118,7 +118,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_a_result_is_a_value() -> None:
     assert len({whole(), whole()}) == 1
     with pytest.raises(ValidationError, match="frozen"):
-        whole().accuracy_after = 1.0  # type: ignore[misc]
+        whole().accuracy_after = 1.0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -145,7 +145,7 @@ def test_what_the_oldest_lack_is_measured_anew_or_null(tmp_path: Path) -> None:
     assert found.guard is not None and found.guard.labelled and found.guard.held_out is None
     point = found.guard.points[0]
     assert (point.alpha, point.measure, point.sure_gain, point.veto) == (1.0, "accuracy", None, None)
-    assert folder.read_epochs() == [EpochMetrics(**ROW)]
+    assert folder.read_epochs() == [EpochMetrics.model_validate(ROW)]
     page = write_report(folder.path).read_text()
     assert "What small learned from big" in page and "100% of the way" in page
 
@@ -184,7 +184,8 @@ def test_a_damaged_result_is_one_line_with_file_and_key(tmp_path: Path, change: 
 
 
 def test_a_result_that_its_predictions_contradict_makes_no_report(tmp_path: Path) -> None:
-    for number, change in enumerate(({"samples": 5}, {"accuracy_after": None}, {"transfer_delta_ci_pp": None})):
+    changes: list[dict[str, Any]] = [{"samples": 5}, {"accuracy_after": None}, {"transfer_delta_ci_pp": None}]
+    for number, change in enumerate(changes):
         folder = folder_with(tmp_path / str(number), {**OLD, **change})
         with pytest.raises(RunFolderError, match="by predictions/: not of the same transfer"):
             write_report(folder.path)
