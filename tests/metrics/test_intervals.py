@@ -82,6 +82,8 @@ def test_wilson_equals_scipy(count: int, total: int, level: float) -> None:
 def test_wilson_messages() -> None:
     with pytest.raises(ValueError, match="0 to all of at least one sample, got 3 of 2"):
         wilson_interval(3, 2)
+    with pytest.raises(ValueError, match="got -1 of 2"):
+        wilson_interval(-1, 2)
     with pytest.raises(ValueError, match="got 0 of 0"):
         wilson_interval(0, 0)
     with pytest.raises(ValueError, match=r"level: .*got 1"):
