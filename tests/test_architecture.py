@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_nobody_reaches_into_another_package(parts: tuple[str, ...]) -> None:
 def test_a_package_says_what_it_takes_and_gives(package: str) -> None:
     text = ast.get_docstring(ast.parse((SOURCE / package / "__init__.py").read_text(encoding="utf-8"))) or ""
     assert package == "cli" or ("In: " in text and "Out: " in text)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_says_what_it_imports(package: str) -> None:
+    text = ast.get_docstring(ast.parse((SOURCE / package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    said = re.search(r"^Imports: ([\w,\s]+)\.$", text, flags=re.MULTILINE)
+    assert said is not None
+    paths = [SOURCE.joinpath(*parts).with_suffix(".py") for parts in MODULES if parts[0] == package]
+    found = set().union(*(stages_imported(path, path.relative_to(SOURCE).parent.parts) for path in paths))
+    assert re.split(r",\s+", said[1]) == [stage for stage in ORDER if stage in found - {package, "_version"}]
 
 
 def test_few_modules_lie_loose() -> None:

@@ -117,7 +117,7 @@ def scan(
         batch_size: images a forward pass.
         workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
-        on_model: called with each model's reference and the number of images, returns a callback for images done.
+        on_model: function of each model's reference and the number of images, which returns a callback for images done.
         out: folder for the scan as `scan.json`, and a report of it; one that holds the same scan is written anew. None
             keeps nothing.
         command: command line that requested it, kept with the scan.

@@ -56,7 +56,7 @@ def hub_reason(error: BaseException, *, reachable: bool) -> str:
 
     Args:
         error: error that the library raised.
-        reachable: as `hub_or_cache` gave it.
+        reachable: what `hub_or_cache` gave.
     """
     if reachable or not isinstance(error, OSError):
         return first_line(error)

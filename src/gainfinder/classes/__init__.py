@@ -1,6 +1,7 @@
 """Classes of a teacher or of a data set, matched to the classes of the student: by name, by position or by a file.
 
 In: class names and counts. Out: an order of classes or a `LabelMap`. Knows no model and no image.
+Imports: errors, references, files.
 """
 
 from .label_map import LabelMap, MappedLogits

@@ -2,10 +2,11 @@
 
 In: names, numbers and texts. Out: a `Method`, checked settings, resolved settings, the specification of a transfer.
 Imports errors and references alone, and no torch, so that commands and completion start quickly.
+Imports: errors, references.
 """
 
-from .choices import AUGMENTS, TRACKERS, Augment, check_device, size_in_bytes, top_k_of
-from .declaration import DeclaredSetting, Setting
+from .choices import AUGMENTS, Augment, check_device, size_in_bytes, top_k_of
+from .declaration import DeclaredSetting
 from .differences import differing
 from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
 from .options import TransferOptions
@@ -20,13 +21,11 @@ __all__ = [
     "OBJECTIVES",
     "PRESETS",
     "SETTINGS",
-    "TRACKERS",
     "Augment",
     "DeclaredSetting",
     "Method",
     "Partition",
     "ResolvedConfig",
-    "Setting",
     "TransferConfig",
     "TransferOptions",
     "TransferSpec",

@@ -123,7 +123,7 @@ def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | Non
     The paper's preset scales its rate by batch/256, as the published code does. Otherwise it is the rate that travels
     as far as the paper's in so many steps, rate × steps = 1, but no more than the method's highest: for most 1e-3 at a
     batch of 64, and in proportion to the batch, so that one pass over the images travels as far whatever the batch
-    (benchmarks/README.md has the measurements), up to a batch of 256.
+    (benchmarks/procedure/README.md has the measurements), up to a batch of 256.
 
     >>> default_lr(find_method("kl-dp"), steps=100, batch_size=64, preset=None)
     0.001

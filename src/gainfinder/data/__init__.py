@@ -1,6 +1,7 @@
 """Images: a reference becomes `Images` with stable ids, labels where there are any.
 
 In: references, data sets. Out: `Images`, batches of them. A file a source, imported when it is used. Knows no model.
+Imports: errors, references, libraries.
 """
 
 from .images import Images, Reader, decode

@@ -1,6 +1,7 @@
 """Inference with frozen models: predictions for images, logits for views, computed live or cached on disk.
 
 In: classifiers, images, views. Out: `Predictions`, entries of the bank, the targets that a student learns from.
+Imports: errors, files, partition, config, predictions, classes, models, data, devices, views.
 """
 
 from .alignment import Teacher, align_images, align_model, named_after

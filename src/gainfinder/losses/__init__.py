@@ -1,6 +1,7 @@
 """Losses on logits and features of a batch: one loss for each sample.
 
 In: tensors, and a row of the table of methods. Out: tensors. Pure: no file, network or model.
+Imports: errors, partition, config.
 """
 
 from . import objectives

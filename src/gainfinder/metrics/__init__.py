@@ -1,6 +1,7 @@
 """Measures of predictions: flips, knowledge gain and loss, their intervals, and which candidate the guard keeps.
 
 In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. Pure: no file, network or model.
+Imports: errors, partition, config, predictions.
 """
 
 from . import calibration, flips, information, selection

@@ -19,8 +19,8 @@ With labels the gain is one of accuracy. Without, four things are looked at, eac
   information between image and predicted class rises. It judges adaptation only, for training changes confidences at
   will; a rise against the teachers, or with fewer classes, is vetoed.
 
-The numbers were chosen on transfers between CIFAR-10 models and tested on others; benchmarks/README.md states how often
-they chose badly.
+The numbers were chosen on transfers between CIFAR-10 models and tested on others; benchmarks/guard/README.md states how
+often they chose badly.
 
 Shapes: N samples, M models, C classes.
 """

@@ -157,8 +157,8 @@ def estimated_strengths(models: Sequence[Predictions]) -> list[float]:
 
     Without labels: mean agreement with the others × mutual information between image and predicted class. Agreement
     alone does not do: weak models that are alike agree with each other more than with a strong one. Information alone
-    does not, either: it trusts an overconfident model. Both can be wrong; benchmarks/README.md
-    states how often they were.
+    does not, either: it trusts an overconfident model. Both can be wrong; benchmarks/evidence/README.md states
+    how often they were.
 
     Raises:
         DataError: predictions for different images.

@@ -2,6 +2,7 @@
 
 In: references, modules. Out: a module with its preprocessing and class names. A file a source, imported when it is
 used.
+Imports: errors, references, files, libraries, predictions, classes.
 """
 
 from .batch_norm import has_batch_norm, reestimate
@@ -9,7 +10,7 @@ from .classifier import Classifier, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
 from .from_table import PredictionTable
-from .load import ModelSource, Overrides, TeacherSource, load_copy, load_model, load_teacher
+from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
 from .weights import load_into, load_weights
@@ -19,7 +20,6 @@ __all__ = [
     "FeatureTap",
     "ModelRef",
     "ModelSource",
-    "Overrides",
     "PredictionTable",
     "Preprocessing",
     "TeacherSource",

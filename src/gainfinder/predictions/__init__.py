@@ -1,6 +1,7 @@
 """Predictions: a model's logits for some samples, as a value and as a file. All measures are functions of these.
 
 In: logits of any model. Out: `Predictions`, and the only reader and writer of their files. Knows no model and no image.
+Imports: errors, files.
 """
 
 from .files import Columns, read_columns, read_predictions, write_predictions

@@ -1,6 +1,7 @@
 """Reports: a page and figures from the files of a result folder; never a model, a GPU or the network.
 
 In: what `results` reads. Out: `report.html`, figures and their rows. Runs know nothing of it: the API writes reports.
+Imports: errors, references, files, config, predictions, metrics, results.
 """
 
 import logging

@@ -2,6 +2,7 @@
 
 In: a folder. Out: its configuration, rows, metrics, thumbnails, as typed records; those of earlier versions, too.
 Knows no model and no image, so that reports can read all of it.
+Imports: errors, files, config, predictions, metrics.
 """
 
 from .config import Environment, ImagesDescription, ModelDescription, RunConfig

@@ -50,7 +50,7 @@ def validated(model: type[T], document: Mapping[str, Any], path: Path) -> T:
 def unreadable(path: Path, reason: str) -> RunFolderError:
     """The error for a file that is not as gainfinder wrote it."""
     return RunFolderError(
-        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another --out, or remove "
+        f"{path}: not as gainfinder wrote it ({reason}); nothing was changed. Choose another `out`, or remove "
         f"{path.parent} if it holds nothing you need"
     )
 

@@ -43,6 +43,12 @@ def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
 
 
 def check_student(student: Classifier, settings: ResolvedConfig, *, images: int, accelerator: Accelerator) -> None:
+    """Refuse a student that cannot be trained in batches of this size.
+
+    Raises:
+        SettingsError: too few images for each process, or for batch-norm.
+        ModelError: it has no weight that can be trained.
+    """
     processes = accelerator.num_processes
     if settings.batch_size < processes or images < processes:
         raise SettingsError(
@@ -70,6 +76,12 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
 def check_teachers(
     teachers: Sequence[Teacher], settings: ResolvedConfig, *, images: Images, accelerator: Accelerator
 ) -> None:
+    """Refuse teachers that cannot give what the method needs.
+
+    Raises:
+        SettingsError: a table for a method on features, or several processes for one that keeps a memory.
+        DataError: a table lacks some of the images.
+    """
     for teacher in teachers:
         if not isinstance(teacher, PredictionTable):
             continue

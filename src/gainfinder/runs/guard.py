@@ -37,7 +37,7 @@ class WeightPath:
         """
         alpha = 0.0 if candidate is None else candidate.alpha
         model.module.load_state_dict(between(self.initial, self.transferred, alpha))
-        if candidate is not None and (candidate.bn_reestimated or 0 < alpha < 1) and adapts(prepared):
+        if candidate is not None and (candidate.bn_reestimated or 0 < alpha < 1) and reestimates(prepared):
             reestimate_on_views(prepared, model)
 
 
@@ -94,15 +94,15 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def adapts(prepared: PreparedTransfer) -> bool:
+def reestimates(prepared: PreparedTransfer) -> bool:
     """Whether the student has batch-norm statistics that training may change."""
     return prepared.settings.student_mode != "frozen" and has_batch_norm(prepared.student.module)
 
 
 def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     """The candidates that the guard evaluates besides the initial student."""
-    adapted = (Candidate(alpha=0.0, bn_reestimated=True),) if adapts(prepared) else ()
-    return (*adapted, *(Candidate(alpha=alpha) for alpha in ALPHAS))
+    reestimated = (Candidate(alpha=0.0, bn_reestimated=True),) if reestimates(prepared) else ()
+    return (*reestimated, *(Candidate(alpha=alpha) for alpha in ALPHAS))
 
 
 def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
@@ -161,10 +161,10 @@ def _predict(run: RunContext, weight_path: WeightPath, model: Classifier, candid
     """A candidate's predictions for the guard images; a resumed run reads what was written before."""
     assert run.prepared.guard_images is not None
     name = f"guard-{candidate.name}"
-    path = run.folder.predictions / f"{name}.parquet"
-    if path.exists():
+    file = run.folder.predictions / f"{name}.parquet"
+    if file.exists():
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
-            return Predictions.load(path)
+            return Predictions.load(file)
     weight_path.load(candidate, model, run.prepared)
     stage = "guard: statistics re-estimated" if candidate.bn_reestimated else f"guard: {candidate.alpha:.0%} of the way"
     found = run.predict(model, run.prepared.guard_images, stage)

@@ -77,6 +77,7 @@ def subset(images: Images, settings: TransferConfig) -> Images:
 
 
 def note_guard(images: Images | None, *, held_out: bool) -> None:
+    """Warn of guard images that may flatter the student, or that are too few to judge by."""
     if images is None:
         return
     if held_out:

@@ -104,8 +104,8 @@ def _train_and_measure(run: RunContext) -> TransferResult:
             initial=prepared.student.module.state_dict(),
             transferred=copied(trainer.weights(), device=torch.device("cpu")),
         )
-        after, decision = keep_best(run, weight_path, snapshot, probes=probes, ends=(before, latest))
-        guarded = decision.decision(accuracy_change(before, latest))
+        after, judged = keep_best(run, weight_path, snapshot, probes=probes, ends=(before, latest))
+        guarded = judged.decision(accuracy_change(before, latest))
     metrics = _metrics(prepared, progress, measure_transfer(before, after, frozen.teachers), broken=before.broken)
     found = {
         "temperatures": None if temperatures is None else tuple(temperatures),
