@@ -104,7 +104,7 @@ def test_a_finished_transfer_is_returned_from_python(before: Path) -> None:
     assert again.accuracy == pytest.approx(
         account["accuracy_after"], abs=0.01
     )  # a near tie may fall otherwise elsewhere
-    assert lost(read(before / "finished" / "epochs.jsonl"), list(result.epochs)) == {}
+    assert lost(read(before / "finished" / "epochs.jsonl"), [row.to_dict() for row in result.epochs]) == {}
 
 
 def test_reports_are_made(before: Path, say: Say) -> None:

@@ -79,6 +79,12 @@ def test_wilson_equals_scipy(count: int, total: int, level: float) -> None:
     assert wilson_interval(count, total, level=level) == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
+def test_intervals_are_of_95_percent_unless_asked_otherwise() -> None:
+    before, after = outcomes(100, gain=0.2, loss=0.1, seed=0)
+    assert paired_bootstrap_ci(before, after) == paired_bootstrap_ci(before, after, level=0.95, seed=0)
+    assert wilson_interval(3, 50) == wilson_interval(3, 50, level=0.95)
+
+
 def test_wilson_messages() -> None:
     with pytest.raises(ValueError, match="0 to all of at least one sample, got 3 of 2"):
         wilson_interval(3, 2)
