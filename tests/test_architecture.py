@@ -159,11 +159,11 @@ def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
         "TransferResult", "TransferSpec", "flips", "load_images", "load_model", "objectives", "partition", "predict",
-        "scan", "transfer", "write_report",
+        "run", "scan", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None
-    for name in ("load_images", "load_model", "predict", "scan", "transfer", "write_report"):
+    for name in ("load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"):
         assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
     with pytest.raises(AttributeError, match="no attribute 'transfr'"):
         gainfinder.transfr  # type: ignore[attr-defined]  # noqa: B018

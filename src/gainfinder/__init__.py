@@ -5,7 +5,7 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `write_report`. What they take and give:
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `run`, `write_report`. What they take and give:
 `Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
 `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own. Modules:
 `flips`, `partition`, `objectives`.
@@ -19,7 +19,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import partition
-    from .api import load_images, load_model, predict, scan, transfer, write_report
+    from .api import load_images, load_model, predict, run, scan, transfer, write_report
     from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
     from .losses import TransferLoss, objectives
@@ -45,6 +45,7 @@ __all__ = [
     "objectives",
     "partition",
     "predict",
+    "run",
     "scan",
     "transfer",
     "write_report",
@@ -65,6 +66,7 @@ _HOMES = {
     "load_model": "models",
     "objectives": "losses",
     "predict": "api",
+    "run": "api",
     "scan": "api",
     "transfer": "api",
     "write_report": "report",

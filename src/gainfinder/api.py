@@ -6,17 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, cast
 
-from .config import TransferConfig, TransferOptions
+from .config import TransferConfig, TransferOptions, TransferSpec
 from .data import ImageSource, load_images
 from .errors import SettingsError
 from .inference import ImageCount, predict
 from .metrics import Scan
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_report
-from .runs import Callback, CallbackList, PreparedTransfer, TransferResult, execute, needing_folder, prepare_transfer
+from .runs import (
+    Callback,
+    CallbackList,
+    PreparedTransfer,
+    TransferResult,
+    execute,
+    needing_folder,
+    prepare_spec,
+    prepare_transfer,
+)
 from .zoo import scan_models
 
-__all__ = ["execute_with_reports", "load_images", "load_model", "predict", "scan", "transfer", "write_report"]
+__all__ = ["execute_with_reports", "load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"]
 
 
 def transfer(
@@ -75,6 +84,20 @@ def transfer(
         result = execute(prepared, Path(scratch) / "run", callback=CallbackList(callbacks))
         kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
         return replace(result, out=None, metrics=kept)
+
+
+def run(spec: TransferSpec, out: str | Path, *, callbacks: Sequence[Callback] = ()) -> TransferResult:
+    """Run a specified transfer in a folder: as `transfer`, with all that it depends on in one value.
+
+    Args:
+        spec: the transfer, by references and settings.
+        out: the result folder. A run killed there continues when it is called again; a finished one returns its result.
+        callbacks: as those of `transfer`.
+
+    Raises:
+        GainfinderError: whatever is wrong with models, images, settings or folder.
+    """
+    return execute_with_reports(prepare_spec(spec), Path(out), callbacks=callbacks)
 
 
 def execute_with_reports(

@@ -1,10 +1,14 @@
 """A transfer by its specification is the transfer that its references and settings make."""
 
+from pathlib import Path
+
 import pytest
 
+import gainfinder
 from gainfinder.config import TransferConfig, TransferSpec
 from gainfinder.errors import SettingsError
 from gainfinder.runs import describe, prepare_spec, prepare_transfer
+from transfers import same, weights
 
 CONFIG = TransferConfig(method="kl-dp-u", epochs=2, limit=64, guard=False, device="cpu", workers=0, seed=3)
 
@@ -19,6 +23,16 @@ def test_a_specification_is_prepared_as_it_says(zoo: dict[str, str]) -> None:
     assert by_hand.pop("environment")["command"] is None
     assert by_spec == by_hand
     assert by_spec["settings"]["seed"] == 3 and by_spec["data"]["samples"] == 64
+
+
+def test_a_specification_runs_as_the_transfer_does(zoo: dict[str, str], tmp_path: Path) -> None:
+    spec = TransferSpec(
+        student=zoo["vit"], teachers=(zoo["resnet"],), data="digits#2/4", val="digits#1/8", config=CONFIG
+    )
+    done = gainfinder.run(spec, tmp_path / "run")
+    usual = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val="digits#1/8", config=CONFIG)
+    assert same(weights(done), weights(usual))
+    assert (tmp_path / "run" / "report.html").exists() and done.metrics.out == str(tmp_path / "run")
 
 
 def test_settings_that_do_not_go_together_are_refused_before_any_work(zoo: dict[str, str]) -> None:

@@ -51,6 +51,7 @@ def top_k_of(storage: str) -> int | None:
     return int(count)
 
 
+# Not pydantic.ByteSize: it takes a bare number for bytes, where a forgotten unit is the likelier mistake.
 def size_in_bytes(text: str) -> int:
     """Bytes of a size such as `500MB`, `20GB` or `2GiB`.
 

@@ -70,7 +70,11 @@ def _figure(figure: Figure) -> Markup:
 
 def _environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The environment that a result was made in."""
-    return [(name, str(value)) for name, value in environment.items() if name != "command" and value not in (None, "")]
+    rows = {name: value for name, value in environment.items() if name != "command" and value not in (None, "")}
+    return [
+        (name, ", ".join(value) or "none" if isinstance(value, list | tuple) else str(value))
+        for name, value in rows.items()
+    ]
 
 
 def _settings(config: RunConfig) -> list[tuple[str, str]]:

@@ -69,6 +69,8 @@ def average(states: Sequence[State]) -> dict[str, Any]:
     return mean
 
 
+# Not torch.optim.swa_utils.AveragedModel: its first update copies the fast weights instead of interpolating (tried with
+# torch 2.15), which is not Eq. 3.
 class SlowWeights:
     """Momentum weight interpolation (Eq. 3): after each N-th step, θ_slow ← τ·θ_slow + (1 − τ)·θ_fast.
 
