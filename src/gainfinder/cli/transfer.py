@@ -1,13 +1,16 @@
 """`gainfinder transfer`: move what a teacher knows into a student."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..config import TransferConfig, TransferSpec
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, with_settings
+
+if TYPE_CHECKING:
+    from ..runs import PreparedTransfer
 
 
 @command
@@ -89,7 +92,7 @@ def transfer(
         print_lines(f"load it again as {metrics.student_reference}")
 
 
-def _show_estimate(prepared: Any, out: Path, *, as_json: bool) -> None:
+def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) -> None:
     from ..profiling import estimate
     from ..results import RunFolder
     from ..runs import describe
@@ -114,7 +117,7 @@ def _show_estimate(prepared: Any, out: Path, *, as_json: bool) -> None:
     )
 
 
-def _described(prepared: Any, config: Any) -> list[str]:
+def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
     """A resolved run in a few lines; `--json` has all of it."""
     settings, requested = prepared.settings, prepared.requested
     steps = -(-len(prepared.train_images) // settings.batch_size)
@@ -147,7 +150,7 @@ def _described(prepared: Any, config: Any) -> list[str]:
     ]
 
 
-def _guard_line(prepared: Any) -> list[str]:
+def _guard_line(prepared: "PreparedTransfer") -> list[str]:
     if prepared.guard_images is None:
         return ["guard: none"]
     held_out = ", set apart from the data" if prepared.guard_held_out else ""
