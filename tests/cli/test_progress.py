@@ -106,10 +106,10 @@ def test_the_best_epoch_is_named_where_it_is_the_latest_and_none_without_labels(
 
 
 def test_a_stage_without_epochs_has_a_bar_of_its_own_and_keeps_what_was_measured(view: LiveProgress) -> None:
-    view.stage("guard: 50% of the way", 200)
+    view.stage("guard: interpolation α = 0.5", 200)
     view.advance(50)
     lines = shown(view, 80)
-    assert "now       guard: 50% of the way" in lines and lines[2].endswith("  25%")
+    assert "now       guard: interpolation α = 0.5" in lines and lines[2].endswith("  25%")
     assert any(line.startswith("best      epoch 1,") for line in lines)
 
 

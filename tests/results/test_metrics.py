@@ -147,7 +147,7 @@ def test_what_the_oldest_lack_is_measured_anew_or_null(tmp_path: Path) -> None:
     assert (point.alpha, point.measure, point.sure_gain, point.veto) == (1.0, "accuracy", None, None)
     assert folder.read_epochs() == [EpochMetrics.model_validate(ROW)]
     page = write_report(folder.path).read_text()
-    assert "What small learned from big" in page and "100% of the way" in page
+    assert "What small learned from big" in page and "α = 1" in page
 
 
 def test_a_result_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

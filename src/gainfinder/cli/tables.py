@@ -131,10 +131,10 @@ def _steps_table(metrics: TransferMetrics) -> None:
                 f"{step.transfer_delta_pp:+.2f}" if known else "–",
                 f"{step.knowledge_gain:.2%} / {step.knowledge_loss:.2%}" if known else "–",
                 _percent(step.teacher_share),
-                "–" if guard is None else "adapted" if guard.bn_reestimated else f"{guard.alpha:.0%}",
+                "–" if guard is None else "re-estimated" if guard.bn_reestimated else f"{guard.alpha:g}",
             )
         )
-    columns = ("teacher", "accuracy after", "delta pp", "gained / lost", "taught", "kept of the way")
+    columns = ("teacher", "accuracy after", "delta pp", "gained / lost", "taught", "kept at α")
     print_table(f"Each transfer ({metrics.strategy})", columns, rows)
 
 
@@ -191,10 +191,10 @@ def _bank_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
 
 def _kept(guard: GuardDecision) -> str:
     if guard.bn_reestimated:
-        return "the initial student with batch-norm statistics re-estimated: adapted, nothing learned"
+        return "the initial student with batch-norm statistics re-estimated: nothing learned"
     if guard.alpha == 0:
         return "the initial student: no gain was sure"
-    return f"{'all' if guard.alpha == 1 else format(guard.alpha, '.0%')} of the way from the initial student"
+    return "the trained student" if guard.alpha == 1 else f"interpolation α = {guard.alpha:g}, from initial to trained"
 
 
 def _unlabelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:

@@ -270,7 +270,7 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
     if guard.bn_reestimated:
         text = "It kept your student with its batch-norm statistics re-estimated: adaptation to the images alone."
     else:
-        text = f"It kept the student {guard.alpha:.0%} of the way from yours to the trained one."
+        text = f"It kept the student at α = {guard.alpha:g} on the line from yours (0) to the trained one (1)."
     return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
 
 

@@ -166,7 +166,11 @@ def _predict(run: RunContext, weight_path: WeightPath, model: Classifier, candid
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
             return Predictions.load(file)
     weight_path.load(candidate, model, run.prepared)
-    stage = "guard: statistics re-estimated" if candidate.bn_reestimated else f"guard: {candidate.alpha:.0%} of the way"
+    stage = (
+        "guard: statistics re-estimated"
+        if candidate.bn_reestimated
+        else f"guard: interpolation α = {candidate.alpha:g}"
+    )
     found = run.predict(model, run.prepared.guard_images, stage)
     run.keep_predictions(found, name)
     return found
