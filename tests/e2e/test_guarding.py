@@ -139,7 +139,7 @@ def test_statistics_that_may_not_change_or_that_do_not_exist_are_not_re_estimate
     ],
 )
 def test_a_run_killed_while_it_is_guarded_ends_bit_identical(
-    zoo: dict[str, str], val: Images, guards: Images, tmp_path: Path, stage: str, candidates_done: int
+    zoo: dict[str, str], val: Images, guards: Images, tmp_path: Path, *, stage: str, candidates_done: int
 ) -> None:
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.05, "labels": "none"}
     student = spoiled(zoo["resnet"])
