@@ -9,6 +9,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,11 @@ def test_answers_in_a_bank_are_found(before: Path, say: Say) -> None:
     entries = {path.name for path in (before / "bank").iterdir()}
     words = [word for word in command("finished", method="kl-dp-u", out="another") if word != "--control"]
     bank = json.loads(say(*words, "--json")[0])["bank"]
-    assert bank["entries"] == 2 and bank["made"] == 0
-    assert {path.name for path in (before / "bank").iterdir() if path.is_dir()} == entries
+    assert bank["entries"] == 2
+    made_with = read(before / "finished" / "config.json")["environment"]["torch"]
+    if made_with == version("torch"):  # a model's key has torch's own description of it, which may be another's
+        assert bank["made"] == 0
+        assert {path.name for path in (before / "bank").iterdir() if path.is_dir()} == entries
 
 
 def test_predictions_teach(before: Path, say: Say) -> None:
