@@ -50,6 +50,11 @@ class SharedWork:
         self._kept += [model, images]
         self._predictions[id(model), id(images)] = predictions
 
+    def forget(self, model: object) -> None:
+        """Let go of a model that nobody will ask for again, and of its predictions."""
+        self._predictions = {key: found for key, found in self._predictions.items() if key[0] != id(model)}
+        self._kept = [one for one in self._kept if one is not model]
+
     def probes(self, images: Images) -> Images:
         """Some of the transfer images, to compare models on."""
         if id(images) not in self._probes:

@@ -86,6 +86,8 @@ class _Strategy:
         student, before = self.prepared.student, self.frozen.before
         for number in self._order():
             result = self._step(number, student)
+            if student is not self.prepared.student:
+                self.run.shared.forget(student)  # the logits of each step's student would add up
             name = f"{self.prepared.student.reference} after {len(self.results)} teacher(s)"
             student = replace(self.prepared.student, reference=name, module=result.student.module)
             before = self._after(result)
