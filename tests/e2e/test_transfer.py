@@ -67,15 +67,27 @@ def test_plain_timm_loads_the_student_with_the_same_logits(zoo: dict[str, str], 
     assert torch.equal(again.logits, Predictions.load(run_folder / "predictions" / "after.parquet").logits)
 
 
+ADAM_AND_MIXUP: Run = {
+    "method": "kl-dp-u",
+    "optimizer": "adamw",
+    "layer_decay": 0.8,
+    "schedule": "cosine",
+    "lr_warmup": 0.3,
+    "mixup": 0.5,
+}
+
+
 @pytest.mark.parametrize(
-    ("killed_after", "every", "resumed"), [(100, None, 0), (250, None, 1), (250, 2, 1), (90, 1, 0)]
+    ("killed_after", "every", "resumed", "recipe"),
+    [(100, None, 0, {}), (250, None, 1, {}), (250, 2, 1, {}), (90, 1, 0, {}), (250, 2, 1, ADAM_AND_MIXUP)],
 )
 def test_a_killed_run_ends_bit_identical(
-    zoo: dict[str, str], tmp_path: Path, killed_after: int, every: int | None, resumed: int
+    zoo: dict[str, str], tmp_path: Path, *, killed_after: int, every: int | None, resumed: int, recipe: Run
 ) -> None:
     student, teacher = zoo["resnet"], zoo["vit"]  # batch-norm statistics must survive, too
-    gainfinder.transfer(student, teacher, "digits#2/4", out=tmp_path / "whole", **SETTINGS)
-    killed = {**SETTINGS, "out": tmp_path / "killed", "checkpoint_every": every}
+    settings = {**SETTINGS, **recipe}
+    gainfinder.transfer(student, teacher, "digits#2/4", out=tmp_path / "whole", **settings)
+    killed = {**settings, "out": tmp_path / "killed", "checkpoint_every": every}
     with pytest.raises(Killed):
         gainfinder.transfer(student, teacher, "digits#2/4", callbacks=[KillAfter(killed_after)], **killed)
     assert not (tmp_path / "killed" / "result.json").exists()

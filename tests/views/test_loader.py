@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gainfinder.inference.predict import evaluation_crops, predict_images
 from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views.loader import ViewBatch, ViewSource
-from gainfinder.views.spec import Views, ViewSpec, make_view
+from gainfinder.views.spec import Views, ViewSpec, epoch_order, make_view
 
 COUNT = 23
 SIZES = ((16, 16), (24, 20))
@@ -161,3 +162,69 @@ def test_loading_decodes_once_and_tells_of_every_image(folder: Path, monkeypatch
     for epoch in range(2):
         list(views.batches(order([12, 11]), epoch=epoch))
     assert sum(told) == COUNT and sorted(read) == list(range(COUNT))
+
+
+def mixed_spec(share: float = 1.0, augment: Augment = "crop-flip") -> ViewSpec:
+    return replace(spec(augment), mixup=share)
+
+
+def test_mixed_views_do_not_depend_on_memory_workers_or_batches(folder: Path) -> None:
+    images, views = load_images(str(folder)), mixed_spec(0.7)
+    kept, read = source(images, views), source(images, views, resident_bytes=0)
+    kept.load()
+    found = [
+        collected(list(kept.batches(order([8, 8, 7]), epoch=3))),
+        collected(list(read.batches(order([23], seed=1), epoch=3))),
+        collected(list(source(images, views, workers=2, resident_bytes=0).batches(order([1, 22], seed=3), epoch=3))),
+    ]
+    for i in range(COUNT):
+        for same in zip(*(one[i] for one in found), strict=True):
+            assert all(torch.equal(view, same[0]) for view in same)
+
+
+def test_a_mixed_view_is_its_image_with_less_than_half_of_the_next_in_order(folder: Path) -> None:
+    images, views = load_images(str(folder)), mixed_spec()
+    found = collected(list(source(images, views).batches(order([10, 13]), epoch=2)))
+    by_order = epoch_order(images.ids, seed=views.seed, epoch=2)
+    shares = []
+    for i, other in zip(by_order, np.roll(by_order, -1), strict=True):
+        for size, mixed in zip(SIZES, found[i], strict=True):
+            one, two = (
+                make_view(images.read(at), views, size=size, number=2, sample_id=images.ids[at]).double()
+                for at in (i, other)
+            )
+            # the share that explains the mixture best, by least squares
+            share = float(((mixed - two) * (one - two)).sum() / (one - two).square().sum())
+            assert torch.allclose(mixed.double(), share * one + (1 - share) * two, atol=1.0)
+        shares.append(share)
+    assert 0.49 < min(shares) < 0.7 and 0.8 < max(shares) <= 1
+
+
+def test_so_many_views_are_mixed_and_the_others_as_without(folder: Path) -> None:
+    images = load_images(str(folder))
+    found = {
+        share: collected(list(source(images, mixed_spec(share)).batches(order([23]), epoch=1)))
+        for share in (0.0, 0.4, 1.0)
+    }
+    same = [torch.equal(found[0.4][i][0], found[0.0][i][0]) for i in range(COUNT)]
+    rest = [torch.equal(found[0.4][i][0], found[1.0][i][0]) for i in range(COUNT)]
+    assert [a != b for a, b in zip(same, rest, strict=True)] == [True] * COUNT
+    assert 0.3 < sum(same) / COUNT < 0.9
+
+
+def test_an_image_laid_over_that_is_broken_leaves_the_view_as_it_is(folder: Path) -> None:
+    images, views = load_images(str(folder)), mixed_spec()
+    by_order = epoch_order(images.ids, seed=views.seed, epoch=0)
+    before, broken = int(by_order[3]), int(by_order[4])
+    Path(images.where(broken)).write_bytes(b"no image")
+    for resident in (0, 2**30):
+        read = source(images, views, resident_bytes=resident)
+        read.load()
+        (batch,) = read.batches([np.array([before])], epoch=0)
+        assert batch.views is not None and batch.positions_N.tolist() == [before]
+        assert torch.equal(
+            batch.views.renderings[0][0],
+            make_view(images.read(before), views, size=SIZES[0], number=0, sample_id=images.ids[before]),
+        )
+        (batch,) = read.batches([np.array([broken])], epoch=0)
+        assert batch.views is None and len(batch.broken) == 1

@@ -171,7 +171,7 @@ def test_rrc_crops_where_it_is_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = (*drawn, 0.49 if mirrored else 0.5, *[0.75] * 8)
-    monkeypatch.setattr(spec_module, "_uniforms", lambda *of: iter(stream))
+    monkeypatch.setattr(spec_module, "uniforms", lambda *of: iter(stream))
     spec = ViewSpec(preprocessing=P32, sizes=((24, 32),), augment="rrc")
     view = make_view(photo(size), spec, size=(24, 32), number=0, sample_id="x")
     expected = TF.pil_to_tensor(TF.resized_crop(photo(size), *box, [24, 32], TF.InterpolationMode.BILINEAR))

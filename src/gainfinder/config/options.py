@@ -20,7 +20,10 @@ class TransferOptions(TypedDict, total=False):
     micro_batch: int | Literal["auto"] | None
     lr: float | None
     temperature: float | None
-    schedule: Literal["linear", "constant"] | None
+    schedule: Literal["linear", "cosine", "constant"] | None
+    lr_warmup: float | None
+    optimizer: Literal["adamw", "sgd"] | None
+    layer_decay: float | None
     distill_weight: float | None
     label_smoothing: float | None
     top_k: int | None
@@ -34,6 +37,7 @@ class TransferOptions(TypedDict, total=False):
     weight_decay: float | None
     seed: int
     augment: Literal["paper", "rrc", "crop-flip", "none"] | None
+    mixup: float | None
     views: int | None
     view_seed: int | None
     bank: str | Path | None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import SettingsError
-from .choices import Augment, Schedule, StudentMode, default_augment
+from .choices import Augment, Optimizer, Schedule, StudentMode, default_augment
 from .methods import Method, default_method, find_method, refuse_unread
 from .settings import SETTINGS, TransferConfig
 
@@ -31,7 +31,10 @@ class ResolvedConfig:
     epochs: int
     batch_size: int
     micro_batch: int | None
+    optimizer: Optimizer
     lr: float
+    lr_warmup: float
+    layer_decay: float
     schedule: Schedule
     temperature: float
     distill_weight: float
@@ -48,6 +51,7 @@ class ResolvedConfig:
     weight_decay: float
     seed: int
     augment: Augment
+    mixup: float
     views: int | None
     view_seed: int
     max_broken: float
@@ -62,8 +66,18 @@ DEFAULTS: dict[str, Any] = {one.name: one.about.fallback for one in SETTINGS if 
 """Values of settings that neither the user nor the preset gives."""
 PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
-    "paper": {"epochs": 20, "batch_size": 256, "augment": "paper", "schedule": "constant", "student_mode": "train"},
+    "paper": {
+        "epochs": 20,
+        "batch_size": 256,
+        "augment": "paper",
+        "mixup": 0.0,
+        "optimizer": "sgd",
+        "schedule": "constant",
+        "lr_warmup": 0.0,
+        "student_mode": "train",
+    },
 }
+WEIGHT_DECAY: dict[Optimizer, float] = {"sgd": 1e-3, "adamw": 0.05}
 METHOD_SETTINGS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
 """Settings for which each method has a default of its own."""
 PAPER_LR_BATCH = 256
@@ -106,6 +120,9 @@ def resolve_settings(
     chosen.setdefault("view_seed", settings.seed)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
+    chosen.setdefault("weight_decay", WEIGHT_DECAY[chosen["optimizer"]])
+    if settings.momentum is not None and chosen["optimizer"] != "sgd":
+        raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")
     if "lr" not in chosen:
         chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
     if "slow_momentum" not in chosen and settings.preset == "paper":

@@ -19,6 +19,7 @@ from .choices import (
     Augment,
     Device,
     Labels,
+    Optimizer,
     Order,
     Precision,
     Preset,
@@ -145,9 +146,25 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     schedule: Annotated[
         Schedule | None,
         Setting(
-            help="Of the rate: linear (to 0 by the last step; default) or constant.",
+            help="Of the rate: linear or cosine (to 0 by the last step; default: {fallback}), or constant.",
             more="The paper's is constant.",
             fallback="linear",
+        ),
+    ] = None
+    lr_warmup: Annotated[
+        ShareBelowOne | None,
+        Setting(help="Share of the steps in which the rate rises to its highest; default {fallback}.", fallback=0.0),
+    ] = None
+    optimizer: Annotated[
+        Optimizer | None,
+        Setting(help="adamw or sgd; default {fallback}.", more="The paper's is SGD.", fallback="sgd"),
+    ] = None
+    layer_decay: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Setting(
+            help="Rate of each block as a share of the next one's; default {fallback}: all alike.",
+            more="As in timm.",
+            fallback=1.0,
         ),
     ] = None
     distill_weight: Annotated[
@@ -201,13 +218,24 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         ),
     ] = None
     momentum: Annotated[ShareBelowOne | None, Setting(help="Of SGD; default {fallback}.", fallback=0.9)] = None
-    weight_decay: Annotated[NotNegative | None, Setting(help="Of SGD; default {fallback}.", fallback=1e-3)] = None
+    weight_decay: Annotated[
+        NotNegative | None,
+        Setting(help="Of all weights; default: 1e-3 by SGD, 0.05 by AdamW.", rule="1e-3 by SGD, 0.05 by AdamW"),
+    ] = None
     seed: Annotated[Whole, Setting(help="Fixes order, augmentation and dropout.")] = 0
     augment: Annotated[
         Augment | None,
         Setting(
             help="paper, rrc, crop-flip or none; default: none for digits, crop-flip below 96 pixels, else paper.",
             rule="`none` for digits, `crop-flip` below 96 pixels, else `paper`",
+        ),
+    ] = None
+    mixup: Annotated[
+        Share | None,
+        Setting(
+            help="Share of the views over which another image is laid; default {fallback}.",
+            more="Up to a half of it shows. All models see the same mixed view.",
+            fallback=0.0,
         ),
     ] = None
     views: Annotated[

@@ -26,7 +26,7 @@ from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
 from .documents import read_json, unreadable, validated
 from .metrics import EpochMetrics, TransferMetrics
-from .migrations import migrated
+from .migrations import migrated, settings_before
 
 LOCK = ".lock"
 REPORT_FILE = "report.html"
@@ -187,7 +187,7 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> li
     """
     # Through JSON, so that a requested tuple equals the list that was written.
     there, here = (json.loads(json.dumps(config)) for config in (existing, requested))
-    return differing(there, here, ignored=ENVIRONMENT)
+    return differing(settings_before(there, here), here, ignored=ENVIRONMENT)
 
 
 def _check_usable(path: Path) -> None:

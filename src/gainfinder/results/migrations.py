@@ -12,6 +12,8 @@ from .metrics import FORMAT_VERSION
 GUARD_BEFORE_1 = {"points": [], "labelled": True, "held_out": None}
 POINT_BEFORE_1 = {"measure": "accuracy", "gain": None, "error": None, "sure_gain": None, "veto": None}
 """What early versions did not write counts as this."""
+SETTINGS_BEFORE = {"optimizer": "sgd", "lr_warmup": 0.0, "layer_decay": 1.0, "mixup": 0.0}
+"""Settings that earlier versions did not have, and what they did."""
 RENAMED_IN_1 = {"share": "alpha", "adapted": "bn_reestimated"}
 
 
@@ -39,6 +41,14 @@ def migrated(document: Mapping[str, Any], path: Path, *, measure: Callable[[], T
     if version < 1:
         found = _to_1(found, measure)
     return {**found, "format_version": FORMAT_VERSION}
+
+
+def settings_before(config: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the settings that its version did not have, as far as another, `known`, has them."""
+    settings, asked = config.get("settings"), known.get("settings")
+    if not isinstance(settings, dict) or not isinstance(asked, dict):
+        return dict(config)
+    return {**config, "settings": {**{k: v for k, v in SETTINGS_BEFORE.items() if k in asked}, **settings}}
 
 
 def _to_1(document: dict[str, Any], measure: Callable[[], TransferMeasures]) -> dict[str, Any]:

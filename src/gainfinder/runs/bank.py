@@ -235,7 +235,11 @@ def _view_numbers(prepared: PreparedTransfer) -> list[int]:
 
 def _view_key(prepared: PreparedTransfer, model: Classifier, number: int) -> str:
     spec = prepared.view_spec
-    drawn = {} if spec.augment == "none" else {"seed": spec.seed, "number": number}
+    drawn: dict[str, Any] = {}
+    if spec.augment != "none" or spec.mixup:
+        drawn = {"seed": spec.seed, "number": number}
+    if spec.mixup:
+        drawn["mixup"] = spec.mixup
     crop = asdict(spec.crop_at(model.preprocessing.view_size))
     return json.dumps({"augment": spec.augment, **drawn, **crop}, sort_keys=True)
 

@@ -30,6 +30,7 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     _check_control(requested, teachers)
     _check_bank(resolved, requested)
     _check_compiled(resolved, requested)
+    _check_mixup(resolved)
 
 
 def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
@@ -90,6 +91,11 @@ def check_teachers(
                 f"method {settings.method.name!r} compares features, and {teacher.reference} has predictions alone: "
                 "use a method such as kl-dp"
             )
+        if settings.mixup:
+            raise SettingsError(
+                f"mixup is {settings.mixup:g}, and {teacher.reference} has predictions for images as they are, for no "
+                "mixed ones: give mixup 0, or the model itself"
+            )
         teacher.require(images.ids)
         if settings.augment != "none":
             _log.warning(
@@ -132,4 +138,12 @@ def _check_compiled(resolved: ResolvedConfig, requested: TransferConfig) -> None
         raise SettingsError(
             f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "
             "leave `compile` out"
+        )
+
+
+def _check_mixup(resolved: ResolvedConfig) -> None:
+    if resolved.mixup and resolved.label_weight > 0:
+        raise SettingsError(
+            f"mixup is {resolved.mixup:g}, and method {resolved.method.name!r} fits labels, of which a mixed view has "
+            "two: give mixup 0, or a method without cross-entropy such as kl-dp"
         )

@@ -157,7 +157,7 @@ def prepare_transfer(
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
     note_guard(guard_images, held_out=guard_data is None)
     workers = default_workers(device) if settings.workers is None else settings.workers
-    spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views)
+    spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views, mixup=resolved.mixup)
     return PreparedTransfer(
         student=named_student,
         teachers=aligned,

@@ -1,7 +1,8 @@
 """The student under training: its optimiser, and one step of learning from a batch.
 
 A step: the frozen models' logits for the views of the batch; the partition, where the method has one; the loss on the
-student's logits; one step of SGD. A batch that memory does not hold is learned from in parts whose gradients add up.
+student's logits; one step of the optimiser. A batch that memory does not hold is learned from in parts whose gradients
+add up.
 """
 
 import gc
@@ -23,6 +24,7 @@ from ..losses import Losses, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
+from .optimizer import make_optimizer, rate_at
 from .weights import SlowWeights
 
 _log = logging.getLogger("gainfinder")
@@ -107,20 +109,11 @@ class StudentTrainer:
         # Warm-up trains it alone; found before wrappers get at the module.
         self.classifier_layer = find_classifier_layer(student) if settings.warmup_epochs else ""
         module = synchronised(student.to(accelerator.device, learns=True), accelerator)
-        trained = [p for p in module.parameters() if p.requires_grad]
+        others: list[nn.Parameter] = []
         if comparison is not None:
             comparison.to(accelerator.device)
-            trained += comparison.parameters()
-        optimizer = torch.optim.SGD(
-            trained,
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
-        if settings.momentum:
-            # The fused step wants it for all weights or for none, and warm-up gives some of them no gradient at first.
-            optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in trained})
+            others = comparison.parameters()
+        optimizer = make_optimizer(module, settings, others=others, device=accelerator.device)
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.slow: SlowWeights | None = None
         if settings.method.interpolated:
@@ -128,6 +121,7 @@ class StudentTrainer:
             self.slow = SlowWeights(self.fast_weights(), momentum=momentum, every=every)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
+        self.rate = settings.lr
         self._saved_buffers: list[Tensor] = []
 
     def set_rate(self, done: float) -> None:
@@ -136,14 +130,9 @@ class StudentTrainer:
         Args:
             done: share of all steps of the run that are done, from 0 to below 1.
         """
-        rate = self.settings.lr * (1 - done if self.settings.schedule == "linear" else 1)
+        self.rate = rate_at(self.settings, done)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step, or of the next one where it has been set."""
-        return float(self.optimizer.param_groups[0]["lr"])
+            group["lr"] = self.rate * group.get("lr_scale", 1.0)
 
     def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch, in parts of `micro_batch` samples whose gradients add up.

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Images, Indices, LoadedBatch, load_batches
+from .mixup import Mixing, mixing_of
 from .spec import Crops, Views, ViewSpec, draws
 
 RESIDENT_BYTES = 2**30
@@ -116,21 +118,24 @@ class ViewSource:
             DataError: while iterating, if the source as a whole cannot be used.
         """
         number = self.spec.number(epoch)
-        order = [int(i) for batch in wanted for i in batch]
+        mixing = mixing_of(self.spec, self.images.ids, number=number)
+        shown = wanted if mixing is None else [mixing.with_partners(np.asarray(batch)) for batch in wanted]
+        order = list(dict.fromkeys(int(i) for batch in shown for i in batch))
         drawn = draws(self.spec, [self.images.ids[i] for i in order], number=number)
         rank = np.zeros(len(self.images), dtype=np.int64)
         rank[order] = np.arange(len(order))
         if self._cached is not None:
-            found = (self._cached.batch(positions) for positions in wanted)
+            found = (self._cached.batch(positions) for positions in shown)
         else:
-            found = (_unpacked(batch, self.spec) for batch in self._decoded(wanted, number=number))
-        for batch in found:
+            found = (_unpacked(batch, self.spec) for batch in self._decoded(shown, number=number))
+        for batch, positions in zip(found, wanted, strict=True):
             views = batch.views
             if views is not None:
                 views = _to_device(views, self.device).augmented(
                     drawn[rank[batch.positions_N.numpy()]], self.spec.augment
                 )
-            yield replace(batch, views=views, number=number)
+            shown_batch = replace(batch, views=views, number=number)
+            yield shown_batch if mixing is None else _mixed(shown_batch, np.asarray(positions), mixing)
 
     def _decoded(self, wanted: Sequence[Indices], *, number: int) -> Iterator[LoadedBatch]:
         crops = Crops(self.spec, self.images.ids, number=number)
@@ -163,6 +168,14 @@ class _CachedCrops:
         rows_N = self.rows_n[positions_N].to(self.crops.renderings[0].device, non_blocking=True)
         views = Views(renderings=tuple(part.index_select(0, rows_N) for part in self.crops.renderings))
         return ViewBatch(positions_N=positions_N, views=views, broken=broken)
+
+
+def _mixed(batch: ViewBatch, wanted: NDArray[np.int64], mixing: Mixing) -> ViewBatch:
+    """The mixed views of those samples of a batch that are wanted; the others were read to be laid over them."""
+    positions = batch.positions_N.numpy()
+    wanted = wanted[np.isin(wanted, positions)]
+    views = mixing.mixed(batch.views, positions, wanted) if batch.views is not None and len(wanted) else None
+    return replace(batch, positions_N=torch.from_numpy(wanted), views=views)
 
 
 def _to_device(views: Views, device: torch.device) -> Views:

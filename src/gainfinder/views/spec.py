@@ -6,11 +6,12 @@ equals an uninterrupted one, every method of a study sees the same images, and p
 functional operations, which take explicit parameters, and from whole-batch forms of these that give each image the same
 bits in whatever batch it is.
 
-A view is made in two stages. The *crop* is rendered from the decoded image at the input size of each model, with the
-student's crop and resampling filter, image by image. Rendered once and resized for the others, a small image would be
-enlarged for one model and shrunk again for the next, and a student with batch-norm would adapt to the blur. Then the
-crops of a batch are *augmented* together, on their device: mirrored, shifted, coloured. Only `rrc` draws at
-the first stage already. Which augmentation is the default: see `default_augment`.
+A view is made in two stages, and may then be mixed with another (`mixup.py`). The *crop* is rendered from the decoded
+image at the input size of each model, with the student's crop and resampling filter, image by image. Rendered once and
+resized for the others, a small image would be enlarged for one model and shrunk again for the next, and a student with
+batch-norm would adapt to the blur. Then the crops of a batch are *augmented* together, on their device: mirrored,
+shifted, coloured. Only `rrc` draws at the first stage already. Which augmentation is the default: see
+`default_augment`.
 
 Shapes: N samples, H and W height and width, L bytes of all renderings of a view, K numbers drawn for a view.
 """
@@ -51,6 +52,7 @@ class ViewSpec:
             by factors in [0.2, 1.8], hue by up to ±0.2 of the circle), grey (p 0.2), as in the published code;
             `rrc`: a crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, and mirroring; `crop-flip`: padded by
             an eighth of each edge with black, cropped at random, mirrored; `none`: the evaluation crop.
+        mixup: share of the views over which another image's view is laid (`mixup.py`).
     """
 
     preprocessing: Preprocessing
@@ -58,6 +60,7 @@ class ViewSpec:
     augment: Augment
     seed: int = 0
     count: int | None = None
+    mixup: float = 0.0
 
     def number(self, epoch: int) -> int:
         """Which view an epoch, counted from 0, shows of each image."""
@@ -147,7 +150,8 @@ def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sa
         sample_id: the sample's stable id.
 
     Returns:
-        uint8 (3, H, W). At another size: the same part of the image, up to rounding, mirrored and coloured the same.
+        uint8 (3, H, W), before it is mixed. At another size: the same part of the image, up to rounding, mirrored and
+        coloured the same.
     """
     crop = make_crop(image, spec, size=size, number=number, sample_id=sample_id)
     return augmented(crop[None], draws(spec, [sample_id], number=number), spec.augment)[0]
@@ -157,7 +161,7 @@ def make_crop(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sa
     """The first stage of a view: uint8 (3, H, W); see `make_view`. Only for `rrc` is it another for each number."""
     crop = spec.crop_at(size)
     if spec.augment == "rrc":
-        draw = _uniforms(spec.seed, number, sample_id)
+        draw = uniforms(spec.seed, number, sample_id)
         view: Tensor = TF.pil_to_tensor(_random_resized_crop(image, crop, draw))
         return view.flip(-1) if next(draw) < MIRRORED else view
     return evaluation_crop(crop)(image)
@@ -168,7 +172,7 @@ def draws(spec: ViewSpec, ids: Sequence[str], *, number: int) -> Tensor:
     count = DRAWN[spec.augment]
     if not count:
         return torch.zeros(len(ids), 0, dtype=torch.float64)
-    rows = [list(itertools.islice(_uniforms(spec.seed, number, sample_id), count)) for sample_id in ids]
+    rows = [list(itertools.islice(uniforms(spec.seed, number, sample_id), count)) for sample_id in ids]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -179,10 +183,10 @@ def evaluation_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
     return cast(Callable[[Image.Image], Tensor], transform)
 
 
-def _uniforms(seed: int, number: int, sample_id: str) -> Iterator[float]:
+def uniforms(seed: int, number: int, sample_id: str, *, kind: str = "view") -> Iterator[float]:
     """An endless stream of numbers in [0, 1), fixed by its arguments."""
     # Not NumPy's Philox: an id would need a hash for its key all the same, and all views would be others.
-    key = f"view/{seed}/{number}/{sample_id}".encode()
+    key = f"{kind}/{seed}/{number}/{sample_id}".encode()
     block = 0
     while True:
         digest = hashlib.blake2b(key, digest_size=64, salt=block.to_bytes(8, "little")).digest()
