@@ -210,3 +210,22 @@ def test_slow_weights_go_on_as_if_never_stopped(stopped: int) -> None:
         second.after_step(partial(dict, fast))
     assert second.steps == whole.steps == 7
     assert same(second.weights, whole.weights)
+
+
+def test_a_long_average_moves_weights_that_change_little() -> None:
+    """In float32 a step of 1e-8 of a weight's size is lost, however many there are."""
+    slow = SlowWeights({"w": torch.tensor([1.0])}, momentum=0.9999)
+    for _ in range(5_000):
+        slow.after_step(lambda: {"w": torch.tensor([1.0001])})
+    assert slow.weights["w"].dtype == torch.float32
+    assert slow.weights["w"].item() == pytest.approx(1 + 1e-4 * (1 - 0.9999**5_000), abs=1e-7)
+
+
+def test_with_warm_up_the_first_students_are_soon_forgotten() -> None:
+    slow = SlowWeights({"w": torch.tensor([0.0])}, momentum=0.999, warmup=True)
+    expected = 0.0
+    for step in range(1, 40):
+        slow.after_step(lambda: {"w": torch.tensor([1.0])})
+        kept = min(0.999, (1 + step) / (10 + step))
+        expected = kept * expected + 1 - kept
+    assert slow.weights["w"].item() == pytest.approx(expected) and expected > 0.9

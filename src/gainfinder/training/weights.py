@@ -69,18 +69,21 @@ def average(states: Sequence[State]) -> dict[str, Any]:
     return mean
 
 
-# Not torch.optim.swa_utils.AveragedModel: its first update copies the fast weights instead of interpolating (tried with
-# torch 2.15), which is not Eq. 3.
+# Neither torch.optim.swa_utils.AveragedModel, whose first update copies the fast weights instead of interpolating (in
+# torch 2.15), which is not Eq. 3, nor timm's ModelEmaV3, which copies a module with its hooks and wrappers.
 class SlowWeights:
-    """Momentum weight interpolation (Eq. 3): after each N-th step, θ_slow ← τ·θ_slow + (1 − τ)·θ_fast.
+    """A moving average of the weights: after each N-th step, θ_slow ← τ·θ_slow + (1 − τ)·θ_fast (Eq. 3).
 
     The slow weights start as a copy of the initial student's and share no memory with the fast ones, so that measuring
-    or loading them leaves training as it is.
+    or loading them leaves training as it is. They are kept in float64: in float32 a weight that differs from the fast
+    one by 1e-4 of its size would not move at τ = 0.9999. (In float32 on MPS, which has no float64.)
 
     Args:
         initial: state dict of the student before its first step.
         momentum: τ, from 0 to 1.
         every: N, 1 or more.
+        warmup: whether the t-th interpolation takes (1 + t) / (10 + t) where that is less than τ, so that the first
+            students are soon forgotten.
 
     >>> slow = SlowWeights({"w": torch.tensor([0.0])}, momentum=0.75, every=2)
     >>> for _ in range(3):
@@ -89,11 +92,21 @@ class SlowWeights:
     0.25
     """
 
-    def __init__(self, initial: State, *, momentum: float, every: int) -> None:
-        self.weights = copied(initial)
+    def __init__(self, initial: State, *, momentum: float, every: int = 1, warmup: bool = False) -> None:
+        self._dtypes = {name: value.dtype for name, value in initial.items() if _is_floating(value)}
+        self._wide = {name: _wide(value) if name in self._dtypes else _copy(value) for name, value in initial.items()}
         self.momentum = momentum
         self.every = every
+        self.warmup = warmup
         self.steps = 0
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """State dict in the student's own dtypes; a copy."""
+        return {
+            name: value.to(self._dtypes[name], copy=True) if name in self._dtypes else _copy(value)
+            for name, value in self._wide.items()
+        }
 
     def after_step(self, fast: Callable[[], State]) -> None:
         """Count a step, and interpolate after every N-th; `fast` is called only then."""
@@ -101,20 +114,22 @@ class SlowWeights:
         if self.steps % self.every:
             return
         state = fast()
-        floating = [name for name, value in state.items() if _is_floating(value)]
-        slow, fast_now = [self.weights[name] for name in floating], [state[name].detach() for name in floating]
-        torch._foreach_lerp_(slow, fast_now, 1 - self.momentum)
-        self.weights.update({name: _copy(value) for name, value in state.items() if not _is_floating(value)})
+        momentum, done = self.momentum, self.steps // self.every
+        if self.warmup:
+            momentum = min(momentum, (1 + done) / (10 + done))
+        slow = [self._wide[name] for name in self._dtypes]
+        torch._foreach_lerp_(slow, [_wide(state[name]) for name in self._dtypes], 1 - momentum)
+        self._wide.update({name: _copy(value) for name, value in state.items() if name not in self._dtypes})
 
     def state(self) -> dict[str, Any]:
         """Weights and count of steps, as `load_state` takes them."""
-        return {"weights": self.weights, "steps": self.steps}
+        return {"weights": self._wide, "steps": self.steps}
 
     def load_state(self, state: State) -> None:
         """Restore what `state` returned."""
         for name, value in state["weights"].items():
-            current = self.weights[name]
-            self.weights[name] = _copy(value).to(current.device) if isinstance(current, Tensor) else value
+            current = self._wide[name]
+            self._wide[name] = _copy(value).to(current) if isinstance(current, Tensor) else value
         self.steps = state["steps"]
 
 
@@ -129,3 +144,8 @@ def _is_floating(value: Any) -> bool:
 
 def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _wide(value: Tensor) -> Tensor:
+    """A copy in float64 where the device has it."""
+    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64, copy=True)
