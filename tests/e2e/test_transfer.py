@@ -71,6 +71,7 @@ ADAM_AND_MIXUP: Run = {
     "method": "kl-dp-u",
     "optimizer": "adamw",
     "layer_decay": 0.8,
+    "ema_decay": 0.9,
     "schedule": "cosine",
     "lr_warmup": 0.3,
     "mixup": 0.5,

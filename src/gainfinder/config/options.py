@@ -23,6 +23,7 @@ class TransferOptions(TypedDict, total=False):
     schedule: Literal["linear", "cosine", "constant"] | None
     lr_warmup: float | None
     optimizer: Literal["adamw", "sgd"] | None
+    ema_decay: float | None
     layer_decay: float | None
     distill_weight: float | None
     label_smoothing: float | None

@@ -34,6 +34,7 @@ class ResolvedConfig:
     optimizer: Optimizer
     lr: float
     lr_warmup: float
+    ema_decay: float
     layer_decay: float
     schedule: Schedule
     temperature: float
@@ -74,6 +75,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimizer": "sgd",
         "schedule": "constant",
         "lr_warmup": 0.0,
+        "ema_decay": 0.0,
         "student_mode": "train",
     },
 }
@@ -120,6 +122,12 @@ def resolve_settings(
     chosen.setdefault("view_seed", settings.seed)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
+    if method.interpolated:
+        if settings.ema_decay:
+            raise SettingsError(
+                f"ema-decay is {settings.ema_decay:g}: method {method.name!r} has an average of its own"
+            )
+        chosen["ema_decay"] = 0.0
     chosen.setdefault("weight_decay", WEIGHT_DECAY[chosen["optimizer"]])
     if settings.momentum is not None and chosen["optimizer"] != "sgd":
         raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")

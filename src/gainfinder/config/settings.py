@@ -159,6 +159,15 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Optimizer | None,
         Setting(help="adamw or sgd; default {fallback}.", more="The paper's is SGD.", fallback="sgd"),
     ] = None
+    ema_decay: Annotated[
+        ShareBelowOne | None,
+        Setting(
+            help="Of a moving average of the weights, which is measured and kept in the student's place; default "
+            "{fallback}: none.",
+            more="It rises to this value as (1 + t) / (10 + t) after t steps.",
+            fallback=0.0,
+        ),
+    ] = None
     layer_decay: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
         Setting(

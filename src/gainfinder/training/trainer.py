@@ -119,6 +119,8 @@ class StudentTrainer:
         if settings.method.interpolated:
             every, momentum = settings.slow_every, settings.slow_momentum
             self.slow = SlowWeights(self.fast_weights(), momentum=momentum, every=every)
+        elif settings.ema_decay:
+            self.slow = SlowWeights(self.fast_weights(), momentum=settings.ema_decay, warmup=True)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
         self.rate = settings.lr
@@ -264,7 +266,7 @@ class StudentTrainer:
         self.micro_batch = state["micro_batch"]
 
     def weights(self) -> Mapping[str, Any]:
-        """State dict of the student to measure and return: the slow one where the method has one (Eq. 3).
+        """State dict of the student to measure and return: the slow one of Eq. 3, or the average, where there is one.
 
         Its tensors are not copies and change with the next step; load them into another module.
         """
