@@ -123,7 +123,6 @@ class StudentTrainer:
             self.slow = SlowWeights(self.fast_weights(), momentum=settings.ema_decay, warmup=True)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
-        self.rate = settings.lr
         self._saved_buffers: list[Tensor] = []
 
     def set_rate(self, done: float) -> None:
@@ -132,9 +131,14 @@ class StudentTrainer:
         Args:
             done: share of all steps of the run that are done, from 0 to below 1.
         """
-        self.rate = rate_at(self.settings, done)
+        rate = rate_at(self.settings, done)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * group.get("lr_scale", 1.0)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate of the last step, or of the next one where it has been set."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def step(self, batch: Batch, *, warmup: bool = False) -> tuple[Tensor, Tensor]:
         """Learn from one batch, in parts of `micro_batch` samples whose gradients add up.
