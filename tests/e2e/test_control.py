@@ -78,7 +78,7 @@ def test_the_command_shows_it_and_refuses_sequences(zoo: dict[str, str], tmp_pat
     command = [
         "transfer", "--student", zoo["convnext"], "--teacher", zoo["vit"], "--data", "digits#2/4", "--val",
         "digits#1/8", "--no-guard", "--limit", "64", "--epochs", "1", "--workers", "0",
-        "--out", str(tmp_path / "run"), "--control",
+        "--out", str(tmp_path / "run"), "--control", "copy",
     ]  # fmt: skip
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.stderr
