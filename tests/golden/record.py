@@ -10,6 +10,7 @@ takes most of such a process's time, so that by default these are forked from on
 """
 
 import argparse
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -417,11 +418,9 @@ def record(out: Path, source: Path, start: Start, renamed: dict[str, str]) -> Do
 
 def _lines(asked: Document, renamed: dict[str, str]) -> Iterable[tuple[str, str, str]]:
     for kind in ("done", "killed", "mistakes"):
-        for name, line in asked[kind].items():
-            line = line.replace("{short}", asked["short"])
-            for old, new in renamed.items():
-                line = line.replace(f"{new} ", f"{old} ")
-            yield kind, name, line
+        for name, text in asked[kind].items():
+            line = text.replace("{short}", asked["short"])
+            yield kind, name, functools.reduce(lambda line, old: line.replace(renamed[old], old), renamed, line)
 
 
 def main() -> None:
