@@ -72,14 +72,14 @@ class ViewSource:
         self.fits = spec.augment != "rrc" and size <= resident_bytes
         self._cached: _CachedCrops | None = None
 
-    def of(self, images: Images) -> "ViewSource":
-        """The same views of the same images, as one that also knows their labels; cached crops are shared.
+    def labelled(self, images: Images) -> "ViewSource":
+        """The same views of the same images with their labels, none of them mixed; cached crops are shared.
 
         Args:
             images: images of the same ids, in the same order.
         """
         other = copy.copy(self)
-        other.images = images
+        other.images, other.spec = images, replace(self.spec, mixup=0.0)
         return other
 
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
