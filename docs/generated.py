@@ -70,6 +70,7 @@ def methods() -> str:
 def _method_row(method: Method) -> str:
     who = {None: "the teacher", "label": "who is surer of the label", "confidence": "who is more confident"}
     teaches = who[method.partition] + (", all of them weighted" if method.soft else "")
+    teaches = teaches if method.needs_teachers else "nobody"
     weights = f"{method.distill_weight:g}, {method.label_weight:g}"
     temperature = "–" if method.needs_features else f"{method.temperature:g}"
     labels = "read" if method.needs_labels else "not read"

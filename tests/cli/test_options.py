@@ -33,11 +33,12 @@ def test_nothing_typed_is_every_default() -> None:
 
 def test_what_is_typed_arrives() -> None:
     words = (
-        "--no-guard --control --epochs 3 --batch-size auto --micro-batch 8 --lr 1 --strategy soup --bank views "
-        "--track wandb --track mlflow --momentum 0.5 --student-mode frozen --seed -1 --json"
+        "--no-guard --control copy --control labels --epochs 3 --batch-size auto --micro-batch 8 --lr 1 "
+        "--strategy soup --bank views --track wandb --track mlflow --momentum 0.5 --student-mode frozen --seed -1 "
+        "--json"
     )
     assert TransferConfig(**typed(*words.split())) == TransferConfig(
-        guard=False, control=True, epochs=3, batch_size="auto", micro_batch=8, lr=1.0, strategy="soup",
+        guard=False, control=("copy", "labels"), epochs=3, batch_size="auto", micro_batch=8, lr=1.0, strategy="soup",
         bank=Path("views"), track=("wandb", "mlflow"), momentum=0.5, student_mode="frozen", seed=-1,
     )  # fmt: skip
 

@@ -108,6 +108,7 @@ def test_zero_is_a_value_not_a_missing_one() -> None:
         ({"max_broken": -0.1}, "max-broken is -0.1: expected a share from 0 to 1"),
         ({"workers": -1}, "workers is -1: expected 0 or more"),
         ({"device": "gpu"}, "device 'gpu' is unknown; near matches: cpu; expected one of auto, cpu, cuda, mps"),
+        ({"control": "lables"}, "control is 'lables'; near matches: labels; expected copy or labels"),
         ({"track": ["tensorbord"]}, "track is 'tensorbord'; near matches: tensorboard; expected some of aim"),
         ({"bank_check": 2}, "bank-storage, bank-limit and bank-check are settings of the bank"),
         ({"bank": "b", "bank_storage": "half"}, "bank storage 'half': expected full, or top-K"),
@@ -144,7 +145,13 @@ def test_settings_are_frozen() -> None:
 ASKED: list[TransferOptions] = [
     {},
     {"epochs": 3, "lr": 0, "guard": False, "batch_size": "auto", "seed": -1},
-    {"bank": Path("views"), "bank_limit": "1.5GB", "bank_storage": "top-20", "track": ["wandb", "tensorboard"]},
+    {
+        "bank": Path("views"),
+        "bank_limit": "1.5GB",
+        "bank_storage": "top-20",
+        "track": ["wandb", "tensorboard"],
+        "control": ["copy"],
+    },
 ]
 
 
@@ -158,6 +165,8 @@ def test_settings_come_back_from_json(asked: TransferOptions) -> None:
 
 def test_spellings_of_one_value_are_equal() -> None:
     assert TransferConfig(track="wandb") == TransferConfig(track=["wandb", "wandb"])
+    assert TransferConfig(control=True) == TransferConfig(control="copy") != TransferConfig(control=False)
+    assert TransferConfig(control=["labels", "copy"]).controls == ("copy", "labels")
     assert TransferConfig(bank="views") == TransferConfig(bank=Path("views"))
     assert TransferConfig.model_validate({"seed": np.int64(3), "lr": np.float32(0.5)}) == TransferConfig(seed=3, lr=0.5)
     assert type(TransferConfig.model_validate({"epochs": np.int64(3)}).epochs) is int  # as JSON can hold

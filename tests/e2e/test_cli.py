@@ -68,6 +68,22 @@ def test_scan_gives_every_ordered_pair_once(zoo: dict[str, str]) -> None:
         assert pair["delta_acc_pp"] == pytest.approx(100 * (accuracy[teacher] - accuracy[student]))
         assert pair["positive_flips"] - pair["negative_flips"] == pytest.approx(pair["delta_acc_pp"] / 100)
         assert pair["positive_flips"] == pairs[teacher, student]["negative_flips"]
+        assert pair["oracle_accuracy"] == pytest.approx(accuracy[student] + pair["positive_flips"])
+        best = max(pair["routed_accuracy"], pair["mean_accuracy"])
+        assert pair["headroom_pp"] == pytest.approx(100 * (best - accuracy[student]))
+
+
+def test_a_scan_too_large_for_its_logits_does_without_means(
+    zoo: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = gainfinder.scan(list(zoo.values()), "digits#1/4", device="cpu", workers=0)
+    monkeypatch.setattr("gainfinder.zoo.scan.LOGITS_BYTES", 4 * 3 * whole.samples * 10 - 1)
+    found = gainfinder.scan(list(zoo.values()), "digits#1/4", device="cpu", workers=0)
+    assert "the ensembles of mean probabilities are left out: the logits of 3 models" in caplog.text
+    for one, pair in zip(whole.pairs, found.pairs, strict=True):
+        assert pair.mean_accuracy is None and one.mean_accuracy is not None
+        assert (pair.oracle_accuracy, pair.routed_accuracy) == (one.oracle_accuracy, one.routed_accuracy)
+    assert all(model.mean_accuracy is None for model in found.models)
 
 
 def test_predict_writes_ids_logits_and_labels(zoo: dict[str, str], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The control: a transfer from the student's own copy beside the one that was asked for."""
+"""The controls: from the student's own copy, and from the true labels, beside the transfer that was asked for."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 import gainfinder
 from gainfinder.cli import app
 from gainfinder.data.images import Images
-from gainfinder.errors import SettingsError
+from gainfinder.errors import DataError, SettingsError
 from gainfinder.metrics.intervals import paired_bootstrap_ci
 from gainfinder.predictions import Predictions
-from transfers import SHORT, Run, same, weights
+from transfers import SHORT, Run, document, same, weights
 
 SETTINGS: Run = {**SHORT, "data": "digits#2/4", "epochs": 2, "limit": 96, "lr": 2e-2, "method": "kl-dp-u"}
 
@@ -78,7 +78,7 @@ def test_the_command_shows_it_and_refuses_sequences(zoo: dict[str, str], tmp_pat
     command = [
         "transfer", "--student", zoo["convnext"], "--teacher", zoo["vit"], "--data", "digits#2/4", "--val",
         "digits#1/8", "--no-guard", "--limit", "64", "--epochs", "1", "--workers", "0",
-        "--out", str(tmp_path / "run"), "--control",
+        "--out", str(tmp_path / "run"), "--control", "copy",
     ]  # fmt: skip
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.stderr
@@ -91,3 +91,86 @@ def test_the_command_shows_it_and_refuses_sequences(zoo: dict[str, str], tmp_pat
             zoo["convnext"], [zoo["vit"], zoo["resnet"]], **SETTINGS, control=True, out=tmp_path / "two"
         )
     assert not (tmp_path / "two").exists()
+
+
+UNLABELLED: Run = {**SETTINGS, "data": "digits#2/12", "limit": None, "labels": "none"}
+
+
+def test_labels_show_what_the_same_recipe_could_reach(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    """The transfer reads no label, whether its control does or not; the control is the cross-entropy alone."""
+    asked = {**UNLABELLED, "val": val}
+    plain = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "plain")
+    done = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, control="labels", out=tmp_path / "run")
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "plain"))
+    assert document(tmp_path / "run", "config.json")["data"]["labelled"] is False
+    own = {"control_labels": None, "out": None, "student_reference": None}
+    assert {**done.account, **own} == {**plain.account, **own} and done.metrics.control is None
+    found, folder = done.metrics.control_labels, tmp_path / "run/control-labels"
+    assert found is not None and found.transfer_delta_pp is not None and done.metrics.transfer_delta_pp is not None
+    assert found.transfer_delta_pp == document(folder)["transfer_delta_pp"] > 0
+    assert found.captured_of_labels == pytest.approx(done.metrics.transfer_delta_pp / found.transfer_delta_pp)
+    # It is the student that a user would get by the labels alone, whatever teacher is named.
+    taught = {**asked, "labels": "use", "method": "xe", "out": tmp_path / "taught"}
+    gainfinder.transfer(zoo["convnext"], zoo["resnet"], **taught)
+    assert same(weights(folder), weights(tmp_path / "taught"))
+
+
+def test_no_teacher_is_run_for_labels(zoo: dict[str, str], val: Images) -> None:
+    teacher, seen = gainfinder.load_model(zoo["vit"]), []
+    teacher.module.register_forward_hook(lambda _module, _inputs, logits: seen.append(len(logits)))
+    gainfinder.transfer(zoo["convnext"], teacher, **{**SETTINGS, "method": "xe", "val": val})
+    assert sum(seen) == len(val), "measured, never asked about a view"
+
+
+def test_both_controls_and_a_kill_between_them(
+    zoo: dict[str, str], val: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {**UNLABELLED, "val": val, "control": ["labels", "copy"]}
+    whole = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "whole").metrics
+    with monkeypatch.context() as patched:
+        patched.setattr("gainfinder.runs.control.captured", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "killed")
+    left = document(tmp_path / "killed")
+    assert left["control"] is not None and left["control_labels"] is None
+    resumed = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "killed").metrics
+    assert (resumed.control, resumed.control_labels) == (whole.control, whole.control_labels)
+    assert resumed.control is not None and resumed.control_labels is not None
+
+
+def test_slow_weights_stay_part_of_the_recipe(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    asked = {**SETTINGS, "val": val, "method": "xe-kl-mcl", "control": "labels", "slow_momentum": 1.0}
+    found = gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked).metrics.control_labels
+    assert found is not None and found.agreement == 1, "with τ 1 the slow student stays as it was"
+
+
+def test_labels_are_learned_from_views_that_are_not_mixed(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    asked = {**SETTINGS, "val": val, "labels": "none", "data": "digits#2/12", "limit": None, "control": "labels"}
+    gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, mixup=1.0, out=tmp_path / "mixed")
+    gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked, out=tmp_path / "plain")
+    assert same(*(weights(tmp_path / name / "control-labels") for name in ("mixed", "plain")))
+    assert not same(*(weights(tmp_path / name) for name in ("mixed", "plain")))
+
+
+def test_labels_that_are_not_there_are_missed_before_anything_runs(
+    zoo: dict[str, str], val: Images, tmp_path: Path
+) -> None:
+    bare = gainfinder.load_images("digits#2/12").without_labels()
+    asked = {**UNLABELLED, "data": bare, "val": val, "control": "labels", "out": tmp_path / "run"}
+    with pytest.raises(DataError, match=r"`control='labels'` learns from the labels .* these carry none"):
+        gainfinder.transfer(zoo["convnext"], zoo["vit"], **asked)
+    assert not (tmp_path / "run").exists()
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(30):
+        bare.read(number).save(images / f"{number}.png")
+    command = [
+        "transfer", "--student", zoo["convnext"], "--teacher", zoo["vit"], "--data", str(images), "--val",
+        "digits#1/8", "--no-guard", "--epochs", "1", "--labels", "none", "--control", "labels",
+        "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2 and "--control labels" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SettingsError, match="control is 'lables'; near matches: labels"):
+        gainfinder.transfer(zoo["convnext"], zoo["vit"], **{**SETTINGS, "control": "lables"})

@@ -10,6 +10,7 @@ takes most of such a process's time, so that by default these are forked from on
 """
 
 import argparse
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -388,8 +389,8 @@ def record_one(start: Start, line: str, folder: Path, logs: Path, mask: Callable
     return found
 
 
-def record(out: Path, source: Path, start: Start) -> Document:
-    """Run all commands in a folder that does not exist yet."""
+def record(out: Path, source: Path, start: Start, renamed: dict[str, str]) -> Document:
+    """Run all commands in a folder that does not exist yet; options have the old names that `renamed` begins with."""
     asked = tomllib.loads((HERE / "commands.toml").read_text(encoding="utf-8"))
     logs, mask = out / "logs", masking(out, source)
     logs.mkdir(parents=True)
@@ -402,7 +403,7 @@ def record(out: Path, source: Path, start: Start) -> Document:
         "models": {str(name): _sha256(path.read_bytes()) for name, path in weights.items()},
         "commands": {},
     }
-    for kind, name, line in _lines(asked):
+    for kind, name, line in _lines(asked, renamed):
         began = time.monotonic()
         if kind == "killed":
             kill_after_an_epoch(start, line, out, logs / f"{name}-killed")
@@ -415,10 +416,11 @@ def record(out: Path, source: Path, start: Start) -> Document:
     return found
 
 
-def _lines(asked: Document) -> Iterable[tuple[str, str, str]]:
+def _lines(asked: Document, renamed: dict[str, str]) -> Iterable[tuple[str, str, str]]:
     for kind in ("done", "killed", "mistakes"):
-        for name, line in asked[kind].items():
-            yield kind, name, line.replace("{short}", asked["short"])
+        for name, text in asked[kind].items():
+            line = text.replace("{short}", asked["short"])
+            yield kind, name, functools.reduce(lambda line, old: line.replace(renamed[old], old), renamed, line)
 
 
 def main() -> None:
@@ -427,7 +429,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the recording; must not exist")
     parser.add_argument("--source", type=Path, default=SOURCE, help="folder that holds the package; default: src")
     parser.add_argument("--fresh", action="store_true", help="a new interpreter for each command (slow)")
+    parser.add_argument("--old-options", action="store_true", help="SOURCE is of before options were renamed")
     asked = parser.parse_args()
+    renamed = json.loads((HERE / "renamed.json").read_text(encoding="utf-8"))["options"] if asked.old_options else {}
     out, source = asked.out.resolve(), asked.source.resolve()
     if out.exists():
         parser.error(f"{out} exists already")
@@ -437,7 +441,7 @@ def main() -> None:
         os.environ.pop(name, None)
     os.environ.update(ENVIRONMENT)
     began = time.monotonic()
-    found = record(out, source, fresh(source) if asked.fresh else forked(source))
+    found = record(out, source, fresh(source) if asked.fresh else forked(source), renamed)
     found["versions"] = {name: importlib.metadata.version(name) for name in LIBRARIES}
     (out / "recording.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{out / 'recording.json'}: {len(found['commands'])} commands in {time.monotonic() - began:.0f} s")

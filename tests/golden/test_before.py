@@ -54,8 +54,9 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def command(name: str, **changed: str) -> list[str]:
-    """The words of a command of `commands.toml`, the values of some options changed."""
-    words = shlex.split(TEXTS[name].replace("{nets}", TEXTS["nets"]).replace("{short}", TEXTS["short"]))
+    """The words of a command of `commands.toml` in today's spelling, the values of some options changed."""
+    text = TEXTS[name].replace("{nets}", TEXTS["nets"]).replace("{short}", TEXTS["short"])
+    words = shlex.split(" ".join(RENAMED["options"].get(word, word) for word in text.split()))
     for option, value in changed.items():
         words[words.index(f"--{option}") + 1] = value
     return words
@@ -130,7 +131,9 @@ def test_an_unfinished_transfer_goes_on(before: Path, say: Say) -> None:
 
 def test_answers_in_a_bank_are_found(before: Path, say: Say) -> None:
     entries = {path.name for path in (before / "bank").iterdir()}
-    words = [word for word in command("finished", method="kl-dp-u", out="another") if word != "--control"]
+    words = command("finished", method="kl-dp-u", out="another")
+    at = words.index("--control")
+    del words[at : at + 2]
     bank = json.loads(say(*words, "--json")[0])["bank"]
     assert bank["entries"] == 2
     made_with = read(before / "finished" / "config.json")["environment"]["torch"]

@@ -24,7 +24,7 @@ def _fill(folder: Path, zoo: dict[str, str]) -> None:
     student, teacher, other = zoo["convnext"], zoo["vit"], zoo["resnet"]
     data: Run = {"data": "digits#2/4", "val": "digits#1/4"}
     bare: Images = replace(gainfinder.load_images("digits#1/4"), labels=None, num_classes=None)
-    gainfinder.transfer(student, teacher, **data, out=folder / "transfer", control=True, **SETTINGS)
+    gainfinder.transfer(student, teacher, **data, out=folder / "transfer", control=("copy", "labels"), **SETTINGS)
     gainfinder.transfer(
         student, teacher, **data, out=folder / "guarded", guard_data="digits#3/4", **{**SETTINGS, "guard": True}
     )

@@ -140,6 +140,18 @@ def test_a_transfer_is_held_against_its_control(results: dict[str, Path]) -> Non
     assert "this is the control" in text(results["transfer"] / "control")
 
 
+def test_a_page_tells_what_there_was_to_win(results: dict[str, Path]) -> None:
+    told, read = json.loads((results["transfer"] / "result.json").read_text()), text(results["transfer"])
+    for key in ("oracle_accuracy", "routed_accuracy", "mean_accuracy"):
+        assert f"{told[key]:.2%}" in read
+    assert told["headroom_pp"] > 0 and f"captured {told['headroom_captured']:.0%}" in read
+    labels = told["control_labels"]
+    assert f"the same recipe gives {labels['transfer_delta_pp']:+.2f} points" in read
+    assert "What was there to win?" not in text(results["unlabelled"])
+    of_labels = text(results["transfer"] / "control-labels")
+    assert "What convnext learned from labels" in of_labels and "no teacher taught" in of_labels
+
+
 def test_the_control_is_known_as_such(results: dict[str, Path]) -> None:
     read = text(results["control"])
     assert "this is the control" in read and "run the control" not in read
@@ -152,6 +164,8 @@ def test_a_scan_shows_models_and_pairs(results: dict[str, Path], zoo: dict[str, 
         assert f"{model['accuracy']:.2%}" in read and model["model"] in read
     for pair in document["pairs"]:
         assert f"{pair['positive_flips']:.2%} {pair['negative_flips']:.2%}" in read
+        shares = (pair["oracle_accuracy"], pair["routed_accuracy"], pair["mean_accuracy"])
+        assert f"{' '.join(f'{share:.2%}' for share in shares)} {pair['headroom_pp']:+.2f}" in read
     assert len(document["pairs"]) == 6 == len(pq.read_table(results["scan"] / "figures/matrix-rows.parquet"))
 
 

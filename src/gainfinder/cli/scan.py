@@ -23,7 +23,9 @@ def scan(
     """Show what each model knows that each other one does not.
 
     For every ordered pair: positive flips (teacher right, student wrong), negative flips, the difference in accuracy,
-    and the entropy of the positive flips over classes (low: an area of expertise).
+    the entropy of the positive flips over classes (low: an area of expertise), and what there is to win: the share that
+    either has right (oracle), the accuracy of the surer of the two answers (routed) and of the mean of their calibrated
+    probabilities, and the better of these two less the student's accuracy (headroom).
     """
     from .. import api
     from .progress import make_progress

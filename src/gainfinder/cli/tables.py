@@ -11,6 +11,7 @@ from rich.table import Table
 from ..references import short_names
 from ..results import GuardDecision, TransferMetrics
 
+CEILING_COLUMNS = ("oracle", "routed", "mean", "headroom pp")
 TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source")
 SHOWN_BROKEN = 10
 """Broken images named one by one."""
@@ -59,10 +60,15 @@ def scan_tables(document: Mapping[str, Any]) -> None:
         ("model", "accuracy", "reference"),
         [(name[model["model"]], f"{model['accuracy']:.4f}", model["model"]) for model in models],
     )
+    print_table(
+        "What each could win from all the others together (any right, the surest, their mean)",
+        ("student", *CEILING_COLUMNS),
+        [(name[model["model"]], *_ceiling_cells(model)) for model in models],
+    )
     pairs = sorted(document["pairs"], key=lambda pair: -pair["positive_flips"])
     print_table(
         "What each teacher has right and the student wrong (positive flips, share of all images)",
-        ("student ← teacher", "Δacc pp", "positive", "negative", "entropy nats"),
+        ("student ← teacher", "Δacc pp", "positive", "negative", "entropy nats", *CEILING_COLUMNS),
         [
             (
                 f"{name[pair['student']]} ← {name[pair['teacher']]}",
@@ -70,10 +76,16 @@ def scan_tables(document: Mapping[str, Any]) -> None:
                 f"{pair['positive_flips']:.4f}",
                 f"{pair['negative_flips']:.4f}",
                 "–" if pair["flip_entropy"] is None else f"{pair['flip_entropy']:.3f}",
+                *_ceiling_cells(pair),
             )
             for pair in pairs
         ],
     )
+
+
+def _ceiling_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    shares = (row["oracle_accuracy"], row["routed_accuracy"], row["mean_accuracy"])
+    return (*("–" if share is None else f"{share:.4f}" for share in shares), f"{row['headroom_pp']:+.2f}")
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -102,6 +114,8 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _teaches(row: Mapping[str, Any]) -> str:
+    if not row["distill_weight"]:
+        return "nobody"
     by = {None: "teacher", "label": "surer of label", "confidence": "more confident"}[row["partition"]]
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
 
@@ -146,6 +160,7 @@ def _labelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
         ("teacher right, student wrong before", _of_all(metrics.positive_flips)),
         ("  of these, now right", _percent(metrics.transfer_rate)),
         ("teacher wrong, student right before", _of_all(metrics.negative_flips)),
+        *_ceiling_rows(metrics),
         ("training samples taught by the teacher", _percent(metrics.teacher_share)),
         *_guard_rows(metrics),
         *_control_rows(metrics),
@@ -153,16 +168,27 @@ def _labelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     ]
 
 
-def _control_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
-    control = metrics.control
-    if control is None:
+def _ceiling_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+    """What there was to win, and how much of it the student has; nothing where no teacher's predictions are known."""
+    if metrics.headroom_pp is None:
         return []
-    rows = []
-    for name, delta, interval in (
-        ("learning from its own copy instead (control)", control.transfer_delta_pp, control.transfer_delta_ci_pp),
-        ("  beyond that", control.beyond_pp, control.beyond_ci_pp),
-    ):
-        rows.append((name, _change(delta, interval)))
+    shares = (metrics.oracle_accuracy, metrics.routed_accuracy, metrics.mean_accuracy)
+    known = " / ".join("–" if share is None else f"{share:.4f}" for share in shares)
+    share = metrics.headroom_captured
+    headroom = "none" if share is None else f"{metrics.headroom_pp:+.2f} pp, {share:.0%} of it captured"
+    return [("ceilings: any right / the surest / their mean", known), ("  headroom of the better ensemble", headroom)]
+
+
+def _control_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+    rows, own, labels = [], metrics.control, metrics.control_labels
+    if own is not None:
+        learning = "learning from its own copy instead (control)"
+        rows.append((learning, _change(own.transfer_delta_pp, own.transfer_delta_ci_pp)))
+        rows.append(("  beyond that", _change(own.beyond_pp, own.beyond_ci_pp)))
+    if labels is not None:
+        learning = "learning from the true labels instead (control)"
+        rows.append((learning, _change(labels.transfer_delta_pp, labels.transfer_delta_ci_pp)))
+        rows.append(("  of that, captured", _percent(labels.captured_of_labels)))
     return rows
 
 

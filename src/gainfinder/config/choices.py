@@ -18,6 +18,8 @@ StudentMode = Literal["train", "frozen", "reestimate"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Preset = Literal["paper"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+CONTROLS = ("copy", "labels")
+"""What a control can learn from in place of the teachers."""
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 """The names of Accelerate's trackers; a test compares them."""
 SMALL_EDGE_PX = 96
@@ -82,6 +84,22 @@ def check_device(name: str) -> str:
             f"device {name!r} is unknown{suggest(str(name), known)}; expected one of {', '.join(known)}"
         )
     return name
+
+
+def control_names(names: bool | str | Sequence[str]) -> tuple[str, ...]:
+    """The names of controls, each once, in the order in which they run; True is `copy`.
+
+    Raises:
+        SettingsError: one of them is unknown.
+
+    >>> control_names(True), control_names(["labels", "copy"]), control_names(False)
+    (('copy',), ('copy', 'labels'), ())
+    """
+    given = (["copy"] if names else []) if isinstance(names, bool) else [names] if isinstance(names, str) else [*names]
+    for name in given:
+        if name not in CONTROLS:
+            raise SettingsError(f"control is {name!r}{suggest(name, CONTROLS)}; expected {' or '.join(CONTROLS)}")
+    return tuple(name for name in CONTROLS if name in given)
 
 
 def tracker_names(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -111,6 +111,11 @@ class Method:
         return self.partition is not None
 
     @property
+    def needs_teachers(self) -> bool:
+        """Whether anything is learned from a teacher."""
+        return self.distill_weight > 0
+
+    @property
     def needs_features(self) -> bool:
         """Whether it compares what enters the classifier layers instead of logits."""
         return OBJECTIVES[self.objective].features
@@ -157,6 +162,13 @@ METHODS = (
         name="kl",
         summary="distil from the teacher everywhere",
         source="Eq. 1",
+    ),
+    Method(
+        name="xe",
+        distill_weight=0.0,
+        label_weight=1.0,
+        summary="fit the labels alone; no teacher is run",
+        source="Eq. 2 with λ 0; the control by labels",
     ),
     Method(
         name="xe-kl",

@@ -9,7 +9,7 @@ class TransferOptions(TypedDict, total=False):
     """Settings by name: fields of `TransferConfig`, where each is declared and explained."""
 
     guard: bool
-    control: bool
+    control: bool | str | Sequence[str]
     strategy: Literal["sequential", "parallel", "soup"]
     order: Literal["ascending", "descending", "given"]
     labels: Literal["use", "none"]

@@ -58,6 +58,11 @@ class ResolvedConfig:
     max_broken: float
 
     @property
+    def needs_teachers(self) -> bool:
+        """Whether training reads logits or features of frozen models."""
+        return self.distill_weight > 0 or self.method.needs_initial_student or self.method.needs_features
+
+    @property
     def needs_labels(self) -> bool:
         """Whether training reads labels: the method's choice, or a requested cross-entropy."""
         return self.method.needs_labels or self.label_weight > 0

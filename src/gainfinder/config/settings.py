@@ -15,6 +15,7 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from ..errors import SettingsError
 from .choices import (
+    CONTROLS,
     TRACKERS,
     Augment,
     Device,
@@ -27,6 +28,7 @@ from .choices import (
     Strategy,
     StudentMode,
     check_device,
+    control_names,
     size_in_bytes,
     top_k_of,
     tracker_names,
@@ -80,14 +82,17 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         bool, Setting(help="Keep the best point between the old and the new student, judged on guard images.")
     ] = True
     control: Annotated[
-        bool,
+        bool | str | Sequence[str],
+        AfterValidator(control_names),
         Setting(
-            help="Transfer from the student's own copy, too: what that changes is adaptation.",
-            more="It is in `control/` of the result folder; what the teacher's transfer changes beyond it is not "
-            "adaptation to the images.",
+            help="Learn by the same recipe from the student's own copy, too (copy), or the true labels (labels).",
+            more="`copy`, in `control/` of the result folder: what the teacher's transfer changes beyond it is not "
+            "adaptation to the images; True is the same. `labels`, in `control-labels/`: what the student could reach "
+            "if all targets were right; the labels are read for it alone.",
+            choices=CONTROLS,
             changes_results=False,
         ),
-    ] = False
+    ] = ()
     strategy: Annotated[
         Strategy,
         Setting(
@@ -371,6 +376,11 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     def fits_itself(self) -> bool:
         """Whether the size of micro-batches is found by trial."""
         return "auto" in (self.batch_size, self.micro_batch)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The names of `control`, in the order in which they run."""
+        return control_names(self.control)
 
     @property
     def trackers(self) -> tuple[str, ...]:

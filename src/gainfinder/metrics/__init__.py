@@ -7,6 +7,7 @@ Imports: errors, partition, config, predictions.
 from . import calibration, flips, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures
+from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
 from .pairs import PredictedClasses, Scan, ScannedModel, ScannedPair, scan_predictions
@@ -26,7 +27,9 @@ from .transfer import (
 __all__ = [
     "ALPHAS",
     "AccuracyChange",
+    "Answers",
     "Candidate",
+    "Ceilings",
     "ClassKnowledge",
     "GainAttribution",
     "Interval",
@@ -43,8 +46,11 @@ __all__ = [
     "by_partition",
     "calibrated_temperatures",
     "calibration",
+    "captured",
+    "ceilings_of",
     "choose",
     "compare",
+    "cross_fitted_temperatures",
     "epoch_measures",
     "estimated_strengths",
     "flips",
@@ -53,6 +59,7 @@ __all__ = [
     "knowledge_gained",
     "knowledge_lost",
     "mean_agreements",
+    "measure_ceilings",
     "measure_transfer",
     "scan_predictions",
     "selection",

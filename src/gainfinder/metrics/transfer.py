@@ -1,7 +1,7 @@
 """Before and after: what a student gained and lost, and from whom, as a function of predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..predictions import Predictions
+from .ceilings import captured, measure_ceilings
 from .flips import (
     accuracy,
     knowledge_gained,
@@ -42,6 +43,13 @@ class TransferMeasures(BaseModel):
             without labels, and where no teacher's predictions are known.
         negative_flips: share of the images that no teacher has right and the initial student has; null likewise.
         transfer_rate: share of the positive flips that are right after; null likewise, and without positive flips.
+        oracle_accuracy: share of the images that the initial student or any of the teachers has right; null without
+            labels, and where no teacher's predictions are known.
+        routed_accuracy: accuracy of the routed ensemble, whichever of their answers is surest; null likewise.
+        mean_accuracy: accuracy of the ensemble of their mean calibrated probabilities; null likewise.
+        headroom_pp: accuracy of the better of the two ensembles less `accuracy_before`, in percentage points; null
+            likewise.
+        headroom_captured: `transfer_delta_pp` / `headroom_pp`; null likewise, and where there is no headroom above 0.
         samples: N.
         agreement: share of the images whose predicted class is unchanged; never null.
         agreement_with_teachers: for each teacher the share of the images on which it and the student predict the same
@@ -65,6 +73,11 @@ class TransferMeasures(BaseModel):
     positive_flips: float | None = None
     negative_flips: float | None = None
     transfer_rate: float | None = None
+    oracle_accuracy: float | None = None
+    routed_accuracy: float | None = None
+    mean_accuracy: float | None = None
+    headroom_pp: float | None = None
+    headroom_captured: float | None = None
     samples: int
     agreement: float
     agreement_with_teachers: tuple[tuple[float, float] | None, ...]
@@ -200,6 +213,9 @@ def _with_labels(
             "negative_flips": _share(negative),
             "transfer_rate": transfer_rate(gained, positive),
         }
+    if (above := measure_ceilings(before, teachers)) is not None:
+        share = captured(_delta_pp(before, after), above.headroom_pp)
+        measures = {**measures, **asdict(above), "headroom_captured": share}
     return {
         "accuracy_before": before.accuracy,
         "accuracy_after": after.accuracy,

@@ -73,14 +73,14 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     epochs = prepared.settings.epochs
     with torch.random.fork_rng(devices=[device] if cuda else []):
         training_s = _training_s(one, epochs=epochs * transfers)
-        if prepared.requested.control:
-            training_s += _training_s(control_of(prepared), epochs=epochs)
+        controls = prepared.requested.controls
+        training_s += sum(_training_s(control_of(prepared, name), epochs=epochs) for name in controls)
     # Images that each model predicts besides the views; each process predicts its share.
     guards = 0 if prepared.guard_images is None else len(prepared.guard_images)
     of_student = len(prepared.val_images) * (1 + transfers * epochs) + guards * (
         1 + transfers * len(candidates(prepared))
     )
-    of_student += len(prepared.val_images) * epochs * prepared.requested.control
+    of_student += len(prepared.val_images) * epochs * len(controls)
     of_teacher = len(prepared.val_images) + guards
     predicted = [(prepared.student, of_student)]
     predicted += [(teacher, of_teacher) for teacher in prepared.teachers if isinstance(teacher, Classifier)]
@@ -95,7 +95,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(prepared.teachers))
     weights = _size(prepared.student.module, trained_only=False)
     predictions = logits * (2 + len(prepared.teachers))
-    results = 2 if prepared.requested.control else 1
+    results = 1 + len(controls)
     checkpoint = weights + _size(prepared.student.module, trained_only=True)  # weights and momentum
     return Estimate(
         training_s=training_s,

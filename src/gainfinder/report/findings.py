@@ -50,7 +50,7 @@ def findings(record: TransferRecord) -> list[Finding]:
     if not record.labelled:
         return [_moved(record), *_guarded_without_labels(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
-    found = [_noise(record), _learned(record, classes), _lost(record, classes)]
+    found = [_noise(record), _learned(record, classes), _lost(record, classes), *_ceilings(record)]
     if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
         found.append(_adaptation(record, attribute_gains(record.before, record.after, record.known_teachers)))
     return found
@@ -63,6 +63,8 @@ def next_steps(record: TransferRecord) -> list[str]:
         return []
     if _is_control(record):
         return ["Compare it with the same transfer from another teacher: what this one gains is adaptation."]
+    if not find_method(metrics.method).needs_teachers:
+        return ["Compare it with the same transfer from a teacher: this one learned from the labels alone."]
     if not record.labelled:
         return ["Measure on labelled images (--val): without labels nobody can tell whether the student got better."]
     low, high = _known(metrics.transfer_delta_ci_pp)
@@ -90,7 +92,7 @@ def next_steps(record: TransferRecord) -> list[str]:
         if rate is not None and rate < LOW_RATE:
             steps.append(f"Only {rate:.0%} of what {whose} could show arrived: more --epochs or images may help.")
     if high >= 0 and metrics.knowledge_gain and metrics.control is None:
-        how = "add --control to the same command"
+        how = "add --control copy to the same command"
         if record.steps:  # several transfers in one, which --control does not go with
             how = f"a transfer with --teacher {shlex.quote(metrics.student)} and another --out"
         steps.append(
@@ -163,8 +165,44 @@ def _lost(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
     return Finding(question="What was lost?", answer=f"{lost / samples:.2%} of all images.", text=text, tone="bad")
 
 
+def _ceilings(record: TransferRecord) -> list[Finding]:
+    """What there was to win, from the teachers and from true labels, and how much of it the student has."""
+    metrics, told, answer = record.metrics, [], "It is not known."
+    if metrics.headroom_pp is not None:
+        answer = f"{metrics.headroom_pp:+.2f} points." if metrics.headroom_pp > 0 else "Nothing by an ensemble."
+        mean = (
+            "" if metrics.mean_accuracy is None else f", the mean of all calibrated answers {metrics.mean_accuracy:.2%}"
+        )
+        told.append(
+            f"Of these images the surest of student and teachers has {metrics.routed_accuracy:.2%} right{mean}, and "
+            f"{metrics.oracle_accuracy:.2%} is right by one of them at least; the student before had "
+            f"{metrics.accuracy_before:.2%}."
+        )
+    if metrics.headroom_captured is not None:
+        told.append(
+            f"Of the {metrics.headroom_pp:.2f} points that the better ensemble has over it, the student that is kept "
+            f"captured {metrics.headroom_captured:.0%}."
+        )
+    labels = metrics.control_labels
+    if labels is not None:
+        low, high = _known(labels.transfer_delta_ci_pp)
+        share = labels.captured_of_labels
+        told.append(
+            f"From the true labels of the transfer images the same recipe gives {labels.transfer_delta_pp:+.2f} points "
+            f"(95 % interval {low:+.2f} to {high:+.2f})"
+            + ("." if share is None else f"; {share:.0%} of that was captured.")
+        )
+    return [Finding(question="What was there to win?", answer=answer, text=" ".join(told))] if told else []
+
+
 def _adaptation(record: TransferRecord, gains: GainAttribution) -> Finding:
     question = "Is it knowledge, or mere adaptation to the images?"
+    if not find_method(record.metrics.method).needs_teachers:
+        return Finding(
+            question=question,
+            answer="Labels: no teacher taught.",
+            text="The student learned from the labels alone: what it gained is what this recipe makes of them.",
+        )
     if _is_control(record):
         return Finding(
             question=question,

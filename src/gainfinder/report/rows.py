@@ -14,6 +14,8 @@ Row = dict[str, Any]
 SHORT = 40
 """Characters of a name in a sentence."""
 RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRO"}
+CEILINGS = ("oracle_accuracy", "routed_accuracy", "mean_accuracy", "headroom_pp")
+"""What there is to win, of a pair or of all models; scans of earlier versions have none of it."""
 GROUPS = {
     "both": "both right",
     "teacher": "only the teacher right",
@@ -152,6 +154,7 @@ def pair_rows(document: dict[str, Any]) -> list[Row]:
     name = short_names([model["model"] for model in document["models"]])
     return [
         {
+            **dict.fromkeys(CEILINGS),
             **pair,
             "student_name": name[pair["student"]],
             "teacher_name": name[pair["teacher"]],

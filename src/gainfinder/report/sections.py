@@ -106,8 +106,8 @@ class ScanSection:
     Attributes:
         title: title of the page.
         document: the scan, as `scan.json` holds it.
-        model_rows: name, reference and accuracy of each model, the strongest first, and what it could learn and from
-            whom.
+        model_rows: name, reference and accuracy of each model, the strongest first, what it could learn and from
+            whom, and what it could win from all the others together.
         pair_rows: rows of all ordered pairs, most positive flips first.
         figures: the matrix and the two charts.
     """
@@ -127,7 +127,9 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         images: whether thumbnails are shown.
     """
     classes = rows.class_rows(record) if record.labelled else []
-    has_partition = record.labelled and bool(record.known_teachers)
+    has_partition = (
+        record.labelled and bool(record.known_teachers) and find_method(record.metrics.method).needs_teachers
+    )
     return TransferSection(
         title=transfer_title(record.metrics),
         metrics=record.metrics,
@@ -174,6 +176,8 @@ def scan_section(record: ScanRecord) -> ScanSection:
 def transfer_title(metrics: TransferMetrics) -> str:
     """What learned from what, in short names."""
     student = next(iter(short_names([metrics.student]).values()))
+    if not find_method(metrics.method).needs_teachers:
+        return f"What {student} learned from labels"
     teachers = short_names(list(dict.fromkeys(metrics.teachers))).values()
     return f"What {student} learned from {', '.join(teachers)}"
 
@@ -197,6 +201,9 @@ def _tiles(record: TransferRecord) -> list[Tile]:
         note = f"{m.positive_flips:.2%} of images"
         whose = "the teacher's" if len(m.teachers) == 1 else "the teachers'"
         tiles.append(Tile(value=f"{m.transfer_rate:.0%}", label=f"of {whose} knowledge arrived", note=note))
+    if m.headroom_captured is not None:
+        note = f"of {m.headroom_pp:+.2f} pp by an ensemble"
+        tiles.append(Tile(value=f"{m.headroom_captured:.0%}", label="of the headroom captured", note=note))
     return [*tiles, *_taught(m)]
 
 
@@ -283,6 +290,7 @@ def _about_model(
         "name": name[model["model"]],
         "reference": model["model"],
         "accuracy": model["accuracy"],
+        **{key: model.get(key) for key in rows.CEILINGS},
         "teacher": best["teacher_name"],
         "positive_flips": best["positive_flips"],
     }

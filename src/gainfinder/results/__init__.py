@@ -15,6 +15,7 @@ from .metrics import (
     EpochMetrics,
     GuardDecision,
     GuardPoint,
+    LabelsControlMetrics,
     StepMetrics,
     TransferMetrics,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "GuardDecision",
     "GuardPoint",
     "ImagesDescription",
+    "LabelsControlMetrics",
     "ModelDescription",
     "RunConfig",
     "RunFolder",

@@ -77,7 +77,7 @@ class GuardDecision(Record):
 
 
 class ControlMetrics(Record):
-    """The same transfer from the student's own copy, and how much the teacher's goes beyond it.
+    """The same recipe with something else to learn from, such as the student's own copy, and how the transfer compares.
 
     Attributes:
         transfer_delta_pp: transfer delta of the control, in percentage points; null without labels.
@@ -96,6 +96,17 @@ class ControlMetrics(Record):
     agreement: float
     beyond_pp: float | None
     beyond_ci_pp: Interval | None
+
+
+class LabelsControlMetrics(ControlMetrics):
+    """The same recipe with the true labels of the transfer images in place of teachers: the student's own ceiling.
+
+    Attributes:
+        captured_of_labels: transfer delta of the student that is kept / transfer delta of this control; null without
+            labels, and where the control gained nothing.
+    """
+
+    captured_of_labels: float | None
 
 
 class BankUse(Record):
@@ -218,7 +229,8 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         broken_images: `where: reason` of each image that was skipped.
         guard: decision of the guard; null without a guard, and for a sequence, whose steps are guarded.
         bank: use of the bank; null without one.
-        control: measures of the control; null where none was requested.
+        control: measures of the control that learned from the student's own copy; null where none was requested.
+        control_labels: measures of the control that learned from the true labels; null likewise.
         steps: the transfers of a sequence or soup; empty else.
         resumed_epochs: number of epochs already done when the run began.
         out: the result folder; null where none was kept.
@@ -232,6 +244,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     guard: GuardDecision | None = None
     bank: BankUse | None = None
     control: ControlMetrics | None = None
+    control_labels: LabelsControlMetrics | None = None
     steps: tuple[StepMetrics, ...] = ()
     resumed_epochs: int = 0
     out: str | None = None

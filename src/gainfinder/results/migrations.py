@@ -14,6 +14,8 @@ POINT_BEFORE_1 = {"measure": "accuracy", "gain": None, "error": None, "sure_gain
 """What early versions did not write counts as this."""
 SETTINGS_BEFORE = {"optimizer": "sgd", "lr_warmup": 0.0, "ema_decay": 0.0, "layer_decay": 1.0, "mixup": 0.0}
 """Settings that earlier versions did not have, and what they did."""
+ADDED_SINCE_1 = {"oracle_accuracy", "routed_accuracy", "mean_accuracy", "headroom_pp", "headroom_captured"}
+"""Measures that are null in files of format 1 from before there were any."""
 RENAMED_IN_1 = {"share": "alpha", "adapted": "bn_reestimated"}
 
 
@@ -59,7 +61,7 @@ def _to_1(document: dict[str, Any], measure: Callable[[], TransferMeasures]) -> 
             {**step, "guard": _guard_to_1(step.get("guard"))} if isinstance(step, dict) else step
             for step in found["steps"]
         ]
-    if TransferMeasures.model_fields.keys() - document.keys():
+    if TransferMeasures.model_fields.keys() - ADDED_SINCE_1 - document.keys():
         found = {**measure().model_dump(mode="json"), **found}
     return found
 

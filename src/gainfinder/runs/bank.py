@@ -44,7 +44,10 @@ class TargetModels:
 
 
 def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTable, ...]:
-    """The models whose logits for the views a run needs: the initial student first, where the method needs it."""
+    """The models whose logits for the views a run needs: the initial student first, where the method needs it; none
+    where nothing is distilled."""
+    if not prepared.settings.needs_teachers:
+        return ()
     return (*([prepared.student] if prepared.settings.method.needs_initial_student else []), *prepared.teachers)
 
 
@@ -93,10 +96,9 @@ def missing_views(prepared: PreparedTransfer, model: Classifier) -> int:
 def dummy_target_models(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[TargetModel, ...]:
     """The frozen models of a run; those that the bank caches (or all) give logits of zero. Only for timing."""
     kept = {id(model) for model in (frozen_models(prepared) if everything else banked_models(prepared))}
-    zeros = torch.zeros(1, prepared.student.num_classes).expand(len(prepared.train_images), -1)
-    return tuple(
-        TableModel(logits=zeros) if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared)
-    )
+    zeros = _zeros(prepared)
+    models = tuple(zeros if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared))
+    return models or (zeros,)
 
 
 def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels:
@@ -107,8 +109,9 @@ def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels
         DataError: too many images are broken.
     """
     bank = prepared.bank
-    if bank is None:
-        return TargetModels(models=tuple(_live(prepared, model) for model in frozen_models(prepared)), bank_use=None)
+    if bank is None or not prepared.settings.needs_teachers:
+        live = tuple(_live(prepared, model) for model in frozen_models(prepared))
+        return TargetModels(models=live or (_zeros(prepared),), bank_use=None)
     keys = {id(model): _keys(prepared, model) for model in banked_models(prepared)}
     wanted = {key for of_model in keys.values() for key in of_model.values()}
     builder = _BankBuilder(prepared, bank, wanted, callback)
@@ -242,6 +245,11 @@ def _view_key(prepared: PreparedTransfer, model: Classifier, number: int) -> str
         drawn["mixup"] = spec.mixup
     crop = asdict(spec.crop_at(model.preprocessing.view_size))
     return json.dumps({"augment": spec.augment, **drawn, **crop}, sort_keys=True)
+
+
+def _zeros(prepared: PreparedTransfer) -> TableModel:
+    """A frozen model that costs nothing, in place of one whose logits do not matter."""
+    return TableModel(logits=torch.zeros(1, prepared.student.num_classes).expand(len(prepared.train_images), -1))
 
 
 def _live(prepared: PreparedTransfer, model: Classifier | PredictionTable) -> TargetModel:

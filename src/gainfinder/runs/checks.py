@@ -119,7 +119,7 @@ def _check_strategy(resolved: ResolvedConfig, requested: TransferConfig, teacher
 
 
 def _check_control(requested: TransferConfig, teachers: int) -> None:
-    if requested.control and teachers > 1 and requested.strategy != "parallel":
+    if requested.controls and teachers > 1 and requested.strategy != "parallel":
         raise SettingsError(
             f"control is requested, with {teachers} teachers and strategy {requested.strategy}: it controls "
             "a single transfer; give one teacher, or strategy parallel"

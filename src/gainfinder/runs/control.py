@@ -1,28 +1,61 @@
-"""The control: the same transfer from the student's own copy, which has nothing to give but what the student knows.
+"""Controls: the same recipe with something else to learn from, beside the transfer that was asked for.
 
-Whatever it changes is adaptation: training mode, the images, the views. What the teacher's transfer changes beyond that
-came from the teacher. In the result folder: control/, the result folder of that transfer.
+`copy`: the student's own copy, which has nothing to give but what the student knows. Whatever it changes is adaptation:
+training mode, the images, the views. What the teacher's transfer changes beyond that came from the teacher.
+`labels`: the true labels of the transfer images, by plain cross-entropy on the same views, unmixed. What it changes is
+the student's own ceiling: what this recipe makes of these images where every target is right.
+
+In the result folder: control/ and control-labels/, the result folders of these transfers.
 """
 
 from dataclasses import replace
+from typing import Any
 
-from ..metrics import accuracy_change
+from ..config import find_method
+from ..metrics import accuracy_change, captured
 from ..predictions import Predictions
-from ..results import ControlMetrics, RunFolder
+from ..results import ControlMetrics, LabelsControlMetrics, RunFolder, TransferMetrics
 from .context import RunContext
 from .prepare import PreparedTransfer
 from .result import TransferResult
 from .transfer import run_transfer
 
+FIELDS = {"copy": "control", "labels": "control_labels"}
+"""Where the metrics of the transfer keep those of each control."""
+FOLDERS = {"copy": "control", "labels": "control-labels"}
+LEARNS_FROM = {"copy": "the student's own copy, as a control", "labels": "the true labels, as a control"}
 
-def control_of(prepared: PreparedTransfer) -> PreparedTransfer:
-    """The same transfer from the student itself: same images, views, order and settings, without a guard."""
-    requested = prepared.requested.replace(guard=False, control=False, track=())
-    return replace(prepared, teachers=(prepared.student,), guard_images=None, guard_held_out=False, requested=requested)
+
+def control_of(prepared: PreparedTransfer, name: str) -> PreparedTransfer:
+    """The same transfer from what a control learns from: same images, views, order and settings, without a guard.
+
+    Args:
+        prepared: the transfer.
+        name: `copy` or `labels`; for the latter it was prepared with the labels of its images.
+    """
+    requested = prepared.requested.replace(guard=False, control=(), track=())
+    own = replace(prepared, guard_images=None, guard_held_out=False, labelled_images=None, requested=requested)
+    if name == "copy":
+        return replace(own, teachers=(prepared.student,))
+    images = prepared.labelled_images
+    assert images is not None, "prepared with the labels of the transfer images"
+    method = replace(find_method("xe"), interpolated=prepared.settings.method.interpolated)
+    # A mixed view has two labels.
+    settings = replace(prepared.settings, method=method, distill_weight=0.0, label_weight=1.0, mixup=0.0)
+    views = prepared.views.labelled(images)
+    return replace(
+        own,
+        train_images=images,
+        view_spec=views.spec,
+        views=views,
+        settings=replace(settings, label_smoothing=0.0),
+        requested=requested.replace(labels="use"),
+        bank=None,
+    )
 
 
-def add_control(run: RunContext, result: TransferResult) -> TransferResult:
-    """The result with the control's measures among its own, run here unless they are there.
+def add_controls(run: RunContext, result: TransferResult) -> TransferResult:
+    """The result with the requested controls' measures among its own, run here unless they are there.
 
     Args:
         run: the run of the finished transfer.
@@ -34,29 +67,46 @@ def add_control(run: RunContext, result: TransferResult) -> TransferResult:
     """
     metrics = run.folder.read_result()
     assert metrics is not None, "the transfer is finished"
-    if metrics.control is None:
-        metrics = metrics.model_copy(update={"control": _control(run)})
+    for name in run.prepared.requested.controls:
+        if getattr(metrics, FIELDS[name]) is not None:
+            continue
+        metrics = metrics.model_copy(update={FIELDS[name]: _control(run, metrics, name)})
         if run.prepared.is_main:
             run.folder.write_result(metrics)
             run.callback.result(run.folder.path)
         run.prepared.accelerator.wait_for_everyone()
-    return replace(result, metrics=result.metrics.model_copy(update={"control": metrics.control}))
+    known = {field: getattr(metrics, field) for field in FIELDS.values()}
+    return replace(result, metrics=result.metrics.model_copy(update=known))
 
 
-def _control(run: RunContext) -> ControlMetrics:
-    run.callback.teacher(1, 1, "the student's own copy, as a control")
-    before, after = (Predictions.load(run.folder.predictions / f"{name}.parquet") for name in ("before", "after"))
-    run.shared.add(run.prepared.student, run.prepared.val_images, before)
-    path = run.folder.path / "control"
-    done = run_transfer(control_of(run.prepared), path, callback=run.callback, shared=run.shared).metrics
-    found = Predictions.load(RunFolder(path).predictions / "after.parquet")
-    beyond = accuracy_change(found, after)
-    return ControlMetrics(
-        transfer_delta_pp=done.transfer_delta_pp,
-        transfer_delta_ci_pp=done.transfer_delta_ci_pp,
-        knowledge_gain=done.knowledge_gain,
-        knowledge_loss=done.knowledge_loss,
-        agreement=done.agreement,
-        beyond_pp=beyond.delta_pp,
-        beyond_ci_pp=beyond.ci_pp,
-    )
+def _control(run: RunContext, metrics: TransferMetrics, name: str) -> ControlMetrics:
+    controls = run.prepared.requested.controls
+    run.callback.teacher(controls.index(name) + 1, len(controls), LEARNS_FROM[name])
+    _share_predictions(run)
+    path = run.folder.path / FOLDERS[name]
+    done = run_transfer(control_of(run.prepared, name), path, callback=run.callback, shared=run.shared).metrics
+    ends = (RunFolder(path).predictions, run.folder.predictions)
+    beyond = accuracy_change(*(Predictions.load(folder / "after.parquet") for folder in ends))
+    found: dict[str, Any] = {
+        "transfer_delta_pp": done.transfer_delta_pp,
+        "transfer_delta_ci_pp": done.transfer_delta_ci_pp,
+        "knowledge_gain": done.knowledge_gain,
+        "knowledge_loss": done.knowledge_loss,
+        "agreement": done.agreement,
+        "beyond_pp": beyond.delta_pp,
+        "beyond_ci_pp": beyond.ci_pp,
+    }
+    if name == "copy":
+        return ControlMetrics(**found)
+    share = captured(metrics.transfer_delta_pp, done.transfer_delta_pp)
+    return LabelsControlMetrics(**found, captured_of_labels=share)
+
+
+def _share_predictions(run: RunContext) -> None:
+    """The frozen models' predictions that the transfer left, so that no control makes them again."""
+    prepared = run.prepared
+    names = ("before", *(f"teacher-{number + 1}" for number in range(len(prepared.teachers))))
+    for name, model in zip(names, (prepared.student, *prepared.teachers), strict=True):
+        path = run.folder.predictions / f"{name}.parquet"
+        if path.exists():
+            run.shared.add(model, prepared.val_images, Predictions.load(path))

@@ -76,6 +76,31 @@ def subset(images: Images, settings: TransferConfig) -> Images:
     return images.select(stratified(images, count=settings.limit, share=settings.subset, salt="transfer"))
 
 
+def with_labels(images: Images, data: ImageSource, student: Classifier) -> Images:
+    """The transfer images with their labels, in the student's class order, for a control that learns from them.
+
+    Args:
+        images: the transfer images, maybe without labels.
+        data: the source that they are from.
+        student: the student.
+
+    Raises:
+        DataError: the source has no labels, or their classes do not fit the student's.
+    """
+    if images.labels is not None:
+        return images
+    wanted = f"{images.reference}: `control='labels'` learns from the labels of the transfer images, and"
+    advice = "leave it out, or give labelled images as `data`"
+    try:
+        found = align_images(load_images(data), student)
+    except DataError as error:
+        raise DataError(f"{wanted} they cannot be read ({error}): {advice}") from error
+    if found.labels is None:
+        raise DataError(f"{wanted} these carry none: {advice}")
+    position_of = {sample_id: i for i, sample_id in enumerate(found.ids)}
+    return found.select([position_of[sample_id] for sample_id in images.ids])
+
+
 def note_guard(images: Images | None, *, held_out: bool) -> None:
     """Warn of guard images that may flatter the student, or that are too few to judge by."""
     if images is None:

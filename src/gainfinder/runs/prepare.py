@@ -14,7 +14,7 @@ from ..inference import Bank, Teacher, align_images, align_model, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import check_guard, check_settings, check_student, check_teachers
-from .images import align_val, assign_roles, note_guard, subset
+from .images import align_val, assign_roles, note_guard, subset, with_labels
 from .tracking import require
 
 
@@ -37,6 +37,8 @@ class PreparedTransfer:
         workers: number of processes that decode images.
         val_held_out: whether the images measured on were held out from the transfer images.
         guard_held_out: whether the guard images were held out from the transfer images.
+        labelled_images: the transfer images with their labels, for a control that learns from these alone; None where
+            none is requested.
         command: the command line that requested it; None from Python.
         student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
             sequence left.
@@ -56,6 +58,7 @@ class PreparedTransfer:
     workers: int
     val_held_out: bool
     guard_held_out: bool
+    labelled_images: Images | None = None
     command: str | None = None
     student_is_given: bool = True
 
@@ -173,6 +176,7 @@ def prepare_transfer(
         workers=workers,
         val_held_out=val is None,
         guard_held_out=guard_data is None,
+        labelled_images=with_labels(train_images, data, named_student) if "labels" in settings.controls else None,
         command=command,
     )
 

@@ -18,7 +18,7 @@ from ..training import average, copied
 from .bank import require_room
 from .callbacks import Callback
 from .context import RunContext, forked_generators, open_run
-from .control import add_control
+from .control import add_controls
 from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
 from .guard import WeightPath, keep_best
 from .prepare import PreparedTransfer
@@ -44,7 +44,7 @@ def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> Tra
         if prepared.one_by_one:
             return _one_by_one(run)
         done = transfer_in(run)
-        return add_control(run, done) if prepared.requested.control else done
+        return add_controls(run, done) if prepared.requested.controls else done
 
 
 def _one_by_one(run: RunContext) -> TransferResult:

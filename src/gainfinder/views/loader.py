@@ -7,6 +7,7 @@ Shapes: N samples of a batch, n transfer images, L bytes of all renderings of a 
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -70,6 +71,16 @@ class ViewSource:
         size = len(images) * sum(3 * height * width for height, width in spec.sizes)
         self.fits = spec.augment != "rrc" and size <= resident_bytes
         self._cached: _CachedCrops | None = None
+
+    def labelled(self, images: Images) -> "ViewSource":
+        """The same views of the same images with their labels, none of them mixed; cached crops are shared.
+
+        Args:
+            images: images of the same ids, in the same order.
+        """
+        other = copy.copy(self)
+        other.images, other.spec = images, replace(self.spec, mixup=0.0)
+        return other
 
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
         """Decode all images and cache their crops, if they fit and are not cached yet.

@@ -1,5 +1,6 @@
 """Run all models of a zoo on the same images, one model at a time, and compare their predictions."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,10 @@ from ..inference import ImageCount, align_images, align_model, named_after, pred
 from ..metrics import PredictedClasses, Scan, scan_predictions
 from ..models import Classifier, ModelSource, load_copy
 from ..results import claim_scan_folder, write_scan
+
+LOGITS_BYTES = 2 * 2**30
+"""Logits of all models that take no more than this are kept until the end, for the ensembles of mean probabilities."""
+_log = logging.getLogger("gainfinder")
 
 
 def scan_models(
@@ -26,6 +31,9 @@ def scan_models(
     command: str | None = None,
 ) -> Scan:
     """Measure complementary knowledge between models; each model predicts each image once, one model at a time.
+
+    Where the logits of all models take more than 2 GiB they are not kept: the ensembles of mean probabilities are then
+    None, which is logged.
 
     Modules and classifiers that are passed in stay as they are; models of a name already taken are numbered.
 
@@ -59,6 +67,7 @@ def scan_models(
     ]
     if out is not None:
         claim_scan_folder(Path(out), models=requested, data=images.reference)
+    keep_logits = _logits_fit(models=len(models), images=len(images), classes=first.num_classes)
     predicted: list[PredictedClasses] = []
     for number, source in enumerate(models):
         classifier = first if number == 0 else align_model(load_copy(source), first)
@@ -73,7 +82,7 @@ def scan_models(
             max_broken=max_broken,
             on_images=None if on_model is None else on_model(classifier.reference, len(images)),
         )
-        predicted.append(PredictedClasses.of(found))
+        predicted.append(PredictedClasses.of(found, keep_logits=keep_logits))
     scan = scan_predictions(predicted, num_classes=first.num_classes)
     if out is not None:
         about = {
@@ -83,6 +92,20 @@ def scan_models(
         }
         write_scan(Path(out), {**scan.to_dict(), **about})
     return scan
+
+
+def _logits_fit(*, models: int, images: int, classes: int) -> bool:
+    size = 4 * models * images * classes
+    if size > LOGITS_BYTES:
+        _log.warning(
+            "the ensembles of mean probabilities are left out: the logits of %d models for %d images take %.1f GiB, "
+            "more than the %.1f GiB that are kept; give fewer models or images",
+            models,
+            images,
+            size / 2**30,
+            LOGITS_BYTES / 2**30,
+        )
+    return size <= LOGITS_BYTES
 
 
 def _check_models(models: Sequence[ModelSource]) -> None:
