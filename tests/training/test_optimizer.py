@@ -1,5 +1,6 @@
 """The optimiser's steps and rates, held against loops written out here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from gainfinder.config import TransferConfig
 from gainfinder.config.resolution import ResolvedConfig, resolve_settings
-from gainfinder.training.optimizer import make_optimizer, rate_at
+from gainfinder.training.optimizer import cool_down, make_optimizer, rate_at
 
 CPU = torch.device("cpu")
 
@@ -92,3 +93,38 @@ def test_the_paper_stays_the_papers() -> None:
     settings = resolved(preset="paper")
     found = (settings.optimizer, settings.schedule, settings.lr_warmup, settings.weight_decay, settings.mixup)
     assert found == ("sgd", "constant", 0.0, 1e-3, 0.0)
+
+
+def ended(losses: Sequence[float | None], *, epochs: int, patience: int = 2) -> tuple[int, int]:
+    """Epochs before the cool-down and in all, of a run that measures these losses one after the other."""
+    for done in range(len(losses) + 1):
+        found = cool_down(losses[:done], epochs=epochs, patience=patience)
+        if found is not None and done >= found.start:
+            return found.start, found.end
+    raise AssertionError("it goes on")
+
+
+@pytest.mark.parametrize(
+    ("losses", "start"),
+    [
+        ([1.0, 0.9, 0.8, 0.8, 0.8], 5),  # an equal loss is no lower one
+        ([1.0, 1.1, 1.2], 3),
+        ([1.0, 0.9, 0.95, 0.8, 0.85, 0.84], 6),  # a lower one in between starts anew
+    ],
+)
+def test_the_rate_falls_once_the_loss_no_longer_does(losses: list[float], start: int) -> None:
+    assert ended(losses, epochs=100)[0] == start
+
+
+@pytest.mark.parametrize("epochs", range(1, 60))
+def test_a_run_that_gets_better_for_ever_ends_in_time_and_a_fifth_of_it_is_the_fall(epochs: int) -> None:
+    falling: list[float | None] = [1 / (1 + i) for i in range(epochs)]
+    start, end = ended(falling, epochs=epochs)
+    assert end <= epochs and end - start == max(1, -(-start // 4)) and end >= epochs - 1
+    # what has no loss to go by, such as a control, does the same in that many epochs
+    assert ended([None] * end, epochs=end) == (start, end)
+
+
+def test_losses_that_come_later_change_nothing() -> None:
+    losses = [1.0, 0.9, 0.9, 0.9, 0.5, 0.4]
+    assert cool_down(losses[:4], epochs=100, patience=2) == cool_down(losses, epochs=100, patience=2)

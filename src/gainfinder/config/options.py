@@ -20,7 +20,8 @@ class TransferOptions(TypedDict, total=False):
     micro_batch: int | Literal["auto"] | None
     lr: float | None
     temperature: float | None
-    schedule: Literal["linear", "cosine", "constant"] | None
+    schedule: Literal["linear", "cosine", "constant", "plateau"] | None
+    patience: int | None
     lr_warmup: float | None
     optimizer: Literal["adamw", "sgd"] | None
     ema_decay: float | None

@@ -37,6 +37,7 @@ class ResolvedConfig:
     ema_decay: float
     layer_decay: float
     schedule: Schedule
+    patience: int
     temperature: float
     distill_weight: float
     label_weight: float
@@ -127,6 +128,8 @@ def resolve_settings(
     chosen.setdefault("view_seed", settings.seed)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
+    if settings.patience is not None and chosen["schedule"] != "plateau":
+        raise SettingsError(f"patience is a setting of schedule 'plateau': {chosen['schedule']!r} does not use it")
     if method.interpolated:
         if settings.ema_decay:
             raise SettingsError(

@@ -151,9 +151,16 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     schedule: Annotated[
         Schedule | None,
         Setting(
-            help="Of the rate: linear or cosine (to 0 by the last step; default: {fallback}), or constant.",
-            more="The paper's is constant.",
+            help="Of the rate: linear or cosine (to 0 by the last step; default: {fallback}), constant, or plateau.",
+            more="`plateau`: constant while the loss on the guard images falls, then to 0 over a quarter of the epochs "
+            "so far; `epochs` is then the most that are made. The paper's is constant.",
             fallback="linear",
+        ),
+    ] = None
+    patience: Annotated[
+        Count | None,
+        Setting(
+            help="Of schedule plateau: epochs without a lower loss on the guard images; default {fallback}.", fallback=3
         ),
     ] = None
     lr_warmup: Annotated[

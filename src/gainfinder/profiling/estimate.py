@@ -74,7 +74,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     with torch.random.fork_rng(devices=[device] if cuda else []):
         training_s = _training_s(one, epochs=epochs * transfers)
         controls = prepared.requested.controls
-        training_s += sum(_training_s(control_of(prepared, name), epochs=epochs) for name in controls)
+        training_s += sum(_training_s(control_of(prepared, name, epochs=epochs), epochs=epochs) for name in controls)
     # Images that each model predicts besides the views; each process predicts its share.
     guards = 0 if prepared.guard_images is None else len(prepared.guard_images)
     of_student = len(prepared.val_images) * (1 + transfers * epochs) + guards * (

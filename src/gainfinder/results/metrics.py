@@ -164,6 +164,7 @@ class EpochMetrics(Record):
         learning_rate: learning rate at the epoch's end; null in some files before format 1.
         train_loss: mean loss over the epoch's training samples; null in some files before format 1.
         teacher_share: share of the training samples that a teacher taught; null where the method has no partition.
+        guard_loss: mean loss on the guard images, with schedule `plateau`; null where it cannot be measured.
         accuracy: accuracy on the images measured on; null without labels.
         transfer_delta_pp: transfer delta since before the transfer, in percentage points; null without labels.
         knowledge_gain: knowledge gain since before the transfer; null without labels.
@@ -182,6 +183,7 @@ class EpochMetrics(Record):
     learning_rate: float | None = None
     train_loss: float | None = None
     teacher_share: float | None = None
+    guard_loss: float | None = None
     accuracy: float | None = None
     transfer_delta_pp: float | None = None
     knowledge_gain: float | None = None
@@ -195,7 +197,7 @@ class EpochMetrics(Record):
     teacher: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as a JSON object: keys that only a sequence or soup has are left out unless they were set."""
+        """The row as a JSON object: keys that not every run has are left out unless they were set."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 

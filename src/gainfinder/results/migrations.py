@@ -12,7 +12,14 @@ from .metrics import FORMAT_VERSION
 GUARD_BEFORE_1 = {"points": [], "labelled": True, "held_out": None}
 POINT_BEFORE_1 = {"measure": "accuracy", "gain": None, "error": None, "sure_gain": None, "veto": None}
 """What early versions did not write counts as this."""
-SETTINGS_BEFORE = {"optimizer": "sgd", "lr_warmup": 0.0, "ema_decay": 0.0, "layer_decay": 1.0, "mixup": 0.0}
+SETTINGS_BEFORE = {
+    "optimizer": "sgd",
+    "patience": 3,
+    "lr_warmup": 0.0,
+    "ema_decay": 0.0,
+    "layer_decay": 1.0,
+    "mixup": 0.0,
+}
 """Settings that earlier versions did not have, and what they did."""
 ADDED_SINCE_1 = {"oracle_accuracy", "routed_accuracy", "mean_accuracy", "headroom_pp", "headroom_captured"}
 """Measures that are null in files of format 1 from before there were any."""

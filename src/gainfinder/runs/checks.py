@@ -31,6 +31,7 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     _check_bank(resolved, requested)
     _check_compiled(resolved, requested)
     _check_mixup(resolved)
+    _check_plateau(resolved, requested)
 
 
 def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
@@ -146,4 +147,12 @@ def _check_mixup(resolved: ResolvedConfig) -> None:
         raise SettingsError(
             f"mixup is {resolved.mixup:g}, and method {resolved.method.name!r} fits labels, of which a mixed view has "
             "two: give mixup 0, or a method without cross-entropy such as kl-dp"
+        )
+
+
+def _check_plateau(resolved: ResolvedConfig, requested: TransferConfig) -> None:
+    if resolved.schedule == "plateau" and not requested.guard:
+        raise SettingsError(
+            "schedule plateau goes by the loss on guard images, and the guard is off: leave the guard on, or give a "
+            "schedule such as cosine"
         )

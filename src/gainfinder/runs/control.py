@@ -26,22 +26,31 @@ FOLDERS = {"copy": "control", "labels": "control-labels"}
 LEARNS_FROM = {"copy": "the student's own copy, as a control", "labels": "the true labels, as a control"}
 
 
-def control_of(prepared: PreparedTransfer, name: str) -> PreparedTransfer:
+def control_of(prepared: PreparedTransfer, name: str, *, epochs: int) -> PreparedTransfer:
     """The same transfer from what a control learns from: same images, views, order and settings, without a guard.
 
     Args:
         prepared: the transfer.
         name: `copy` or `labels`; for the latter it was prepared with the labels of its images.
+        epochs: epochs that the transfer trained.
     """
     requested = prepared.requested.replace(guard=False, control=(), track=())
-    own = replace(prepared, guard_images=None, guard_held_out=False, labelled_images=None, requested=requested)
+    # As long as the transfer's own training, whose length the loss on guard images may have chosen.
+    own = replace(
+        prepared,
+        guard_images=None,
+        guard_held_out=False,
+        labelled_images=None,
+        requested=requested,
+        settings=replace(prepared.settings, epochs=epochs),
+    )
     if name == "copy":
         return replace(own, teachers=(prepared.student,))
     images = prepared.labelled_images
     assert images is not None, "prepared with the labels of the transfer images"
     method = replace(find_method("xe"), interpolated=prepared.settings.method.interpolated)
     # A mixed view has two labels.
-    settings = replace(prepared.settings, method=method, distill_weight=0.0, label_weight=1.0, mixup=0.0)
+    settings = replace(own.settings, method=method, distill_weight=0.0, label_weight=1.0, mixup=0.0)
     views = prepared.views.labelled(images)
     return replace(
         own,
@@ -84,7 +93,8 @@ def _control(run: RunContext, metrics: TransferMetrics, name: str) -> ControlMet
     run.callback.teacher(controls.index(name) + 1, len(controls), LEARNS_FROM[name])
     _share_predictions(run)
     path = run.folder.path / FOLDERS[name]
-    done = run_transfer(control_of(run.prepared, name), path, callback=run.callback, shared=run.shared).metrics
+    asked = control_of(run.prepared, name, epochs=len(run.folder.read_epochs()))
+    done = run_transfer(asked, path, callback=run.callback, shared=run.shared).metrics
     ends = (RunFolder(path).predictions, run.folder.predictions)
     beyond = accuracy_change(*(Predictions.load(folder / "after.parquet") for folder in ends))
     found: dict[str, Any] = {

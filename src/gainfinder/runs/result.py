@@ -101,9 +101,10 @@ def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
     if prepared.is_main:
         folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
         run.callback.result(folder.path)
+    rows = folder.read_epochs()
     return TransferResult(
-        metrics=metrics.model_copy(update={"resumed_epochs": prepared.settings.epochs, "out": str(folder.path)}),
-        epochs=tuple(folder.read_epochs()),
+        metrics=metrics.model_copy(update={"resumed_epochs": len(rows), "out": str(folder.path)}),
+        epochs=tuple(rows),
         out=folder.path,
         load_student=load_student,
     )

@@ -50,7 +50,7 @@ def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> Tra
 def _one_by_one(run: RunContext) -> TransferResult:
     metrics = run.folder.read_result()
     result = _Strategy(run).execute() if metrics is None else load_finished(run, metrics)
-    run.tracking.metrics(result.metrics, epochs=run.prepared.settings.epochs * len(run.prepared.teachers))
+    run.tracking.metrics(result.metrics, epochs=len(result.epochs))
     return result
 
 

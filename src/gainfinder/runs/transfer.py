@@ -31,6 +31,7 @@ from ..training import (
     copied,
     load_checkpoint,
     note_parts,
+    run_length,
     save_checkpoint,
     train,
 )
@@ -39,6 +40,7 @@ from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
 from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
 from .guard import WeightPath, keep_best
+from .guard_loss import GuardLoss, guard_loss
 from .prepare import PreparedTransfer
 from .result import TransferResult, finalize, load_finished
 
@@ -74,16 +76,17 @@ def run_transfer(
 
 def transfer_in(run: RunContext) -> TransferResult:
     """Run a single transfer in its open folder, or find it finished there."""
-    epochs, tracking = run.prepared.settings.epochs, run.tracking
+    tracking = run.tracking
     metrics = run.folder.read_result()
     if metrics is not None:
-        tracking.epochs([row.to_dict() for row in run.folder.read_epochs()])
-        tracking.metrics(metrics, epochs=epochs)
+        rows = run.folder.read_epochs()
+        tracking.epochs([row.to_dict() for row in rows])
+        tracking.metrics(metrics, epochs=len(rows))
         return load_finished(run, metrics)
     tracking.begin()
     with forked_generators(run.prepared):
         result = _train_and_measure(run)
-    tracking.metrics(result.metrics, epochs=epochs)
+    tracking.metrics(result.metrics, epochs=len(result.epochs))
     return result
 
 
@@ -97,7 +100,8 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     trainer = make_trainer(prepared, targets.models, temperatures=temperatures)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
-    latest, progress, resumed = _train(run, trainer, snapshot, before)
+    held_out = guard_loss(run, trainer.criterion, probes) if prepared.settings.schedule == "plateau" else None
+    latest, progress, resumed = _train(run, trainer, snapshot, before, held_out=held_out)
     after, guarded = latest, None
     if prepared.guard_images is not None and probes is not None:
         weight_path = WeightPath(
@@ -117,7 +121,7 @@ def _train_and_measure(run: RunContext) -> TransferResult:
 
 
 def _train(
-    run: RunContext, trainer: StudentTrainer, snapshot: Classifier, before: Predictions
+    run: RunContext, trainer: StudentTrainer, snapshot: Classifier, before: Predictions, *, held_out: GuardLoss | None
 ) -> tuple[Predictions, Progress, int]:
     """Train to the end; returns the student's predictions, the progress, and the number of epochs done before."""
     prepared, callback = run.prepared, run.callback
@@ -134,7 +138,7 @@ def _train(
         nonlocal latest
         latest = _measure_student(run, trainer, snapshot, f"measuring after epoch {progress.epoch + 1}")
         since = {} if run.origin is None else since_origin(run.origin, latest)
-        return {**epoch_measures(before, latest), **since}
+        return {**_guard_loss_row(run, snapshot, held_out), **epoch_measures(before, latest), **since}
 
     def save(progress: Progress) -> None:
         if prepared.is_main:
@@ -166,7 +170,7 @@ def _train(
 def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
     """Cache the crops that fit in memory, find a micro-batch that fits, and announce the training stage."""
     prepared, settings = run.prepared, run.prepared.settings
-    if prepared.views.fits and progress.epoch < settings.epochs:
+    if prepared.views.fits and progress.epoch < run_length(settings, progress):
         run.callback.stage("reading the transfer images", len(prepared.train_images))
         prepared.views.load(run.callback.advance)
     if settings.micro_batch is not None and settings.micro_batch < settings.batch_size:
@@ -184,14 +188,22 @@ def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classif
     return found
 
 
+def _guard_loss_row(run: RunContext, snapshot: Classifier, held_out: GuardLoss | None) -> dict[str, Any]:
+    """A row's loss on guard images of the student in `snapshot`; none where the length of the run is fixed."""
+    if held_out is None:
+        return {"guard_loss": None} if run.prepared.settings.schedule == "plateau" else {}
+    return {"guard_loss": held_out.of(run.predict(snapshot, held_out.images, "measuring the loss on guard images"))}
+
+
 def _announce(run: RunContext, progress: Progress) -> None:
     # A stage that spans all epochs left, so that its time left is the run's.
     settings, images = run.prepared.settings, len(run.prepared.train_images)
-    if progress.epoch < settings.epochs:
+    epochs = run_length(settings, progress)
+    if progress.epoch < epochs:
         done = min(images, progress.step * settings.batch_size)
-        left = (settings.epochs - progress.epoch) * images - done
-        run.callback.stage(f"training, epoch {progress.epoch + 1} of {settings.epochs}", left)
-        run.callback.epoch_begins(progress.epoch + 1, settings.epochs, images, done)
+        left = (epochs - progress.epoch) * images - done
+        run.callback.stage(f"training, epoch {progress.epoch + 1} of {epochs}", left)
+        run.callback.epoch_begins(progress.epoch + 1, epochs, images, done)
 
 
 def make_trainer(

@@ -6,7 +6,7 @@ Imports: errors, files, config, losses, models, data, devices, views, inference.
 
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .features import FeatureComparison
-from .loop import epoch_batches, train
+from .loop import epoch_batches, run_length, train
 from .trainer import StudentTrainer, blank_batch, loss_of, make_batch, note_parts
 from .weights import average, between, copied
 
@@ -23,6 +23,7 @@ __all__ = [
     "loss_of",
     "make_batch",
     "note_parts",
+    "run_length",
     "save_checkpoint",
     "train",
 ]

@@ -16,10 +16,12 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..config import ResolvedConfig
 from ..data import Images, check_broken
 from ..errors import ModelError
 from ..views import ViewBatch, ViewSource, epoch_order
 from .checkpoint import Progress
+from .optimizer import CoolDown, cool_down
 from .trainer import StudentTrainer, make_batch
 
 CHECK_EVERY = 100
@@ -58,11 +60,11 @@ def train(
     """
     settings = trainer.settings
     partitioned = settings.method.partition is not None
-    while progress.epoch < settings.epochs:
+    while progress.epoch < run_length(settings, progress):
         totals = _Totals(progress, trainer.accelerator)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
         for batch, size in _local_batches(trainer, source, batches, progress):
-            trainer.set_rate((progress.epoch * len(batches) + progress.step) / (settings.epochs * len(batches)))
+            _set_rate(trainer, progress, steps=len(batches))
             _one_step(trainer, source, batch, totals)
             progress.step += 1
             on_images(size)
@@ -77,6 +79,28 @@ def train(
         save(progress)  # measuring may take long: killed there, the epoch is not trained again
         _finish_epoch(progress, measure(), rate=trainer.rate, partitioned=partitioned)
         save(progress)
+
+
+def run_length(settings: ResolvedConfig, progress: Progress) -> int:
+    """Epochs of the run, as far as its finished ones tell: the most there may be, until the rate is to fall."""
+    falling = _cool_down(settings, progress)
+    return settings.epochs if falling is None else falling.end
+
+
+def _cool_down(settings: ResolvedConfig, progress: Progress) -> CoolDown | None:
+    if settings.schedule != "plateau":
+        return None
+    losses = [row.get("guard_loss") for row in progress.rows]
+    return cool_down(losses, epochs=settings.epochs, patience=settings.patience)
+
+
+def _set_rate(trainer: StudentTrainer, progress: Progress, *, steps: int) -> None:
+    """Set the rate for the next step of an epoch of so many steps."""
+    settings, falling = trainer.settings, _cool_down(trainer.settings, progress)
+    epochs = progress.epoch + progress.step / steps
+    cooled = 0.0 if falling is None else max(0.0, epochs - falling.start) / falling.epochs
+    done = (progress.epoch * steps + progress.step) / (settings.epochs * steps)
+    trainer.set_rate(done, cooled=cooled)
 
 
 def epoch_batches(ids: Sequence[str], batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:

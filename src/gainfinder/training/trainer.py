@@ -125,13 +125,14 @@ class StudentTrainer:
         self.micro_batch = settings.micro_batch
         self._saved_buffers: list[Tensor] = []
 
-    def set_rate(self, done: float) -> None:
+    def set_rate(self, done: float, *, cooled: float = 0.0) -> None:
         """Set the learning rate for the next step.
 
         Args:
             done: share of all steps of the run that are done, from 0 to below 1.
+            cooled: share of the cool-down of schedule `plateau` that is done.
         """
-        rate = rate_at(self.settings, done)
+        rate = rate_at(self.settings, done, cooled=cooled)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
 
