@@ -10,7 +10,8 @@ from .declaration import DeclaredSetting
 from .differences import differing
 from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
 from .options import TransferOptions
-from .resolution import DEFAULTS, PRESETS, ResolvedConfig, resolve_settings
+from .recipe import Recipe
+from .resolution import DEFAULTS, PRESETS, ResolvedConfig, resolve_settings, with_recipe
 from .settings import SETTINGS, TransferConfig
 from .spec import TransferSpec
 
@@ -25,6 +26,7 @@ __all__ = [
     "DeclaredSetting",
     "Method",
     "Partition",
+    "Recipe",
     "ResolvedConfig",
     "TransferConfig",
     "TransferOptions",
@@ -37,4 +39,5 @@ __all__ = [
     "resolve_settings",
     "size_in_bytes",
     "top_k_of",
+    "with_recipe",
 ]

@@ -25,6 +25,7 @@ class TransferOptions(TypedDict, total=False):
     lr_warmup: float | None
     optimizer: Literal["adamw", "sgd"] | None
     ema_decay: float | None
+    trials: bool | None
     layer_decay: float | None
     distill_weight: float | None
     label_smoothing: float | None

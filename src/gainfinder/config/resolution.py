@@ -6,12 +6,13 @@ travels as far, 1 / steps, but never above the method's highest (1e-3, a few met
 proportion at others (`default_lr`).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..errors import SettingsError
 from .choices import Augment, Optimizer, Schedule, StudentMode, default_augment
 from .methods import Method, default_method, find_method, refuse_unread
+from .recipe import WEIGHT_DECAY, Recipe, recipes
 from .settings import SETTINGS, TransferConfig
 
 PAPER_LR = 1e-4
@@ -25,12 +26,14 @@ class ResolvedConfig:
 
     Attributes:
         label_weight: weight of the cross-entropy with the labels.
+        recipes: recipes that the run tries, to choose `optimizer` and `lr` itself; none where they are as given.
     """
 
     method: Method
     epochs: int
     batch_size: int
     micro_batch: int | None
+    recipes: tuple[Recipe, ...]
     optimizer: Optimizer
     lr: float
     lr_warmup: float
@@ -78,6 +81,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 256,
         "augment": "paper",
         "mixup": 0.0,
+        "trials": False,
         "optimizer": "sgd",
         "schedule": "constant",
         "lr_warmup": 0.0,
@@ -85,7 +89,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "student_mode": "train",
     },
 }
-WEIGHT_DECAY: dict[Optimizer, float] = {"sgd": 1e-3, "adamw": 0.05}
 METHOD_SETTINGS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
 """Settings for which each method has a default of its own."""
 PAPER_LR_BATCH = 256
@@ -118,7 +121,9 @@ def resolve_settings(
     chosen = {**DEFAULTS, **{name: getattr(method, name) for name in METHOD_SETTINGS}}
     chosen.update(PRESETS.get(settings.preset or "", {}))
     requested = {
-        name: value for name, value in vars(settings).items() if name in _RESOLVED and value not in (None, "auto")
+        name: value
+        for name, value in vars(settings).items()
+        if (name in _RESOLVED or name == "trials") and value not in (None, "auto")
     }
     if settings.distill_weight is not None:
         chosen["label_weight"] = 1 - settings.distill_weight
@@ -139,6 +144,9 @@ def resolve_settings(
     chosen.setdefault("weight_decay", WEIGHT_DECAY[chosen["optimizer"]])
     if settings.momentum is not None and chosen["optimizer"] != "sgd":
         raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")
+    tries = bool(chosen.pop("trials", False)) and _may_try(settings, method)
+    given = settings.optimizer
+    chosen["recipes"] = recipes(batch_size=chosen["batch_size"], optimizer=given) if tries else ()
     if "lr" not in chosen:
         chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
     if "slow_momentum" not in chosen and settings.preset == "paper":
@@ -171,6 +179,25 @@ def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | Non
         return method.paper_lr * batch_size / PAPER_LR_BATCH
     highest = method.max_lr * min(batch_size, LARGEST_LR_BATCH) / MAX_LR_BATCH
     return min(highest, PAPER_TRAVEL / steps * (method.paper_lr / PAPER_LR))
+
+
+def with_recipe(settings: ResolvedConfig, recipe: Recipe) -> ResolvedConfig:
+    """These settings with another recipe; a weight decay that was by rule is that of the recipe's optimiser."""
+    decay = settings.weight_decay
+    if decay == WEIGHT_DECAY[settings.optimizer]:
+        decay = WEIGHT_DECAY[recipe.optimizer]
+    return replace(settings, optimizer=recipe.optimizer, lr=recipe.lr, weight_decay=decay, recipes=())
+
+
+def _may_try(settings: TransferConfig, method: Method) -> bool:
+    """Whether a recipe can be chosen by trials: it is open, and there is a loss on guard images to choose by."""
+    if settings.trials and settings.lr is not None:
+        raise SettingsError(f"lr is {settings.lr:g}, and trials would choose it: give one of them")
+    if settings.trials and method.needs_features:
+        raise SettingsError(f"trials go by the loss on logits, and method {method.name!r} compares features")
+    if settings.trials and not settings.guard:
+        raise SettingsError("trials go by the loss on guard images, and the guard is off: give `lr`, or leave it on")
+    return settings.lr is None and not method.needs_features and settings.guard
 
 
 def default_slow_momentum(*, steps: int, every: int) -> float:

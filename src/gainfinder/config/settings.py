@@ -180,6 +180,14 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             fallback=0.0,
         ),
     ] = None
+    trials: Annotated[
+        bool | None,
+        Setting(
+            help="Choose optimizer and rate by short trials, by the loss on guard images; default: no.",
+            more="They take a quarter of the run's steps at most. What is given is not tried.",
+            rule="no",
+        ),
+    ] = None
     layer_decay: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
         Setting(

@@ -23,6 +23,7 @@ from ..runs import (
     dummy_target_models,
     make_trainer,
     missing_views,
+    trials_share,
 )
 from .timing import learning_s, reading
 
@@ -72,7 +73,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     one = replace(prepared, teachers=prepared.teachers[:1]) if several else prepared
     epochs = prepared.settings.epochs
     with torch.random.fork_rng(devices=[device] if cuda else []):
-        training_s = _training_s(one, epochs=epochs * transfers)
+        training_s = _training_s(one, epochs=epochs * transfers) * (1 + trials_share(one))
         controls = prepared.requested.controls
         training_s += sum(_training_s(control_of(prepared, name, epochs=epochs), epochs=epochs) for name in controls)
     # Images that each model predicts besides the views; each process predicts its share.

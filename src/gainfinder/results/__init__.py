@@ -18,6 +18,7 @@ from .metrics import (
     LabelsControlMetrics,
     StepMetrics,
     TransferMetrics,
+    Trial,
 )
 from .scan_folder import SCAN_FILE, claim_scan_folder, read_scan, write_scan
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
@@ -40,6 +41,7 @@ __all__ = [
     "StepMetrics",
     "Thumbnail",
     "TransferMetrics",
+    "Trial",
     "changed_images",
     "claim_scan_folder",
     "read_scan",

@@ -25,7 +25,7 @@ from ..files import remove_partials, write_json
 from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
 from .documents import read_json, unreadable, validated
-from .metrics import EpochMetrics, TransferMetrics
+from .metrics import EpochMetrics, TransferMetrics, Trial
 from .migrations import migrated, settings_before
 
 LOCK = ".lock"
@@ -48,6 +48,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.json"
         self.epochs = path / "epochs.jsonl"
+        self.trials = path / "trials.jsonl"
         self.predictions = path / "predictions"
         self.student = path / "student"
         self.thumbnails = path / "thumbnails.parquet"
@@ -124,11 +125,16 @@ class RunFolder:
         Raises:
             RunFolderError: they are missing or damaged.
         """
-        try:
-            rows = [json.loads(line) for line in self.epochs.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as error:
-            raise unreadable(self.epochs, str(error)) from error
-        return [validated(EpochMetrics, row, self.epochs) for row in rows]
+        return [validated(EpochMetrics, row, self.epochs) for row in _read_lines(self.epochs)]
+
+    def read_trials(self) -> list[Trial]:
+        """The trials that are finished; none where there is no file.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        rows = _read_lines(self.trials) if self.trials.exists() else []
+        return [validated(Trial, row, self.trials) for row in rows]
 
     def read_result(self) -> TransferMetrics | None:
         """The result in the folder, also of an earlier version, or None where the run is not finished.
@@ -188,6 +194,14 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> li
     # Through JSON, so that a requested tuple equals the list that was written.
     there, here = (json.loads(json.dumps(config)) for config in (existing, requested))
     return differing(settings_before(there, here), here, ignored=ENVIRONMENT)
+
+
+def _read_lines(path: Path) -> list[Any]:
+    """The JSON documents in a file, one a line."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise unreadable(path, str(error)) from error
 
 
 def _check_usable(path: Path) -> None:

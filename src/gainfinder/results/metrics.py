@@ -129,6 +129,28 @@ class BankUse(Record):
     largest_difference: float | None
 
 
+class Trial(Record):
+    """A short training by one recipe, of those that the run chose its own from.
+
+    Attributes:
+        round: number of the round, from 1.
+        optimizer: the recipe's optimiser.
+        lr: its learning rate.
+        steps: steps of the trial.
+        guard_loss: the loss on guard images after it; null where training led nowhere.
+    """
+
+    round: int
+    optimizer: Literal["adamw", "sgd"]
+    lr: float
+    steps: int
+    guard_loss: float | None = None
+
+    def is_of(self, other: "Trial") -> bool:
+        """Whether both try the same, whatever came of it."""
+        return self.model_copy(update={"guard_loss": None}) == other.model_copy(update={"guard_loss": None})
+
+
 class StepMetrics(Record):
     """One transfer of a sequence or soup; its own `result.json` holds the rest.
 
@@ -231,6 +253,9 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         broken_images: `where: reason` of each image that was skipped.
         guard: decision of the guard; null without a guard, and for a sequence, whose steps are guarded.
         bank: use of the bank; null without one.
+        optimizer: the optimiser; null of a sequence or soup, and in files of before.
+        learning_rate: its highest rate; null likewise.
+        trials: what that recipe was chosen from; empty where it was given.
         control: measures of the control that learned from the student's own copy; null where none was requested.
         control_labels: measures of the control that learned from the true labels; null likewise.
         steps: the transfers of a sequence or soup; empty else.
@@ -245,6 +270,9 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     broken_images: tuple[str, ...] = ()
     guard: GuardDecision | None = None
     bank: BankUse | None = None
+    optimizer: Literal["adamw", "sgd"] | None = None
+    learning_rate: float | None = None
+    trials: tuple[Trial, ...] = ()
     control: ControlMetrics | None = None
     control_labels: LabelsControlMetrics | None = None
     steps: tuple[StepMetrics, ...] = ()

@@ -19,6 +19,7 @@ SETTINGS_BEFORE = {
     "ema_decay": 0.0,
     "layer_decay": 1.0,
     "mixup": 0.0,
+    "recipes": [],
 }
 """Settings that earlier versions did not have, and what they did."""
 ADDED_SINCE_1 = {"oracle_accuracy", "routed_accuracy", "mean_accuracy", "headroom_pp", "headroom_captured"}

@@ -11,7 +11,7 @@ In the result folder: control/ and control-labels/, the result folders of these 
 from dataclasses import replace
 from typing import Any
 
-from ..config import find_method
+from ..config import Recipe, find_method, with_recipe
 from ..metrics import accuracy_change, captured
 from ..predictions import Predictions
 from ..results import ControlMetrics, LabelsControlMetrics, RunFolder, TransferMetrics
@@ -93,7 +93,11 @@ def _control(run: RunContext, metrics: TransferMetrics, name: str) -> ControlMet
     run.callback.teacher(controls.index(name) + 1, len(controls), LEARNS_FROM[name])
     _share_predictions(run)
     path = run.folder.path / FOLDERS[name]
-    asked = control_of(run.prepared, name, epochs=len(run.folder.read_epochs()))
+    prepared = run.prepared
+    if prepared.settings.recipes and metrics.optimizer is not None and metrics.learning_rate is not None:
+        recipe = Recipe(optimizer=metrics.optimizer, lr=metrics.learning_rate)
+        prepared = replace(prepared, settings=with_recipe(prepared.settings, recipe))
+    asked = control_of(prepared, name, epochs=len(run.folder.read_epochs()))
     done = run_transfer(asked, path, callback=run.callback, shared=run.shared).metrics
     ends = (RunFolder(path).predictions, run.folder.predictions)
     beyond = accuracy_change(*(Predictions.load(folder / "after.parquet") for folder in ends))

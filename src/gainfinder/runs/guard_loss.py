@@ -4,6 +4,7 @@ It is the run's own loss, of its own method, so without labels it says how well 
 the frozen models together hold to be right.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from ..data import Images
 from ..losses import TransferLoss
 from ..predictions import Predictions
-from .context import RunContext
+from ..training import loss_of
+from .context import SharedWork
 from .frozen import FrozenPredictions
+from .prepare import PreparedTransfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,35 +35,53 @@ class GuardLoss:
     model_logits: Tensor
     target: Tensor | None
 
+    def of_rows(self, predictions: Predictions) -> float:
+        """The loss of a student from its predictions for all guard images."""
+        return self._of(predictions.logits[_rows(self.images, predictions)])
+
     def of(self, student: Predictions) -> float:
         """The loss of a student from its predictions for the images."""
-        device = next(self.criterion.buffers(), self.model_logits).device
-        target = None if self.target is None else self.target.to(device)
-        losses = self.criterion.losses(student.logits.to(device), self.model_logits.to(device), target)
+        return self._of(student.logits)
+
+    def _of(self, logits_NC: Tensor) -> float:
+        losses = self.criterion.losses(logits_NC, self.model_logits, self.target)
         return float(losses.values.double().mean())
 
 
-def guard_loss(run: RunContext, criterion: TransferLoss | None, probes: FrozenPredictions | None) -> GuardLoss | None:
+def guard_loss(
+    prepared: PreparedTransfer,
+    shared: SharedWork,
+    probes: FrozenPredictions | None,
+    *,
+    temperatures: Sequence[float] | None,
+) -> GuardLoss | None:
     """The loss on guard images; None where it cannot be measured.
 
     Args:
-        run: the run.
-        criterion: the method's loss; None for methods that compare features.
+        prepared: the transfer.
+        shared: work that the runs of a sequence share.
         probes: predictions of the frozen models for the guard images.
+        temperatures: each frozen model's, for calibrated methods.
     """
-    guard_images = run.prepared.guard_images
-    if guard_images is None or criterion is None or probes is None:
+    settings, guard_images = prepared.settings, prepared.guard_images
+    if guard_images is None or probes is None or settings.method.needs_features:
         return None
+    criterion = loss_of(settings, temperatures=temperatures)
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
     if len(teachers) < len(probes.teachers) or (criterion.needs_labels and probes.before.target is None):
         return None
     models = [probes.before, *teachers] if criterion.needs_initial_student else teachers
-    images = run.shared.probes(guard_images)
-    row_of = {sample_id: row for row, sample_id in enumerate(probes.before.ids)}
-    rows = torch.tensor([row_of[sample_id] for sample_id in images.ids if sample_id in row_of])
+    images = shared.probes(guard_images)
+    rows = _rows(images, probes.before)
     return GuardLoss(
         images=images,
         criterion=criterion,
         model_logits=torch.stack([model.logits[rows] for model in models], dim=1),
         target=None if probes.before.target is None else probes.before.target[rows],
     )
+
+
+def _rows(images: Images, predictions: Predictions) -> Tensor:
+    """The rows of predictions that are for some of their images, in the order of these."""
+    row_of = {sample_id: row for row, sample_id in enumerate(predictions.ids)}
+    return torch.tensor([row_of[sample_id] for sample_id in images.ids if sample_id in row_of])

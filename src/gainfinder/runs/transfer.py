@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from ..config import with_recipe
 from ..errors import DataError
 from ..files import write_json_lines
-from ..inference import TargetModel, TargetSource
 from ..metrics import (
     TransferMeasures,
     accuracy_change,
@@ -24,7 +24,6 @@ from ..models import Classifier, PredictionTable
 from ..predictions import Predictions
 from ..results import TransferMetrics
 from ..training import (
-    FeatureComparison,
     Progress,
     StudentTrainer,
     blank_batch,
@@ -38,11 +37,13 @@ from ..training import (
 from .bank import load_targets
 from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
-from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
+from .frozen import FrozenPredictions, predict_frozen
 from .guard import WeightPath, keep_best
 from .guard_loss import GuardLoss, guard_loss
 from .prepare import PreparedTransfer
 from .result import TransferResult, finalize, load_finished
+from .trainers import make_trainer
+from .trials import choose_recipe
 
 _log = logging.getLogger("gainfinder")
 
@@ -97,10 +98,16 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     probes = predict_frozen(run, run.probe_images, prefix="probe-") if prepared.needs_probes else None
     targets = load_targets(prepared, run.callback)
     temperatures = _temperatures(run, probes)
+    held_out = guard_loss(prepared, run.shared, probes, temperatures=temperatures)
+    recipe, trials = choose_recipe(run, held_out, targets.models, probes, temperatures=temperatures)
+    if recipe is not None:
+        prepared = replace(prepared, settings=with_recipe(prepared.settings, recipe))
+        run = replace(run, prepared=prepared)
     trainer = make_trainer(prepared, targets.models, temperatures=temperatures)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
-    held_out = guard_loss(run, trainer.criterion, probes) if prepared.settings.schedule == "plateau" else None
+    if prepared.settings.schedule != "plateau":
+        held_out = None
     latest, progress, resumed = _train(run, trainer, snapshot, before, held_out=held_out)
     after, guarded = latest, None
     if prepared.guard_images is not None and probes is not None:
@@ -114,6 +121,9 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     found = {
         "temperatures": None if temperatures is None else tuple(temperatures),
         "guard": guarded,
+        "trials": trials,
+        "optimizer": prepared.settings.optimizer,
+        "learning_rate": prepared.settings.lr,
         "bank": targets.bank_use,
         "resumed_epochs": resumed,
     }
@@ -204,57 +214,6 @@ def _announce(run: RunContext, progress: Progress) -> None:
         left = (epochs - progress.epoch) * images - done
         run.callback.stage(f"training, epoch {progress.epoch + 1} of {epochs}", left)
         run.callback.epoch_begins(progress.epoch + 1, epochs, images, done)
-
-
-def make_trainer(
-    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Sequence[float] | None = None
-) -> StudentTrainer:
-    """A copy of the student, ready to train against the frozen models.
-
-    Args:
-        prepared: the transfer to train.
-        target_models: the frozen models as sources of logits (`bank.load_targets`).
-        temperatures: each frozen model's temperature, for calibrated methods; 1 where not given.
-    """
-    student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
-    if prepared.settings.student_mode == "reestimate":
-        reestimate_on_views(prepared, student)
-    # They were measured; those that are run for the views go back to the device.
-    for model in (prepared.student, *prepared.teachers):
-        if isinstance(model, Classifier):
-            model.offload()
-    targets = TargetSource(
-        target_models,
-        device=prepared.accelerator.device,
-        autocast=prepared.accelerator.autocast,
-        compiled=prepared.requested.compile,
-        partition=prepared.settings.method.partition,
-    )
-    if prepared.settings.method.calibrated and temperatures is None:
-        temperatures = [1.0] * len(target_models)
-    return StudentTrainer(
-        student,
-        targets,
-        settings=prepared.settings,
-        accelerator=prepared.accelerator,
-        temperatures=temperatures,
-        comparison=_comparison(prepared, student),
-    )
-
-
-def _comparison(prepared: PreparedTransfer, student: Classifier) -> FeatureComparison | None:
-    if not prepared.settings.method.needs_features:
-        return None
-    (teacher,) = prepared.teachers
-    assert isinstance(teacher, Classifier), "prepare_transfer refuses tables for methods that compare features"
-    labels = prepared.train_images.labels if prepared.settings.method.keeps_memory else None
-    return FeatureComparison.between(
-        student,
-        teacher,
-        labels_n=None if labels is None else torch.from_numpy(labels),
-        negatives=prepared.settings.negatives,
-        seed=prepared.settings.seed,
-    )
 
 
 def _temperatures(run: RunContext, probes: FrozenPredictions | None) -> list[float] | None:

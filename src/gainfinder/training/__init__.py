@@ -6,7 +6,7 @@ Imports: errors, files, config, losses, models, data, devices, views, inference.
 
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .features import FeatureComparison
-from .loop import epoch_batches, run_length, train
+from .loop import epoch_batches, run_length, train, train_steps
 from .trainer import StudentTrainer, blank_batch, loss_of, make_batch, note_parts
 from .weights import average, between, copied
 
@@ -26,4 +26,5 @@ __all__ = [
     "run_length",
     "save_checkpoint",
     "train",
+    "train_steps",
 ]

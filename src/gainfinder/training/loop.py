@@ -81,6 +81,33 @@ def train(
         save(progress)
 
 
+def train_steps(trainer: StudentTrainer, source: ViewSource, steps: int, *, on_images: Callable[[int], None]) -> None:
+    """Train for some steps from the first view of the first epoch, without measuring and without checkpoints.
+
+    Args:
+        trainer: the student; its rate goes by the share of these steps that is done.
+        source: source of the views.
+        steps: how many; more than an epoch has go on into the next.
+        on_images: called after each step with the number of its images.
+
+    Raises:
+        DataError: too many images are broken.
+        ModelError: the loss is not finite.
+    """
+    settings, progress, done = trainer.settings, Progress(), 0
+    while done < steps:
+        totals = _Totals(progress, trainer.accelerator)
+        batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+        for batch, size in _local_batches(trainer, source, batches[: steps - done], progress):
+            trainer.set_rate(done / steps)
+            _one_step(trainer, source, batch, totals)
+            done += 1
+            progress.step += 1
+            on_images(size)
+        totals.check()
+        progress.epoch, progress.step = progress.epoch + 1, 0
+
+
 def run_length(settings: ResolvedConfig, progress: Progress) -> int:
     """Epochs of the run, as far as its finished ones tell: the most there may be, until the rate is to fall."""
     falling = _cool_down(settings, progress)

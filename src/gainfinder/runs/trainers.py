@@ -1,0 +1,64 @@
+"""A prepared transfer's student, ready to train."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from ..inference import TargetModel, TargetSource
+from ..models import Classifier
+from ..training import FeatureComparison, StudentTrainer
+from .frozen import reestimate_on_views
+from .prepare import PreparedTransfer
+
+
+def make_trainer(
+    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Sequence[float] | None = None
+) -> StudentTrainer:
+    """A copy of the student, ready to train against the frozen models.
+
+    Args:
+        prepared: the transfer to train.
+        target_models: the frozen models as sources of logits (`bank.load_targets`).
+        temperatures: each frozen model's temperature, for calibrated methods; 1 where not given.
+    """
+    student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
+    if prepared.settings.student_mode == "reestimate":
+        reestimate_on_views(prepared, student)
+    # They were measured; those that are run for the views go back to the device.
+    for model in (prepared.student, *prepared.teachers):
+        if isinstance(model, Classifier):
+            model.offload()
+    targets = TargetSource(
+        target_models,
+        device=prepared.accelerator.device,
+        autocast=prepared.accelerator.autocast,
+        compiled=prepared.requested.compile,
+        partition=prepared.settings.method.partition,
+    )
+    if prepared.settings.method.calibrated and temperatures is None:
+        temperatures = [1.0] * len(target_models)
+    return StudentTrainer(
+        student,
+        targets,
+        settings=prepared.settings,
+        accelerator=prepared.accelerator,
+        temperatures=temperatures,
+        comparison=_comparison(prepared, student),
+    )
+
+
+def _comparison(prepared: PreparedTransfer, student: Classifier) -> FeatureComparison | None:
+    if not prepared.settings.method.needs_features:
+        return None
+    (teacher,) = prepared.teachers
+    assert isinstance(teacher, Classifier), "prepare_transfer refuses tables for methods that compare features"
+    labels = prepared.train_images.labels if prepared.settings.method.keeps_memory else None
+    return FeatureComparison.between(
+        student,
+        teacher,
+        labels_n=None if labels is None else torch.from_numpy(labels),
+        negatives=prepared.settings.negatives,
+        seed=prepared.settings.seed,
+    )

@@ -1,0 +1,169 @@
+"""Short trials that choose optimiser and rate: no rate is right for all architectures.
+
+Every candidate of the first round trains a copy of the student for the same few steps, its rate falling to 0, and is
+measured by the run's loss on guard images. The best goes on to a second round of twice as many steps, from the start
+(successive halving, Jamieson and Talwalkar, AISTATS 2016, with two rounds), and with it the next higher rate of its
+optimiser.
+
+For short trials prefer low rates: a high one first disturbs the student and repays that later. So the winner is not
+the one that has lowered the loss most, but the higher rate if it has lowered it at least half as much.
+"""
+
+import copy
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..config import Recipe, with_recipe
+from ..errors import ModelError
+from ..files import write_json_lines
+from ..inference import TargetModel
+from ..results import Trial
+from ..training import train_steps
+from .context import RunContext
+from .frozen import FrozenPredictions
+from .guard_loss import GuardLoss
+from .prepare import PreparedTransfer
+from .trainers import make_trainer
+
+_log = logging.getLogger("gainfinder")
+
+SHARE = 0.25
+"""Largest share of the run's steps that the trials may take."""
+FINALISTS = 2
+"""Candidates of the second round at most; it is twice as long."""
+WORTH = 0.5
+"""Share of the best gain that a higher rate must reach to be preferred."""
+
+
+def trial_steps(prepared: PreparedTransfer) -> tuple[int, ...]:
+    """Steps of a trial in each round; none where nothing is left to choose.
+
+    With k candidates both rounds take (k + 2 · 2) times the first one's steps, a quarter of the run's at most.
+    """
+    candidates = prepared.settings.recipes
+    if len(candidates) < 2:
+        return ()
+    steps = prepared.settings.epochs * -(-len(prepared.train_images) // prepared.settings.batch_size)
+    first = int(SHARE * steps / (len(candidates) + 2 * FINALISTS))
+    return (first, 2 * first) if first else ()
+
+
+def trials_share(prepared: PreparedTransfer) -> float:
+    """Steps of all trials as a share of the run's own, at most."""
+    steps = prepared.settings.epochs * -(-len(prepared.train_images) // prepared.settings.batch_size)
+    rounds = trial_steps(prepared)
+    return 0.0 if not rounds else (rounds[0] * len(prepared.settings.recipes) + rounds[1] * FINALISTS) / steps
+
+
+def choose_recipe(
+    run: RunContext,
+    held_out: GuardLoss | None,
+    target_models: Sequence[TargetModel],
+    probes: FrozenPredictions | None,
+    *,
+    temperatures: Sequence[float] | None,
+) -> tuple[Recipe | None, tuple[Trial, ...]]:
+    """Try the candidates; trials that a killed run finished are read, not repeated.
+
+    Args:
+        run: the run.
+        held_out: the loss on guard images; None where it cannot be measured: then nothing is tried.
+        target_models: the frozen models as sources of logits.
+        probes: predictions of the frozen models for the guard images.
+        temperatures: each frozen model's, for calibrated methods.
+
+    Returns:
+        The recipe that is chosen, None where nothing was tried, and every trial.
+    """
+    rounds = trial_steps(run.prepared)
+    if held_out is None or probes is None or not rounds:
+        return None, ()
+    loss_before = held_out.of_rows(probes.before)
+    finished = run.folder.read_trials()
+    trials: list[Trial] = []
+    alive: Sequence[Recipe] = run.prepared.settings.recipes
+    for number, steps in enumerate(rounds, start=1):
+        of_round = []
+        for recipe in alive:
+            trial = Trial(round=number, optimizer=recipe.optimizer, lr=recipe.lr, steps=steps)
+            found = next((one for one in finished if one.is_of(trial)), None)
+            if found is None:
+                learner = _Learner(run, recipe, target_models, temperatures)
+                found = trial.model_copy(update={"guard_loss": learner.loss(steps, held_out)})
+            of_round.append(found)
+            trials.append(found)
+            if run.prepared.is_main:
+                write_json_lines(run.folder.trials, [one.to_dict() for one in trials])
+        alive = finalists(of_round)
+    return preferred(of_round, loss_before=loss_before), tuple(trials)
+
+
+def finalists(trials: Sequence[Trial]) -> tuple[Recipe, ...]:
+    """The candidate of the lowest loss, and the next higher rate of its optimiser, which may only need more steps."""
+    best = min(trials, key=_loss)
+    higher = [one for one in trials if one.optimizer == best.optimizer and one.lr > best.lr]
+    return tuple(_recipe(one) for one in (best, *sorted(higher, key=lambda one: one.lr)[: FINALISTS - 1]))
+
+
+def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
+    """The highest rate of those that have lowered the loss at least half as much as the best; see the module.
+
+    Args:
+        trials: trials of one optimiser and the same number of steps.
+        loss_before: the initial student's loss on the same images.
+
+    >>> losses = {1e-4: 0.5, 3e-4: 0.6}
+    >>> tried = [Trial(round=2, optimizer="adamw", lr=lr, steps=9, guard_loss=loss) for lr, loss in losses.items()]
+    >>> preferred(tried, loss_before=0.9).lr, preferred(tried, loss_before=0.65).lr
+    (0.0003, 0.0001)
+    """
+    best = min(trials, key=_loss)
+    gained = loss_before - _loss(best)
+    worthy = [one for one in trials if gained > 0 and loss_before - _loss(one) >= WORTH * gained]
+    return _recipe(max(worthy, key=lambda one: one.lr, default=best))
+
+
+def _loss(trial: Trial) -> float:
+    return math.inf if trial.guard_loss is None else trial.guard_loss
+
+
+def _recipe(trial: Trial) -> Recipe:
+    return Recipe(optimizer=trial.optimizer, lr=trial.lr)
+
+
+class _Learner:
+    """A copy of the student that learns by one recipe."""
+
+    def __init__(
+        self,
+        run: RunContext,
+        recipe: Recipe,
+        target_models: Sequence[TargetModel],
+        temperatures: Sequence[float] | None,
+    ) -> None:
+        self.run, self.name = run, str(recipe)
+        settings = with_recipe(run.prepared.settings, recipe)
+        # Its rate falls to 0, and there is no average: a trial is too short for one.
+        settings = replace(settings, schedule="linear", lr_warmup=0.1, ema_decay=0.0)
+        self.prepared = replace(run.prepared, settings=settings)
+        self.trainer = make_trainer(self.prepared, target_models, temperatures=temperatures)
+
+    def loss(self, steps: int, held_out: GuardLoss) -> float | None:
+        """The loss on guard images after so many steps; None where training leads nowhere."""
+        prepared, callback = self.prepared, self.run.callback
+        if prepared.views.fits:
+            callback.stage("reading the transfer images", len(prepared.train_images))
+            prepared.views.load(callback.advance)
+        callback.stage(f"trial of {self.name}", steps * prepared.settings.batch_size)
+        student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
+        try:
+            train_steps(self.trainer, prepared.views, steps, on_images=callback.advance)
+            student.module.load_state_dict(self.trainer.weights())
+            return held_out.of(self.run.predict(student, held_out.images, f"measuring the trial of {self.name}"))
+        except ModelError as error:  # the loss or the logits are not finite
+            _log.info("trial of %s: %s", self.name, error)
+            return None
+        finally:
+            prepared.accelerator.free_memory()

@@ -1,0 +1,56 @@
+"""Which recipe wins, and what trials may cost."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gainfinder.config import Recipe
+from gainfinder.config.recipe import recipes
+from gainfinder.results import Trial
+from gainfinder.runs.trials import finalists, preferred, trial_steps, trials_share
+
+
+def trial(lr: float, loss: float | None, optimizer: Any = "adamw") -> Trial:
+    return Trial(round=1, optimizer=optimizer, lr=lr, steps=5, guard_loss=loss)
+
+
+def prepared(*, images: int, epochs: int, batch_size: int = 128, tried: int = 7) -> Any:
+    settings = SimpleNamespace(epochs=epochs, batch_size=batch_size, recipes=recipes(batch_size=128)[:tried])
+    return SimpleNamespace(settings=settings, train_images=range(images))
+
+
+@pytest.mark.parametrize("images", [1, 100, 128, 1_000, 10_000, 1_281_167])
+@pytest.mark.parametrize("epochs", [1, 5, 40])
+@pytest.mark.parametrize("tried", [2, 3, 7])
+def test_all_trials_take_a_quarter_of_the_run_at_most(images: int, epochs: int, tried: int) -> None:
+    run = prepared(images=images, epochs=epochs, tried=tried)
+    assert 0 <= trials_share(run) <= 0.25
+    rounds = trial_steps(run)
+    assert rounds == () or rounds[1] == 2 * rounds[0] > 0
+
+
+def test_a_single_candidate_needs_no_trial() -> None:
+    assert trial_steps(prepared(images=10_000, epochs=40, tried=1)) == ()
+
+
+def test_the_best_goes_on_with_the_next_higher_rate_of_its_optimiser() -> None:
+    tried = [trial(1e-4, 0.8), trial(3e-4, 0.7), trial(1e-3, 0.9), trial(3e-3, None), trial(1e-2, 0.75, "sgd")]
+    assert finalists(tried) == (Recipe(optimizer="adamw", lr=3e-4), Recipe(optimizer="adamw", lr=1e-3))
+    assert finalists([trial(1e-4, 0.8), trial(3e-3, 0.7)]) == (Recipe(optimizer="adamw", lr=3e-3),)
+
+
+@pytest.mark.parametrize(
+    ("losses", "before", "lr"),
+    [
+        ({1e-4: 0.5, 3e-4: 0.7}, 1.0, 3e-4),  # 0.3 of 0.5 gained
+        ({1e-4: 0.5, 3e-4: 0.8}, 1.0, 1e-4),  # 0.2 of 0.5
+        ({1e-4: 0.5, 3e-4: None}, 1.0, 1e-4),
+        ({1e-4: 1.1, 3e-4: 1.2}, 1.0, 1e-4),  # nothing gained: the least harm
+        ({1e-4: 0.5, 3e-4: 0.4}, 1.0, 3e-4),
+    ],
+)
+def test_the_higher_rate_wins_that_gains_half_as_much(
+    losses: dict[float, float | None], before: float, lr: float
+) -> None:
+    assert preferred([trial(*one) for one in losses.items()], loss_before=before).lr == lr
