@@ -35,7 +35,7 @@ def loss_of_run(method: Method, *, temperatures: Sequence[float] = (0.5, 3.0), *
 
 def models_of(method: Method, *, models: int = 2) -> Tensor:
     """Logits of so many models, or of the teacher alone where the method has no partition."""
-    return logits(N, models if method.partition is not None else 1, C, seed=2)
+    return logits(N, models if method.needs_initial_student else 1, C, seed=2)
 
 
 def logits(*shape: int, seed: int) -> Tensor:
@@ -103,6 +103,14 @@ def dist(targets: list[Row], students: list[Row], t: float) -> Row:
     return [t**2 * (1 - correlation(a, b) + intra) for a, b in zip(p, q, strict=True)]
 
 
+def pool(answers: list[Row], how: str) -> Row:
+    """Logits of what all models say together; 0.01 of a product is spread evenly."""
+    columns = list(zip(*map(softmax, answers), strict=True))
+    if how == "mean":
+        return [math.log(sum(column) / len(column)) for column in columns]
+    return [sum(math.log(0.99 * p + 0.01 / len(columns)) for p in column) / len(column) for column in columns]
+
+
 def naive(
     method: Method, students: list[Row], models: list[list[Row]], y_N: list[int], temperatures: Row, **settings: Any
 ) -> tuple[Row, float]:
@@ -124,7 +132,10 @@ def naive(
         probs = [softmax(z, own_t) for z, own_t in zip(answers, own, strict=True)]
         confidences = [p[y] if supervised else max(p) for p in probs]
         targets = [[v / own_t * own[0] for v in z] for z, own_t in zip(answers, own, strict=True)]
-        if method.partition is None:
+        if method.pooling is not None:
+            chosen.append(pool(answers, method.pooling))
+            taught += (len(answers) - 1) / len(answers)
+        elif method.partition is None:
             chosen.append(answers[0])
         elif method.soft:
             powers = [confidence ** settings["sharpness"] for confidence in confidences]
@@ -199,6 +210,15 @@ def test_ties_are_taught_by_the_initial_student(method: Method) -> None:
     assert float(loss.losses(student, target, labels()).taught) == pytest.approx(N / 2 if method.soft else 0.0)
     kept = loss.losses(initial, target, labels())
     assert kept.values.tolist() == pytest.approx([0.0] * N, abs=1e-9), "retention costs nothing at the start"
+
+
+@named([method for method in LOGIT_METHODS if method.pooling is not None])
+def test_what_all_models_say_is_retained(method: Method) -> None:
+    """Three models of one opinion: the student has nothing to learn, but for what a product spreads evenly."""
+    initial, loss = logits(N, C, seed=2), loss_of_run(method)
+    kept = loss.losses(initial, torch.stack([initial] * 3, dim=1))
+    assert kept.values.tolist() == pytest.approx([0.0] * N, abs=1e-9 if method.pooling == "mean" else 0.02)
+    assert kept.weights.tolist() == [pytest.approx([1 / 3] * 3)] * N
 
 
 @named(LOGIT_METHODS)

@@ -95,7 +95,18 @@ def test_it_is_a_plain_loop(
 
 # ---- the trainer ----
 
-TRAINED = ["kl", "kl-dp", "kl-dp-u", "xe-kl-ls", "kl-dp-cal-u", "kl-dp-soft", "dist-dp-u", "dkd-dp", "kl-top-k"]
+TRAINED = [
+    "kl",
+    "kl-dp",
+    "kl-dp-u",
+    "xe-kl-ls",
+    "kl-dp-cal-u",
+    "kl-dp-soft",
+    "dist-dp-u",
+    "dkd-dp",
+    "kl-top-k",
+    "kl-prod-u",
+]
 
 
 def frozen(name: str, seed: int) -> gainfinder.models.Classifier:
@@ -166,7 +177,7 @@ def test_leading_dimensions_are_positions(method: Method) -> None:
     flat = loss(student.reshape(12, C), initial.reshape(12, C), teacher.reshape(12, C), y.reshape(12))
     assert torch.equal(loss(student, initial, teacher, y), flat)
     found = loss.losses(student, loss.stack(initial, teacher, shape=student.shape), y)
-    assert found.values.shape == (3, 4) and found.weights.shape == (3, 4, 2 if method.partition else 1)
+    assert found.values.shape == (3, 4) and found.weights.shape == (3, 4, 2 if method.needs_initial_student else 1)
     one = loss(student[0, 0], initial[0, 0], teacher[0, 0], y[0, 0])
     torch.testing.assert_close(one, found.values[0, 0])
 
@@ -178,7 +189,7 @@ def test_methods_that_compare_samples_refuse_other_positions(method: Method) -> 
         make(method)(z, z, z, labels(3, 4))
 
 
-@pytest.mark.parametrize("method", ["kl-dp", "kl-dp-u", "kl-dp-soft"])
+@pytest.mark.parametrize("method", ["kl-dp", "kl-dp-u", "kl-dp-soft", "kl-mean-u", "kl-prod-u"])
 def test_several_teachers_come_as_a_sequence_or_stacked(method: str) -> None:
     student, initial, *teachers = (logits(N, C, seed=seed) for seed in (1, 2, 3, 4))
     loss, y = TransferLoss(method), labels(N)
@@ -291,6 +302,8 @@ def test_a_row_of_ones_own_can_be_given() -> None:
         ({"objective": "kll"}, r"objective 'kll' is unknown; near matches: kl"),
         ({"soft": True}, r"method 'mine': .* of a partition"),
         ({"calibrated": True}, r"method 'mine': .* of a partition"),
+        ({"partition": "label", "pooling": "mean"}, r"method 'mine': pooling is of logits without a partition"),
+        ({"objective": "cd", "pooling": "product"}, r"method 'mine': pooling is of logits without a partition"),
         ({"partition": "label", "soft": True, "objective": "dkd"}, r"soft mixes by objective 'kl' alone, got 'dkd'"),
     ],
 )

@@ -1,7 +1,7 @@
 """The loss of a row of the table of methods, as a module: from the logits of all models to a loss.
 
-Shapes: N samples, M models, C classes; model 0 is the initial student where the method has a partition. Without one,
-the teacher is the only model.
+Shapes: N samples, M models, C classes; model 0 is the initial student where the method has a partition or a pooling.
+Without one, the teacher is the only model.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..config import DEFAULTS, Method, TransferConfig, find_method, refuse_unread
 from ..errors import SettingsError
-from ..partition import argmax_confidence, log_confidences, soft_assignment
+from ..partition import argmax_confidence, log_confidences, pooled_log_probs, soft_assignment
 from .named import FUNCTIONS
 from .objectives import chosen_logits, cross_entropy, mixed_kl
 from .objectives.arguments import check_labels, check_logits, reduce
@@ -26,7 +26,8 @@ class Losses:
     Attributes:
         values: a loss a position, shaped as the logits without their classes; the mean is the batch's loss.
         weights: each model's share in teaching each position, of that shape and M: bool where one model teaches alone,
-            else floating point with rows that add up to 1. Model 0 is the initial student where there is a partition.
+            else floating point with rows that add up to 1. Model 0 is the initial student where there is a partition or
+            a pooling.
     """
 
     values: Tensor
@@ -44,8 +45,9 @@ class TransferLoss(nn.Module):
         λ · objective(student, who teaches) + w · cross-entropy(student, label)
 
     Who teaches a sample is decided from the logits of the frozen models (Eq. 4): the teacher, or the initial student,
-    a frozen copy of the student as it was. What a method does besides its loss is left to the loop: the slow weights of
-    `xe-kl-mcl`, the warm-up of `kl-warmup`, the temperatures of the `-cal` methods.
+    a frozen copy of the student as it was; with a pooling they teach every sample together. What a method does besides
+    its loss is left to the loop: the slow weights of `xe-kl-mcl`, the warm-up of `kl-warmup`, the temperatures of the
+    `-cal` methods.
 
     Args:
         method: a name that `gainfinder methods` shows, or a row of that table.
@@ -132,7 +134,7 @@ class TransferLoss(nn.Module):
             student_logits: floating point (..., C), of the student under training; (N, C) for methods that compare the
                 samples of a batch (`dist-dp`, `dist-dp-u`), else leading dimensions are positions, such as tokens.
             initial_logits: the same shape, of the initial student for the same inputs; not read, and may be None, where
-                the method has no partition.
+                the method has no partition and no pooling.
             teacher_logits: the same shape, of the teacher; of several teachers a sequence of such tensors, or one
                 tensor with them in its first dimension.
             target: labels, int64 (...), for methods that need them; else not read.
@@ -193,7 +195,7 @@ class TransferLoss(nn.Module):
         Args:
             student_logits: as in `forward`.
             model_logits: floating point (..., M, C), of the models that may teach: the initial student where the method
-                has a partition, then the teachers.
+                has a partition or a pooling, then the teachers.
             target: as in `forward`.
             log_confidence: (..., M), what the partition compares, as `partition.log_confidences` gives it, where
                 `model_logits` are rounded and do not give it exactly; None: that of the logits. Calibrated methods take
@@ -225,6 +227,9 @@ class TransferLoss(nn.Module):
         """The objective's values (N,), and the share of each model in teaching each sample (N, M)."""
         method = self.method
         by = target_N if method.partition == "label" else None
+        if method.pooling is not None:
+            shares_NM = model_NMC.new_full(model_NMC.shape[:2], 1 / model_NMC.shape[1])
+            return self._objective(student_NC, pooled_log_probs(model_NMC, method.pooling), by), shares_NM
         if method.partition is None:
             return self._objective(student_NC, model_NMC[:, 0], by), model_NMC.new_ones(model_NMC.shape[:2]).bool()
         if self.temperatures_M is not None:
@@ -260,7 +265,7 @@ class TransferLoss(nn.Module):
         M, T = model_logits.shape[-2], 0 if self.temperatures_M is None else len(self.temperatures_M)
         if T not in (0, M):
             raise ValueError(f"method {name!r} has temperatures of {T} models, got logits of {M}")
-        if self.method.partition is None and M != 1:
+        if not self.needs_initial_student and M != 1:
             raise ValueError(
                 f"method {name!r} has no partition that shares samples out and learns from one teacher, got {M}; use a "
                 "method such as 'kl-dp-u'"
