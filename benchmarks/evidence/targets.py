@@ -12,6 +12,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -19,13 +20,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.lab.rows import append
-from gainfinder import Predictions, predict
+from gainfinder import Predictions, partition, predict
 from gainfinder.metrics import calibrated_temperatures, calibration, class_temperatures
-from gainfinder.partition import most_confident, pooled_log_probs, soft_weights
 
 PARTS = {"fit": "test.parquet#1/2", "test": "test.parquet#2/2", "transfer": "train.parquet#5/5"}
 EVERY = 4
-"""Artificial teachers stand in for those of every fourth pair."""
+"""Only every fourth triple is measured, and artificial teachers stand in for those of every fourth pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,12 @@ class Models:
     def teaching(self) -> Sequence[Tensor]:
         return self.fit[: len(self.on)]
 
+    @cached_property
+    def class_cooled(self) -> list[Tensor]:
+        """By `class_temperatures`, which a referee informs where there is one."""
+        found_MC = class_temperatures(self.fit)
+        return [z / found_MC[m][z.argmax(1)].unsqueeze(1) for m, z in enumerate(self.on)]
+
 
 Target = Callable[[Models], Tensor]
 """Gives probabilities (N, C)."""
@@ -56,20 +62,20 @@ Target = Callable[[Models], Tensor]
 
 def surest(logits: Sequence[Tensor]) -> Tensor:
     probs_NMC = torch.stack(list(logits), dim=1).softmax(dim=2)
-    return probs_NMC[torch.arange(len(probs_NMC)), most_confident(probs_NMC)]
+    return probs_NMC[torch.arange(len(probs_NMC)), partition.most_confident(probs_NMC)]
 
 
 def soft(logits: Sequence[Tensor], sharpness: float) -> Tensor:
     probs_NMC = torch.stack(list(logits), dim=1).softmax(dim=2)
-    return (soft_weights(probs_NMC, sharpness=sharpness).unsqueeze(2) * probs_NMC).sum(dim=1)
+    return (partition.soft_weights(probs_NMC, sharpness=sharpness).unsqueeze(2) * probs_NMC).sum(dim=1)
 
 
 def mean(logits: Sequence[Tensor]) -> Tensor:
-    return pooled_log_probs(torch.stack(list(logits), dim=1), "mean").exp()
+    return partition.pooled_log_probs(torch.stack(list(logits), dim=1), "mean").exp()
 
 
 def product(logits: Sequence[Tensor]) -> Tensor:
-    return pooled_log_probs(torch.stack(list(logits), dim=1), "product").exp()
+    return partition.pooled_log_probs(torch.stack(list(logits), dim=1), "product").exp()
 
 
 def cooled(models: Models) -> list[Tensor]:
@@ -89,12 +95,6 @@ def equally_sure(models: Models) -> list[Tensor]:
     confidence = sum(float(z.softmax(1).amax(1).mean()) for z in models.teaching) / len(models.teaching)
     found = [calibration.fit_temperature_to(z, confidence) for z in models.teaching]
     return [z / t for z, t in zip(models.on, found, strict=True)]
-
-
-def class_cooled(models: Models) -> list[Tensor]:
-    """By `class_temperatures`, which a referee informs where there is one."""
-    found_MC = class_temperatures(models.fit)
-    return [z / found_MC[m][z.argmax(1)].unsqueeze(1) for m, z in enumerate(models.on)]
 
 
 def dawid_skene(models: Models, *, steps: int = 50) -> Tensor:
@@ -145,12 +145,12 @@ TARGETS: dict[str, Target] = {
     "mean (kl-mean-u)": lambda models: mean(models.on),
     "mean, calibrated": lambda models: mean(cooled(models)),
     "mean, equally sure": lambda models: mean(equally_sure(models)),
-    "mean, class temperatures": lambda models: mean(class_cooled(models)),
+    "mean, class temperatures": lambda models: mean(models.class_cooled),
     "mean, temperatures by labels": lambda models: mean(calibrated(models)),
     "product (kl-prod-u)": lambda models: product(models.on),
     "product, calibrated": lambda models: product(cooled(models)),
     "product, equally sure": lambda models: product(equally_sure(models)),
-    "product, class temperatures": lambda models: product(class_cooled(models)),
+    "product, class temperatures": lambda models: product(models.class_cooled),
     "product, temperatures by labels": lambda models: product(calibrated(models)),
     "Dawid and Skene": dawid_skene,
     "stacked by labels": stacked,
@@ -283,7 +283,7 @@ def studies(names: Sequence[str], specialists: Sequence[str]) -> dict[str, Study
     following = [next(name for name in (*names, *names)[names.index(t) + 1 :] if name not in (s, t)) for s, t in pairs]
     found = {
         "pairs": Study(sets=pairs, targets=tuple(TARGETS), parts=("test", "transfer")),
-        "two teachers": Study(sets=triples, targets=[name for name in FEW if "labels" not in name]),
+        "two teachers": Study(sets=triples[::EVERY], targets=[name for name in FEW if "labels" not in name]),
         "a referee": Study(sets=pairs, referees=following, targets=["mean, class temperatures", FEW[4]]),
     }
     if specialists:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gainfinder.config import TransferConfig, resolve_settings
 from gainfinder.config.methods import METHODS, Method
-from gainfinder.losses import TransferLoss
+from gainfinder.losses import Temperatures, TransferLoss
 from gainfinder.training import loss_of
 
 Row = list[float]
@@ -28,9 +28,14 @@ def loss_of_run(method: Method, *, temperatures: Sequence[float] = (0.5, 3.0), *
     """The loss of a transfer with these settings, its cross-entropy left out."""
     settings = TransferConfig.model_validate({"method": method.name, **asked})
     resolved = resolve_settings(settings, labelled=True, images=640, view_size=(224, 224), mirrorable=True)
-    loss = loss_of(resolved, temperatures=temperatures if method.calibrated else None)
+    loss = loss_of(resolved, temperatures=own_of(method, temperatures) if method.calibrated else None)
     loss.distill_weight, loss.label_weight = 1.0, 0.0
     return loss
+
+
+def own_of(method: Method, temperatures: Sequence[float]) -> Temperatures:
+    """Of methods with one for each class, the first, third, … class has the model's, the others have 1."""
+    return temperatures if method.pooling is None else [[t, 1.0] * (C // 2) for t in temperatures]
 
 
 def models_of(method: Method, *, models: int = 2) -> Tensor:
@@ -133,7 +138,10 @@ def naive(
         confidences = [p[y] if supervised else max(p) for p in probs]
         targets = [[v / own_t * own[0] for v in z] for z, own_t in zip(answers, own, strict=True)]
         if method.pooling is not None:
-            chosen.append(pool(answers, method.pooling))
+            pairs = list(zip(answers, temperatures, strict=True))
+            even = [1.0 if not method.calibrated or z.index(max(z)) % 2 else t_m for z, t_m in pairs]
+            cooled = [[v / t_m for v in z] for z, t_m in zip(answers, even, strict=True)]
+            chosen.append(pool(cooled, method.pooling))
             taught += (len(answers) - 1) / len(answers)
         elif method.partition is None:
             chosen.append(answers[0])
@@ -215,7 +223,7 @@ def test_ties_are_taught_by_the_initial_student(method: Method) -> None:
 @named([method for method in LOGIT_METHODS if method.pooling is not None])
 def test_what_all_models_say_is_retained(method: Method) -> None:
     """Three models of one opinion: the student has nothing to learn, but for what a product spreads evenly."""
-    initial, loss = logits(N, C, seed=2), loss_of_run(method)
+    initial, loss = logits(N, C, seed=2), loss_of_run(method, temperatures=(1.0, 1.0, 1.0))
     kept = loss.losses(initial, torch.stack([initial] * 3, dim=1))
     assert kept.values.tolist() == pytest.approx([0.0] * N, abs=1e-9 if method.pooling == "mean" else 0.02)
     assert kept.weights.tolist() == [pytest.approx([1 / 3] * 3)] * N

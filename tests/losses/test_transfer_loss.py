@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 import gainfinder
 from gainfinder import TransferLoss
-from gainfinder.config import METHODS, OBJECTIVES, Method, TransferConfig, resolve_settings
+from gainfinder.config import METHODS, OBJECTIVES, Method, TransferConfig, find_method, resolve_settings
 from gainfinder.devices import make_accelerator
 from gainfinder.errors import SettingsError
 from gainfinder.inference import TargetSource
+from gainfinder.losses import Temperatures
 from gainfinder.losses.named import FUNCTIONS
 from gainfinder.training import StudentTrainer, loss_of
 from gainfinder.training.trainer import Batch
@@ -38,8 +39,14 @@ def labels(*shape: int) -> Tensor:
 
 
 def make(method: Method | str, **settings: Any) -> TransferLoss:
-    calibrated = method.calibrated if isinstance(method, Method) else "-cal" in method
-    return TransferLoss(method, temperatures=(0.5, 3.0) if calibrated else None, **settings)
+    return TransferLoss(method, temperatures=temperatures_of(method), **settings)
+
+
+def temperatures_of(method: Method | str, *, classes: int = C) -> Temperatures | None:
+    row = find_method(method) if isinstance(method, str) else method
+    if not row.calibrated:
+        return None
+    return (0.5, 3.0) if row.pooling is None else [[0.5] * classes, [3.0] * classes]
 
 
 # ---- plain PyTorch ----
@@ -105,7 +112,7 @@ TRAINED = [
     "dist-dp-u",
     "dkd-dp",
     "kl-top-k",
-    "kl-prod-u",
+    "kl-prod-cal-u",
 ]
 
 
@@ -122,7 +129,7 @@ def test_a_loop_of_ones_own_gives_the_weights_of_the_trainer(method: str) -> Non
         TransferConfig.model_validate({"method": method, "lr": 0.05, "student_mode": "frozen"}),
         labelled=True, images=64, view_size=(SIZE, SIZE), mirrorable=False,
     )  # fmt: skip
-    temperatures = (0.5, 3.0) if settings.method.calibrated else None
+    temperatures = temperatures_of(method, classes=10)
     draw = torch.Generator().manual_seed(5)
     pixels = [torch.randint(0, 256, (N, 3, SIZE, SIZE), dtype=torch.uint8, generator=draw) for _ in range(3)]
     targets = [torch.randint(0, 10, (N,), generator=draw) for _ in pixels]
@@ -160,7 +167,7 @@ def test_the_loss_of_a_run_is_the_one_by_name(method: Method) -> None:
     settings = resolve_settings(
         TransferConfig(method=method.name), labelled=True, images=640, view_size=(224, 224), mirrorable=True
     )
-    temperatures = (0.5, 3.0) if method.calibrated else None
+    temperatures = temperatures_of(method)
     of_run, by_name = loss_of(settings, temperatures=temperatures), TransferLoss(method.name, temperatures=temperatures)
     student, initial, teacher, y = *(logits(N, C, seed=seed) for seed in (1, 2, 3)), labels(N)
     assert torch.equal(of_run(student, initial, teacher, y), by_name(student, initial, teacher, y))
@@ -251,6 +258,10 @@ def test_it_has_nothing_to_learn_or_to_save() -> None:
         ("kl-dp-cal", {}, r"'kl-dp-cal' compares calibrated confidences: give `temperatures`"),
         ("kl-dp-cal", {"temperatures": (1.0, 0.0)}, r"temperatures is \[1.0, 0.0\]: expected numbers above 0"),
         ("kl-dp-cal", {"temperatures": (1.0,)}, r"temperatures is \[1.0\]"),
+        ("kl-dp-cal", {"temperatures": ((1.0, 1.0), (2.0, 1.0))}, r"expected numbers above 0, the initial student's"),
+        ("kl-prod-cal-u", {}, r"'kl-prod-cal-u' compares calibrated confidences: give `temperatures`"),
+        ("kl-prod-cal-u", {"temperatures": (1.0, 2.0)}, r"expected a row for the initial student and each teacher"),
+        ("kl-prod-cal-u", {"temperatures": ((1.0, 2.0), (1.0,))}, r"expected a row for the initial student and each"),
         ("kl", {"temperature": 0.0}, r"temperature is 0.0: expected more than 0"),
         ("kl", {"distill_weight": 1.5}, r"distill-weight is 1.5: expected from 0 to 1"),
         ("kl", {"label_weight": -1.0}, r"label-weight is -1.0: expected 0 or more"),
@@ -279,6 +290,8 @@ def test_logits_and_labels_that_it_cannot_use() -> None:
         TransferLoss("kl")(z, None, [])
     with pytest.raises(ValueError, match=r"has temperatures of 2 models, got logits of 3"):
         make("kl-dp-cal-u")(z, z, [z, z])
+    with pytest.raises(ValueError, match=r"has temperatures of 7 classes, got logits of 5"):
+        make("kl-prod-cal-u")(z[:, :5], z[:, :5], z[:, :5])
     with pytest.raises(ValueError, match=r"student_logits: expected floating point"):
         TransferLoss("kl-dp-u")(z.long(), z.long(), z.long())
 

@@ -62,7 +62,8 @@ class Method:
         soft: whether all models teach a sample, weighted by confidence, instead of the most confident alone.
         pooling: without a partition, how the initial student and the teachers teach every sample together: by the
             `mean` of their probabilities or by the root of their `product`, the geometric mean, normalised.
-        calibrated: whether confidences are compared after each model's logits are divided by its own temperature.
+        calibrated: whether each model's logits are divided by temperatures of its own first: by one, before confidences
+            are compared, or, for a pooling, by one for each class it answers.
         objective: the loss that draws the student to its target.
         distill_weight: weight of that loss (λ).
         label_weight: weight of the cross-entropy with the labels (1 − λ).
@@ -99,7 +100,7 @@ class Method:
                 f"objective {self.objective!r} is unknown{suggest(self.objective, OBJECTIVES)}; "
                 f"known: {', '.join(OBJECTIVES)}"
             )
-        if (self.soft or self.calibrated) and self.partition is None:
+        if (self.soft and self.partition is None) or (self.calibrated and not self.needs_initial_student):
             raise SettingsError(f"method {self.name!r}: soft and calibrated are of a partition, and it has none")
         if self.soft and self.objective != "kl":
             raise SettingsError(f"method {self.name!r}: soft mixes by objective 'kl' alone, got {self.objective!r}")
@@ -285,6 +286,13 @@ METHODS = (
         pooling="product",
         summary="distil from the geometric mean of the probabilities of teacher and initial student; needs no labels",
         source="beyond the paper; a logarithmic opinion pool, Genest and Zidek 1986",
+    ),
+    Method(
+        name="kl-prod-cal-u",
+        pooling="product",
+        calibrated=True,
+        summary="kl-prod-u in which a teacher counts less in classes where the other models contradict it",
+        source="beyond the paper; `metrics.class_temperatures`, after Dawid and Skene 1979",
     ),
     Method(
         name="dist-dp",

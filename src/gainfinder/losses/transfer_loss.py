@@ -6,7 +6,7 @@ Without one, the teacher is the only model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from ..partition import argmax_confidence, log_confidences, pooled_log_probs, so
 from .named import FUNCTIONS
 from .objectives import chosen_logits, cross_entropy, mixed_kl
 from .objectives.arguments import check_labels, check_logits, reduce
+
+Temperatures: TypeAlias = Sequence[float] | Sequence[Sequence[float]]
+"""One for each model, or for each model one for each class that it answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,9 @@ class TransferLoss(nn.Module):
         sharpness: a model's weight in the `soft` methods is its confidence to this power (4).
         temperatures: each model's own temperature, the initial student's first, for the `-cal` methods, which must have
             them: confidences are compared after the logits are divided by them. What the student learns stays on its
-            own scale: the logits of a teacher with T_t are divided by T_t / T_st.
+            own scale: the logits of a teacher with T_t are divided by T_t / T_st. For `kl-prod-cal-u` as many for each
+            model as there are classes, as `metrics.class_temperatures` gives them: its logits are divided by that of
+            the class it answers.
 
     Raises:
         SettingsError: an unknown method, one that compares features (`cd`, `crd`), a setting that the method does not
@@ -75,7 +80,7 @@ class TransferLoss(nn.Module):
     0.0654
     """
 
-    temperatures_M: Tensor | None
+    temperatures_M: Tensor | None  # (M, C) with a pooling
 
     def __init__(
         self,
@@ -87,7 +92,7 @@ class TransferLoss(nn.Module):
         label_smoothing: float | None = None,
         top_k: int | None = None,
         sharpness: float | None = None,
-        temperatures: Sequence[float] | None = None,
+        temperatures: Temperatures | None = None,
     ) -> None:
         super().__init__()
         self.method = find_method(method) if isinstance(method, str) else method
@@ -228,6 +233,8 @@ class TransferLoss(nn.Module):
         method = self.method
         by = target_N if method.partition == "label" else None
         if method.pooling is not None:
+            if self.temperatures_M is not None:
+                model_NMC = _class_cooled(model_NMC, self.temperatures_M)
             shares_NM = model_NMC.new_full(model_NMC.shape[:2], 1 / model_NMC.shape[1])
             return self._objective(student_NC, pooled_log_probs(model_NMC, method.pooling), by), shares_NM
         if method.partition is None:
@@ -262,9 +269,12 @@ class TransferLoss(nn.Module):
             raise ValueError(
                 f"model_logits: expected {(*shape[:-1], 'models', shape[-1])}, got {tuple(model_logits.shape)}"
             )
-        M, T = model_logits.shape[-2], 0 if self.temperatures_M is None else len(self.temperatures_M)
-        if T not in (0, M):
-            raise ValueError(f"method {name!r} has temperatures of {T} models, got logits of {M}")
+        M, C = model_logits.shape[-2:]
+        own = self.temperatures_M
+        if own is not None and len(own) != M:
+            raise ValueError(f"method {name!r} has temperatures of {len(own)} models, got logits of {M}")
+        if own is not None and own.ndim == 2 and own.shape[1] != C:
+            raise ValueError(f"method {name!r} has temperatures of {own.shape[1]} classes, got logits of {C}")
         if not self.needs_initial_student and M != 1:
             raise ValueError(
                 f"method {name!r} has no partition that shares samples out and learns from one teacher, got {M}; use a "
@@ -323,7 +333,13 @@ def _check_settings(method: Method, given: dict[str, Any], *, label_weight: floa
     refuse_unread(method, given, fits_labels=label_weight > 0)
 
 
-def _own_temperatures(method: Method, temperatures: Sequence[float] | None) -> Tensor | None:
+def _class_cooled(model_NMC: Tensor, temperatures_MC: Tensor) -> Tensor:
+    """Each model's logits divided by its temperature for the class it answers."""
+    own_NMC = temperatures_MC.expand(len(model_NMC), -1, -1)
+    return model_NMC / own_NMC.gather(2, model_NMC.argmax(dim=2, keepdim=True))
+
+
+def _own_temperatures(method: Method, temperatures: Temperatures | None) -> Tensor | None:
     if temperatures is None:
         if method.calibrated:
             raise SettingsError(
@@ -333,12 +349,16 @@ def _own_temperatures(method: Method, temperatures: Sequence[float] | None) -> T
         return None
     if not method.calibrated:
         raise SettingsError(f"temperatures is a setting of the -cal methods: method {method.name!r} does not use it")
-    found = torch.tensor([float(temperature) for temperature in temperatures], dtype=torch.float32)
-    if len(found) < 2 or not ((found > 0) & found.isfinite()).all():
-        raise SettingsError(
-            f"temperatures is {list(temperatures)!r}: expected numbers above 0, the initial student's and each "
-            "teacher's"
-        )
+    wanted = "numbers above 0, the initial student's and each teacher's"
+    if method.pooling is not None:
+        wanted = "a row for the initial student and each teacher, with numbers above 0 for all classes"
+    try:
+        found = torch.tensor(temperatures, dtype=torch.float32)
+    except (TypeError, ValueError):  # rows of different lengths, or no numbers
+        found = torch.tensor(torch.nan)
+    shaped = found.ndim == (1 if method.pooling is None else 2) and len(found) >= 2
+    if not shaped or not ((found > 0) & found.isfinite()).all():
+        raise SettingsError(f"temperatures is {list(temperatures)!r}: expected {wanted}")
     return found
 
 

@@ -12,10 +12,12 @@ import torch
 from ..errors import DataError
 from ..files import write_json_lines
 from ..inference import TargetModel, TargetSource
+from ..losses import Temperatures
 from ..metrics import (
     TransferMeasures,
     accuracy_change,
     calibrated_temperatures,
+    class_temperatures,
     epoch_measures,
     measure_transfer,
     since_origin,
@@ -96,8 +98,8 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     before = frozen.before
     probes = predict_frozen(run, run.probe_images, prefix="probe-") if prepared.needs_probes else None
     targets = load_targets(prepared, run.callback)
-    temperatures = _temperatures(run, probes)
-    trainer = make_trainer(prepared, targets.models, temperatures=temperatures)
+    by_class, temperatures = _temperatures(run, probes)
+    trainer = make_trainer(prepared, targets.models, temperatures=by_class or temperatures)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
     held_out = guard_loss(run, trainer.criterion, probes) if prepared.settings.schedule == "plateau" else None
@@ -207,14 +209,14 @@ def _announce(run: RunContext, progress: Progress) -> None:
 
 
 def make_trainer(
-    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Sequence[float] | None = None
+    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Temperatures | None = None
 ) -> StudentTrainer:
     """A copy of the student, ready to train against the frozen models.
 
     Args:
         prepared: the transfer to train.
         target_models: the frozen models as sources of logits (`bank.load_targets`).
-        temperatures: each frozen model's temperature, for calibrated methods; 1 where not given.
+        temperatures: each frozen model's temperatures, for calibrated methods; 1 where not given.
     """
     student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
     if prepared.settings.student_mode == "reestimate":
@@ -232,6 +234,8 @@ def make_trainer(
     )
     if prepared.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(target_models)
+        if prepared.settings.method.pooling is not None:
+            temperatures = [[1.0] * prepared.student.num_classes for _ in target_models]
     return StudentTrainer(
         student,
         targets,
@@ -257,19 +261,26 @@ def _comparison(prepared: PreparedTransfer, student: Classifier) -> FeatureCompa
     )
 
 
-def _temperatures(run: RunContext, probes: FrozenPredictions | None) -> list[float] | None:
-    prepared = run.prepared
-    if not prepared.settings.method.calibrated or probes is None:
-        return None
+def _temperatures(
+    run: RunContext, probes: FrozenPredictions | None
+) -> tuple[list[list[float]] | None, list[float] | None]:
+    """Those of each model and class, for methods that pool; and those of each model, the mean over images of these."""
+    method = run.prepared.settings.method
+    if not method.calibrated or probes is None:
+        return None, None
     logits = [probes.before.logits]
-    for teacher, found in zip(prepared.teachers, probes.teachers, strict=True):
+    for teacher, found in zip(run.prepared.teachers, probes.teachers, strict=True):
         if found is None:
             raise DataError(
-                f"{teacher.reference}: method {prepared.settings.method.name!r} compares models on "
+                f"{teacher.reference}: method {method.name!r} compares models on "
                 f"{run.probe_images.reference}, and the table lacks some of these images; predict them, too"
             )
         logits.append(found.logits)
-    return calibrated_temperatures(logits, probes.before.target)
+    if method.pooling is None:
+        return None, calibrated_temperatures(logits, probes.before.target)
+    by_class_MC = class_temperatures(logits)
+    means = [float(own_C[z_NC.argmax(dim=1)].mean()) for own_C, z_NC in zip(by_class_MC, logits, strict=True)]
+    return by_class_MC.tolist(), means
 
 
 def _metrics(
