@@ -1,6 +1,7 @@
 """The partition against loops written from Eq. 4, and its properties."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gainfinder import partition
-from gainfinder.partition import confidences, most_confident, soft_weights, teacher_share
+from gainfinder.partition import confidences, most_confident, pooled_log_probs, soft_weights, teacher_share
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -178,6 +179,46 @@ def test_messages(shape: tuple[int, ...], dtype: torch.dtype, target: torch.Tens
     for function in (most_confident, confidences, lambda p, y: soft_weights(p, y, sharpness=1.0)):
         with pytest.raises(ValueError, match=message):
             function(probs, target)
+
+
+def naive_pool(z: torch.Tensor, how: str) -> list[list[float]]:
+    found = []
+    for sample in z.tolist():
+        weights = []
+        rows = [[math.exp(v - max(row)) for v in row] for row in sample]
+        for j in range(len(rows[0])):
+            probs = [row[j] / sum(row) for row in rows]
+            if how == "mean":
+                weights.append(sum(probs) / len(probs))
+            else:
+                weights.append(math.prod(0.99 * p + 0.01 / len(rows[0]) for p in probs) ** (1 / len(probs)))
+        found.append([math.log(w / sum(weights)) for w in weights])
+    return found
+
+
+@pytest.mark.parametrize("how", ["mean", "product"])
+@pytest.mark.parametrize(("n", "m", "c"), [(40, 2, 3), (40, 4, 12), (9, 1, 5), (9, 3, 1)])
+def test_a_pool_equals_the_naive_loop(how: Any, n: int, m: int, c: int) -> None:
+    z = 3 * torch.randn(n, m, c, generator=torch.Generator().manual_seed(n + m + c), dtype=torch.float64)
+    found = pooled_log_probs(z, how)
+    assert torch.allclose(found, torch.tensor(naive_pool(z, how), dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(found, pooled_log_probs(z + torch.randn(n, m, 1), how)), "logits may be shifted"
+    assert torch.allclose(found, pooled_log_probs(z.flip(1), how)), "all models count alike"
+    assert pooled_log_probs(z.half(), how).dtype == torch.float32
+
+
+@pytest.mark.parametrize("how", ["mean", "product"])
+def test_no_model_rules_a_class_out(how: Any) -> None:
+    """A teacher without the third class, as a label map has it, and a student that is sure of that class."""
+    student, teacher = [-9.0, -9.0, 0.0], [0.0, 0.0, -27.6]
+    assert pooled_log_probs(torch.tensor([[student, teacher]]), how).argmax(dim=1).tolist() == [2]
+
+
+def test_a_pool_refuses_what_it_cannot_use() -> None:
+    with pytest.raises(ValueError, match=r"logits_NMC: expected floating point \(N, models, classes\)"):
+        pooled_log_probs(torch.zeros(2, 3), "mean")
+    with pytest.raises(ValueError, match=r"pooling: expected 'mean' or 'product', got 'median'"):
+        pooled_log_probs(torch.zeros(2, 3, 4), "median")  # type: ignore[arg-type]
 
 
 def test_partition_quality_counts_masked_samples() -> None:

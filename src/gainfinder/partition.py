@@ -1,4 +1,4 @@
-"""Which of M models teaches each sample; model 0 is the initial student.
+"""Which of M models teaches each sample, or how they teach it together; model 0 is the initial student.
 
 Source: section 4.2 of "Fantastic Gains and Where to Find Them" (arXiv 2310.17653), for several teachers section 4.3.
 Shapes: N samples, M models, C classes. The two masks of the paper are `choice_N == 0` (retention, m_st) and
@@ -7,10 +7,13 @@ Shapes: N samples, M models, C classes. The two masks of the paper are `choice_N
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+
+LEAST_SHARE = 0.01
+"""What a product takes to be spread evenly over the classes: no model may rule a class out by itself."""
 
 
 def most_confident(probs_NMC: Tensor, target_N: Tensor | None = None) -> Tensor:
@@ -172,6 +175,47 @@ def soft_assignment(confidence_NM: Tensor, *, sharpness: float) -> Tensor:
     scores_NM = (exponent * relative_NM).masked_fill(~known_NM, -torch.inf)
     scores_NM[:, 0].masked_fill_(~known_NM.any(dim=1), 0.0)
     return scores_NM.softmax(dim=1)
+
+
+def pooled_log_probs(logits_NMC: Tensor, pooling: Literal["mean", "product"]) -> Tensor:
+    """What M models say of each sample together: a pool of their opinions, in which all count alike.
+
+        mean: q_i ∝ Σ_m p_{m,i};  product: q_i ∝ Π_m (0.99 · p_{m,i} + 0.01 / C)^(1/M);  p = σ(z)
+
+    Sources: linear and logarithmic opinion pools, Genest and Zidek, "Combining Probability Distributions" (Statistical
+    Science 1986). Confidence is all that weighs: a model that is unsure of a sample leaves it to the others. The root
+    of the product keeps models that agree as sure as they are. Its 0.01 is ours: a teacher that does not know a class
+    at all (a label map gives it a probability of 1e-12) must not rule it out.
+
+    Args:
+        logits_NMC: floating point (N, M, C), M ≥ 1, C ≥ 1.
+        pooling: `mean` or `product`.
+
+    Returns:
+        Log-probabilities (N, C), at least float32, without gradient; −inf where the mean is 0. Any NaN among a sample's
+        logits makes its row NaN.
+
+    Raises:
+        ValueError: a wrong shape or dtype, or an unknown pooling.
+
+    Odds of 9 to 1 and of 1 to 1 are odds of 7 to 3 on average, and of nearly 3 to 1 by the product:
+
+    >>> logits = torch.tensor([[[9.0, 1.0], [1.0, 1.0]]]).log()
+    >>> [round(p, 4) for p in pooled_log_probs(logits, "mean").exp()[0].tolist()]
+    [0.7, 0.3]
+    >>> [round(p, 4) for p in pooled_log_probs(logits, "product").exp()[0].tolist()]
+    [0.7459, 0.2541]
+    """
+    if logits_NMC.ndim != 3 or not logits_NMC.is_floating_point() or 0 in logits_NMC.shape[1:]:
+        raise ValueError(f"logits_NMC: expected floating point (N, models, classes), got {_got(logits_NMC)}")
+    at_least_float32 = torch.promote_types(logits_NMC.dtype, torch.float32)
+    log_probs_NMC = logits_NMC.detach().log_softmax(dim=2, dtype=at_least_float32)
+    _, M, C = logits_NMC.shape
+    if pooling == "mean":
+        return log_probs_NMC.logsumexp(dim=1) - math.log(M)
+    if pooling != "product":
+        raise ValueError(f"pooling: expected 'mean' or 'product', got {pooling!r}")
+    return torch.log((1 - LEAST_SHARE) * log_probs_NMC.exp() + LEAST_SHARE / C).mean(dim=1).log_softmax(dim=1)
 
 
 def teacher_share(choice_N: Tensor, mask_N: Tensor) -> float | None:

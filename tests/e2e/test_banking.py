@@ -49,7 +49,7 @@ def counted(module: nn.Module) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("storage", ["full", "top-4"])
-@pytest.mark.parametrize("method", ["kl", "kl-dp", "kl-dp-u", "kl-dp-soft-u", "dist-dp-u", "xe-kl"])
+@pytest.mark.parametrize("method", ["kl", "kl-dp", "kl-dp-u", "kl-dp-soft-u", "kl-prod-u", "dist-dp-u", "xe-kl"])
 def test_replayed_and_asked_answers_teach_the_same(
     zoo: dict[str, str], val: Images, tmp_path: Path, method: str, storage: str
 ) -> None:

@@ -306,7 +306,7 @@ def test_without_a_guard_nothing_is_set_apart_for_it(zoo: dict[str, str], val: I
     assert metrics.guard is None and config["guard"] is None and config["data"]["samples"] == 70
 
 
-@pytest.mark.parametrize("method", ["kl", "kl-dp-cal-u"])
+@pytest.mark.parametrize("method", ["kl", "kl-dp-cal-u", "kl-prod-cal-u"])
 def test_labels_of_guard_images_are_not_read_where_none_may_be(
     zoo: dict[str, str], val: Images, guards: Images, method: str
 ) -> None:

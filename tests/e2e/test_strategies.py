@@ -12,6 +12,7 @@ import gainfinder
 from gainfinder.data.images import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import SettingsError
+from gainfinder.metrics import class_temperatures
 from gainfinder.predictions import Predictions
 from gainfinder.runs.callbacks import Callback
 from gainfinder.views.spec import epoch_order
@@ -241,6 +242,36 @@ def test_in_parallel_each_sample_goes_to_the_surest_of_all(
     before, first, second = (right(predictions(run_folder, name)) for name in ("before", "teacher-1", "teacher-2"))
     flips = ~before & (first | second)
     assert result.metrics.positive_flips == int(flips.sum()) / len(flips)
+
+
+@pytest.mark.parametrize("method", ["kl-mean-u", "kl-prod-cal-u"])
+def test_in_parallel_all_models_teach_every_sample(
+    zoo: dict[str, str], val: Images, run_folder: Path, method: str
+) -> None:
+    """A teacher with its digits shifted by one is cooled on the probe images, and then taught with."""
+    asked = {**SETTINGS, "strategy": "parallel", "method": method, "epochs": 1, "lr": 0.0, "out": run_folder}
+    models = [timm.create_model(zoo[name], pretrained=True).eval() for name in ("convnext", "vit", "resnet")]
+    with torch.no_grad():
+        models[1].head.weight.copy_(models[1].head.weight.roll(1, dims=0))
+        models[1].head.bias.copy_(models[1].head.bias.roll(1, dims=0))
+    result = gainfinder.transfer(zoo["convnext"], models[1:], "digits#2/4", val=val, **asked)
+    images = gainfinder.load_images("digits#2/4")
+    x = inputs(models[0], images.select(stratified(images, count=64, salt="transfer")))
+    with torch.inference_mode():
+        logits = [model(x).double() for model in models]
+    if method == "kl-mean-u":
+        target = sum(z.softmax(-1) for z in logits) / 3
+        assert result.metrics.temperatures is None
+    else:
+        own = class_temperatures(logits)
+        cooled = [(z / t[z.argmax(1)][:, None]).softmax(-1) for z, t in zip(logits, own, strict=True)]
+        target = torch.stack([0.99 * p + 0.001 for p in cooled]).log().mean(dim=0).softmax(-1)
+        means = [float(t[z.argmax(1)].mean()) for z, t in zip(logits, own, strict=True)]
+        assert result.metrics.temperatures == pytest.approx(means)
+        assert means[0] == 1 and means[1] > 2 and means[2] < means[1]
+    loss = (target * (target / logits[0].softmax(-1)).log()).sum(dim=1).mean()
+    assert result.epochs[0].train_loss == pytest.approx(float(loss), rel=1e-3)
+    assert result.metrics.teacher_share is None, "nobody is given a sample alone"
 
 
 @pytest.mark.parametrize("method", ["kl", "xe-kl", "cd"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gainfinder.config import TransferConfig, resolve_settings
 from gainfinder.config.methods import METHODS, Method
-from gainfinder.losses import TransferLoss
+from gainfinder.losses import Temperatures, TransferLoss
 from gainfinder.training import loss_of
 
 Row = list[float]
@@ -28,14 +28,19 @@ def loss_of_run(method: Method, *, temperatures: Sequence[float] = (0.5, 3.0), *
     """The loss of a transfer with these settings, its cross-entropy left out."""
     settings = TransferConfig.model_validate({"method": method.name, **asked})
     resolved = resolve_settings(settings, labelled=True, images=640, view_size=(224, 224), mirrorable=True)
-    loss = loss_of(resolved, temperatures=temperatures if method.calibrated else None)
+    loss = loss_of(resolved, temperatures=own_of(method, temperatures) if method.calibrated else None)
     loss.distill_weight, loss.label_weight = 1.0, 0.0
     return loss
 
 
+def own_of(method: Method, temperatures: Sequence[float]) -> Temperatures:
+    """Of methods with one for each class, the first, third, … class has the model's, the others have 1."""
+    return temperatures if method.pooling is None else [[t, 1.0] * (C // 2) for t in temperatures]
+
+
 def models_of(method: Method, *, models: int = 2) -> Tensor:
     """Logits of so many models, or of the teacher alone where the method has no partition."""
-    return logits(N, models if method.partition is not None else 1, C, seed=2)
+    return logits(N, models if method.needs_initial_student else 1, C, seed=2)
 
 
 def logits(*shape: int, seed: int) -> Tensor:
@@ -103,6 +108,14 @@ def dist(targets: list[Row], students: list[Row], t: float) -> Row:
     return [t**2 * (1 - correlation(a, b) + intra) for a, b in zip(p, q, strict=True)]
 
 
+def pool(answers: list[Row], how: str) -> Row:
+    """Logits of what all models say together; 0.01 of a product is spread evenly."""
+    columns = list(zip(*map(softmax, answers), strict=True))
+    if how == "mean":
+        return [math.log(sum(column) / len(column)) for column in columns]
+    return [sum(math.log(0.99 * p + 0.01 / len(columns)) for p in column) / len(column) for column in columns]
+
+
 def naive(
     method: Method, students: list[Row], models: list[list[Row]], y_N: list[int], temperatures: Row, **settings: Any
 ) -> tuple[Row, float]:
@@ -124,7 +137,13 @@ def naive(
         probs = [softmax(z, own_t) for z, own_t in zip(answers, own, strict=True)]
         confidences = [p[y] if supervised else max(p) for p in probs]
         targets = [[v / own_t * own[0] for v in z] for z, own_t in zip(answers, own, strict=True)]
-        if method.partition is None:
+        if method.pooling is not None:
+            pairs = list(zip(answers, temperatures, strict=True))
+            even = [1.0 if not method.calibrated or z.index(max(z)) % 2 else t_m for z, t_m in pairs]
+            cooled = [[v / t_m for v in z] for z, t_m in zip(answers, even, strict=True)]
+            chosen.append(pool(cooled, method.pooling))
+            taught += (len(answers) - 1) / len(answers)
+        elif method.partition is None:
             chosen.append(answers[0])
         elif method.soft:
             powers = [confidence ** settings["sharpness"] for confidence in confidences]
@@ -199,6 +218,15 @@ def test_ties_are_taught_by_the_initial_student(method: Method) -> None:
     assert float(loss.losses(student, target, labels()).taught) == pytest.approx(N / 2 if method.soft else 0.0)
     kept = loss.losses(initial, target, labels())
     assert kept.values.tolist() == pytest.approx([0.0] * N, abs=1e-9), "retention costs nothing at the start"
+
+
+@named([method for method in LOGIT_METHODS if method.pooling is not None])
+def test_what_all_models_say_is_retained(method: Method) -> None:
+    """Three models of one opinion: the student has nothing to learn, but for what a product spreads evenly."""
+    initial, loss = logits(N, C, seed=2), loss_of_run(method, temperatures=(1.0, 1.0, 1.0))
+    kept = loss.losses(initial, torch.stack([initial] * 3, dim=1))
+    assert kept.values.tolist() == pytest.approx([0.0] * N, abs=1e-9 if method.pooling == "mean" else 0.02)
+    assert kept.weights.tolist() == [pytest.approx([1 / 3] * 3)] * N
 
 
 @named(LOGIT_METHODS)

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 import gainfinder
 from gainfinder import TransferLoss
-from gainfinder.config import METHODS, OBJECTIVES, Method, TransferConfig, resolve_settings
+from gainfinder.config import METHODS, OBJECTIVES, Method, TransferConfig, find_method, resolve_settings
 from gainfinder.devices import make_accelerator
 from gainfinder.errors import SettingsError
 from gainfinder.inference import TargetSource
+from gainfinder.losses import Temperatures
 from gainfinder.losses.named import FUNCTIONS
 from gainfinder.training import StudentTrainer, loss_of
 from gainfinder.training.trainer import Batch
@@ -38,8 +39,14 @@ def labels(*shape: int) -> Tensor:
 
 
 def make(method: Method | str, **settings: Any) -> TransferLoss:
-    calibrated = method.calibrated if isinstance(method, Method) else "-cal" in method
-    return TransferLoss(method, temperatures=(0.5, 3.0) if calibrated else None, **settings)
+    return TransferLoss(method, temperatures=temperatures_of(method), **settings)
+
+
+def temperatures_of(method: Method | str, *, classes: int = C) -> Temperatures | None:
+    row = find_method(method) if isinstance(method, str) else method
+    if not row.calibrated:
+        return None
+    return (0.5, 3.0) if row.pooling is None else [[0.5] * classes, [3.0] * classes]
 
 
 # ---- plain PyTorch ----
@@ -95,7 +102,18 @@ def test_it_is_a_plain_loop(
 
 # ---- the trainer ----
 
-TRAINED = ["kl", "kl-dp", "kl-dp-u", "xe-kl-ls", "kl-dp-cal-u", "kl-dp-soft", "dist-dp-u", "dkd-dp", "kl-top-k"]
+TRAINED = [
+    "kl",
+    "kl-dp",
+    "kl-dp-u",
+    "xe-kl-ls",
+    "kl-dp-cal-u",
+    "kl-dp-soft",
+    "dist-dp-u",
+    "dkd-dp",
+    "kl-top-k",
+    "kl-prod-cal-u",
+]
 
 
 def frozen(name: str, seed: int) -> gainfinder.models.Classifier:
@@ -111,7 +129,7 @@ def test_a_loop_of_ones_own_gives_the_weights_of_the_trainer(method: str) -> Non
         TransferConfig.model_validate({"method": method, "lr": 0.05, "student_mode": "frozen"}),
         labelled=True, images=64, view_size=(SIZE, SIZE), mirrorable=False,
     )  # fmt: skip
-    temperatures = (0.5, 3.0) if settings.method.calibrated else None
+    temperatures = temperatures_of(method, classes=10)
     draw = torch.Generator().manual_seed(5)
     pixels = [torch.randint(0, 256, (N, 3, SIZE, SIZE), dtype=torch.uint8, generator=draw) for _ in range(3)]
     targets = [torch.randint(0, 10, (N,), generator=draw) for _ in pixels]
@@ -149,7 +167,7 @@ def test_the_loss_of_a_run_is_the_one_by_name(method: Method) -> None:
     settings = resolve_settings(
         TransferConfig(method=method.name), labelled=True, images=640, view_size=(224, 224), mirrorable=True
     )
-    temperatures = (0.5, 3.0) if method.calibrated else None
+    temperatures = temperatures_of(method)
     of_run, by_name = loss_of(settings, temperatures=temperatures), TransferLoss(method.name, temperatures=temperatures)
     student, initial, teacher, y = *(logits(N, C, seed=seed) for seed in (1, 2, 3)), labels(N)
     assert torch.equal(of_run(student, initial, teacher, y), by_name(student, initial, teacher, y))
@@ -166,7 +184,7 @@ def test_leading_dimensions_are_positions(method: Method) -> None:
     flat = loss(student.reshape(12, C), initial.reshape(12, C), teacher.reshape(12, C), y.reshape(12))
     assert torch.equal(loss(student, initial, teacher, y), flat)
     found = loss.losses(student, loss.stack(initial, teacher, shape=student.shape), y)
-    assert found.values.shape == (3, 4) and found.weights.shape == (3, 4, 2 if method.partition else 1)
+    assert found.values.shape == (3, 4) and found.weights.shape == (3, 4, 2 if method.needs_initial_student else 1)
     one = loss(student[0, 0], initial[0, 0], teacher[0, 0], y[0, 0])
     torch.testing.assert_close(one, found.values[0, 0])
 
@@ -178,7 +196,7 @@ def test_methods_that_compare_samples_refuse_other_positions(method: Method) -> 
         make(method)(z, z, z, labels(3, 4))
 
 
-@pytest.mark.parametrize("method", ["kl-dp", "kl-dp-u", "kl-dp-soft"])
+@pytest.mark.parametrize("method", ["kl-dp", "kl-dp-u", "kl-dp-soft", "kl-mean-u", "kl-prod-u"])
 def test_several_teachers_come_as_a_sequence_or_stacked(method: str) -> None:
     student, initial, *teachers = (logits(N, C, seed=seed) for seed in (1, 2, 3, 4))
     loss, y = TransferLoss(method), labels(N)
@@ -240,6 +258,10 @@ def test_it_has_nothing_to_learn_or_to_save() -> None:
         ("kl-dp-cal", {}, r"'kl-dp-cal' compares calibrated confidences: give `temperatures`"),
         ("kl-dp-cal", {"temperatures": (1.0, 0.0)}, r"temperatures is \[1.0, 0.0\]: expected numbers above 0"),
         ("kl-dp-cal", {"temperatures": (1.0,)}, r"temperatures is \[1.0\]"),
+        ("kl-dp-cal", {"temperatures": ((1.0, 1.0), (2.0, 1.0))}, r"expected numbers above 0, the initial student's"),
+        ("kl-prod-cal-u", {}, r"'kl-prod-cal-u' compares calibrated confidences: give `temperatures`"),
+        ("kl-prod-cal-u", {"temperatures": (1.0, 2.0)}, r"expected a row for the initial student and each teacher"),
+        ("kl-prod-cal-u", {"temperatures": ((1.0, 2.0), (1.0,))}, r"expected a row for the initial student and each"),
         ("kl", {"temperature": 0.0}, r"temperature is 0.0: expected more than 0"),
         ("kl", {"distill_weight": 1.5}, r"distill-weight is 1.5: expected from 0 to 1"),
         ("kl", {"label_weight": -1.0}, r"label-weight is -1.0: expected 0 or more"),
@@ -268,6 +290,8 @@ def test_logits_and_labels_that_it_cannot_use() -> None:
         TransferLoss("kl")(z, None, [])
     with pytest.raises(ValueError, match=r"has temperatures of 2 models, got logits of 3"):
         make("kl-dp-cal-u")(z, z, [z, z])
+    with pytest.raises(ValueError, match=r"has temperatures of 7 classes, got logits of 5"):
+        make("kl-prod-cal-u")(z[:, :5], z[:, :5], z[:, :5])
     with pytest.raises(ValueError, match=r"student_logits: expected floating point"):
         TransferLoss("kl-dp-u")(z.long(), z.long(), z.long())
 
@@ -291,6 +315,8 @@ def test_a_row_of_ones_own_can_be_given() -> None:
         ({"objective": "kll"}, r"objective 'kll' is unknown; near matches: kl"),
         ({"soft": True}, r"method 'mine': .* of a partition"),
         ({"calibrated": True}, r"method 'mine': .* of a partition"),
+        ({"partition": "label", "pooling": "mean"}, r"method 'mine': pooling is of logits without a partition"),
+        ({"objective": "cd", "pooling": "product"}, r"method 'mine': pooling is of logits without a partition"),
         ({"partition": "label", "soft": True, "objective": "dkd"}, r"soft mixes by objective 'kl' alone, got 'dkd'"),
     ],
 )

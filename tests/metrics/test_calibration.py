@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gainfinder.metrics import calibration
-from gainfinder.metrics.calibration import calibrated_temperatures, fit_temperature, fit_temperature_to
+from gainfinder.metrics.calibration import (
+    calibrated_temperatures,
+    class_temperatures,
+    fit_temperature,
+    fit_temperature_to,
+)
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -246,3 +251,97 @@ def test_messages() -> None:
     for confidence in (0.0, 1.1, math.nan):
         with pytest.raises(ValueError, match="mean_confidence: expected a number above 0 and at most 1, got"):
             fit_temperature_to(z, confidence)
+
+
+# ---- temperatures of classes ----
+
+
+def naive_class_temperatures(models: list[list[list[float]]]) -> list[list[float]]:
+    """Loops from the definition; nothing of gainfinder."""
+    n, c, tried = len(models[0]), len(models[0][0]), [2 ** (k / 2) for k in range(13)]
+    answers = [[row.index(max(row)) for row in rows] for rows in models]
+    share = [0.0] * c
+    for rows in models:
+        for row in rows:
+            share = [s + p / n / len(models) for s, p in zip(share, naive_softmax(row, 1.0), strict=True)]
+    share = [max(s, 1e-3) / sum(max(v, 1e-3) for v in share) for s in share]
+    found = [[1.0] * c for _ in models]
+    for _ in range(3):
+        for m in range(1, len(models)):
+            evidence = []
+            for i in range(n):
+                others = [naive_softmax(models[b][i], found[b][answers[b][i]]) for b in range(len(models)) if b != m]
+                row = []
+                for t in tried:
+                    own = naive_softmax(models[m][i], t)
+                    sums = [sum(p * q / s for p, q, s in zip(other, own, share, strict=True)) for other in others]
+                    row.append(sum(math.log(max(v, 1e-30)) for v in sums) / len(sums))
+                evidence.append(row)
+            for j in range(c):
+                scores = [
+                    sum(row[k] for row, answer in zip(evidence, answers[m], strict=True) if answer == j)
+                    + 50 / n * sum(row[k] for row in evidence)
+                    for k in range(13)
+                ]
+                found[m][j] = tried[scores.index(max(scores))]
+    return found
+
+
+def raters(n: int, c: int, accuracies: list[float], *, seed: int) -> tuple[list[Tensor], Tensor]:
+    """Models that err independently, each as sure as it is right: odds of its answer as those of being right."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, c, (n,), generator=generator)
+    found = []
+    for accuracy in accuracies:
+        wrong = (y + torch.randint(1, c, (n,), generator=generator)) % c
+        answer = torch.where(torch.rand(n, generator=generator) < accuracy, y, wrong)
+        z = torch.full((n, c), (1 - accuracy) / (c - 1), dtype=torch.float64)
+        z[torch.arange(n), answer] = accuracy
+        found.append(z.log())
+    return found, y
+
+
+@pytest.mark.parametrize(("n", "c", "models"), [(60, 4, 2), (50, 3, 3), (40, 5, 4)])
+def test_class_temperatures_equal_the_naive_loop(n: int, c: int, models: int) -> None:
+    z = [logits(n, c, seed=10 * c + m) + 2 * logits(n, c, seed=c) for m in range(models)]
+    z[-1] = z[-1].roll(1, dims=1)
+    expected = naive_class_temperatures([one.tolist() for one in z])
+    assert class_temperatures(z).tolist() == expected
+    assert max(max(row) for row in expected) > 1, "somebody is cooled"
+
+
+def test_models_that_are_as_sure_as_they_are_right_keep_their_scale_and_an_oversure_one_does_not() -> None:
+    models, _ = raters(4000, 5, [0.6, 0.8, 0.7], seed=1)
+    assert class_temperatures(models).tolist() == [[1.0] * 5] * 3
+    for teacher_and_others in (models[1:2], models[1:]):
+        found = class_temperatures([models[0], 4 * teacher_and_others[0], *teacher_and_others[1:]])
+        assert found[0].tolist() == [1.0] * 5
+        assert all(2.8 < t < 5.7 for t in found[1].tolist()), "made four times as sure, it is cooled by about four"
+
+
+def test_only_confused_classes_are_cooled() -> None:
+    models, _ = raters(6000, 6, [0.7, 0.8], seed=2)
+    models[1] = models[1][:, [1, 0, 2, 3, 4, 5]]
+    found = class_temperatures(models)
+    assert (found[1, :2] >= 8).all() and (found[1, 2:] <= 1.5).all() and (found[0] == 1).all()
+
+
+def test_the_student_is_believed_and_a_referee_speaks_for_the_teacher() -> None:
+    (student, teacher, *referees), _ = raters(3000, 4, [0.8] * 5, seed=3)
+    confused = student[:, [1, 0, 2, 3]]
+    alone = class_temperatures([confused, teacher])
+    helped = class_temperatures([confused, teacher, *referees])
+    assert (alone[0] == 1).all() and (alone[1, :2] >= 8).all(), "who of two is wrong cannot be known"
+    assert (helped[0] == 1).all() and (helped[1, :2] <= 2).all()
+
+
+def test_class_temperatures_do_not_mind_shifts_masks_or_classes_never_answered() -> None:
+    models, _ = raters(500, 4, [0.7, 0.8, 0.7], seed=4)
+    models[1][:, 3] = -torch.inf
+    found = class_temperatures(models)
+    assert found.isfinite().all()
+    assert torch.equal(found, class_temperatures([z + torch.arange(500.0)[:, None] for z in models]))
+    with pytest.raises(ValueError, match=r"logits: expected at least two models' of one shape, got \[\(500, 4\)\]"):
+        class_temperatures(models[:1])
+    with pytest.raises(ValueError, match=r"of one shape, got \[\(500, 4\), \(3, 4\)\]"):
+        class_temperatures([models[0], models[1][:3]])

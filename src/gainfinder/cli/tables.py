@@ -116,6 +116,8 @@ def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _teaches(row: Mapping[str, Any]) -> str:
     if not row["distill_weight"]:
         return "nobody"
+    if row["pooling"] is not None:
+        return f"all, by the {row['pooling']}" + (", calibrated" if row["calibrated"] else "")
     by = {None: "teacher", "label": "surer of label", "confidence": "more confident"}[row["partition"]]
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
 

@@ -13,6 +13,7 @@ from ..errors import SettingsError
 from ..references import suggest
 
 Partition = Literal["label", "confidence"]
+Pooling = Literal["mean", "product"]
 Objective = Literal["kl", "soft-xe", "top-k", "dist", "dkd", "standardised", "cd", "crd"]
 
 
@@ -59,7 +60,10 @@ class Method:
         partition: who teaches a sample: None (always the teacher), `label` (Eq. 4, the model more confident in the
             label) or `confidence` (Eq. 4 without labels, the model more confident in its own prediction).
         soft: whether all models teach a sample, weighted by confidence, instead of the most confident alone.
-        calibrated: whether confidences are compared after each model's logits are divided by its own temperature.
+        pooling: without a partition, how the initial student and the teachers teach every sample together: by the
+            `mean` of their probabilities or by the root of their `product`, the geometric mean, normalised.
+        calibrated: whether each model's logits are divided by temperatures of its own first: by one, before confidences
+            are compared, or, for a pooling, by one for each class it answers.
         objective: the loss that draws the student to its target.
         distill_weight: weight of that loss (λ).
         label_weight: weight of the cross-entropy with the labels (1 − λ).
@@ -76,6 +80,7 @@ class Method:
     name: str
     partition: Partition | None = None
     soft: bool = False
+    pooling: Pooling | None = None
     calibrated: bool = False
     objective: Objective = "kl"
     distill_weight: float = 1.0
@@ -95,10 +100,12 @@ class Method:
                 f"objective {self.objective!r} is unknown{suggest(self.objective, OBJECTIVES)}; "
                 f"known: {', '.join(OBJECTIVES)}"
             )
-        if (self.soft or self.calibrated) and self.partition is None:
+        if (self.soft and self.partition is None) or (self.calibrated and not self.needs_initial_student):
             raise SettingsError(f"method {self.name!r}: soft and calibrated are of a partition, and it has none")
         if self.soft and self.objective != "kl":
             raise SettingsError(f"method {self.name!r}: soft mixes by objective 'kl' alone, got {self.objective!r}")
+        if self.pooling is not None and (self.partition is not None or self.needs_features):
+            raise SettingsError(f"method {self.name!r}: pooling is of logits without a partition")
 
     @property
     def needs_labels(self) -> bool:
@@ -107,8 +114,8 @@ class Method:
 
     @property
     def needs_initial_student(self) -> bool:
-        """Whether the frozen initial student's logits are needed for every view."""
-        return self.partition is not None
+        """Whether the frozen initial student is one of the models that teach, beside any number of teachers."""
+        return self.partition is not None or self.pooling is not None
 
     @property
     def needs_teachers(self) -> bool:
@@ -267,6 +274,25 @@ METHODS = (
         soft=True,
         summary="kl-dp-u in which every model teaches, by its confidence",
         source="beyond the paper",
+    ),
+    Method(
+        name="kl-mean-u",
+        pooling="mean",
+        summary="distil from the mean of the probabilities of teacher and initial student; needs no labels",
+        source="beyond the paper; a linear opinion pool, Stone 1961",
+    ),
+    Method(
+        name="kl-prod-u",
+        pooling="product",
+        summary="distil from the geometric mean of the probabilities of teacher and initial student; needs no labels",
+        source="beyond the paper; a logarithmic opinion pool, Genest and Zidek 1986",
+    ),
+    Method(
+        name="kl-prod-cal-u",
+        pooling="product",
+        calibrated=True,
+        summary="kl-prod-u in which a teacher counts less in classes where the other models contradict it",
+        source="beyond the paper; `metrics.class_temperatures`, after Dawid and Skene 1979",
     ),
     Method(
         name="dist-dp",

@@ -1,22 +1,25 @@
 """The loss of a row of the table of methods, as a module: from the logits of all models to a loss.
 
-Shapes: N samples, M models, C classes; model 0 is the initial student where the method has a partition. Without one,
-the teacher is the only model.
+Shapes: N samples, M models, C classes; model 0 is the initial student where the method has a partition or a pooling.
+Without one, the teacher is the only model.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ..config import DEFAULTS, Method, TransferConfig, find_method, refuse_unread
 from ..errors import SettingsError
-from ..partition import argmax_confidence, log_confidences, soft_assignment
+from ..partition import argmax_confidence, log_confidences, pooled_log_probs, soft_assignment
 from .named import FUNCTIONS
 from .objectives import chosen_logits, cross_entropy, mixed_kl
 from .objectives.arguments import check_labels, check_logits, reduce
+
+Temperatures: TypeAlias = Sequence[float] | Sequence[Sequence[float]]
+"""One for each model, or for each model one for each class that it answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,8 @@ class Losses:
     Attributes:
         values: a loss a position, shaped as the logits without their classes; the mean is the batch's loss.
         weights: each model's share in teaching each position, of that shape and M: bool where one model teaches alone,
-            else floating point with rows that add up to 1. Model 0 is the initial student where there is a partition.
+            else floating point with rows that add up to 1. Model 0 is the initial student where there is a partition or
+            a pooling.
     """
 
     values: Tensor
@@ -44,8 +48,9 @@ class TransferLoss(nn.Module):
         λ · objective(student, who teaches) + w · cross-entropy(student, label)
 
     Who teaches a sample is decided from the logits of the frozen models (Eq. 4): the teacher, or the initial student,
-    a frozen copy of the student as it was. What a method does besides its loss is left to the loop: the slow weights of
-    `xe-kl-mcl`, the warm-up of `kl-warmup`, the temperatures of the `-cal` methods.
+    a frozen copy of the student as it was; with a pooling they teach every sample together. What a method does besides
+    its loss is left to the loop: the slow weights of `xe-kl-mcl`, the warm-up of `kl-warmup`, the temperatures of the
+    `-cal` methods.
 
     Args:
         method: a name that `gainfinder methods` shows, or a row of that table.
@@ -57,7 +62,9 @@ class TransferLoss(nn.Module):
         sharpness: a model's weight in the `soft` methods is its confidence to this power (4).
         temperatures: each model's own temperature, the initial student's first, for the `-cal` methods, which must have
             them: confidences are compared after the logits are divided by them. What the student learns stays on its
-            own scale: the logits of a teacher with T_t are divided by T_t / T_st.
+            own scale: the logits of a teacher with T_t are divided by T_t / T_st. For `kl-prod-cal-u` as many for each
+            model as there are classes, as `metrics.class_temperatures` gives them: its logits are divided by that of
+            the class it answers.
 
     Raises:
         SettingsError: an unknown method, one that compares features (`cd`, `crd`), a setting that the method does not
@@ -73,7 +80,7 @@ class TransferLoss(nn.Module):
     0.0654
     """
 
-    temperatures_M: Tensor | None
+    temperatures_M: Tensor | None  # (M, C) with a pooling
 
     def __init__(
         self,
@@ -85,7 +92,7 @@ class TransferLoss(nn.Module):
         label_smoothing: float | None = None,
         top_k: int | None = None,
         sharpness: float | None = None,
-        temperatures: Sequence[float] | None = None,
+        temperatures: Temperatures | None = None,
     ) -> None:
         super().__init__()
         self.method = find_method(method) if isinstance(method, str) else method
@@ -132,7 +139,7 @@ class TransferLoss(nn.Module):
             student_logits: floating point (..., C), of the student under training; (N, C) for methods that compare the
                 samples of a batch (`dist-dp`, `dist-dp-u`), else leading dimensions are positions, such as tokens.
             initial_logits: the same shape, of the initial student for the same inputs; not read, and may be None, where
-                the method has no partition.
+                the method has no partition and no pooling.
             teacher_logits: the same shape, of the teacher; of several teachers a sequence of such tensors, or one
                 tensor with them in its first dimension.
             target: labels, int64 (...), for methods that need them; else not read.
@@ -193,7 +200,7 @@ class TransferLoss(nn.Module):
         Args:
             student_logits: as in `forward`.
             model_logits: floating point (..., M, C), of the models that may teach: the initial student where the method
-                has a partition, then the teachers.
+                has a partition or a pooling, then the teachers.
             target: as in `forward`.
             log_confidence: (..., M), what the partition compares, as `partition.log_confidences` gives it, where
                 `model_logits` are rounded and do not give it exactly; None: that of the logits. Calibrated methods take
@@ -225,6 +232,11 @@ class TransferLoss(nn.Module):
         """The objective's values (N,), and the share of each model in teaching each sample (N, M)."""
         method = self.method
         by = target_N if method.partition == "label" else None
+        if method.pooling is not None:
+            if self.temperatures_M is not None:
+                model_NMC = _class_cooled(model_NMC, self.temperatures_M)
+            shares_NM = model_NMC.new_full(model_NMC.shape[:2], 1 / model_NMC.shape[1])
+            return self._objective(student_NC, pooled_log_probs(model_NMC, method.pooling), by), shares_NM
         if method.partition is None:
             return self._objective(student_NC, model_NMC[:, 0], by), model_NMC.new_ones(model_NMC.shape[:2]).bool()
         if self.temperatures_M is not None:
@@ -257,10 +269,13 @@ class TransferLoss(nn.Module):
             raise ValueError(
                 f"model_logits: expected {(*shape[:-1], 'models', shape[-1])}, got {tuple(model_logits.shape)}"
             )
-        M, T = model_logits.shape[-2], 0 if self.temperatures_M is None else len(self.temperatures_M)
-        if T not in (0, M):
-            raise ValueError(f"method {name!r} has temperatures of {T} models, got logits of {M}")
-        if self.method.partition is None and M != 1:
+        M, C = model_logits.shape[-2:]
+        own = self.temperatures_M
+        if own is not None and len(own) != M:
+            raise ValueError(f"method {name!r} has temperatures of {len(own)} models, got logits of {M}")
+        if own is not None and own.ndim == 2 and own.shape[1] != C:
+            raise ValueError(f"method {name!r} has temperatures of {own.shape[1]} classes, got logits of {C}")
+        if not self.needs_initial_student and M != 1:
             raise ValueError(
                 f"method {name!r} has no partition that shares samples out and learns from one teacher, got {M}; use a "
                 "method such as 'kl-dp-u'"
@@ -318,7 +333,13 @@ def _check_settings(method: Method, given: dict[str, Any], *, label_weight: floa
     refuse_unread(method, given, fits_labels=label_weight > 0)
 
 
-def _own_temperatures(method: Method, temperatures: Sequence[float] | None) -> Tensor | None:
+def _class_cooled(model_NMC: Tensor, temperatures_MC: Tensor) -> Tensor:
+    """Each model's logits divided by its temperature for the class it answers."""
+    own_NMC = temperatures_MC.expand(len(model_NMC), -1, -1)
+    return model_NMC / own_NMC.gather(2, model_NMC.argmax(dim=2, keepdim=True))
+
+
+def _own_temperatures(method: Method, temperatures: Temperatures | None) -> Tensor | None:
     if temperatures is None:
         if method.calibrated:
             raise SettingsError(
@@ -328,12 +349,16 @@ def _own_temperatures(method: Method, temperatures: Sequence[float] | None) -> T
         return None
     if not method.calibrated:
         raise SettingsError(f"temperatures is a setting of the -cal methods: method {method.name!r} does not use it")
-    found = torch.tensor([float(temperature) for temperature in temperatures], dtype=torch.float32)
-    if len(found) < 2 or not ((found > 0) & found.isfinite()).all():
-        raise SettingsError(
-            f"temperatures is {list(temperatures)!r}: expected numbers above 0, the initial student's and each "
-            "teacher's"
-        )
+    wanted = "numbers above 0, the initial student's and each teacher's"
+    if method.pooling is not None:
+        wanted = "a row for the initial student and each teacher, with numbers above 0 for all classes"
+    try:
+        found = torch.tensor(temperatures, dtype=torch.float32)
+    except (TypeError, ValueError):  # rows of different lengths, or no numbers
+        found = torch.tensor(torch.nan)
+    shaped = found.ndim == (1 if method.pooling is None else 2) and len(found) >= 2
+    if not shaped or not ((found > 0) & found.isfinite()).all():
+        raise SettingsError(f"temperatures is {list(temperatures)!r}: expected {wanted}")
     return found
 
 

@@ -6,7 +6,7 @@ Imports: errors, partition, config, predictions.
 
 from . import calibration, flips, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
-from .calibration import calibrated_temperatures
+from .calibration import calibrated_temperatures, class_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
@@ -49,6 +49,7 @@ __all__ = [
     "captured",
     "ceilings_of",
     "choose",
+    "class_temperatures",
     "compare",
     "cross_fitted_temperatures",
     "epoch_measures",

@@ -12,6 +12,13 @@ import torch
 from torch import Tensor
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+CLASS_TEMPERATURES = tuple(2 ** (step / 2) for step in range(13))
+"""Those tried for each class a model answers: 1, 1.4, 2, … 64."""
+COMMON_SAMPLES = 50.0
+"""A class's temperature is drawn to the model's common one as if by so many samples of all classes."""
+SWEEPS = 3
+LEAST_CLASS, LEAST_EVIDENCE = 1e-3, 1e-30
+"""A class's least share, and the least evidence, so that their logarithms are finite."""
 
 
 def fit_temperature(logits_NC: Tensor, target_N: Tensor) -> float:
@@ -121,6 +128,79 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
         return [fit_temperature(logits_NC, target_N) for logits_NC in logits]
     confidence = float(logits[0].double().softmax(dim=1).amax(dim=1).mean())
     return [1.0, *(max(1.0, fit_temperature_to(logits_NC, confidence)) for logits_NC in logits[1:])]
+
+
+def class_temperatures(logits: Sequence[Tensor]) -> Tensor:
+    """A temperature for each model and each class it answers, from how well the models' answers agree; no labels.
+
+    If two models that err independently give an image the probabilities p and q, and π_y is the share of class y, then
+    Σ_y p_y q_y / π_y is how much likelier they are to have the same image before them than two unrelated ones. Models
+    that are sure and contradict each other make it small. Each model m but the first, the student, is cooled in turn
+    where it answers class j, by the T that makes its mean evidence with the other models b largest:
+
+        T_mj = argmax_T Σ_{i: ŷ_mi = j} V_mi(T) + 50/N · Σ_i V_mi(T)
+        V_mi(T) = 1/(M − 1) · Σ_{b ≠ m} ln Σ_y p_bi(y) · σ_y(z_mi / T) / π_y,  p_bi = σ(z_bi / T_b,ŷ_bi)
+
+    over T in `CLASS_TEMPERATURES`, all ≥ 1: nobody is made surer than it is. Three sweeps over the models, from T = 1;
+    π is the mean of all models' probabilities at T = 1. Models that are wrong together look better than they are, so
+    that models of one kind keep T = 1. A model that was given its classes in a wrong order, or that is sure of what it
+    never met, is cooled in these classes.
+
+    Two models alone cannot say which of them is wrong. The student is believed, and keeps T = 1: a student that is sure
+    of what it does not know then hears less from a teacher that knows it. Other teachers, or referees, help with that.
+
+    Ours, in place of the confusion matrices of Dawid and Skene (1979): with two or three raters that err together the
+    maximum of their likelihood lies far from the truth (`benchmarks/evidence`).
+
+    Args:
+        logits: one (N, C) tensor a model, M ≥ 2, for the same samples; the student's first. Models that only judge
+            (referees) come last.
+
+    Returns:
+        float64 (M, C), from 1 to 64, the student's all 1. Ties go to the lower temperature; a class that a model never
+        answers has its common one.
+
+    Raises:
+        ValueError: fewer than two models, different shapes, no sample, NaN or +inf among the logits.
+
+    Example:
+        A teacher with its two classes confused is cooled down to saying nothing:
+
+        >>> right = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(50, 1)
+        >>> class_temperatures([right, right.flip(1)]).tolist()
+        [[1.0, 1.0], [64.0, 64.0]]
+    """
+    if len(logits) < 2 or len({z_NC.shape for z_NC in logits}) != 1:
+        raise ValueError(f"logits: expected at least two models' of one shape, got {[tuple(z.shape) for z in logits]}")
+    shifted = [_shifted(z_NC) for z_NC in logits]
+    probs = [z_NC.softmax(dim=1) for z_NC in shifted]
+    share_C = (torch.stack([p_NC.mean(dim=0) for p_NC in probs]).mean(dim=0)).clamp_min(LEAST_CLASS)
+    share_C = share_C / share_C.sum()
+    found_MC = torch.ones(len(logits), logits[0].shape[1], dtype=torch.float64)
+    for _ in range(SWEEPS):
+        before_MC = found_MC.clone()
+        for m in range(1, len(logits)):
+            others = [p_NC / share_C for at, p_NC in enumerate(probs) if at != m]
+            found_MC[m] = _coolest_evidence(shifted[m], others)
+            probs[m] = (shifted[m] / found_MC[m][shifted[m].argmax(dim=1)].unsqueeze(1)).softmax(dim=1)
+        if torch.equal(found_MC, before_MC):
+            break
+    return found_MC
+
+
+def _coolest_evidence(z_NC: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """For each class that a model answers, the temperature of the most evidence with the others, float64 (C,)."""
+    tried = torch.tensor(CLASS_TEMPERATURES, dtype=torch.float64)
+    evidence_NT = torch.stack(
+        [
+            torch.stack([(p_NC * probs_NC).sum(dim=1).clamp_min(LEAST_EVIDENCE).log() for p_NC in others]).mean(dim=0)
+            for probs_NC in ((z_NC / float(temperature)).softmax(dim=1) for temperature in tried)
+        ],
+        dim=1,
+    )
+    summed_CT = torch.zeros(z_NC.shape[1], len(tried), dtype=torch.float64)
+    summed_CT.index_add_(0, z_NC.argmax(dim=1), evidence_NT)
+    return tried[(summed_CT + COMMON_SAMPLES * evidence_NT.mean(dim=0)).argmax(dim=1)]
 
 
 def _root(rising: Callable[[float], tuple[float, float]]) -> float:

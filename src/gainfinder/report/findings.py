@@ -76,7 +76,7 @@ def next_steps(record: TransferRecord) -> list[str]:
             f"Find a teacher that knows more that this student does not: here it is {flips:.2%} of the images. "
             "`gainfinder scan` compares as many models as you have."
         )
-    if method.partition is None and _known(metrics.knowledge_loss) >= _known(metrics.knowledge_gain):
+    if not method.needs_initial_student and _known(metrics.knowledge_loss) >= _known(metrics.knowledge_gain):
         better = "kl-dp" if record.config.settings.get("labels") == "use" else "kl-dp-u"
         steps.append(
             f"{method.name} learns from the teacher everywhere, also where it is wrong: try --method {better}."

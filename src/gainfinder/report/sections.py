@@ -59,6 +59,7 @@ class TransferSection:
         partition: chart of whom the partition lets teach; None of several transfers, which have their own.
         partition_is_own: whether the method has that partition.
         soft: whether in training all models taught, weighted by confidence.
+        pooled: whether they taught every sample together.
         teachers_known: whether predictions of a teacher are there.
         class_rows: rows of the table of classes, one a class.
         guard_rows: rows of the table of the guard, one a point that it tried.
@@ -79,6 +80,7 @@ class TransferSection:
     partition: Figure | None
     partition_is_own: bool
     soft: bool
+    pooled: bool
     teachers_known: bool
     class_rows: tuple[dict[str, Any], ...]
     guard_rows: tuple[dict[str, Any], ...]
@@ -142,6 +144,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         partition=_partition(record) if has_partition else None,
         partition_is_own=rows.partition_of(record)[1],
         soft=find_method(record.metrics.method).soft,
+        pooled=find_method(record.metrics.method).pooling is not None,
         teachers_known=bool(record.known_teachers),
         class_rows=tuple(classes),
         guard_rows=tuple(_guard_rows(record.metrics.guard)),

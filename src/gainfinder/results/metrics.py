@@ -248,7 +248,8 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         teacher_share: share of the training samples that a teacher taught, over all epochs; with soft methods parts of
             samples count; null where the method has no partition.
         temperatures: divisors of the logits of the initial student and of each teacher before their
-            confidences are compared; null but for calibrated methods, and of a sequence or soup.
+            confidences are compared; null but for calibrated methods, and of a sequence or soup. Of methods with one
+            for each class, the mean over the images compared on.
         unaugmented_teachers: references of prediction tables, whose logits are for images without augmentation.
         broken_images: `where: reason` of each image that was skipped.
         guard: decision of the guard; null without a guard, and for a sequence, whose steps are guarded.

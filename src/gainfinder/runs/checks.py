@@ -112,7 +112,7 @@ def check_teachers(
 
 
 def _check_strategy(resolved: ResolvedConfig, requested: TransferConfig, teachers: int) -> None:
-    if teachers > 1 and requested.strategy == "parallel" and resolved.method.partition is None:
+    if teachers > 1 and requested.strategy == "parallel" and not resolved.method.needs_initial_student:
         raise SettingsError(
             f"strategy parallel shares the samples out among the teachers, and method {resolved.method.name!r} has no "
             "partition for that: use a method such as kl-dp-u, or strategy sequential"

@@ -4,14 +4,13 @@ It is the run's own loss, of its own method, so without labels it says how well 
 the frozen models together hold to be right.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..data import Images
-from ..losses import TransferLoss
+from ..losses import Temperatures, TransferLoss
 from ..predictions import Predictions
 from ..training import loss_of
 from .context import SharedWork
@@ -53,7 +52,7 @@ def guard_loss(
     shared: SharedWork,
     probes: FrozenPredictions | None,
     *,
-    temperatures: Sequence[float] | None,
+    temperatures: Temperatures | None,
 ) -> GuardLoss | None:
     """The loss on guard images; None where it cannot be measured.
 

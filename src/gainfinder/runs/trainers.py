@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from ..inference import TargetModel, TargetSource
+from ..losses import Temperatures
 from ..models import Classifier
 from ..training import FeatureComparison, StudentTrainer
 from .frozen import reestimate_on_views
@@ -14,14 +15,14 @@ from .prepare import PreparedTransfer
 
 
 def make_trainer(
-    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Sequence[float] | None = None
+    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Temperatures | None = None
 ) -> StudentTrainer:
     """A copy of the student, ready to train against the frozen models.
 
     Args:
         prepared: the transfer to train.
         target_models: the frozen models as sources of logits (`bank.load_targets`).
-        temperatures: each frozen model's temperature, for calibrated methods; 1 where not given.
+        temperatures: each frozen model's temperatures, for calibrated methods; 1 where not given.
     """
     student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
     if prepared.settings.student_mode == "reestimate":
@@ -39,6 +40,8 @@ def make_trainer(
     )
     if prepared.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(target_models)
+        if prepared.settings.method.pooling is not None:
+            temperatures = [[1.0] * prepared.student.num_classes for _ in target_models]
     return StudentTrainer(
         student,
         targets,

@@ -16,6 +16,7 @@ from ..metrics import (
     TransferMeasures,
     accuracy_change,
     calibrated_temperatures,
+    class_temperatures,
     epoch_measures,
     measure_transfer,
     since_origin,
@@ -97,13 +98,14 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     before = frozen.before
     probes = predict_frozen(run, run.probe_images, prefix="probe-") if prepared.needs_probes else None
     targets = load_targets(prepared, run.callback)
-    temperatures = _temperatures(run, probes)
-    held_out = guard_loss(prepared, run.shared, probes, temperatures=temperatures)
-    recipe, trials = choose_recipe(run, held_out, targets.models, probes, temperatures=temperatures)
+    by_class, temperatures = _temperatures(run, probes)
+    scales = by_class or temperatures
+    held_out = guard_loss(prepared, run.shared, probes, temperatures=scales)
+    recipe, trials = choose_recipe(run, held_out, targets.models, probes, temperatures=scales)
     if recipe is not None:
         prepared = replace(prepared, settings=with_recipe(prepared.settings, recipe))
         run = replace(run, prepared=prepared)
-    trainer = make_trainer(prepared, targets.models, temperatures=temperatures)
+    trainer = make_trainer(prepared, targets.models, temperatures=scales)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
     if prepared.settings.schedule != "plateau":
@@ -216,19 +218,26 @@ def _announce(run: RunContext, progress: Progress) -> None:
         run.callback.epoch_begins(progress.epoch + 1, epochs, images, done)
 
 
-def _temperatures(run: RunContext, probes: FrozenPredictions | None) -> list[float] | None:
-    prepared = run.prepared
-    if not prepared.settings.method.calibrated or probes is None:
-        return None
+def _temperatures(
+    run: RunContext, probes: FrozenPredictions | None
+) -> tuple[list[list[float]] | None, list[float] | None]:
+    """Those of each model and class, for methods that pool; and those of each model, the mean over images of these."""
+    method = run.prepared.settings.method
+    if not method.calibrated or probes is None:
+        return None, None
     logits = [probes.before.logits]
-    for teacher, found in zip(prepared.teachers, probes.teachers, strict=True):
+    for teacher, found in zip(run.prepared.teachers, probes.teachers, strict=True):
         if found is None:
             raise DataError(
-                f"{teacher.reference}: method {prepared.settings.method.name!r} compares models on "
+                f"{teacher.reference}: method {method.name!r} compares models on "
                 f"{run.probe_images.reference}, and the table lacks some of these images; predict them, too"
             )
         logits.append(found.logits)
-    return calibrated_temperatures(logits, probes.before.target)
+    if method.pooling is None:
+        return None, calibrated_temperatures(logits, probes.before.target)
+    by_class_MC = class_temperatures(logits)
+    means = [float(own_C[z_NC.argmax(dim=1)].mean()) for own_C, z_NC in zip(by_class_MC, logits, strict=True)]
+    return by_class_MC.tolist(), means
 
 
 def _metrics(

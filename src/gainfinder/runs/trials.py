@@ -19,6 +19,7 @@ from ..config import Recipe, with_recipe
 from ..errors import ModelError
 from ..files import write_json_lines
 from ..inference import TargetModel
+from ..losses import Temperatures
 from ..results import Trial
 from ..training import train_steps
 from .context import RunContext
@@ -63,7 +64,7 @@ def choose_recipe(
     target_models: Sequence[TargetModel],
     probes: FrozenPredictions | None,
     *,
-    temperatures: Sequence[float] | None,
+    temperatures: Temperatures | None,
 ) -> tuple[Recipe | None, tuple[Trial, ...]]:
     """Try the candidates; trials that a killed run finished are read, not repeated.
 
@@ -141,7 +142,7 @@ class _Learner:
         run: RunContext,
         recipe: Recipe,
         target_models: Sequence[TargetModel],
-        temperatures: Sequence[float] | None,
+        temperatures: Temperatures | None,
     ) -> None:
         self.run, self.name = run, str(recipe)
         settings = with_recipe(run.prepared.settings, recipe)

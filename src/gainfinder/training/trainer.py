@@ -7,7 +7,7 @@ add up.
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..config import ResolvedConfig
 from ..devices import synchronised
 from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
-from ..losses import Losses, TransferLoss, with_label_loss
+from ..losses import Losses, Temperatures, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
@@ -95,7 +95,7 @@ class StudentTrainer:
         *,
         settings: ResolvedConfig,
         accelerator: Accelerator,
-        temperatures: Sequence[float] | None = None,
+        temperatures: Temperatures | None = None,
         comparison: FeatureComparison | None = None,
     ) -> None:
         self.student = student
@@ -313,7 +313,7 @@ class StudentTrainer:
         return Losses(values=values_N, weights=values_N.new_ones((len(values_N), 1)).bool())
 
 
-def loss_of(settings: ResolvedConfig, *, temperatures: Sequence[float] | None) -> TransferLoss:
+def loss_of(settings: ResolvedConfig, *, temperatures: Temperatures | None) -> TransferLoss:
     """The loss of a run.
 
     Args:
