@@ -9,6 +9,7 @@ class TransferOptions(TypedDict, total=False):
     """Settings by name: fields of `TransferConfig`, where each is declared and explained."""
 
     guard: bool
+    at_most: str | float | None
     control: bool | str | Sequence[str]
     strategy: Literal["sequential", "parallel", "soup"]
     order: Literal["ascending", "descending", "given"]

@@ -29,6 +29,7 @@ from .choices import (
     StudentMode,
     check_device,
     control_names,
+    share_of,
     size_in_bytes,
     top_k_of,
     tracker_names,
@@ -58,6 +59,12 @@ def _size(text: str | None) -> str | None:
     return text
 
 
+def _no_word(share: str | float | None) -> str | float | None:
+    if isinstance(share, str):  # text that holds a share is a number by now
+        raise ValueError(share)
+    return share
+
+
 def _path(folder: str | Path | None) -> Path | None:
     return None if folder is None else Path(folder)
 
@@ -81,6 +88,18 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     guard: Annotated[
         bool, Setting(help="Keep the best point between the old and the new student, judged on guard images.")
     ] = True
+    at_most: Annotated[
+        str | Annotated[float, Field(gt=0, le=1)] | None,
+        BeforeValidator(share_of),
+        AfterValidator(_no_word),
+        Setting(
+            help="Most answers that may change, such as 1%; accuracy cannot fall by more.",
+            more="Of the guard's candidates only those count of which that is sure, at 95 %, by an exact bound on "
+            "guard images. No label is needed.",
+            rule="no limit",
+            expected="a share above 0 and up to 1, or a percentage such as 1%",
+        ),
+    ] = None
     control: Annotated[
         bool | str | Sequence[str],
         AfterValidator(control_names),

@@ -4,7 +4,7 @@ In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. P
 Imports: errors, partition, config, predictions.
 """
 
-from . import calibration, flips, information, selection
+from . import calibration, flips, harm, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
@@ -58,6 +58,7 @@ __all__ = [
     "epoch_measures",
     "estimated_strengths",
     "flips",
+    "harm",
     "information",
     "judge",
     "knowledge_gained",

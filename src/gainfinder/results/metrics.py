@@ -35,6 +35,9 @@ class GuardPoint(Record):
         error: standard error of the gain; null for a single image.
         sure_gain: the gain less the margin for its noise; null for a single image.
         veto: the reason that contradicts the gain; null where there is none.
+        changed: share of the guard images whose predicted class differs from the initial student's; null in files of
+            earlier versions.
+        most_changed: upper confidence bound of that share on images like these; null without `at_most`.
     """
 
     alpha: float
@@ -44,6 +47,8 @@ class GuardPoint(Record):
     error: float | None
     sure_gain: float | None
     veto: str | None
+    changed: float | None = None
+    most_changed: float | None = None
 
 
 class GuardDecision(Record):
@@ -59,6 +64,9 @@ class GuardDecision(Record):
         unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
             labels, and in files of soups before format 1.
         unguarded_delta_ci_pp: 95 % interval of `unguarded_delta_pp`; null likewise.
+        at_most: largest share of predictions that was allowed to change; null where there was no limit.
+        offered_alpha: interpolation coefficient of the student in `candidate/`: the guard, without labels, did not keep
+            it, and a few labels may prove it better (`gainfinder ask`); null where there is none.
     """
 
     alpha: float
@@ -69,6 +77,8 @@ class GuardDecision(Record):
     held_out: bool | None
     unguarded_delta_pp: float | None = None
     unguarded_delta_ci_pp: Interval | None = None
+    at_most: float | None = None
+    offered_alpha: float | None = None
 
     @property
     def kept_initial(self) -> bool:
