@@ -148,7 +148,11 @@ def test_the_order_is_the_seeds_and_knows_nothing_of_the_file() -> None:
 
 
 def test_mistakes() -> None:
-    for wrong, message in ((np.array([1, 0]), "expected"), (np.array([[2]]), "expected"), (np.ones((1, 5)), "at most")):
+    for wrong, message in (
+        (np.array([1, 0]), "expected"),
+        (np.array([[2]]), "expected"),
+        (np.ones((1, 5), dtype=int), "at most"),
+    ):
         with pytest.raises(ValueError, match=message):
             e_values(wrong, changed=4)
     for level, images in ((0.0, 10), (1.0, 10), (0.05, 3)):

@@ -9,8 +9,8 @@ class TransferOptions(TypedDict, total=False):
     """Settings by name: fields of `TransferConfig`, where each is declared and explained."""
 
     guard: bool
-    at_most: str | float | None
     control: bool | str | Sequence[str]
+    at_most: str | float | None
     strategy: Literal["sequential", "parallel", "soup"]
     order: Literal["ascending", "descending", "given"]
     labels: Literal["use", "none"]

@@ -88,18 +88,6 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     guard: Annotated[
         bool, Setting(help="Keep the best point between the old and the new student, judged on guard images.")
     ] = True
-    at_most: Annotated[
-        str | Annotated[float, Field(gt=0, le=1)] | None,
-        BeforeValidator(share_of),
-        AfterValidator(_no_word),
-        Setting(
-            help="Most answers that may change, such as 1%; accuracy cannot fall by more.",
-            more="Of the guard's candidates only those count of which that is sure, at 95 %, by an exact bound on "
-            "guard images. No label is needed.",
-            rule="no limit",
-            expected="a share above 0 and up to 1, or a percentage such as 1%",
-        ),
-    ] = None
     control: Annotated[
         bool | str | Sequence[str],
         AfterValidator(control_names),
@@ -112,6 +100,18 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             changes_results=False,
         ),
     ] = ()
+    at_most: Annotated[
+        str | Annotated[float, Field(gt=0, le=1)] | None,
+        BeforeValidator(share_of),
+        AfterValidator(_no_word),
+        Setting(
+            help="Most answers that may change, such as 1%; accuracy cannot fall by more.",
+            more="Of the guard's candidates only those count of which that is sure, at 95 %, by an exact bound on "
+            "guard images. No label is needed.",
+            rule="no limit",
+            expected="a share above 0 and up to 1, or a percentage such as 1%",
+        ),
+    ] = None
     strategy: Annotated[
         Strategy,
         Setting(

@@ -4,7 +4,7 @@ In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. P
 Imports: errors, partition, config, predictions.
 """
 
-from . import calibration, flips, harm, information, selection
+from . import calibration, evidence, flips, harm, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
@@ -57,6 +57,7 @@ __all__ = [
     "drawing_order",
     "epoch_measures",
     "estimated_strengths",
+    "evidence",
     "flips",
     "harm",
     "information",

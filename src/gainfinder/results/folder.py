@@ -56,6 +56,7 @@ class RunFolder:
         self.student = path / "student"
         self.candidate = path / "candidate"
         self.questions = path / "questions.csv"
+        self.ask = path / "ask.html"
         self.certificate = path / "certificate.json"
         self.thumbnails = path / "thumbnails.parquet"
         self.result = path / "result.json"

@@ -229,6 +229,48 @@ class TransferIdentity(Record):
     strategy: str | None = None
 
 
+class Certificate(Record):
+    """What a few labels said of the new student; see `metrics/evidence.py`.
+
+    Attributes:
+        verdict: `better`, `not better` (worse, or at best as good) or `not yet known`.
+        kept: whether the student that it is about is the one in `student/`.
+        alpha: interpolation coefficient of the student that it is about.
+        bn_reestimated: whether that is the initial student with batch-norm statistics re-estimated.
+        answers: number of answers given.
+        decided_after: number of answers after which the verdict was known; null where it is not.
+        right_new: answers by which the new student is right and the old one wrong.
+        right_old: answers by which the old student is right and the new one wrong.
+        evidence_better: e-value against "not better", when the verdict was known, else after all answers.
+        evidence_not_better: e-value against "better", likewise.
+        delta_pp: estimated change of accuracy on these images, in percentage points.
+        delta_ci_pp: 95 % interval of it, valid whenever one stops.
+        changed: number of images whose predicted class changed, of which the answers are a random sample.
+        images: number of all images.
+        level: probability of a false verdict, at most.
+        seed: seed of the order in which the images were drawn.
+        reference: reference of the images.
+    """
+
+    verdict: Literal["better", "not better", "not yet known"]
+    kept: bool
+    alpha: float
+    bn_reestimated: bool
+    answers: int
+    decided_after: int | None
+    right_new: int
+    right_old: int
+    evidence_better: float
+    evidence_not_better: float
+    delta_pp: float
+    delta_ci_pp: Interval
+    changed: int
+    images: int
+    level: float
+    seed: int
+    reference: str
+
+
 class TransferMetrics(TransferMeasures, TransferIdentity):
     """The content of `result.json`; the measures, from `accuracy_before` on, are fields of `TransferMeasures`.
 
@@ -240,6 +282,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         unaugmented_teachers: references of prediction tables, whose logits are for images without augmentation.
         broken_images: `where: reason` of each image that was skipped.
         guard: decision of the guard; null without a guard, and for a sequence, whose steps are guarded.
+        certificate: what a few labels said; null where none were asked for.
         bank: use of the bank; null without one.
         control: measures of the control that learned from the student's own copy; null where none was requested.
         control_labels: measures of the control that learned from the true labels; null likewise.
@@ -254,6 +297,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     unaugmented_teachers: tuple[str, ...] = ()
     broken_images: tuple[str, ...] = ()
     guard: GuardDecision | None = None
+    certificate: Certificate | None = None
     bank: BankUse | None = None
     control: ControlMetrics | None = None
     control_labels: LabelsControlMetrics | None = None

@@ -53,6 +53,8 @@ class Guarded:
         images: number of guard images.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
+        at_most: largest share of predictions that may change; None without a limit.
+        is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
     """
 
     kept: Candidate | None
@@ -62,11 +64,12 @@ class Guarded:
     labelled: bool
     held_out: bool
     at_most: float | None = None
+    is_step: bool = False
 
     @property
     def offered(self) -> Candidate | None:
         """The candidate that a few labels may still prove better: the furthest that is allowed, where none is kept."""
-        if self.kept is not None or self.labelled:
+        if self.kept is not None or self.labelled or self.is_step:
             return None
         allowed = [
             judgement.candidate
@@ -163,6 +166,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         judgements=tuple(judgements),
         changed=tuple(changes),
         at_most=limit.share,
+        is_step=run.origin is not None,
         images=len(probes.before),
         labelled=probes.before.target is not None,
         held_out=run.prepared.guard_held_out,
