@@ -6,11 +6,12 @@ the two apart. They are drawn in a uniformly random order without replacement, a
     x = +1 the new student is right, −1 the old one, 0 neither;    Δ accuracy on the N images = (Σ over all M of x) / N
 
 Two hypotheses are tested after each answer, of which exactly one is true: "not better" (the mean of x is 0 or less) and
-"better" (it is above 0). Each is bet against (`e_values`): the capital E begins at 1, cannot become negative, and is
-not expected to grow while the hypothesis is true, so by Ville's inequality it ever reaches 1 / level with a probability
-of at most `level`, whenever one looks or stops. A false certificate, in either direction, has that probability in all.
+"better" (it is above 0). Each is bet against (`highest_capital`): the capital begins at 1, cannot become negative, and
+is not expected to grow while the hypothesis is true (an e-process), so by Ville's inequality it ever reaches 1 / level
+with a probability of at most `level`, whenever one looks or stops. A false certificate, in either direction, has that
+probability in all.
 
-Both bets are made in two games, and the smaller capital counts, so that a certificate holds in both senses:
+Both bets are made in two games, and both have to be won, so that a certificate holds in both senses:
 
 - On these N images: drawing without replacement, the mean of what is left moves with each answer, and the bet with it.
 - On images like these: with the N images a sample of a population, the answers are a sample, too. Where M is small,
@@ -52,8 +53,9 @@ class Evidence:
         decided_after: number of answers after which the verdict was known; None where it is not.
         right_new: answers by which the new student is right and the old one wrong.
         right_old: answers by which the old student is right and the new one wrong.
-        better: e-value against "not better" when the verdict was known, else after all answers; at least 0, may be inf.
-        not_better: e-value against "better", likewise.
+        better: highest capital so far from bets against "not better", when the verdict was known, else after all
+            answers: an e-process at its maximum, so that 1 / better is an anytime-valid p-value.
+        not_better: that from bets against "better", likewise.
         delta_pp: estimated change of accuracy on all images, in percentage points; None without an answer.
         delta_ci_pp: confidence interval of the change of accuracy on these N images, in percentage points, at
             1 − level, valid whenever one stops.
@@ -84,20 +86,20 @@ def drawing_order(ids: Sequence[str], *, seed: int) -> NDArray[np.int64]:
     return by_name[np.random.Generator(np.random.PCG64(seed)).permutation(len(ids))]
 
 
-def e_values(outcomes_RT: NDArray[np.integer], *, changed: int) -> tuple[Floats, Floats]:
-    """The e-values against "not better" and against "better" after each answer.
+def highest_capital(outcomes_RT: NDArray[np.integer], *, changed: int) -> tuple[Floats, Floats]:
+    """The highest capital so far from bets against "not better" and against "better", after each answer.
 
     In the game without replacement, under a total Σx of at most s, the next x is expected to be at most
     m = (s − Σ seen) / left, and the capital is multiplied by 1 + c (x − m) / (1 + m), with s = 0 against "not better".
     Against "better" the signs of x are reversed and s = −1, for totals are whole. In the other game m = 0. Each is
-    averaged over the fractions c, and the smaller of the two is returned.
+    averaged over the fractions c; of the highest so far in each game the smaller is returned.
 
     Args:
         outcomes_RT: −1, 0 or 1 in the order drawn, (R, T), T ≤ M.
         changed: M, number of images whose predicted class changed.
 
     Returns:
-        float64 (R, T) each, from 0 to `HIGHEST`.
+        float64 (R, T) each, from 1 to `HIGHEST`, never falling.
 
     Raises:
         ValueError: another shape or value, or more answers than images.
@@ -129,7 +131,7 @@ def assess(outcomes_T: NDArray[np.integer], *, changed: int, images: int, level:
     """
     if not 0 < level < 1 or images < max(1, changed):
         raise ValueError(f"expected a level between 0 and 1 and at least {changed} images, got {level} and {images}")
-    better_T, not_better_T = (one[0] for one in e_values(outcomes_T[None], changed=changed))
+    better_T, not_better_T = (one[0] for one in highest_capital(outcomes_T[None], changed=changed))
     known = np.flatnonzero(np.maximum(better_T, not_better_T) >= 1 / level)
     at = int(known[0]) if len(known) else len(outcomes_T) - 1
     better, not_better = (float(one[at]) if len(one) else 1.0 for one in (better_T, not_better_T))
@@ -184,13 +186,15 @@ def change_interval(
 
 
 def _smaller(x_RT: Floats, *, total: int, changed: int) -> Floats:
-    """The smaller of the mean capitals of both games, (R, T)."""
+    """The smaller of the highest capitals so far in both games, (R, T)."""
     runs = len(x_RT)
     games = (_Capital(runs, total=np.full(runs, float(total)), left=changed), _Capital(runs))
-    found_RT = np.empty(x_RT.shape)
+    found_2RT = np.ones((2, *x_RT.shape))
     for t, x_R in enumerate(x_RT.T):
-        found_RT[:, t] = np.minimum(*(game.bet(x_R) for game in games))
-    return found_RT
+        for game, found_RT in zip(games, found_2RT, strict=True):
+            found_RT[:, t] = np.maximum(game.bet(x_R), found_RT[:, t - 1] if t else 1.0)
+    smaller: Floats = found_2RT.min(axis=0)
+    return smaller
 
 
 class _Capital:

@@ -241,8 +241,9 @@ class Certificate(Record):
         decided_after: number of answers after which the verdict was known; null where it is not.
         right_new: answers by which the new student is right and the old one wrong.
         right_old: answers by which the old student is right and the new one wrong.
-        evidence_better: e-value against "not better", when the verdict was known, else after all answers.
-        evidence_not_better: e-value against "better", likewise.
+        evidence_better: highest capital from bets against "not better" (an e-process), when the verdict was known, else
+            after all answers.
+        evidence_not_better: that from bets against "better", likewise.
         delta_pp: estimated change of accuracy on these images, in percentage points.
         delta_ci_pp: 95 % interval of it, valid whenever one stops.
         changed: number of images whose predicted class changed, of which the answers are a random sample.

@@ -4,9 +4,10 @@ const at = (id) => document.getElementById(id);
 const store = `gainfinder-${data.key}`;
 let given = [];  // 1, 2 or 0 for each question so far
 
+const average = (values) => values.reduce((sum, one) => sum + one, 0) / values.length;
 // The same bets as metrics/evidence.py: capital against a mean of at most 0, on these images and on images like these.
 function capital(outcomes) {
-  let here = [], there = [], seen = 0, refuted = false;
+  let here = [], there = [], seen = 0, refuted = false, highest = [1, 1];
   for (let k = 0; k < data.bets; k++) { here.push(1); there.push(1); }
   outcomes.forEach((x, t) => {
     const mean = -seen / (data.changed - t);
@@ -18,18 +19,15 @@ function capital(outcomes) {
       there[k] = Math.min(there[k] * (1 + fraction * x), 1e300);
     }
     seen += x;
+    const now = [refuted ? 1e300 : average(here), average(there)];
+    highest = highest.map((one, i) => Math.max(one, now[i]));
   });
-  const mean = (values) => values.reduce((sum, one) => sum + one, 0) / data.bets;
-  return Math.min(refuted ? 1e300 : mean(here), mean(there));
+  return Math.min(...highest);
 }
 // One model counts as +1, the other as -1; the page does not know which of them is the new one.
 function known() {
   const outcomes = given.map((answer, i) => (answer ? (answer === 1 ? 1 : -1) * data.questions[i].sign : 0));
-  for (let t = 1; t <= outcomes.length; t++) {
-    const first = outcomes.slice(0, t);
-    if (Math.max(capital(first), capital(first.map((x) => -x))) >= 1 / data.level) return true;
-  }
-  return false;
+  return Math.max(capital(outcomes), capital(outcomes.map((x) => -x))) >= 1 / data.level;
 }
 function file() {
   const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
