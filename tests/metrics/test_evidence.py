@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gainfinder.metrics.evidence import BETS, HIGHEST, Evidence, assess, change_interval, drawing_order, highest_capital
+from gainfinder.metrics.evidence import (
+    FRACTIONS,
+    HIGHEST,
+    Evidence,
+    assess,
+    change_interval,
+    drawing_order,
+    highest_capital,
+)
 
 RUNS = 10_000
 MONTE_CARLO = 3 * (0.05 * 0.95 / RUNS) ** 0.5
@@ -71,14 +79,13 @@ def test_it_is_known_in_time() -> None:
 
 def naive(outcomes: list[int], *, total: int, changed: int) -> list[float]:
     """The highest mean capital after each answer, in whole steps: against a total, and against a mean of 0."""
-    here, there, found, most = [1.0] * BETS, [1.0] * BETS, [], [1.0, 1.0]
+    here, there, found, most = [1.0] * 20, [1.0] * 20, [], [1.0, 1.0]
     for t, x in enumerate(outcomes):
         mean = (total - sum(outcomes[:t])) / (changed - t)
-        for k in range(BETS):
-            fraction = (k + 0.5) / BETS
+        for k, fraction in enumerate(FRACTIONS):
             here[k] *= 1 + fraction * (x - mean) / (1 + mean)
             there[k] *= 1 + fraction * x
-        most = [max(most[0], sum(here) / BETS), max(most[1], sum(there) / BETS)]
+        most = [max(most[0], sum(here) / 20), max(most[1], sum(there) / 20)]
         found.append(min(most))
     return found
 
@@ -98,14 +105,14 @@ def test_what_counting_refutes_is_known_of_these_images_alone() -> None:
 
 
 def test_the_first_verdict_stands() -> None:
-    outcomes = np.array([1] * 10 + [-1] * 30)
+    outcomes = np.array([1] * 11 + [-1] * 30)
     found = assess(outcomes, changed=500, images=5000)
-    short = assess(outcomes[:7], changed=500, images=5000)
-    assert found.verdict == short.verdict == "better" and found.decided_after == short.decided_after == 7
-    assert found.better == short.better >= 20 and (found.right_new, found.right_old, found.answers) == (10, 30, 40)
+    short = assess(outcomes[:10], changed=500, images=5000)
+    assert found.verdict == short.verdict == "better" and found.decided_after == short.decided_after == 10
+    assert found.better == short.better >= 20 and (found.right_new, found.right_old, found.answers) == (11, 30, 41)
     mirrored = assess(-outcomes, changed=500, images=5000)
-    assert mirrored.verdict == "not better" and mirrored.decided_after == 7
-    strict = assess(outcomes[:7], changed=500, images=5000, level=0.01)
+    assert mirrored.verdict == "not better" and mirrored.decided_after == 10
+    strict = assess(outcomes[:10], changed=500, images=5000, level=0.01)
     assert strict.verdict == "not yet known" and strict.decided_after is None
 
 

@@ -89,7 +89,7 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(browser: Any, asked: Pa
 def test_it_does_not_say_which_student_is_which(asked: Path) -> None:
     page = (asked / "ask.html").read_text()
     data = json.loads(page.split('id="data">', 1)[1].split("</script>", 1)[0])
-    assert set(data) == {"key", "changed", "bets", "level", "neither", "questions"}
+    assert set(data) == {"key", "changed", "fractions", "level", "neither", "questions"}
     assert {tuple(one) for one in data["questions"]} == {("id", "shown", "sign", "picture")}
     assert len({one["sign"] for one in data["questions"]}) == 2
 

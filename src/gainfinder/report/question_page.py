@@ -56,7 +56,7 @@ def _data(questions: Questions, pictures: Sequence[bytes]) -> str:
     document = {
         "key": questions.key,
         "changed": len(questions.ids),
-        "bets": evidence.BETS,
+        "fractions": evidence.FRACTIONS,
         "level": evidence.LEVEL,
         "neither": NEITHER,
         "questions": rows,

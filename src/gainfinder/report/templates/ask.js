@@ -7,17 +7,13 @@ let given = [];  // 1, 2 or 0 for each question so far
 const average = (values) => values.reduce((sum, one) => sum + one, 0) / values.length;
 // The same bets as metrics/evidence.py: capital against a mean of at most 0, on these images and on images like these.
 function capital(outcomes) {
-  let here = [], there = [], seen = 0, refuted = false, highest = [1, 1];
-  for (let k = 0; k < data.bets; k++) { here.push(1); there.push(1); }
+  let here = data.fractions.map(() => 1), there = [...here], seen = 0, refuted = false, highest = [1, 1];
   outcomes.forEach((x, t) => {
     const mean = -seen / (data.changed - t);
     if (mean < -1 || (mean === -1 && x > -1)) refuted = true;
     const won = mean > -1 ? (x - mean) / (1 + mean) : 0;
-    for (let k = 0; k < data.bets; k++) {
-      const fraction = (k + 0.5) / data.bets;
-      here[k] = Math.min(here[k] * (1 + fraction * won), 1e300);
-      there[k] = Math.min(there[k] * (1 + fraction * x), 1e300);
-    }
+    here = here.map((one, k) => Math.min(one * (1 + data.fractions[k] * won), 1e300));
+    there = there.map((one, k) => Math.min(one * (1 + data.fractions[k] * x), 1e300));
     seen += x;
     const now = [refuted ? 1e300 : average(here), average(there)];
     highest = highest.map((one, i) => Math.max(one, now[i]));
