@@ -4,8 +4,9 @@
     python -m benchmarks.guard.ask transfers FOLDER … --data LABELLED --out benchmarks/guard/ask_transfers.csv
     python -m benchmarks.guard.ask table benchmarks/guard/ask.csv benchmarks/guard/ask_transfers.csv
 
-`simulate` draws the changed images of made-up students. `transfers` takes the result folders of real transfers without
-labels, and answers by the true labels of the images that guarded, in 1,000 random orders each. One thread.
+`simulate` draws the changed images of made-up students. `transfers` takes the result folders of real transfers, and
+answers by the true labels of the images that guarded, in 1,000 random orders for each point that the guard tried. One
+thread.
 """
 
 import argparse
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.lab.rows import append, done
-from gainfinder import load_images
+from gainfinder import Predictions, load_images
 from gainfinder.metrics import evidence
-from gainfinder.results import outcomes, read_questions
 
 IMAGES = 5000
 RUNS = 10_000
@@ -76,24 +77,27 @@ def simulate(out: Path) -> None:
 
 
 def transfers(folders: Iterable[Path], data: str, out: Path) -> None:
-    """A row for each real transfer: its true change on the images that guarded, and what answers say of it."""
+    """A row for each point that the guard of a real transfer tried: its true change, and what answers say of it."""
     images = load_images(data)
     assert images.labels is not None, "the labels are the answers"
-    names = images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
-    label = {one: names[at] for one, at in zip(images.ids, images.labels.tolist(), strict=True)}
+    label = dict(zip(images.ids, images.labels.tolist(), strict=True))
     for folder in folders:
-        questions = read_questions(folder)
-        known = {one: label[one] for one in questions.ids}
-        population = outcomes(known, questions)
-        row = {
-            "transfer": folder.name,
-            "images": questions.images,
-            "changed": round(len(questions.ids) / questions.images, 4),
-            "neither": round(float((population == 0).mean()), 4),
-            "gain_pp": round(100 * int(population.sum()) / questions.images, 4),
-            "asked_about": questions.candidate.name,
-        }
-        append(out, {**row, **measured(population, np.random.default_rng(0), runs=ORDERS)})
+        before = Predictions.load(folder / "predictions" / "probe-before.parquet")
+        target_N = torch.tensor([label[one] for one in before.ids])
+        for path in sorted((folder / "predictions").glob("guard-*.parquet")):
+            after = Predictions.load(path).predicted
+            changed_N = after != before.predicted
+            outcomes_N = (after == target_N).long() - (before.predicted == target_N).long()
+            population = outcomes_N[changed_N].numpy()
+            row = {
+                "transfer": folder.name,
+                "candidate": path.stem.removeprefix("guard-"),
+                "images": len(before),
+                "changed": round(float(changed_N.double().mean()), 4),
+                "neither": round(float((population == 0).mean()), 4),
+                "gain_pp": round(100 * int(population.sum()) / len(before), 2),
+            }
+            append(out, {**row, **measured(population, np.random.default_rng(0), runs=ORDERS)})
 
 
 def measured(population: Outcomes, draw: np.random.Generator, *, runs: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ SETTINGS: Run = {
     **SHORT, "val": "digits#1/4", "labels": "none", "method": "kl", "limit": 300, "epochs": 2, "lr": 0.05,
 }  # fmt: skip
 GUARDS = "digits#3/4"
+CONTROLS = ("copy", "labels")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def refused(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gainfinder.runs.guard.choose", lambda judgements: None)
         patch.setattr("gainfinder.api.refresh_report", lambda path: None)
-        asked = {**SETTINGS, "guard": True, "guard_data": GUARDS, "out": folder}
+        asked = {**SETTINGS, "guard": True, "guard_data": GUARDS, "control": CONTROLS, "out": folder}
         gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", **asked)
     yield folder
 
@@ -72,7 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_refused_student_that_labels_prove_better_is_kept(zoo: dict[str, str], folder: Path, tmp_path: Path) -> None:
     before = document(folder)
     assert before["guard"]["alpha"] == 0 and before["guard"]["offered_alpha"] == 1.0 and before["certificate"] is None
-    free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", **SETTINGS)
+    free = gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", **SETTINGS, control=CONTROLS)
     assert free.metrics.transfer_delta_pp is not None and free.metrics.transfer_delta_pp > 5
     page = gainfinder.ask(folder, labels=120)
     assert page == folder / "ask.html" and page.exists()
@@ -82,7 +83,9 @@ def test_a_refused_student_that_labels_prove_better_is_kept(zoo: dict[str, str],
 
     assert same(weights(folder), weights(free)) and not (folder / "candidate").exists()
     after = document(folder)
-    for name in ("accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "agreement"):
+    same_as_free = ("accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "agreement",
+                    "headroom_captured", "control", "control_labels")  # fmt: skip
+    for name in same_as_free:
         assert after[name] == free.metrics.to_dict()[name], name
     assert (after["guard"]["alpha"], after["guard"]["offered_alpha"]) == (1.0, None)
     assert after["certificate"] == certificate.to_dict()
@@ -92,7 +95,10 @@ def test_a_refused_student_that_labels_prove_better_is_kept(zoo: dict[str, str],
     write_report(folder)  # measures, predictions and student fit each other
     assert "Yes, by labels." in (folder / "report.html").read_text()
     again = gainfinder.transfer(
-        zoo["convnext"], zoo["resnet"], "digits#2/4", **{**SETTINGS, "guard": True, "guard_data": GUARDS, "out": folder}
+        zoo["convnext"],
+        zoo["resnet"],
+        "digits#2/4",
+        **{**SETTINGS, "guard": True, "guard_data": GUARDS, "control": CONTROLS, "out": folder},
     )
     assert again.metrics.certificate == certificate and again.metrics.accuracy_after == free.metrics.accuracy_after
     # the true change on the images asked about lies in the interval

@@ -6,9 +6,20 @@ from pathlib import Path
 from ..data import Images, ImageSource, load_images
 from ..errors import DataError, GainfinderError
 from ..files import write_atomically, write_json
-from ..metrics import Evidence, accuracy_change, assess, evidence, measure_transfer
+from ..metrics import Evidence, accuracy_change, assess, captured, evidence, measure_transfer
 from ..predictions import Predictions
-from ..results import SEED, Certificate, Questions, RunFolder, TransferMetrics, outcomes, read_answers, read_questions
+from ..results import (
+    SEED,
+    Certificate,
+    ControlMetrics,
+    Questions,
+    RunFolder,
+    TransferMetrics,
+    outcomes,
+    read_answers,
+    read_questions,
+)
+from .control import FIELDS, FOLDERS
 from .thumbnails import shrunk
 
 SIDE = 448
@@ -111,12 +122,26 @@ def _with_candidate(folder: RunFolder, metrics: TransferMetrics) -> TransferMetr
     _copy(folder.candidate / "thumbnails.parquet", folder.thumbnails)
     before, after, teachers = folder.read_predictions(len(metrics.teachers))
     guard = metrics.guard.model_copy(update={"alpha": metrics.guard.offered_alpha or 1.0, "offered_alpha": None})
-    control = metrics.control
-    if control is not None:
-        beyond = accuracy_change(Predictions.load(folder.path / "control" / "predictions" / "after.parquet"), after)
-        control = control.model_copy(update={"beyond_pp": beyond.delta_pp, "beyond_ci_pp": beyond.ci_pp})
-    measures = measure_transfer(before, after, teachers).model_dump()
-    return metrics.model_copy(update={**measures, "guard": guard, "control": control})
+    found = {"guard": guard, **_beyond_controls(folder, metrics, after)}
+    measures = measure_transfer(before, after, teachers)
+    metrics = metrics.model_copy(update={**dict(measures), **found})
+    labels = metrics.control_labels
+    if labels is not None:
+        share = captured(metrics.transfer_delta_pp, labels.transfer_delta_pp)
+        labels = labels.model_copy(update={"captured_of_labels": share})
+    return metrics.model_copy(update={"control_labels": labels})
+
+
+def _beyond_controls(folder: RunFolder, metrics: TransferMetrics, after: Predictions) -> dict[str, ControlMetrics]:
+    """What the student that is kept now has beyond each control that there is."""
+    found = {}
+    for name, field in FIELDS.items():
+        control: ControlMetrics | None = getattr(metrics, field)
+        if control is not None:
+            theirs = Predictions.load(RunFolder(folder.path / FOLDERS[name]).predictions / "after.parquet")
+            beyond = accuracy_change(theirs, after)
+            found[field] = control.model_copy(update={"beyond_pp": beyond.delta_pp, "beyond_ci_pp": beyond.ci_pp})
+    return found
 
 
 def _copy(source: Path, target: Path) -> None:
