@@ -137,20 +137,8 @@ def print_tables(simulated: Path, real: Path) -> None:
         wrong = max(float(row[said]) for row in rows_of(simulated) if np.sign(float(row["gain_pp"]) - 1e-9) == sign)
         print(f"\nwhere {title} is gained, `{said}` is said wrongly in {wrong:.2%} of the runs at most")
     print()
-    print_table(
-        rows_of(real),
-        (
-            "transfer",
-            "images",
-            "changed",
-            "neither",
-            "gain_pp",
-            "better",
-            "not_better",
-            "known_after_100",
-            "median_answers",
-        ),
-    )
+    columns = ("transfer", "candidate", "changed", "neither", "gain_pp")
+    print_table(rows_of(real), (*columns, "better", "not_better", "known_after_100", "median_answers"))
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
