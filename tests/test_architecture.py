@@ -158,12 +158,12 @@ def test_the_library_prints_nothing() -> None:
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
-        "TransferResult", "TransferSpec", "flips", "load_images", "load_model", "objectives", "partition", "predict",
-        "run", "scan", "transfer", "write_report",
+        "TransferResult", "TransferSpec", "ask", "certify", "flips", "load_images", "load_model", "objectives",
+        "partition", "predict", "run", "scan", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None
-    for name in ("load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"):
+    for name in ("ask", "certify", "load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"):
         assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
     with pytest.raises(AttributeError, match="no attribute 'transfr'"):
         gainfinder.transfr  # type: ignore[attr-defined]  # noqa: B018

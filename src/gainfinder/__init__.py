@@ -5,7 +5,8 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `run`, `write_report`. What they take and give:
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `run`, `ask`, `certify`, `write_report`. What
+they take and give:
 `Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
 `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own. Modules:
 `flips`, `partition`, `objectives`.
@@ -19,7 +20,7 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import partition
-    from .api import load_images, load_model, predict, run, scan, transfer, write_report
+    from .api import ask, certify, load_images, load_model, predict, run, scan, transfer, write_report
     from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
     from .losses import TransferLoss, objectives
@@ -39,6 +40,8 @@ __all__ = [
     "TransferMetrics",
     "TransferResult",
     "TransferSpec",
+    "ask",
+    "certify",
     "flips",
     "load_images",
     "load_model",
@@ -61,6 +64,8 @@ _HOMES = {
     "Predictions": "predictions",
     "TransferMetrics": "results",
     "TransferResult": "runs",
+    "ask": "api",
+    "certify": "api",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

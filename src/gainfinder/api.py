@@ -12,12 +12,15 @@ from .errors import SettingsError
 from .inference import ImageCount, predict
 from .metrics import Scan
 from .models import ModelSource, TeacherSource, load_model
-from .report import refresh_report, write_report
+from .report import refresh_report, write_question_page, write_report
+from .results import Certificate, RunFolder, read_questions, write_form
 from .runs import (
     Callback,
     CallbackList,
     PreparedTransfer,
     TransferResult,
+    certify_student,
+    draw_pictures,
     execute,
     needing_folder,
     prepare_spec,
@@ -25,7 +28,18 @@ from .runs import (
 )
 from .zoo import scan_models
 
-__all__ = ["execute_with_reports", "load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"]
+__all__ = [
+    "ask",
+    "certify",
+    "execute_with_reports",
+    "load_images",
+    "load_model",
+    "predict",
+    "run",
+    "scan",
+    "transfer",
+    "write_report",
+]
 
 
 def transfer(
@@ -165,6 +179,57 @@ def scan(
     if out is not None:
         refresh_report(Path(out))
     return found
+
+
+def ask(folder: str | Path, *, labels: int = 100, data: ImageSource | None = None) -> Path:
+    """Ask for a few labels, of images that the new student answers otherwise than the old one: nothing else can tell.
+
+    Writes `ask.html`, a page to answer on by keyboard, offline, and `questions.csv`, the same as a form. Neither says
+    which student is which. Images are drawn in a random order of a fixed seed; answers in an older form stay in it.
+
+    Args:
+        folder: result folder of a finished transfer, guarded or measured on images without labels.
+        labels: number of questions, at most; 1 or more.
+        data: the images that guarded, or, without a guard, that it was measured on; None for those that the transfer
+            named.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        SettingsError: `labels` is below 1.
+        RunFolderError: the folder holds no finished transfer, or cannot be written.
+        DataError: there is nothing to ask, or the images cannot be read.
+    """
+    if labels < 1:
+        raise SettingsError(f"`labels` is {labels}: expected 1 or more")
+    path = Path(folder)
+    questions = read_questions(path)
+    pictures = draw_pictures(questions, labels, data=data)
+    run_folder = RunFolder(path)
+    write_form(run_folder.questions, questions, count=labels)
+    write_question_page(run_folder.ask, questions, pictures)
+    return run_folder.ask
+
+
+def certify(folder: str | Path, answers: str | Path) -> Certificate:
+    """Say by the answers whether the new student is better, and keep it if it is.
+
+    The test is valid whenever one stops: a false verdict comes with a probability of 5 % at most; see
+    `metrics/evidence.py`. A student that the guard did not keep, and that is better, takes the place of the old one in
+    `student/`. The verdict goes into `certificate.json`, `result.json` and the report.
+
+    Args:
+        folder: the result folder that was asked about.
+        answers: CSV file with the columns `id` and `answer` (or `label`): class names, or `neither`.
+
+    Raises:
+        RunFolderError: the folder holds no finished transfer, is in use, or cannot be written.
+        DataError: the answers are not right, or there is nothing to ask; nothing was changed.
+    """
+    certificate = certify_student(Path(folder), Path(answers))
+    refresh_report(Path(folder))
+    return certificate
 
 
 class _Reporting(Callback):

@@ -1,7 +1,10 @@
-"""Result folders of every kind, made once."""
+"""Result folders of every kind, made once, and a browser to look at pages with."""
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,9 @@ from gainfinder.data.images import Images
 from once import made_once
 from transfers import SHORT, Run
 
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+NEEDS_CHROMIUM = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "lr": 3e-2, "method": "kl-dp-u"}
 
 
@@ -34,3 +40,20 @@ def _fill(folder: Path, zoo: dict[str, str]) -> None:
     gainfinder.transfer(student, teacher, **unlabelled, out=folder / "unlabelled", **SETTINGS)
     gainfinder.transfer(student, student, **data, out=folder / "control", **SETTINGS)
     gainfinder.scan(list(zoo.values()), "digits#1/4", device="cpu", workers=0, out=folder / "scan")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    assert CHROMIUM is not None
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                 "--disable-component-update", "--disable-dev-shm-usage"):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()

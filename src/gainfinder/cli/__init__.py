@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from .ask import ask
 from .completion import completing
 from .demo import demo
 from .doctor import doctor
@@ -36,7 +37,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, predict, transfer, report, methods, doctor):
+for command in (demo, scan, predict, transfer, ask, report, methods, doctor):
     app.command()(completing(command))
 
 

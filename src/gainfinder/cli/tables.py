@@ -199,7 +199,11 @@ def _guard_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     if guard is None:
         return []
     by = "accuracy" if guard.labelled else "an estimate without labels"
-    rows = [(f"kept by the guard ({guard.images:,} images, by {by})", _kept(guard))]
+    found = []
+    if metrics.certificate is not None:
+        by_labels = f"by {metrics.certificate.answers:,} labels of changed answers the new student is"
+        found.append((by_labels, metrics.certificate.verdict))
+    rows = [*found, (f"kept by the guard ({guard.images:,} images, by {by})", _kept(guard))]
     if guard.alpha != 1 and guard.unguarded_delta_pp is not None:
         rows.append(("  without it", f"{guard.unguarded_delta_pp:+.2f} pp"))
     return rows

@@ -36,6 +36,10 @@ def transfer(
         list[Path] | None,
         typer.Option(help="JSON or CSV file: teacher's class, student's class; one for all teachers, or one each."),
     ] = None,
+    ask: Annotated[
+        int | None,
+        typer.Option(min=1, help="Ask for so many labels of changed images afterwards, as `gainfinder ask` does."),
+    ] = None,
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved run with time, memory and disk; write nothing.")
@@ -58,6 +62,7 @@ def transfer(
     )
     from ..api import execute_with_reports
     from ..runs import prepare_spec
+    from .ask import ask_after
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken, transfer_table
 
@@ -74,6 +79,7 @@ def transfer(
         return
     metrics = result.metrics
     show_broken(metrics.broken_images)
+    questions = ask_after(prepared, metrics, out, labels=ask)
     if json:
         print_json(metrics.to_dict())
         return
@@ -90,6 +96,8 @@ def transfer(
     )
     if metrics.student_reference:
         print_lines(f"load it again as {metrics.student_reference}")
+    if questions:
+        print_lines(*questions)
 
 
 def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) -> None:

@@ -54,6 +54,16 @@ def top_k_of(storage: str) -> int | None:
     return int(count)
 
 
+def share_of(given: object) -> object:
+    """A share that may be written as a percentage; whatever is not a text with a number is returned as it is.
+
+    >>> share_of("1%"), share_of("0.02"), share_of(0.5), share_of("much")
+    (0.01, 0.02, 0.5, 'much')
+    """
+    found = re.fullmatch(r"\s*(\d*\.?\d+)\s*(%?)\s*", given) if isinstance(given, str) else None
+    return given if found is None else float(found[1]) / (100 if found[2] else 1)
+
+
 # Not pydantic.ByteSize: it takes a bare number for bytes, where a forgotten unit is the likelier mistake.
 def size_in_bytes(text: str) -> int:
     """Bytes of a size such as `500MB`, `20GB` or `2GiB`.

@@ -10,6 +10,7 @@ class TransferOptions(TypedDict, total=False):
 
     guard: bool
     control: bool | str | Sequence[str]
+    at_most: str | float | None
     strategy: Literal["sequential", "parallel", "soup"]
     order: Literal["ascending", "descending", "given"]
     labels: Literal["use", "none"]

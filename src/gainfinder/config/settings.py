@@ -29,6 +29,7 @@ from .choices import (
     StudentMode,
     check_device,
     control_names,
+    share_of,
     size_in_bytes,
     top_k_of,
     tracker_names,
@@ -56,6 +57,12 @@ def _size(text: str | None) -> str | None:
     if text is not None:
         size_in_bytes(text)
     return text
+
+
+def _no_word(share: str | float | None) -> str | float | None:
+    if isinstance(share, str):  # text that holds a share is a number by now
+        raise ValueError(share)
+    return share
 
 
 def _path(folder: str | Path | None) -> Path | None:
@@ -93,6 +100,18 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             changes_results=False,
         ),
     ] = ()
+    at_most: Annotated[
+        str | Annotated[float, Field(gt=0, le=1)] | None,
+        BeforeValidator(share_of),
+        AfterValidator(_no_word),
+        Setting(
+            help="Most answers that may change, such as 1%; accuracy cannot fall by more.",
+            more="Of the guard's candidates only those count of which that is sure, at 95 %, by an exact bound on "
+            "guard images. No label is needed.",
+            rule="no limit",
+            expected="a share above 0 and up to 1, or a percentage such as 1%",
+        ),
+    ] = None
     strategy: Annotated[
         Strategy,
         Setting(

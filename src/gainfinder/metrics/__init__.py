@@ -4,10 +4,11 @@ In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. P
 Imports: errors, partition, config, predictions.
 """
 
-from . import calibration, flips, information, selection
+from . import calibration, evidence, flips, harm, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures, class_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
+from .evidence import Evidence, assess, drawing_order
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
 from .pairs import PredictedClasses, Scan, ScannedModel, ScannedPair, scan_predictions
@@ -31,6 +32,7 @@ __all__ = [
     "Candidate",
     "Ceilings",
     "ClassKnowledge",
+    "Evidence",
     "GainAttribution",
     "Interval",
     "Judgement",
@@ -41,6 +43,7 @@ __all__ = [
     "TransferMeasures",
     "accuracy",
     "accuracy_change",
+    "assess",
     "attribute_gains",
     "by_class",
     "by_partition",
@@ -52,9 +55,12 @@ __all__ = [
     "class_temperatures",
     "compare",
     "cross_fitted_temperatures",
+    "drawing_order",
     "epoch_measures",
     "estimated_strengths",
+    "evidence",
     "flips",
+    "harm",
     "information",
     "judge",
     "knowledge_gained",

@@ -97,16 +97,22 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     weights = _size(prepared.student.module, trained_only=False)
     predictions = logits * (2 + len(prepared.teachers))
     results = 1 + len(controls)
+    # A student that a guard without labels does not keep stays beside the one that it does.
+    result = results * (weights + predictions) + weights * (guards > 0 and not _labelled(prepared))
     checkpoint = weights + _size(prepared.student.module, trained_only=True)  # weights and momentum
     return Estimate(
         training_s=training_s,
         measuring_s=measuring_s,
         memory_mb=memory / MB,
         # A new checkpoint is complete before the old one goes; a control comes after the transfer.
-        disk_mb=(2 * checkpoint + results * (weights + predictions)) / MB,
-        result_mb=results * (weights + predictions) / MB,
+        disk_mb=(2 * checkpoint + result) / MB,
+        result_mb=result / MB,
         bank_mb=bank_bytes(prepared) / MB,
     )
+
+
+def _labelled(prepared: PreparedTransfer) -> bool:
+    return prepared.guard_images is not None and prepared.guard_images.labels is not None
 
 
 def _training_s(prepared: PreparedTransfer, *, epochs: int) -> float:

@@ -11,8 +11,10 @@ from typing import Any
 
 from ..files import remove_partials, write_text
 from ..results import REPORT_FILE, SCAN_FILE
+from .certificates import certificate_text as certificate_text
 from .charts import FIGURE_NAMES, Figure, demo_figure, save_figure
 from .page import scan_page, transfer_page
+from .question_page import write_question_page as write_question_page
 from .records import ScanRecord, read_record
 from .rows import pair_rows
 from .sections import scan_section, transfer_section

@@ -9,6 +9,7 @@ from ..config import find_method
 from ..metrics import ClassKnowledge, GainAttribution, attribute_gains, by_class, wilson_interval
 from ..references import short_names
 from ..results import ControlMetrics, GuardDecision
+from .certificates import ANSWERS, certificate_text, harm_text
 from .records import TransferRecord
 from .rows import counted, quoted
 
@@ -48,12 +49,12 @@ def findings(record: TransferRecord) -> list[Finding]:
     For images without labels only this is known: how much the student's predictions changed, and towards which teacher.
     """
     if not record.labelled:
-        return [_moved(record), *_guarded_without_labels(record)]
+        return [_moved(record), *_certified(record), *_guarded_without_labels(record), *_harmless(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes), *_ceilings(record)]
     if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
         found.append(_adaptation(record, attribute_gains(record.before, record.after, record.known_teachers)))
-    return found
+    return [*found, *_certified(record), *_harmless(record)]
 
 
 def next_steps(record: TransferRecord) -> list[str]:
@@ -293,7 +294,31 @@ def _moved(record: TransferRecord) -> Finding:
     )
 
 
+def _certified(record: TransferRecord) -> list[Finding]:
+    """What a few labels said."""
+    certificate = record.metrics.certificate
+    if certificate is None:
+        return []
+    tones: dict[str, Tone] = {"better": "good", "not better": "bad"}
+    return [
+        Finding(
+            question="Is it better?",
+            answer=ANSWERS[certificate.verdict],
+            text=certificate_text(certificate),
+            tone=tones.get(certificate.verdict, "open"),
+        )
+    ]
+
+
+def _harmless(record: TransferRecord) -> list[Finding]:
+    """The largest loss that a limit on changed answers leaves."""
+    text = None if record.metrics.guard is None else harm_text(record.metrics.guard)
+    return [] if text is None else [Finding(question="How much worse can it be?", answer="Little.", text=text)]
+
+
 def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
+    if record.metrics.certificate is not None and record.metrics.certificate.decided_after is not None:
+        return []  # labels have the word
     if record.metrics.guard is None:
         return _guarded_by_step(record)
     guard = record.metrics.guard

@@ -37,23 +37,25 @@ def scan_page(section: ScanSection) -> str:
     return _render("scan.html.j2", section=section, made=_environment_rows(section.document.get("environment") or {}))
 
 
-def _render(template: str, **values: Any) -> str:
+def render_template(template: str, **values: Any) -> str:
+    """A template of this package, filled; what is not `Markup` is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(template_text), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters.update(
         figure=_figure, counted=counted, pp=lambda value: f"{value:+.2f}", percent=lambda value: f"{value:.2%}"
     )
-    return environment.get_template(template).render(
-        style=Markup(_read("style.css")),
-        script=Markup(_read("page.js")),
-        **values,
-    )
+    return environment.get_template(template).render(**values)
 
 
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
+def template_text(name: str) -> Markup:
+    """A file of `templates/`, as it is."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _render(template: str, **values: Any) -> str:
+    return render_template(template, style=template_text("style.css"), script=template_text("page.js"), **values)
 
 
 def _figure(figure: Figure) -> Markup:

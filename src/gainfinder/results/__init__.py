@@ -2,7 +2,7 @@
 
 In: a folder. Out: its configuration, rows, metrics, thumbnails, as typed records; those of earlier versions, too.
 Knows no model and no image, so that reports can read all of it.
-Imports: errors, files, config, predictions, metrics.
+Imports: errors, references, files, config, predictions, metrics.
 """
 
 from .config import Environment, ImagesDescription, ModelDescription, RunConfig
@@ -11,6 +11,7 @@ from .folder import REPORT_FILE, RunFolder
 from .metrics import (
     FORMAT_VERSION,
     BankUse,
+    Certificate,
     ControlMetrics,
     EpochMetrics,
     GuardDecision,
@@ -20,14 +21,18 @@ from .metrics import (
     TransferMetrics,
     Trial,
 )
+from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
 from .scan_folder import SCAN_FILE, claim_scan_folder, read_scan, write_scan
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
 
 __all__ = [
     "FORMAT_VERSION",
+    "NEITHER",
     "REPORT_FILE",
     "SCAN_FILE",
+    "SEED",
     "BankUse",
+    "Certificate",
     "ControlMetrics",
     "Environment",
     "EpochMetrics",
@@ -36,6 +41,7 @@ __all__ = [
     "ImagesDescription",
     "LabelsControlMetrics",
     "ModelDescription",
+    "Questions",
     "RunConfig",
     "RunFolder",
     "StepMetrics",
@@ -44,9 +50,13 @@ __all__ = [
     "Trial",
     "changed_images",
     "claim_scan_folder",
+    "outcomes",
+    "read_answers",
+    "read_questions",
     "read_scan",
     "read_thumbnails",
     "validated",
+    "write_form",
     "write_scan",
     "write_thumbnails",
 ]

@@ -4,8 +4,12 @@ config.json          the resolved run: models, images, settings, views, with dig
 epochs.jsonl         measures after each epoch, a row each
 predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
 student/             model.safetensors and, where the architecture's library has one, its configuration
+candidate/           the student that a guard without labels did not keep, for a few labels to decide on: student/,
+                     after.parquet and thumbnails.parquet, as they would have been
 thumbnails.parquet   small copies of images on which the student's prediction changed
 result.json          the metrics: what was gained and lost, see `metrics.py`; present when the run is finished
+questions.csv        images to name the class of, see `questions.py`, and ask.html, a page to do it on
+certificate.json     what the answers said
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
 tracking/            with trackers only: what they keep on disk, and what was logged to which; see `runs/tracking.py`
@@ -51,6 +55,10 @@ class RunFolder:
         self.trials = path / "trials.jsonl"
         self.predictions = path / "predictions"
         self.student = path / "student"
+        self.candidate = path / "candidate"
+        self.questions = path / "questions.csv"
+        self.ask = path / "ask.html"
+        self.certificate = path / "certificate.json"
         self.thumbnails = path / "thumbnails.parquet"
         self.result = path / "result.json"
         self.report = path / REPORT_FILE

@@ -35,6 +35,9 @@ class GuardPoint(Record):
         error: standard error of the gain; null for a single image.
         sure_gain: the gain less the margin for its noise; null for a single image.
         veto: the reason that contradicts the gain; null where there is none.
+        changed: share of the guard images whose predicted class differs from the initial student's; null in files of
+            earlier versions.
+        most_changed: upper confidence bound of that share on images like these; null without `at_most`.
     """
 
     alpha: float
@@ -44,6 +47,8 @@ class GuardPoint(Record):
     error: float | None
     sure_gain: float | None
     veto: str | None
+    changed: float | None = None
+    most_changed: float | None = None
 
 
 class GuardDecision(Record):
@@ -59,6 +64,9 @@ class GuardDecision(Record):
         unguarded_delta_pp: transfer delta of the trained student, kept or not, in percentage points; null without
             labels, and in files of soups before format 1.
         unguarded_delta_ci_pp: 95 % interval of `unguarded_delta_pp`; null likewise.
+        at_most: largest share of predictions that was allowed to change; null where there was no limit.
+        offered_alpha: interpolation coefficient of the student in `candidate/`: the guard, without labels, did not keep
+            it, and a few labels may prove it better (`gainfinder ask`); null where there is none.
     """
 
     alpha: float
@@ -69,6 +77,8 @@ class GuardDecision(Record):
     held_out: bool | None
     unguarded_delta_pp: float | None = None
     unguarded_delta_ci_pp: Interval | None = None
+    at_most: float | None = None
+    offered_alpha: float | None = None
 
     @property
     def kept_initial(self) -> bool:
@@ -241,6 +251,49 @@ class TransferIdentity(Record):
     strategy: str | None = None
 
 
+class Certificate(Record):
+    """What a few labels said of the new student; see `metrics/evidence.py`.
+
+    Attributes:
+        verdict: `better`, `not better` (worse, or at best as good) or `not yet known`.
+        kept: whether the student that it is about is the one in `student/`.
+        alpha: interpolation coefficient of the student that it is about.
+        bn_reestimated: whether that is the initial student with batch-norm statistics re-estimated.
+        answers: number of answers given.
+        decided_after: number of answers after which the verdict was known; null where it is not.
+        right_new: answers by which the new student is right and the old one wrong.
+        right_old: answers by which the old student is right and the new one wrong.
+        evidence_better: highest capital from bets against "not better" (an e-process), when the verdict was known, else
+            after all answers.
+        evidence_not_better: that from bets against "better", likewise.
+        delta_pp: estimated change of accuracy on these images, in percentage points.
+        delta_ci_pp: 95 % interval of it, valid whenever one stops.
+        changed: number of images whose predicted class changed, of which the answers are a random sample.
+        images: number of all images.
+        level: probability of a false verdict, at most.
+        seed: seed of the order in which the images were drawn.
+        reference: reference of the images.
+    """
+
+    verdict: Literal["better", "not better", "not yet known"]
+    kept: bool
+    alpha: float
+    bn_reestimated: bool
+    answers: int
+    decided_after: int | None
+    right_new: int
+    right_old: int
+    evidence_better: float
+    evidence_not_better: float
+    delta_pp: float
+    delta_ci_pp: Interval
+    changed: int
+    images: int
+    level: float
+    seed: int
+    reference: str
+
+
 class TransferMetrics(TransferMeasures, TransferIdentity):
     """The content of `result.json`; the measures, from `accuracy_before` on, are fields of `TransferMeasures`.
 
@@ -253,6 +306,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         unaugmented_teachers: references of prediction tables, whose logits are for images without augmentation.
         broken_images: `where: reason` of each image that was skipped.
         guard: decision of the guard; null without a guard, and for a sequence, whose steps are guarded.
+        certificate: what a few labels said; null where none were asked for.
         bank: use of the bank; null without one.
         optimizer: the optimiser; null of a sequence or soup, and in files of before.
         learning_rate: its highest rate; null likewise.
@@ -270,6 +324,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     unaugmented_teachers: tuple[str, ...] = ()
     broken_images: tuple[str, ...] = ()
     guard: GuardDecision | None = None
+    certificate: Certificate | None = None
     bank: BankUse | None = None
     optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = None

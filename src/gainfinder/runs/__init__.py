@@ -5,6 +5,7 @@ Imports: errors, files, libraries, config, predictions, metrics, losses, models,
 training, results.
 """
 
+from .asking import certify_student, draw_pictures
 from .bank import bank_bytes, banked_models, dummy_target_models, frozen_models, load_targets, missing_views
 from .callbacks import Callback, CallbackList
 from .control import control_of
@@ -25,8 +26,10 @@ __all__ = [
     "bank_bytes",
     "banked_models",
     "candidates",
+    "certify_student",
     "control_of",
     "describe",
+    "draw_pictures",
     "dummy_target_models",
     "execute",
     "frozen_models",

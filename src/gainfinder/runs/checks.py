@@ -10,6 +10,7 @@ from ..data import Images
 from ..devices import check_batch_norm
 from ..errors import ModelError, SettingsError
 from ..inference import Teacher
+from ..metrics import harm
 from ..models import Classifier, PredictionTable, has_batch_norm
 
 _log = logging.getLogger("gainfinder")
@@ -42,6 +43,24 @@ def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
     """
     if images_given and not requested.guard:
         raise SettingsError("`guard_data` is given together with `guard=False`: give one of them")
+
+
+def check_at_most(requested: TransferConfig, guard_images: Images | None) -> None:
+    """Refuse a limit on changed answers that the guard cannot show to be kept.
+
+    Raises:
+        SettingsError: there is no guard, or its images are too few.
+    """
+    if requested.at_most is None:
+        return
+    if guard_images is None:
+        raise SettingsError("`at_most` is given together with `guard=False`: changed answers are counted on its images")
+    share = float(requested.at_most)
+    if len(guard_images) < (fewest := harm.fewest_images(share)):
+        raise SettingsError(
+            f"`at_most` is {share:.4g}, and {len(guard_images)} guard images cannot show so little even where none "
+            f"changes: expected {fewest} or more, give them as `guard_data`, or raise `at_most`"
+        )
 
 
 def check_student(student: Classifier, settings: ResolvedConfig, *, images: int, accelerator: Accelerator) -> None:

@@ -27,6 +27,7 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
             **resolved,
             "labels": prepared.requested.labels,
             "preset": prepared.requested.preset,
+            "at_most": prepared.requested.at_most,
             "limit": prepared.requested.limit,
             "subset": prepared.requested.subset,
             "strategy": prepared.requested.strategy if len(prepared.teachers) > 1 else None,

@@ -3,11 +3,11 @@
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import DataError
-from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, judge
+from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
 from ..results import GuardDecision, GuardPoint
@@ -15,6 +15,7 @@ from ..training import between
 from .context import RunContext
 from .frozen import FrozenPredictions, reestimate_on_views
 from .prepare import PreparedTransfer
+from .result import save_candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +49,34 @@ class Guarded:
     Attributes:
         kept: the candidate that is kept, or None for the initial student.
         judgements: estimated gain of each candidate.
+        changed: bound and share of each candidate's predictions that differ from the initial student's.
         images: number of guard images.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
+        at_most: largest share of predictions that may change; None without a limit.
+        is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
     """
 
     kept: Candidate | None
     judgements: tuple[Judgement, ...]
+    changed: tuple["Changed", ...]
     images: int
     labelled: bool
     held_out: bool
+    at_most: float | None = None
+    is_step: bool = False
+
+    @property
+    def offered(self) -> Candidate | None:
+        """The candidate that a few labels may still prove better: the furthest that is allowed, where none is kept."""
+        if self.kept is not None or self.labelled or self.is_step:
+            return None
+        allowed = [
+            judgement.candidate
+            for judgement, changed in zip(self.judgements, self.changed, strict=True)
+            if changed.share > 0 and judgement.veto != harm.TOO_MANY and not judgement.candidate.bn_reestimated
+        ]
+        return max(allowed, key=lambda one: one.alpha, default=None)
 
     def decision(self, unguarded: AccuracyChange | None = None) -> GuardDecision:
         """The decision as `result.json` stores it; the error of a single image, which is not finite, becomes null.
@@ -69,16 +88,31 @@ class Guarded:
         return GuardDecision(
             alpha=0.0 if self.kept is None else self.kept.alpha,
             bn_reestimated=self.kept is not None and self.kept.bn_reestimated,
-            points=tuple(_point(one) for one in self.judgements),
+            points=tuple(_point(*one) for one in zip(self.judgements, self.changed, strict=True)),
             images=self.images,
             labelled=self.labelled,
             held_out=self.held_out,
             unguarded_delta_pp=change.delta_pp,
             unguarded_delta_ci_pp=change.ci_pp,
+            at_most=self.at_most,
+            offered_alpha=None if self.offered is None else self.offered.alpha,
         )
 
 
-def _point(judgement: Judgement) -> GuardPoint:
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """How many of a candidate's predictions differ from the initial student's.
+
+    Attributes:
+        share: share of the guard images.
+        most: upper confidence bound of that share on images like these; None where there is no limit.
+    """
+
+    share: float
+    most: float | None = None
+
+
+def _point(judgement: Judgement, changed: Changed) -> GuardPoint:
     return GuardPoint(
         alpha=judgement.candidate.alpha,
         bn_reestimated=judgement.candidate.bn_reestimated,
@@ -87,6 +121,8 @@ def _point(judgement: Judgement) -> GuardPoint:
         error=_finite(judgement.error),
         sure_gain=_finite(judgement.sure_gain),
         veto=judgement.veto,
+        changed=changed.share,
+        most_changed=changed.most,
     )
 
 
@@ -102,7 +138,8 @@ def reestimates(prepared: PreparedTransfer) -> bool:
 def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     """The candidates that the guard evaluates besides the initial student."""
     reestimated = (Candidate(alpha=0.0, bn_reestimated=True),) if reestimates(prepared) else ()
-    return (*reestimated, *(Candidate(alpha=alpha) for alpha in ALPHAS))
+    finer = () if prepared.requested.at_most is None else harm.FINER_ALPHAS
+    return (*reestimated, *(Candidate(alpha=alpha) for alpha in (*finer, *ALPHAS)))
 
 
 def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
@@ -115,17 +152,55 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         probes: predictions of the frozen models for the guard images.
     """
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
-    judgements = [
-        judge(probes.before, _predict(run, weight_path, model, candidate), teachers, candidate=candidate)
-        for candidate in candidates(run.prepared)
-    ]
+    limit = _Limit(run.prepared)
+    judgements, changes = [], []
+    for candidate in candidates(run.prepared):
+        if limit.passed(candidate):
+            continue
+        after = _predict(run, weight_path, model, candidate)
+        judgement = judge(probes.before, after, teachers, candidate=candidate)
+        changes.append(limit.changed(probes.before, after))
+        judgements.append(limit.checked(judgement, changes[-1]))
     return Guarded(
         kept=choose(judgements),
         judgements=tuple(judgements),
+        changed=tuple(changes),
+        at_most=limit.share,
+        is_step=run.origin is not None,
         images=len(probes.before),
         labelled=probes.before.target is not None,
         held_out=run.prepared.guard_held_out,
     )
+
+
+class _Limit:
+    """How far the line is walked: no further than `at_most` of the predictions surely change at most.
+
+    The points of the line are tried in order, the nearest first, and the first that is beyond the limit ends it; the
+    re-estimated student is apart from them.
+    """
+
+    def __init__(self, prepared: PreparedTransfer) -> None:
+        at_most = prepared.requested.at_most
+        self.share = None if at_most is None else float(at_most)
+        self._ended = False
+
+    def passed(self, candidate: Candidate) -> bool:
+        """Whether a candidate lies behind one that is beyond the limit."""
+        return self._ended and not candidate.bn_reestimated
+
+    def changed(self, before: Predictions, after: Predictions) -> Changed:
+        """How many of a candidate's predictions differ, with a bound where there is a limit."""
+        count = harm.count_changed(before, after)
+        most = None if self.share is None else harm.most_changed(count, len(before))
+        return Changed(share=count / len(before), most=most)
+
+    def checked(self, judgement: Judgement, changed: Changed) -> Judgement:
+        """The judgement, with a veto where the candidate is beyond the limit."""
+        if self.share is None or changed.most is None or changed.most <= self.share:
+            return judgement
+        self._ended = self._ended or not judgement.candidate.bn_reestimated
+        return replace(judgement, veto=harm.TOO_MANY)
 
 
 def keep_best(
@@ -149,12 +224,20 @@ def keep_best(
         The kept student's predictions for the images measured on, and the guard's decision.
     """
     found = guard(run, weight_path, model, probes)
+    if found.offered is not None:
+        weight_path.load(found.offered, model, run.prepared)
+        offered = ends[1] if found.offered.alpha == 1 else _measured(run, model, "measuring the student on offer")
+        save_candidate(run, model, (ends[0], offered))
     weight_path.load(found.kept, model, run.prepared)
     if found.kept is None:
         return ends[0], found
     if found.kept.alpha == 1:
         return ends[1], found
-    return run.predict(model, run.prepared.val_images, "measuring the student that is kept"), found
+    return _measured(run, model, "measuring the student that is kept"), found
+
+
+def _measured(run: RunContext, model: Classifier, stage: str) -> Predictions:
+    return run.predict(model, run.prepared.val_images, stage)
 
 
 def _predict(run: RunContext, weight_path: WeightPath, model: Classifier, candidate: Candidate) -> Predictions:

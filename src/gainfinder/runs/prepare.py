@@ -13,7 +13,7 @@ from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_images, align_model, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
-from .checks import check_guard, check_settings, check_student, check_teachers
+from .checks import check_at_most, check_guard, check_settings, check_student, check_teachers
 from .images import align_val, assign_roles, note_guard, subset, with_labels
 from .tracking import require
 
@@ -158,6 +158,7 @@ def prepare_transfer(
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
+    check_at_most(settings, guard_images)
     note_guard(guard_images, held_out=guard_data is None)
     workers = default_workers(device) if settings.workers is None else settings.workers
     spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views, mixup=resolved.mixup)

@@ -67,7 +67,7 @@ def finalize(
     student.offload().eval()
     if prepared.is_main:
         ends[1].write(folder.predictions / "after.parquet")
-        _keep_thumbnails(run, ends)
+        _keep_thumbnails(run, ends, folder.thumbnails)
         write_json_lines(folder.epochs, rows)
         reference = _save_student(student, folder)
     metrics = metrics.model_copy(update={"out": str(folder.path), "student_reference": reference})
@@ -110,14 +110,35 @@ def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
     )
 
 
-def _keep_thumbnails(run: RunContext, ends: tuple[Predictions, Predictions]) -> None:
+def save_candidate(run: RunContext, student: Classifier, ends: tuple[Predictions, Predictions]) -> None:
+    """Keep a student that the guard did not, beside the one that it did: a few labels may prove it better.
+
+    Args:
+        run: the run.
+        student: the candidate.
+        ends: predictions of the initial student and of the candidate for the images measured on.
+    """
+    student.offload().eval()
+    if not run.prepared.is_main:
+        return
+
+    def write(partial: Path) -> None:
+        (partial / "student").mkdir(parents=True)
+        student.save(student, partial / "student")
+        ends[1].write(partial / "after.parquet")
+        _keep_thumbnails(run, ends, partial / "thumbnails.parquet")
+
+    write_atomically(run.folder.candidate, write)
+
+
+def _keep_thumbnails(run: RunContext, ends: tuple[Predictions, Predictions], path: Path) -> None:
     """Thumbnails for the report; a result does without them rather than be lost."""
     try:
         found = make_thumbnails(run.prepared.val_images, *ends)
     except Exception as error:  # of the images' source, which may have gone by now
         _log.warning("no thumbnails for the report (%s: %s)", type(error).__name__, error)
         found = []
-    write_thumbnails(run.folder.thumbnails, found)
+    write_thumbnails(path, found)
 
 
 def _save_student(student: Classifier, folder: RunFolder) -> str | None:

@@ -43,11 +43,11 @@ def make_thumbnails(images: Images, before: Predictions, after: Predictions) -> 
     return found
 
 
-def shrunk(image: Image.Image) -> bytes:
-    """An image at thumbnail size, encoded."""
-    small = max(image.size) <= SIDE
+def shrunk(image: Image.Image, *, side: int = SIDE) -> bytes:
+    """An image at thumbnail size, encoded: PNG if it was as small as that, else JPEG."""
+    small = max(image.size) <= side
     copy = image.convert("RGB")
-    copy.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     copy.save(out, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 85}))
     return out.getvalue()
