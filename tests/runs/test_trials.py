@@ -36,21 +36,30 @@ def test_a_single_candidate_needs_no_trial() -> None:
 
 def test_the_best_goes_on_with_the_next_higher_rate_of_its_optimiser() -> None:
     tried = [trial(1e-4, 0.8), trial(3e-4, 0.7), trial(1e-3, 0.9), trial(3e-3, None), trial(1e-2, 0.75, "sgd")]
-    assert finalists(tried) == (Recipe(optimizer="adamw", lr=3e-4), Recipe(optimizer="adamw", lr=1e-3))
-    assert finalists([trial(1e-4, 0.8), trial(3e-3, 0.7)]) == (Recipe(optimizer="adamw", lr=3e-3),)
+    found = finalists(tried, loss_before=0.85)
+    assert found == (Recipe(optimizer="adamw", lr=3e-4), Recipe(optimizer="adamw", lr=1e-3))
+    found = finalists([trial(1e-4, 0.8), trial(3e-3, 0.7)], loss_before=0.85)
+    assert found == (Recipe(optimizer="adamw", lr=3e-3),)
 
 
 @pytest.mark.parametrize(
     ("losses", "before", "lr"),
     [
-        ({1e-4: 0.5, 3e-4: 0.7}, 1.0, 3e-4),  # 0.3 of 0.5 gained
-        ({1e-4: 0.5, 3e-4: 0.8}, 1.0, 1e-4),  # 0.2 of 0.5
-        ({1e-4: 0.5, 3e-4: None}, 1.0, 1e-4),
-        ({1e-4: 1.1, 3e-4: 1.2}, 1.0, 1e-4),  # nothing gained: the least harm
-        ({1e-4: 0.5, 3e-4: 0.4}, 1.0, 3e-4),
+        ({1e-4: 0.5, 3e-4: 0.7}, 1.0, 3e-4),
+        ({1e-4: 0.5, 3e-4: 0.7}, 0.7, 3e-4),  # as good as before
+        ({1e-4: 0.5, 3e-4: 0.7}, 0.69, 1e-4),
+        ({1e-4: 0.5, 3e-4: None}, 1.0, 1e-4),  # it led nowhere
+        ({1e-4: 1.1, 3e-4: 1.2}, 1.0, 1e-4),  # none recovered: the least harm
+        ({1e-4: 0.9, 3e-4: 0.8, 1e-3: 1.2}, 1.0, 3e-4),
     ],
 )
-def test_the_higher_rate_wins_that_gains_half_as_much(
+def test_the_highest_rate_wins_that_leaves_the_student_no_worse(
     losses: dict[float, float | None], before: float, lr: float
 ) -> None:
     assert preferred([trial(*one) for one in losses.items()], loss_before=before).lr == lr
+
+
+def test_optimisers_are_compared_at_their_highest_rates() -> None:
+    tried = [trial(1e-4, 0.5), trial(1e-3, 0.8), trial(1e-2, 0.7, "sgd"), trial(1e-1, 0.75, "sgd")]
+    assert preferred(tried, loss_before=0.9) == Recipe(optimizer="sgd", lr=1e-1)
+    assert preferred(tried, loss_before=0.78) == Recipe(optimizer="adamw", lr=1e-4)

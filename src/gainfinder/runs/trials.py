@@ -5,8 +5,10 @@ measured by the run's loss on guard images. The best goes on to a second round o
 (successive halving, Jamieson and Talwalkar, AISTATS 2016, with two rounds), and with it the next higher rate of its
 optimiser.
 
-For short trials prefer low rates: a high one first disturbs the student and repays that later. So the winner is not
-the one that has lowered the loss most, but the higher rate if it has lowered it at least half as much.
+By the lowest loss, short trials would choose rates that are too low for the run: a high rate first disturbs the student
+and repays that later. So of an optimiser's rates the highest is best with which the student has recovered within the
+trial: its loss is not above the initial student's. It goes farthest in a run that is many times as long. Optimisers are
+compared by the loss that they reach so.
 """
 
 import copy
@@ -34,8 +36,6 @@ SHARE = 0.25
 """Largest share of the run's steps that the trials may take."""
 FINALISTS = 2
 """Candidates of the second round at most; it is twice as long."""
-WORTH = 0.5
-"""Share of the best gain that a higher rate must reach to be preferred."""
 
 
 def trial_steps(prepared: PreparedTransfer) -> tuple[int, ...]:
@@ -97,33 +97,35 @@ def choose_recipe(
             trials.append(found)
             if run.prepared.is_main:
                 write_json_lines(run.folder.trials, [one.to_dict() for one in trials])
-        alive = finalists(of_round)
+        alive = finalists(of_round, loss_before=loss_before)
     return preferred(of_round, loss_before=loss_before), tuple(trials)
 
 
-def finalists(trials: Sequence[Trial]) -> tuple[Recipe, ...]:
-    """The candidate of the lowest loss, and the next higher rate of its optimiser, which may only need more steps."""
-    best = min(trials, key=_loss)
-    higher = [one for one in trials if one.optimizer == best.optimizer and one.lr > best.lr]
-    return tuple(_recipe(one) for one in (best, *sorted(higher, key=lambda one: one.lr)[: FINALISTS - 1]))
+def finalists(trials: Sequence[Trial], *, loss_before: float) -> tuple[Recipe, ...]:
+    """The best recipe, and the next higher rate of its optimiser, which may only need more steps."""
+    best = preferred(trials, loss_before=loss_before)
+    higher = [_recipe(one) for one in trials if one.optimizer == best.optimizer and one.lr > best.lr]
+    return (best, *sorted(higher, key=lambda one: one.lr)[: FINALISTS - 1])
 
 
 def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
-    """The highest rate of those that have lowered the loss at least half as much as the best; see the module.
+    """The highest rate with which the student has recovered, of the optimiser that gets farther so; see the module.
 
     Args:
-        trials: trials of one optimiser and the same number of steps.
+        trials: trials of the same number of steps.
         loss_before: the initial student's loss on the same images.
 
-    >>> losses = {1e-4: 0.5, 3e-4: 0.6}
+    Returns:
+        Where no trial has recovered, the recipe of the lowest loss. Equal losses go to the first.
+
+    >>> losses = {1e-4: 0.5, 3e-4: 0.6, 1e-3: 0.7}
     >>> tried = [Trial(round=2, optimizer="adamw", lr=lr, steps=9, guard_loss=loss) for lr, loss in losses.items()]
-    >>> preferred(tried, loss_before=0.9).lr, preferred(tried, loss_before=0.65).lr
+    >>> preferred(tried, loss_before=0.6).lr, preferred(tried, loss_before=0.4).lr
     (0.0003, 0.0001)
     """
-    best = min(trials, key=_loss)
-    gained = loss_before - _loss(best)
-    worthy = [one for one in trials if gained > 0 and loss_before - _loss(one) >= WORTH * gained]
-    return _recipe(max(worthy, key=lambda one: one.lr, default=best))
+    recovered = [one for one in trials if _loss(one) <= loss_before]
+    highest = {one.optimizer: one for one in sorted(recovered, key=lambda one: one.lr)}
+    return _recipe(min(highest.values() or trials, key=_loss))
 
 
 def _loss(trial: Trial) -> float:
