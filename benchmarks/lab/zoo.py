@@ -1,5 +1,6 @@
 """The zoo's models: their references, and the models as they run on images in memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +10,12 @@ from torch import Tensor, nn
 from gainfinder import load_model
 from gainfinder.models import Classifier, Preprocessing
 
-FROM_FILE = {"resnet20": "cifar_resnet", "resnet32": "cifar_resnet", "tiny_mixer": "tiny_mixer"}
+FROM_FILE = {
+    "resnet20": "cifar_resnet",
+    "resnet32": "cifar_resnet",
+    "tiny_mixer": "tiny_mixer",
+    "mixer_a": "mlp_zoo",
+}
 ZOO = ("resnet20", "resnet32", "convnext_32", "tiny_mixer", "vit_48", "resnet10_64")
 SPECIALISTS = ("convnext_32-low", "convnext_32-high", "resnet10_64-high", "resnet10_64-low")
 CONVOLUTIONAL = ("resnet", "convnext")
@@ -26,6 +32,25 @@ def reference(models: Path, name: str, *, specialists: Path | None = None) -> st
     if name in FROM_FILE:
         return f"file:{models}/{FROM_FILE[name]}.py:{name}@{models}/{name}.safetensors"
     return f"local-dir:{specialists if name in SPECIALISTS else models}/{name}"
+
+
+def reference_in(folders: Sequence[Path], name: str) -> str:
+    """The reference of a model in the first of several zoos that has it.
+
+    Raises:
+        SystemExit: none of them has it.
+    """
+    for folder in folders:
+        if (folder / name).is_dir() or (folder / f"{name}.safetensors").is_file():
+            return reference(folder, name)
+    raise SystemExit(f"{name}: no such model in {', '.join(map(str, folders))}")
+
+
+def models_in(folders: Sequence[Path]) -> list[str]:
+    """The names of all models in several zoos: folders in timm's local-dir form, and files of weights."""
+    names = {config.parent.name for folder in folders for config in folder.glob("*/config.json")}
+    names |= {file.stem for folder in folders for file in folder.glob("*.safetensors") if file.stem in FROM_FILE}
+    return sorted(names)
 
 
 def classifier(models: Path, name: str, *, specialists: Path | None = None) -> Classifier:
