@@ -1,12 +1,12 @@
 """How much of what is there to win arrives: pairs of models, by the default recipe, the former one and the paper's.
 
-    python -m benchmarks.moving.pairs --models ZOO ZOO2 --images IMAGES --runs FOLDER --out benchmarks/moving/pairs.csv \\
+    python -m benchmarks.moving.pairs --models ZOO ZOO2 --images IMAGES --runs RUNS --out benchmarks/moving/pairs.csv \\
         [--pair STUDENT TEACHER] [--recipe NAME ...] [--limit N] [--epochs N] [--device auto] [--part k/n]
 
 Transfer images `train.parquet#5/5` without labels, guard `test.parquet#1/2`, measured on `test.parquet#2/2`: all by
 default but what a recipe names. With `--control` the student's own ceiling is measured, too: the same recipe with the
 true labels of the same images. Without --pair: all ordered pairs of the models in the folders. Each run has a folder
-under FOLDER, in which one that was stopped goes on; rows that are there are not run again. Several such processes may
+under RUNS, in which one that was stopped goes on; rows that are there are not run again. Several such processes may
 share the work with --part k/n.
 """
 
