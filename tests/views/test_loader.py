@@ -228,3 +228,11 @@ def test_an_image_laid_over_that_is_broken_leaves_the_view_as_it_is(folder: Path
         )
         (batch,) = read.batches([np.array([broken])], epoch=0)
         assert batch.views is None and len(batch.broken) == 1
+
+
+def test_unmixed_views_are_the_views_before_they_were_mixed(folder: Path) -> None:
+    images = load_images(str(folder))
+    wanted = order([23])
+    plain = collected(list(source(images, mixed_spec(0.0)).batches(wanted, epoch=1)))
+    found = collected(list(source(images, mixed_spec(1.0)).unmixed().batches(wanted, epoch=1)))
+    assert all(torch.equal(plain[i][0], found[i][0]) for i in range(COUNT))

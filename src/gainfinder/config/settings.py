@@ -179,7 +179,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     patience: Annotated[
         Count | None,
         Setting(
-            help="Of schedule plateau: epochs without a lower loss on the guard images; default {fallback}.", fallback=3
+            help="Of schedule plateau: epochs without a lower loss on the guard images; default {fallback}.", fallback=5
         ),
     ] = None
     lr_warmup: Annotated[

@@ -14,7 +14,7 @@ POINT_BEFORE_1 = {"measure": "accuracy", "gain": None, "error": None, "sure_gain
 """What early versions did not write counts as this."""
 SETTINGS_BEFORE = {
     "optimizer": "sgd",
-    "patience": 3,
+    "patience": 5,
     "lr_warmup": 0.0,
     "ema_decay": 0.0,
     "layer_decay": 1.0,

@@ -1,8 +1,9 @@
 """Models that do not train: their predictions, computed once a run, and re-estimated batch-norm statistics."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,12 +62,23 @@ def predict_frozen(run: RunContext, images: Images, *, prefix: str = "") -> Froz
 def reestimate_on_views(prepared: PreparedTransfer, model: Classifier) -> None:
     """Re-estimate the batch-norm statistics of a student, in place, on views as it saw them while it learned.
 
-    On the first 2,000 views of the first epoch. Every process does the same.
+    On the first 2,000 views of the first epoch, none of them mixed: images that are predicted are not, either. Every
+    process does the same.
     """
     if not has_batch_norm(model.module):
         return
     model.to(prepared.accelerator.device)
     reestimate(model.module, _view_inputs(prepared, model), model.logits)
+
+
+def load_trained(prepared: PreparedTransfer, model: Classifier, state: Mapping[str, Any]) -> None:
+    """Load a trained student's weights, ready to predict with.
+
+    One that learned from mixed views has batch-norm statistics of mixed views; they are re-estimated on unmixed ones.
+    """
+    model.module.load_state_dict(state)
+    if prepared.settings.mixup and prepared.settings.student_mode == "train":
+        reestimate_on_views(prepared, model)
 
 
 def _predict_once(run: RunContext, model: Classifier, images: Images, name: str) -> Predictions:
@@ -147,6 +159,6 @@ def _view_inputs(prepared: PreparedTransfer, model: Classifier) -> Iterator[Tens
     images, settings = prepared.train_images, prepared.settings
     order = epoch_order(images.ids, seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
     count = max(1, round(len(order) / max(2, settings.batch_size)))
-    for batch in prepared.views.batches(np.array_split(order, count), epoch=0):
+    for batch in prepared.views.unmixed().batches(np.array_split(order, count), epoch=0):
         if batch.views is not None and len(batch.views) > 1:
             yield batch.views.inputs(model.preprocessing)

@@ -38,7 +38,7 @@ from ..training import (
 from .bank import load_targets
 from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
-from .frozen import FrozenPredictions, predict_frozen
+from .frozen import FrozenPredictions, load_trained, predict_frozen
 from .guard import WeightPath, keep_best
 from .guard_loss import GuardLoss, guard_loss
 from .prepare import PreparedTransfer
@@ -115,7 +115,7 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     if prepared.guard_images is not None and probes is not None:
         weight_path = WeightPath(
             initial=prepared.student.module.state_dict(),
-            transferred=copied(trainer.weights(), device=torch.device("cpu")),
+            transferred=copied(snapshot.module.state_dict(), device=torch.device("cpu")),
         )
         after, judged = keep_best(run, weight_path, snapshot, probes=probes, ends=(before, latest))
         guarded = judged.decision(accuracy_change(before, latest))
@@ -193,8 +193,8 @@ def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progre
 
 
 def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
-    """Predictions of the student with its current weights, which are copied into `snapshot`."""
-    snapshot.module.load_state_dict(trainer.weights())
+    """Predictions of the student as it is now, which `snapshot` then holds."""
+    load_trained(run.prepared, snapshot, trainer.weights())
     found = run.predict(snapshot, run.prepared.val_images, stage)
     snapshot.offload()
     return found

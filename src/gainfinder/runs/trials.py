@@ -25,7 +25,7 @@ from ..losses import Temperatures
 from ..results import Trial
 from ..training import train_steps
 from .context import RunContext
-from .frozen import FrozenPredictions
+from .frozen import FrozenPredictions, load_trained
 from .guard_loss import GuardLoss
 from .prepare import PreparedTransfer
 from .trainers import make_trainer
@@ -163,7 +163,7 @@ class _Learner:
         student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
         try:
             train_steps(self.trainer, prepared.views, steps, on_images=callback.advance)
-            student.module.load_state_dict(self.trainer.weights())
+            load_trained(prepared, student, self.trainer.weights())
             return held_out.of(self.run.predict(student, held_out.images, f"measuring the trial of {self.name}"))
         except ModelError as error:  # the loss or the logits are not finite
             _log.info("trial of %s: %s", self.name, error)

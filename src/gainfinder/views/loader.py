@@ -72,14 +72,20 @@ class ViewSource:
         self.fits = spec.augment != "rrc" and size <= resident_bytes
         self._cached: _CachedCrops | None = None
 
+    def unmixed(self) -> "ViewSource":
+        """The same views before any is mixed; cached crops are shared."""
+        other = copy.copy(self)
+        other.spec = replace(self.spec, mixup=0.0)
+        return other
+
     def labelled(self, images: Images) -> "ViewSource":
         """The same views of the same images with their labels, none of them mixed; cached crops are shared.
 
         Args:
             images: images of the same ids, in the same order.
         """
-        other = copy.copy(self)
-        other.images, other.spec = images, replace(self.spec, mixup=0.0)
+        other = self.unmixed()
+        other.images = images
         return other
 
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
