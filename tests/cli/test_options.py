@@ -60,7 +60,7 @@ def test_transfer_has_an_option_for_each_setting(setting: DeclaredSetting) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--schedule linea", "gainfinder: schedule is 'linea': expected one of linear, cosine, constant\n"),
+        ("--schedule linea", "gainfinder: schedule is 'linea': expected one of linear, cosine, constant, plateau\n"),
         ("--epochs 0", "gainfinder: epochs is 0: expected 1 or more\n"),
         ("--batch-size many", "gainfinder: batch-size is 'many': expected a whole number, 1 or more, or auto\n"),
     ],

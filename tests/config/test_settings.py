@@ -101,7 +101,7 @@ def test_zero_is_a_value_not_a_missing_one() -> None:
         ({"batch_size": "64"}, "batch-size is '64': expected a whole number, 1 or more, or auto"),
         ({"micro_batch": 0}, "micro-batch is 0: expected 1 or more, or auto"),
         ({"guard": 3.5}, "guard is 3.5: expected True or False"),
-        ({"schedule": "poly"}, "schedule is 'poly': expected one of linear, cosine, constant"),
+        ({"schedule": "poly"}, "schedule is 'poly': expected one of linear, cosine, constant, plateau"),
         ({"precision": "fp8"}, "precision is 'fp8': expected auto, fp32, bf16 or fp16"),
         ({"momentum": 1.0}, "momentum is 1.0: expected from 0 to below 1"),
         ({"distill_weight": 2}, "distill-weight is 2: expected from 0 to 1"),

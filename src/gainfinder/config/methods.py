@@ -384,5 +384,5 @@ def refuse_unread(method: Method, given: Collection[str], *, fits_labels: bool) 
 
 
 def default_method(*, labelled: bool) -> str:
-    """`kl-dp` where training may read labels, `kl-dp-u` where it may not."""
-    return "kl-dp" if labelled else "kl-dp-u"
+    """`kl-dp` where training may read labels, `kl-prod-cal-u` where it may not."""
+    return "kl-dp" if labelled else "kl-prod-cal-u"

@@ -15,7 +15,7 @@ class TransferOptions(TypedDict, total=False):
     order: Literal["ascending", "descending", "given"]
     labels: Literal["use", "none"]
     method: str | None
-    preset: Literal["paper"] | None
+    preset: Literal["paper", "gentle"] | None
     epochs: int | None
     batch_size: int | Literal["auto"] | None
     micro_batch: int | Literal["auto"] | None

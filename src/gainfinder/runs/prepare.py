@@ -153,6 +153,7 @@ def prepare_transfer(
         images=len(train_images),
         view_size=spec.sizes[0],
         mirrorable=labelled_images.mirrorable,
+        mixable=all(isinstance(teacher, Classifier) for teacher in aligned),
     )
     check_settings(resolved, settings, teachers=len(aligned))
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
