@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 class TransferOptions(TypedDict, total=False):
     """Settings by name: fields of `TransferConfig`, where each is declared and explained."""
 
-    guard: bool
+    guard: bool | None
     control: bool | str | Sequence[str]
     at_most: str | float | None
     strategy: Literal["sequential", "parallel", "soup"]

@@ -141,7 +141,7 @@ def resolve_settings(
         for name, value in vars(settings).items()
         if (name in _RESOLVED or name == "trials") and value not in (None, "auto")
     }
-    if settings.distill_weight is not None:
+    if settings.distill_weight is not None and not method.needs_features:
         chosen["label_weight"] = 1 - settings.distill_weight
     chosen.update({name: value for name, value in requested.items() if name != "method"})
     chosen.setdefault("micro_batch", None)
@@ -150,7 +150,7 @@ def resolve_settings(
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
     chosen.setdefault("optimizer", "adamw")
-    chosen.setdefault("schedule", "plateau" if settings.guard else "cosine")
+    chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
     chosen.setdefault("mixup", MIXUP if mixable and not chosen["label_weight"] else 0.0)
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
     if settings.patience is not None and chosen["schedule"] != "plateau":
@@ -227,9 +227,9 @@ def _may_try(settings: TransferConfig, method: Method) -> bool:
         raise SettingsError(f"lr is {settings.lr:g}, and trials would choose it: give one of them")
     if settings.trials and method.needs_features:
         raise SettingsError(f"trials go by the loss on logits, and method {method.name!r} compares features")
-    if settings.trials and not settings.guard:
+    if settings.trials and not settings.guarded:
         raise SettingsError("trials go by the loss on guard images, and the guard is off: give `lr`, or leave it on")
-    return settings.lr is None and not method.needs_features and settings.guard
+    return settings.lr is None and not method.needs_features and settings.guarded
 
 
 def default_slow_momentum(*, steps: int, every: int) -> float:
@@ -262,4 +262,4 @@ def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelle
     what = f"method {resolved.method.name!r}"
     if not resolved.method.needs_labels:
         what = f"distill-weight {resolved.distill_weight:g}"
-    raise SettingsError(f"{what} needs labels and {why}; a label-free method is kl-dp-u")
+    raise SettingsError(f"{what} needs labels and {why}; a label-free method is kl-prod-cal-u")

@@ -86,8 +86,13 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     """
 
     guard: Annotated[
-        bool, Setting(help="Keep the best point between the old and the new student, judged on guard images.")
-    ] = True
+        bool | None,
+        Setting(
+            help="Keep the best point between the old and the new student, judged on guard images; default: yes.",
+            more="The preset `paper` does without, unless guard images or `at_most` are given.",
+            rule="yes; no with preset `paper`",
+        ),
+    ] = None
     control: Annotated[
         bool | str | Sequence[str],
         AfterValidator(control_names),
@@ -236,7 +241,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Share | None,
         Setting(
             help="Of the distillation, 0 to 1; the cross-entropy with the labels gets the rest.",
-            more="λ of the paper.",
+            more="λ of the paper. With `cd` and `crd` the cross-entropy keeps its weight, 1.",
             rule="the method's",
         ),
     ] = None
@@ -264,7 +269,12 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Setting(help="Of xe-kl-mcl (N); default {fallback}.", more="Steps between two interpolations.", fallback=2),
     ] = None
     negatives: Annotated[
-        Count | None, Setting(help="Of crd: negatives a sample; default {fallback}.", fallback=4096)
+        Count | None,
+        Setting(
+            help="Of crd: negatives a sample; default {fallback}.",
+            more="Tian et al. take 16,384.",
+            fallback=4096,
+        ),
     ] = None
     warmup_epochs: Annotated[
         CountFromZero | None,
@@ -423,6 +433,13 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         if self.limit is not None and self.subset is not None:
             raise SettingsError("limit and subset are both given: give one of them")
         return self
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there is a guard: as given, else by the rule."""
+        if self.guard is not None:
+            return self.guard
+        return self.preset != "paper" or self.at_most is not None
 
     @property
     def fits_itself(self) -> bool:

@@ -134,6 +134,8 @@ def prepare_transfer(
     device = resolve_device(settings.device)
     require(settings.trackers)
     check_guard(settings, images_given=guard_data is not None)
+    if guard_data is not None:  # whoever gives images to guard by asks for a guard
+        settings = settings.replace(guard=True)
     if not teachers:
         raise SettingsError("expected at least one teacher, got none")
     roles = assign_roles(data, val, guard_data, settings)
