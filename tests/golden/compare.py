@@ -99,7 +99,7 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 
 def _lines(recording: Mapping[str, Any], renamed: Renamed) -> dict[str, str]:
-    """The commands, in the spelling of before: what an option was called, and no preset where its values were the rule."""
+    """The commands, in the spelling of before: options of then, without the preset that was the rule."""
     found = {}
     for name, one in recording["commands"].items():
         line = one["line"]
