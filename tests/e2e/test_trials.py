@@ -58,7 +58,7 @@ def test_the_command_tells_the_recipe(zoo: dict[str, str], tmp_path: Path) -> No
     ("words", "steps", "recipe"),
     [
         ("", "at most 40 epochs of 4", "chosen by at most 9 trials, 21% of the steps at most, schedule plateau"),
-        ("--optimizer sgd", "at most 40 epochs of 4", "chosen by at most 5 trials, 24% of the steps at most"),
+        ("--optimizer sgd", "at most 40 epochs of 4", "chosen by at most 5 trials, 22% of the steps at most"),
         ("--epochs 10", "at most 10 epochs of 4", "adamw at 0.0003, by rule, weight decay 0.05, schedule plateau"),
         ("--lr 0.002 --schedule cosine", "40 epochs of 4", "adamw at 0.002, weight decay 0.05, schedule cosine"),
         ("--preset gentle", "5 epochs of 8", "sgd at 0.001, by preset gentle, momentum 0.9, weight decay 0.001"),
