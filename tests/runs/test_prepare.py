@@ -47,8 +47,9 @@ def test_the_paper_preset_guards_only_where_it_is_told_to(zoo: dict[str, str]) -
     paper = TransferConfig(preset="paper", device="cpu", workers=0, limit=64)
     asked = (zoo["vit"], [zoo["resnet"]], "digits#2/4")
 
-    def guards(settings: TransferConfig, **images: str) -> bool:
-        return prepare_transfer(*asked, val="digits#1/8", settings=settings, **images).guard_images is not None
+    def guards(settings: TransferConfig, guard_data: str | None = None) -> bool:
+        found = prepare_transfer(*asked, val="digits#1/8", guard_data=guard_data, settings=settings)
+        return found.guard_images is not None
 
     assert not guards(paper)
     assert guards(paper.replace(guard=True)) and guards(paper, guard_data="digits#3/4")
