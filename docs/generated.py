@@ -57,7 +57,7 @@ def _default(option: Any) -> str:
     if option.required:
         return "must be given"
     if option.is_flag:
-        return f"`{option.opts[0]}`" if option.default else "off"
+        return "" if option.default is None else f"`{option.opts[0]}`" if option.default else "off"
     return "" if option.default is None else f"`{option.default}`"
 
 

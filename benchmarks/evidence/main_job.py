@@ -19,7 +19,7 @@ from benchmarks.lab.rows import append
 
 METHODS = ("kl", "kl-dp-u", "kl-dp", "xe-kl")
 SETTINGS = ["--limit", "4000", "--epochs", "3", "--batch-size", "64", "--augment", "crop-flip", "--device", "cpu"]
-SETTINGS += ["--no-guard", "--schedule", "constant"]
+SETTINGS += ["--no-guard", "--schedule", "constant", "--preset", "gentle"]
 KEPT = (
     "accuracy_before", "accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain",
     "knowledge_loss", "positive_flips", "negative_flips", "transfer_rate", "teacher_share",

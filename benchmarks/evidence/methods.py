@@ -45,6 +45,7 @@ ADAPTED = (("resnet20", "resnet32"), ("resnet32", "resnet20"))
 """Models of one family, with batch-norm, trained on other images than these; for the first few methods only."""
 FIRST = ("kl", "kl-dp-u", "kl-dp-cal-u", "kl-dp", "kl-dp-cal", "kl-dp-soft-u", "xe-kl")
 SETTINGS: dict[str, Any] = {
+    "preset": "gentle",
     "limit": 2000,
     "epochs": 2,
     "batch_size": 64,

@@ -75,7 +75,8 @@ def arguments() -> argparse.Namespace:
 def plan(asked: argparse.Namespace, bank: Path | None) -> PreparedTransfer:
     settings = TransferConfig.model_validate(
         {
-            "method": "kl-dp-u", "guard": False, "limit": asked.limit, "batch_size": asked.batch_size, "epochs": 1,
+            "preset": "gentle", "method": "kl-dp-u", "guard": False, "epochs": 1,
+            "limit": asked.limit, "batch_size": asked.batch_size,
             "augment": asked.augment, "device": asked.device, "precision": asked.precision, "bank": bank,
             "lr": 1e-4, "compile": asked.compile,
         }

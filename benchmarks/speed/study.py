@@ -74,6 +74,7 @@ def transfer(asked: argparse.Namespace, student: str, teacher: str, method: str,
         val=str(asked.images / asked.val),
         guard_data=str(asked.images / "test.parquet#2/10") if asked.guard else None,
         guard=asked.guard,
+        preset="gentle",  # what the rows were measured with
         method=method,
         limit=asked.limit,
         epochs=asked.epochs,

@@ -53,14 +53,15 @@ def test_transfer_has_an_option_for_each_setting(setting: DeclaredSetting) -> No
     options = {option.name: option for option in command.commands["transfer"].params}
     option = options[setting.name]
     assert option.opts == [f"--{setting.word}"] and option.help == setting.help and not option.required
-    assert option.secondary_opts == (["--no-guard"] if setting.name == "guard" else [])
+    by_rule = setting.name in ("guard", "trials")  # what may be on can be switched off
+    assert option.secondary_opts == ([f"--no-{setting.word}"] if by_rule else [])
     assert [*options][:4] == ["student", "teacher", "data", "out"] and [*options][-2:] == ["dry_run", "json"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--schedule linea", "gainfinder: schedule is 'linea': expected one of linear, cosine, constant\n"),
+        ("--schedule linea", "gainfinder: schedule is 'linea': expected one of linear, cosine, constant, plateau\n"),
         ("--epochs 0", "gainfinder: epochs is 0: expected 1 or more\n"),
         ("--batch-size many", "gainfinder: batch-size is 'many': expected a whole number, 1 or more, or auto\n"),
     ],

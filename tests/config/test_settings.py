@@ -39,31 +39,103 @@ def resolve(
 
 def test_the_method_follows_the_labels() -> None:
     assert resolve().method.name == "kl-dp"
-    assert resolve(labelled=False).method.name == "kl-dp-u"
+    assert resolve(labelled=False).method.name == "kl-prod-cal-u"
 
 
 @pytest.mark.parametrize("method", ["kl-dp", "xe-kl"])
 def test_methods_that_need_labels_are_refused_without(method: str) -> None:
     with pytest.raises(SettingsError, match=f"method '{method}' needs labels and the transfer images carry none"):
         resolve(labelled=False, method=method)
-    with pytest.raises(SettingsError, match="`labels='none'` forbids reading them; a label-free method is kl-dp-u"):
+    with pytest.raises(
+        SettingsError, match="`labels='none'` forbids reading them; a label-free method is kl-prod-cal-u"
+    ):
         resolve(labelled=False, method=method, labels="none")
 
 
-def test_the_default_rate_travels_as_far_as_the_papers_but_no_faster_than_1e_3() -> None:
-    assert resolve(images=640, epochs=1).lr == 1e-3
-    long = resolve(images=128_117, epochs=20, batch_size=256)
+def test_optimiser_and_rate_are_tried_where_no_rate_is_given() -> None:
+    tried = {(one.optimizer, one.lr) for one in resolve().recipes}
+    assert tried == {*(("adamw", lr) for lr in (1e-4, 3e-4, 1e-3, 3e-3)), *(("sgd", lr) for lr in (1e-2, 3e-2, 1e-1))}
+    assert {one.optimizer for one in resolve(optimizer="sgd").recipes} == {"sgd"}
+    for given in ({"lr": 1e-3}, {"guard": False}, {"trials": False}, {"preset": "gentle"}, {"preset": "paper"}):
+        assert resolve(**given).recipes == (), given
+    assert (
+        resolve(preset="gentle", trials=True).recipes == resolve(preset="gentle", trials=True, epochs=5).recipes != ()
+    )
+
+
+def test_what_is_not_tried_is_adamw_at_3e_4() -> None:
+    plain = resolve(guard=False)
+    assert (plain.optimizer, plain.lr, plain.weight_decay, plain.batch_size) == ("adamw", 3e-4, 0.05, 128)
+    assert resolve(guard=False, batch_size=512).lr == pytest.approx(6e-4)
+    assert resolve(trials=False).lr == 3e-4 and resolve(lr=1e-2).optimizer == "adamw"
+    by_sgd = resolve(guard=False, optimizer="sgd")
+    assert (by_sgd.lr, by_sgd.weight_decay) == (pytest.approx(1 / (40 * 50), rel=1e-3), 1e-3)
+
+
+def test_a_run_is_as_long_as_its_guard_loss_falls_within_a_number_of_images() -> None:
+    assert resolve().schedule == "plateau" and resolve(guard=False).schedule == "cosine"
+    lengths = {images: resolve(images=images).epochs for images in (100, 10_000, 20_000, 80_000, 1_281_167)}
+    assert lengths == {100: 40, 10_000: 40, 20_000: 20, 80_000: 5, 1_281_167: 5}
+    assert resolve(epochs=3).epochs == 3
+
+
+def test_views_are_mixed_where_all_models_can_answer_for_them() -> None:
+    assert resolve().mixup == resolve(labelled=False).mixup == 0.7
+    by_table = resolve_settings(
+        TransferConfig(), labelled=True, images=640, view_size=(224, 224), mirrorable=True, mixable=False
+    )
+    assert by_table.mixup == resolve(method="xe-kl").mixup == resolve(method="kl-dp", distill_weight=0.5).mixup == 0
+    assert resolve(mixup=0.0).mixup == 0
+
+
+def test_the_average_of_a_method_is_its_own() -> None:
+    assert resolve().ema_decay == 0.998 and resolve(method="xe-kl-mcl").ema_decay == 0
+    with pytest.raises(SettingsError, match=r"ema-decay is 0\.9: method 'xe-kl-mcl' has an average of its own"):
+        resolve(method="xe-kl-mcl", ema_decay=0.9)
+
+
+GENTLE = {
+    "optimizer": "sgd", "epochs": 5, "batch_size": 64, "schedule": "linear", "lr": 1e-3, "lr_warmup": 0.0,
+    "ema_decay": 0.0, "mixup": 0.0, "weight_decay": 1e-3, "recipes": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", [{"preset": "gentle"}, {"method": "cd"}, {"method": "crd"}])
+def test_the_gentle_preset_is_that_of_methods_on_features(asked: dict[str, Any]) -> None:
+    found = vars(resolve(images=6400, **asked))
+    assert {name: found[name] for name in GENTLE} == GENTLE
+    assert resolve(**asked, optimizer="adamw", epochs=9).epochs == 9
+
+
+def test_the_gentle_rate_travels_as_far_as_the_papers_but_no_faster_than_1e_3() -> None:
+    assert resolve(preset="gentle", images=640, epochs=1).lr == 1e-3
+    long = resolve(preset="gentle", images=128_117, epochs=20, batch_size=256)
     assert long.lr == pytest.approx(1e-4, rel=0.01)
-    assert resolve(images=128_117, epochs=20, batch_size=64).lr == pytest.approx(1e-4 / 4, rel=0.01)
+    assert resolve(preset="gentle", images=128_117, epochs=20).lr == pytest.approx(1e-4 / 4, rel=0.01)
 
 
-def test_a_short_run_travels_as_far_at_any_batch_size_up_to_256() -> None:
+def test_a_short_gentle_run_travels_as_far_at_any_batch_size_up_to_256() -> None:
     """Rate × steps, since the steps fall as the batch grows; a batch of 512 is not measured and goes no faster."""
-    rates = {size: resolve(images=2048, epochs=2, batch_size=size).lr for size in (16, 64, 256, 512)}
+    asked: dict[str, Any] = {"preset": "gentle", "images": 2048, "epochs": 2}
+    rates = {size: resolve(**asked, batch_size=size).lr for size in (16, 64, 256, 512)}
     travelled = {size: rate * 2 * 2048 / size for size, rate in rates.items()}
     assert travelled[16] == pytest.approx(travelled[64]) == pytest.approx(travelled[256])
     assert rates[512] == rates[256]
-    assert resolve(images=2048, epochs=2, batch_size=64, method="xe-kl-mcl").lr == pytest.approx(10 * rates[64])
+    assert resolve(**asked, batch_size=64, method="xe-kl-mcl").lr == pytest.approx(10 * rates[64])
+
+
+def test_the_paper_preset_is_without_a_guard_unless_one_is_asked_for() -> None:
+    assert not TransferConfig(preset="paper").guarded
+    assert TransferConfig().guarded and TransferConfig(preset="gentle").guarded
+    assert TransferConfig(preset="paper", guard=True).guarded and TransferConfig(preset="paper", at_most=0.01).guarded
+    assert not TransferConfig(guard=False).guarded
+
+
+def test_the_weight_of_the_labels_is_the_rest_but_beside_features() -> None:
+    assert resolve(method="xe-kl", distill_weight=0.8).label_weight == pytest.approx(0.2)
+    found = resolve(method="crd", distill_weight=0.3)
+    assert (found.distill_weight, found.label_weight) == (0.3, 1.0)
+    assert resolve(method="cd", distill_weight=0.5).label_weight == 1.0
 
 
 def test_the_paper_preset_scales_its_rate_and_gives_way_to_what_is_asked() -> None:
@@ -77,7 +149,9 @@ def test_the_paper_preset_scales_its_rate_and_gives_way_to_what_is_asked() -> No
 
 
 def test_zero_is_a_value_not_a_missing_one() -> None:
-    assert resolve(lr=0.0, weight_decay=0.0, momentum=0.0).lr == 0.0
+    found = resolve(lr=0.0, weight_decay=0.0, momentum=0.0, optimizer="sgd", mixup=0.0, ema_decay=0.0, lr_warmup=0.0)
+    zeros = ("lr", "weight_decay", "momentum", "mixup", "ema_decay", "lr_warmup")
+    assert {vars(found)[name] for name in zeros} == {0.0}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +165,7 @@ def test_zero_is_a_value_not_a_missing_one() -> None:
         ({"subset": 1.5}, "subset is 1.5: expected a share above 0 and up to 1"),
         ({"limit": 5, "subset": 0.5}, "limit and subset are both given"),
         ({"labels": "some"}, "labels is 'some': expected use or none"),
-        ({"preset": "papre"}, "preset is 'papre': expected paper"),
+        ({"preset": "papre"}, "preset is 'papre': expected one of paper, gentle"),
         ({"epoch": 3}, "unknown setting 'epoch'; near matches: epochs"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"lr": float("inf")}, "lr is inf: expected a finite number, 0 or more"),
@@ -101,7 +175,7 @@ def test_zero_is_a_value_not_a_missing_one() -> None:
         ({"batch_size": "64"}, "batch-size is '64': expected a whole number, 1 or more, or auto"),
         ({"micro_batch": 0}, "micro-batch is 0: expected 1 or more, or auto"),
         ({"guard": 3.5}, "guard is 3.5: expected True or False"),
-        ({"schedule": "poly"}, "schedule is 'poly': expected one of linear, cosine, constant"),
+        ({"schedule": "poly"}, "schedule is 'poly': expected one of linear, cosine, constant, plateau"),
         ({"precision": "fp8"}, "precision is 'fp8': expected auto, fp32, bf16 or fp16"),
         ({"momentum": 1.0}, "momentum is 1.0: expected from 0 to below 1"),
         ({"distill_weight": 2}, "distill-weight is 2: expected from 0 to 1"),
@@ -234,7 +308,9 @@ def test_the_documentation_has_a_row_for_each_setting() -> None:
     assert head == "| setting | what it says | type | default | range | changes results |"
     assert [row.split("`")[1] for row in rows] == [setting.name for setting in SETTINGS]
     (epochs,) = (row for row in rows if row.startswith("| `epochs`"))
-    assert epochs.endswith(r"| `int \| None` | `5` | 1 or more | yes |")
+    assert epochs.endswith(r"| `int \| None` | 400,000 / images, from 5 to 40 | 1 or more | yes |")
+    (batch_size,) = (row for row in rows if row.startswith("| `batch_size`"))
+    assert r"| `128` | 1 or more, or auto | yes |" in batch_size
 
 
 def test_a_type_reads_as_in_source() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gainfinder.config import DEFAULTS, PRESETS, ResolvedConfig, TransferConfig, resolve_settings
+from gainfinder.config import DEFAULTS, PRESETS, WEIGHT_DECAY, ResolvedConfig, TransferConfig, resolve_settings
 from gainfinder.config.methods import default_method, find_method
+from gainfinder.config.resolution import EPOCHS, IMAGES_SEEN
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)
@@ -33,7 +34,7 @@ def test_a_setting_is_the_programs(row: re.Match[str]) -> None:
         of_run = vars(resolved(preset=preset, method=row["method"]))
         asked = vars(TransferConfig.model_validate({"preset": preset}))
         found = of_run[row["name"]] if row["name"] in of_run else asked[row["name"]]
-        if isinstance(value, float) or value in ("linear", "constant", "train", "sequential", "ascending"):
+        if isinstance(value, float) or value in ("plateau", "constant", "sgd", "train", "sequential", "ascending"):
             assert value == found, f"{column}: {row['name']} is {found}"
 
 
@@ -42,12 +43,17 @@ def test_rules_are_the_programs() -> None:
     cells = {row["name"]: (row["here"], row["preset"]) for row in ROWS if row["method"] is None}
     assert cells["method"][0] == f"`{default_method(labelled=True)}`; without labels `{default_method(labelled=False)}`"
     assert find_method("kl-dp").paper_lr == 1e-4 and find_method("xe-kl-mcl").paper_lr == 1e-2
-    assert cells["lr"] == ("1 / steps, at most 1e-3 · batch / 64", "1e-4 · batch / 256")
-    short = resolve_settings(TransferConfig(), labelled=True, images=640, view_size=(224, 224), mirrorable=True)
-    assert short.lr == 1e-3 and find_method("xe-kl-mcl").max_lr == 1e-2
+    assert cells["lr"] == ("chosen by trials, else 3e-4 · √(batch / 128)", "1e-4 · batch / 256")
+    default = resolved(preset=None, method=None)
+    assert default.recipes and (default.optimizer, default.lr) == ("adamw", 3e-4)
+    assert cells["optimizer"][0] == "chosen by trials, else AdamW"
+    assert cells["epochs"][0] == f"at most {IMAGES_SEEN:,} / images, from {EPOCHS[0]} to {EPOCHS[1]}"
+    assert cells["weight_decay"][0] == "0.05 by AdamW, 1e-3 by SGD" and WEIGHT_DECAY == {"adamw": 0.05, "sgd": 1e-3}
+    assert cells["mixup"][0].startswith("0.7,") and default.mixup == 0.7
+    assert cells["trials"] == ("where no rate is given", "no") and not resolved(preset="paper", method=None).recipes
     assert cells["slow_momentum"] == ("1 − 0.5 / interpolations, at least 0.9", "0.9999")
     assert cells["augment"][1] == "`paper`" == f"`{PRESETS['paper']['augment']}`"
-    assert TransferConfig().guard and cells["guard"] == ("on", "on")
+    assert TransferConfig().guarded and not TransferConfig(preset="paper").guarded and cells["guard"] == ("on", "off")
     assert TransferConfig().subset is None and cells["subset"] == ("all images", "all images")
 
 

@@ -236,12 +236,17 @@ def test_without_a_guard_it_asks_on_the_images_measured_on(zoo: dict[str, str], 
 def test_a_transfer_asks_when_it_is_told_to(zoo: dict[str, str], run_folder: Path) -> None:
     words = ["transfer", "--student", zoo["convnext"], "--teacher", zoo["resnet"], "--data", "digits#2/4",
              "--val", "digits#1/4", "--guard-data", "digits#3/4", "--labels", "none", "--epochs", "1", "--limit", "64",
+             "--preset", "gentle", "--method", "kl-dp-u",
              "--workers", "0", "--device", "cpu", "--out", str(run_folder)]  # fmt: skip
     result = RUNNER.invoke(app, [*words, "--ask", "7"])
     assert result.exit_code == 0, result.stderr
     assert f"gainfinder ask {run_folder} --answers answers.csv" in result.stdout
     assert 0 < len((run_folder / "questions.csv").read_text().splitlines()) - 1 <= 7
-    labelled = [word if word != "none" else "use" for word in words[:-1]] + [str(run_folder) + "-2", "--ask", "7"]
+    labelled = [{"none": "use", "kl-dp-u": "kl-dp"}.get(word, word) for word in words[:-1]] + [
+        str(run_folder) + "-2",
+        "--ask",
+        "7",
+    ]
     result = RUNNER.invoke(app, labelled)
     assert result.exit_code == 0 and "nothing is asked" in result.stdout
 

@@ -203,7 +203,7 @@ def test_the_command_line_says_the_size_and_writes_nothing_in_a_dry_run(zoo: dic
     asked = [
         "transfer", "--student", zoo["convnext"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val",
         "digits#1/4", "--no-guard", "--limit", "96", "--device", "cpu", "--epochs", "2", "--method", "kl",
-        "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run"),
+        "--preset", "gentle", "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run"),
     ]  # fmt: skip
     result = CliRunner().invoke(app, [*asked, "--dry-run"])
     assert result.exit_code == 0, result.stderr

@@ -142,7 +142,7 @@ def test_dry_run_resolves_and_writes_nothing(zoo: dict[str, str], run_folder: Pa
     result = RUNNER.invoke(app, [*command(zoo, run_folder), "--dry-run", "--json"])
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document["config"]["settings"]["lr"] == 5e-4
+    assert document["config"]["settings"]["lr"] == 1.5e-4
     assert all(document["estimate"][key] > 0 for key in ("time_s", "memory_mb", "disk_mb", "result_mb"))
     assert not run_folder.exists()
     assert "time: about" in RUNNER.invoke(app, [*command(zoo, run_folder), "--dry-run"]).stdout
@@ -288,7 +288,7 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
     done = launch(command(zoo, together, *(extras if kept else [])))
     assert done.returncode == 0, done.stderr
     if kept:
-        assert result_of(together)["bank"]["made"] == 2  # of two models, whose images are not augmented
+        assert result_of(together)["bank"]["made"] == 4  # of two models in two epochs, whose images are mixed
         assert len(list((together / "tracking").glob("events.*"))) == 1  # one process tells
     assert json.loads((together / "config.json").read_text())["environment"]["processes"] == 2
     one, other = weights(alone), weights(together)
@@ -297,6 +297,18 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
     assert result_of(alone)["teacher_share"] == pytest.approx(result_of(together)["teacher_share"], abs=0.01)
     assert result_of(alone)["samples"] == result_of(together)["samples"]
     assert done.stdout.count("transfer delta") == 1  # one process speaks
+
+
+def test_two_processes_choose_the_same_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    more = ("--epochs", "5", "--limit", "320", "--optimizer", "adamw", "--guard-data", "digits#3/4")
+    assert RUNNER.invoke(app, command(zoo, alone, *more)).exit_code == 0
+    done = launch(command(zoo, together, *more))
+    assert done.returncode == 0, done.stderr
+    one, other = result_of(alone), result_of(together)
+    assert one["learning_rate"] == other["learning_rate"] and len(one["trials"]) == len(other["trials"]) > 4
+    for tried, again in zip(one["trials"], other["trials"], strict=True):
+        assert tried["guard_loss"] == pytest.approx(again["guard_loss"], rel=1e-3)
 
 
 def test_several_cpu_processes_with_batch_norm_are_refused(zoo: dict[str, str], run_folder: Path) -> None:

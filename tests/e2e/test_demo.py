@@ -27,7 +27,7 @@ def test_the_demo_from_zoo_to_figure(tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     assert len(document["scan"]["models"]) == 4 and len(document["scan"]["pairs"]) == 12
     student = max(document["scan"]["models"], key=lambda model: model["accuracy"])["model"]
-    for method in ("kl-dp-u", "kl"):
+    for method in ("kl-prod-cal-u", "kl"):
         metrics = document["transfers"][method]
         assert metrics == json.loads((out / method / "result.json").read_text())
         assert metrics["student"] == student and metrics["method"] == method

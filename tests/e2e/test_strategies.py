@@ -187,7 +187,7 @@ def test_without_labels_the_order_is_by_agreement_and_no_label_is_read(zoo: dict
     asked = {**SETTINGS, "labels": "none", "epochs": 1}
     given = [zoo["resnet"], zoo["vit"]]
     one, other = (gainfinder.transfer(zoo["convnext"], given, data, val=val, **asked) for data in (images, poisoned))
-    assert one.metrics.method == "kl-dp-u"
+    assert one.metrics.method == "kl-prod-cal-u"
     assert teachers_of(one.account) == teachers_of(other.account)
     assert same(one.student.module.state_dict(), other.student.module.state_dict())
     chosen = images.without_labels()

@@ -179,12 +179,16 @@ def test_what_tracks_a_run_is_no_part_of_it(
     assert len(fake.told) == 7 and again.account == {**done.account, "resumed_epochs": 3}
 
 
-def test_without_labels_only_what_is_known_is_told(zoo: dict[str, str], fake: type[Fake]) -> None:
+@pytest.mark.parametrize(("method", "taught"), [("kl-dp-u", {"teacher_share"}), (None, set())])
+def test_without_labels_only_what_is_known_is_told(
+    zoo: dict[str, str], fake: type[Fake], method: str | None, taught: set[str]
+) -> None:
     images = gainfinder.load_images("digits#2/4").without_labels()
     val = images.select(range(30))
-    gainfinder.transfer(zoo["vit"], zoo["resnet"], images, val=val, labels="none", track=("fake",), **SETTINGS)
+    asked = {**SETTINGS, "labels": "none", "track": ("fake",), "method": method}
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], images, val=val, **asked)
     told = [value for what, value in fake.told if isinstance(what, int)]
-    assert told[0].keys() == {"agreement", "confidence", "train_loss", "teacher_share", "learning_rate"}
+    assert told[0].keys() == {"agreement", "confidence", "train_loss", "learning_rate"} | taught
     assert "final/agreement" in told[3] and None not in told[3].values()
     assert fake.told[0] == ("start", "run")  # no folder is kept: a scratch one
 

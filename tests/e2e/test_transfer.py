@@ -171,19 +171,25 @@ def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: 
         gainfinder.transfer(zoo["vit"], zoo["resnet"], data, out=tmp_path / name, **asked)
     true, wrong = told(tmp_path / "true"), told(tmp_path / "shuffled")
     assert same(weights(tmp_path / "true"), weights(tmp_path / "shuffled"))
-    assert true["method"] == "kl-dp-u"
+    assert true["method"] == "kl-prod-cal-u"
     assert wrong["accuracy_before"] < 0.4 < true["accuracy_before"]
 
 
-def test_unlabelled_data_gives_agreement_in_place_of_accuracy(zoo: dict[str, str], run_folder: Path) -> None:
+@pytest.mark.parametrize("method", ["kl-dp-u", None])
+def test_unlabelled_data_gives_agreement_in_place_of_accuracy(
+    zoo: dict[str, str], run_folder: Path, method: str | None
+) -> None:
     images = gainfinder.load_images("digits#2/4").without_labels()
-    asked = {**SETTINGS, "val": None}
+    asked = {**SETTINGS, "val": None, "method": method}
     found = gainfinder.transfer(zoo["vit"], zoo["resnet"], images, out=run_folder, **asked).metrics
-    assert found.method == "kl-dp-u"
+    assert found.method == (method or "kl-prod-cal-u")
     for key in ("accuracy_before", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "transfer_rate"):
         assert getattr(found, key) is None
     assert 0 < found.agreement <= 1 and 0 < found.confidence_after <= 1
-    assert 0 < found.teacher_share < 1
+    if method is None:  # all models teach every image
+        assert found.teacher_share is None
+    else:
+        assert 0 < found.teacher_share < 1
 
 
 def test_the_held_out_tenth_is_stratified_and_not_trained_on(zoo: dict[str, str], run_folder: Path) -> None:

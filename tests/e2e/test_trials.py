@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import gainfinder
+from gainfinder.cli import app
 from gainfinder.errors import RunFolderError, SettingsError
 from killing import KillAtStage, Killed
 from transfers import SHORT, Run, document, same, weights
@@ -32,6 +34,43 @@ def test_what_was_tried_and_chosen_stands_in_the_result(zoo: dict[str, str], tmp
     assert metrics.learning_rate is not None and done.epochs[0].learning_rate is not None
     assert done.epochs[0].learning_rate <= metrics.learning_rate
     assert document(tmp_path / "a")["trials"][0]["guard_loss"] > 0
+
+
+def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
+    return [
+        "transfer", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", "digits#1/4",
+        "--guard-data", "digits#3/4", "--labels", "none", "--workers", "0", "--device", "cpu", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def test_the_command_tells_the_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
+    out, short = tmp_path / "a", ("--batch-size", "32", "--epochs", "5", "--optimizer", "sgd")
+    done = CliRunner().invoke(app, command(zoo, out, *short))
+    assert done.exit_code == 0, done.stderr
+    told = document(out)
+    assert told["method"] == "kl-prod-cal-u" and told["optimizer"] == "sgd" and 4 <= len(told["trials"]) <= 5
+    assert {one["optimizer"] for one in told["trials"]} == {"sgd"}
+    shown = " ".join(done.stdout.split())
+    assert f"optimiser and rate sgd at {told['learning_rate']:g}, chosen by {len(told['trials'])} trials" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "steps", "recipe"),
+    [
+        ("", "at most 40 epochs of 4", "chosen by at most 9 trials, 21% of the steps at most, schedule plateau"),
+        ("--optimizer sgd", "at most 40 epochs of 4", "chosen by at most 5 trials, 22% of the steps at most"),
+        ("--epochs 10", "at most 10 epochs of 4", "adamw at 0.0003, by rule, weight decay 0.05, schedule plateau"),
+        ("--lr 0.002 --schedule cosine", "40 epochs of 4", "adamw at 0.002, weight decay 0.05, schedule cosine"),
+        ("--preset gentle", "5 epochs of 8", "sgd at 0.001, by preset gentle, momentum 0.9, weight decay 0.001"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_tells_how_the_recipe_is_found(
+    zoo: dict[str, str], tmp_path: Path, words: str, steps: str, recipe: str
+) -> None:
+    done = CliRunner().invoke(app, command(zoo, tmp_path / "a", "--dry-run", *words.split()))
+    assert done.exit_code == 0, done.stderr
+    assert f"\nsteps: {steps}" in done.stdout and f"\noptimiser and rate: {recipe}" in done.stdout
+    assert not (tmp_path / "a").exists()
 
 
 def test_the_same_run_with_its_recipe_given_is_the_same(zoo: dict[str, str], tmp_path: Path) -> None:
@@ -69,6 +108,20 @@ def test_a_damaged_file_of_trials_is_refused(zoo: dict[str, str], tmp_path: Path
     (tmp_path / "a" / "trials.jsonl").write_text("{")
     with pytest.raises(RunFolderError, match=r"trials\.jsonl: not as gainfinder wrote it"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
+
+
+def test_trials_and_a_plateau_read_the_bank(zoo: dict[str, str], tmp_path: Path) -> None:
+    """The recipe by default, but for its length, the views and the guard's images."""
+    asked: Run = {
+        "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 14, "patience": 1, "views": 2,
+        "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
+    }  # fmt: skip
+    first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "a", **asked)
+    assert first.metrics.trials and first.metrics.bank is not None and first.metrics.bank.made == 4
+    again = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "b", **asked)
+    assert again.metrics.bank is not None and again.metrics.bank.made == 0
+    assert again.metrics.trials == first.metrics.trials
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ OLD and NEW are folders that `record.py` wrote. What was changed on purpose stan
     keys     old → new, in documents: result.json, config.json, epochs.jsonl, what --json prints; also names of files
     values   old → new, a whole string in documents; neither a key nor a value need be renamed everywhere
     words    old → new, a part of a line in messages: stdout, stderr, reports, figures
+    options  old → new, a part of a command
     added    keys of documents that NEW may have and OLD not
     removed  keys of documents that OLD may have and NEW not
 
@@ -33,7 +34,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], renamed: Renamed) ->
     found: dict[str, list[str]] = {group: [] for group in ("inputs", *DOCUMENTS, "messages")}
     found["inputs"] = [
         *in_documents(old["models"], new["models"], ("models",), renamed),
-        *in_documents(_lines(old), _lines(new), (), renamed),
+        *in_documents(_lines(old, renamed), _lines(new, renamed), (), renamed),
     ]
     for name in (name for name in old["commands"] if name in new["commands"]):
         one, other = old["commands"][name], new["commands"][name]
@@ -97,8 +98,15 @@ def shortened(lines: Sequence[str]) -> list[str]:
     return [*lines] if more <= 0 else [*lines[:SHOWN], f"… and {more} more there"]
 
 
-def _lines(recording: Mapping[str, Any]) -> dict[str, str]:
-    return {name: one["line"] for name, one in recording["commands"].items()}
+def _lines(recording: Mapping[str, Any], renamed: Renamed) -> dict[str, str]:
+    """The commands, in the spelling of before: options of then, without the preset that was the rule."""
+    found = {}
+    for name, one in recording["commands"].items():
+        line = one["line"]
+        for old, new in renamed["options"].items():
+            line = line.replace(new, old)
+        found[name] = line
+    return found
 
 
 def _as_lines(said: Any) -> list[str]:

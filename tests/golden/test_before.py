@@ -54,12 +54,15 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def command(name: str, **changed: str) -> list[str]:
-    """The words of a command of `commands.toml` in today's spelling, the values of some options changed."""
+    """The words of a command of `commands.toml` in today's spelling, the values of some options changed.
+
+    A transfer has the rules of then, which are a preset today.
+    """
     text = TEXTS[name].replace("{nets}", TEXTS["nets"]).replace("{short}", TEXTS["short"])
     words = shlex.split(" ".join(RENAMED["options"].get(word, word) for word in text.split()))
     for option, value in changed.items():
         words[words.index(f"--{option}") + 1] = value
-    return words
+    return [*words, "--preset", "gentle"] if words[0] == "transfer" else words
 
 
 def read(path: Path) -> Any:
@@ -97,7 +100,7 @@ def test_a_finished_transfer_is_returned_from_python(before: Path) -> None:
     nets = [f"file:models/nets.py:{name}@models/{name}.safetensors" for name in ("student", "teacher")]
     result = gainfinder.transfer(
         nets[0], nets[1], "digits#3/12", val="digits#1/12", guard_data="digits#2/12", out="finished", method="kl-dp",
-        control=True,
+        control=True, preset="gentle",
         batch_size=16, epochs=3, lr=5e-2, augment="crop-flip", views=1, bank="bank", device="cpu", workers=0,
     )  # fmt: skip
     account = read(before / "finished" / "result.json")
@@ -127,6 +130,24 @@ def test_an_unfinished_transfer_goes_on(before: Path, say: Say) -> None:
     assert len(whole) == 5 and lost(rows, whole) == {}
     assert_close(run / "student" / "model.safetensors", before / "expected" / "model.safetensors")
     assert not (run / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["finished", "unfinished"])
+def test_without_its_preset_it_is_refused_and_says_how_to_go_on(
+    before: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    kept = {path: path.read_bytes() for path in (before / name).rglob("*") if path.is_file()}
+    monkeypatch.setattr(sys, "argv", ["gainfinder", *command(name)[:-2]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"gainfinder: {name}: holds a different run; nothing was changed" in said
+    assert "settings.optimizer: sgd in the folder, adamw asked for" in said
+    assert said.endswith("an earlier version made it, whose rules preset 'gentle' (--preset gentle) still has\n")
+    assert kept == {path: path.read_bytes() for path in kept}
+    assert {path.name for path in (before / name).rglob("*") if path.is_file()} - {path.name for path in kept} <= {
+        ".lock"
+    }
 
 
 def test_answers_in_a_bank_are_found(before: Path, say: Say) -> None:

@@ -15,7 +15,15 @@ from gainfinder.predictions import Predictions
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
-SHORT: Run = {"epochs": 1, "limit": 64, "batch_size": 32, "workers": 0, "device": "cpu", "guard": False}
+SHORT: Run = {
+    "preset": "gentle",
+    "epochs": 1,
+    "limit": 64,
+    "batch_size": 32,
+    "workers": 0,
+    "device": "cpu",
+    "guard": False,
+}
 """Settings of a transfer of two steps."""
 
 

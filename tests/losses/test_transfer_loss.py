@@ -126,7 +126,7 @@ def frozen(name: str, seed: int) -> gainfinder.models.Classifier:
 def test_a_loop_of_ones_own_gives_the_weights_of_the_trainer(method: str) -> None:
     initial, teacher = frozen("vit", 0), frozen("convnext", 1)
     settings = resolve_settings(
-        TransferConfig.model_validate({"method": method, "lr": 0.05, "student_mode": "frozen"}),
+        TransferConfig.model_validate({"preset": "gentle", "method": method, "lr": 0.05, "student_mode": "frozen"}),
         labelled=True, images=64, view_size=(SIZE, SIZE), mirrorable=False,
     )  # fmt: skip
     temperatures = temperatures_of(method, classes=10)

@@ -46,6 +46,32 @@ def test_every_result_folder_holds_a_page_that_asks_for_nothing(results: dict[st
     assert "default-src 'none'" in found and "Undefined" not in found and "nan" not in text(results[kind]).lower()
 
 
+def test_trials_and_what_they_chose_stand_in_a_table(results: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "tried"
+    shutil.copytree(results["guarded"], folder)
+    assert "on guard images" not in text(folder), "nothing was tried"
+    told = json.loads((folder / "result.json").read_text())
+    tried = [
+        (1, "adamw", 1e-4, 3, 0.51234),
+        (1, "adamw", 3e-3, 3, None),
+        (2, "adamw", 1e-4, 6, 0.4),
+        (2, "sgd", 0.1, 6, 0.5),
+    ]
+    names = ("round", "optimizer", "lr", "steps", "guard_loss")
+    told |= {
+        "optimizer": "adamw",
+        "learning_rate": 1e-4,
+        "trials": [dict(zip(names, one, strict=True)) for one in tried],
+    }
+    (folder / "result.json").write_text(json.dumps(told))
+    write_report(folder)
+    read = text(folder)
+    assert "How it chose adamw at a rate of 0.0001: 4 trials" in read
+    assert "1 adamw 0.0001 3 0.5123 1 adamw 0.003 3 not finite 2 adamw 0.0001 6 0.4000 2 sgd 0.1 6 0.5000" in read
+    assert len(re.findall(r'<tr class="kept"><td>2</td><td>adamw</td>', page(folder))) == 1
+    assert "optimizer adamw" in read and "lr 0.0001" in read and "weight_decay 0.05" in read, "not what stood by rule"
+
+
 def test_a_transfer_tells_its_measures(results: dict[str, Path]) -> None:
     told = json.loads((results["transfer"] / "result.json").read_text())
     read = text(results["transfer"])

@@ -41,3 +41,18 @@ def test_settings_that_do_not_go_together_are_refused_before_any_work(zoo: dict[
         prepare_transfer(zoo["vit"], teachers, "digits#2/4", val="digits#1/8", settings=control)
     with pytest.raises(SettingsError, match="expected at least one teacher, got none"):
         prepare_transfer(zoo["vit"], [], "digits#2/4", val="digits#1/8", settings=CONFIG)
+
+
+def test_the_paper_preset_guards_only_where_it_is_told_to(zoo: dict[str, str]) -> None:
+    paper = TransferConfig(preset="paper", device="cpu", workers=0, limit=64)
+    asked = (zoo["vit"], [zoo["resnet"]], "digits#2/4")
+
+    def guards(settings: TransferConfig, guard_data: str | None = None) -> bool:
+        found = prepare_transfer(*asked, val="digits#1/8", guard_data=guard_data, settings=settings)
+        return found.guard_images is not None
+
+    assert not guards(paper)
+    assert guards(paper.replace(guard=True)) and guards(paper, guard_data="digits#3/4")
+    assert guards(paper.replace(preset=None)) and not guards(paper.replace(preset=None, guard=False))
+    with pytest.raises(SettingsError, match="`guard_data` is given together with `guard=False`"):
+        guards(paper.replace(guard=False), guard_data="digits#3/4")

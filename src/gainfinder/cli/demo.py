@@ -46,9 +46,11 @@ def demo(
 
 
 def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
+    from ..config import find_method
     from ..references import short_names
     from .tables import print_lines, print_table, scan_tables
 
+    best = next(iter(done.transfers))
     scan_tables(done.scan.to_dict())
     name = short_names(done.zoo)
     first = next(iter(done.transfers.values())).metrics
@@ -65,18 +67,18 @@ def _show(done: "Demo", figure: Path, *, seconds: float) -> None:
                 f"{m.transfer_delta_pp:+.2f} ({low:+.2f} to {high:+.2f})",
                 f"{m.knowledge_gain:.2%}",
                 f"{m.knowledge_loss:.2%}",
-                "all" if m.teacher_share is None else f"{m.teacher_share:.0%}",
+                "teacher and own copy" if find_method(method).pooling else "teacher",
             )
         )
     print_table(
         f"Transfer without labels: the student {student} learns from the weaker {teacher}",
-        ("method", "accuracy", "delta pp (95 % interval)", "gained", "lost", "taught by teacher"),
+        ("method", "accuracy", "delta pp (95 % interval)", "gained", "lost", "taught by"),
         rows,
     )
     print_lines(
         f"{figure}: the figure",
-        f"{figure.parent / 'kl-dp-u' / 'report.html'}: a page on what it learned, and scan/report.html on the zoo",
-        f"{figure.parent / 'kl-dp-u' / 'student'}: the student that learned where its teacher was the surer",
+        f"{figure.parent / best / 'report.html'}: a page on what it learned, and scan/report.html on the zoo",
+        f"{figure.parent / best / 'student'}: the student that learned from its teacher and its own copy together",
         f"done in {seconds:.0f} s",
     )
 

@@ -61,8 +61,8 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 def _parameter(setting: DeclaredSetting) -> inspect.Parameter:
     kind = _kind(setting)
-    # what is on can be switched off; what is off can be switched on
-    names = (f"--{setting.word}",) if kind is bool and not setting.default else ()
+    # what is on, or by a rule, can be switched off, too; what is off can be switched on
+    names = (f"--{setting.word}",) if setting.default is False else ()
     option = typer.Option(*names, help=setting.help)
     default = None if kind == list[str] else setting.default
     return inspect.Parameter(

@@ -164,10 +164,19 @@ def _labelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
         ("teacher wrong, student right before", _of_all(metrics.negative_flips)),
         *_ceiling_rows(metrics),
         ("training samples taught by the teacher", _percent(metrics.teacher_share)),
+        *_recipe_rows(metrics),
         *_guard_rows(metrics),
         *_control_rows(metrics),
         *_bank_rows(metrics),
     ]
+
+
+def _recipe_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+    """The optimiser and rate, and of how many trials they are the choice; nothing where each of several has its own."""
+    if metrics.optimizer is None or metrics.learning_rate is None:
+        return []
+    chosen = f", chosen by {len(metrics.trials)} trials" if metrics.trials else ""
+    return [("optimiser and rate", f"{metrics.optimizer} at {metrics.learning_rate:g}{chosen}")]
 
 
 def _ceiling_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
@@ -239,7 +248,7 @@ def _unlabelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     for teacher, agreement in zip(metrics.teachers, metrics.agreement_with_teachers, strict=True):
         if agreement is not None:
             rows.append((f"agreement with {teacher} before → after", f"{agreement[0]:.2%} → {agreement[1]:.2%}"))
-    return [*rows, *_guard_rows(metrics), *_bank_rows(metrics)]
+    return [*rows, *_recipe_rows(metrics), *_guard_rows(metrics), *_bank_rows(metrics)]
 
 
 def _change(delta_pp: float | None, interval: tuple[float, float] | None) -> str:

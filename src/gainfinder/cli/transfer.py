@@ -129,13 +129,6 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
     """A resolved run in a few lines; `--json` has all of it."""
     settings, requested = prepared.settings, prepared.requested
     steps = -(-len(prepared.train_images) // settings.batch_size)
-    rule = (
-        ""
-        if requested.lr is not None
-        else ", by rule"
-        if requested.preset is None
-        else f", by preset {requested.preset}"
-    )
     own = "" if requested.augment is not None else ", by rule"
     held_out = ", set apart from the data" if prepared.val_held_out else ""
     lines = [
@@ -149,13 +142,28 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
         *_guard_line(prepared),
         f"method: {settings.method.name}, {settings.method.summary}; student mode {settings.student_mode}",
         *([f"strategy: {requested.strategy}"] if len(prepared.teachers) > 1 else []),
-        f"steps: {settings.epochs} epochs of {steps}, at most {settings.batch_size} images each",
-        f"learning rate: {settings.lr:g}{rule}, {settings.schedule}; temperature {settings.temperature:g}, "
-        f"momentum {settings.momentum:g}, weight decay {settings.weight_decay:g}, seed {settings.seed}",
+        f"steps: {'at most ' * (settings.schedule == 'plateau')}{settings.epochs} epochs of {steps}, at most "
+        f"{settings.batch_size} images each",
+        f"optimiser and rate: {_recipe(prepared)}, schedule {settings.schedule}; temperature "
+        f"{settings.temperature:g}, seed {settings.seed}",
         f"views: {', '.join(map(_by, prepared.view_spec.sizes))}, augmentation {settings.augment}{own}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
         f"{prepared.accelerator.num_processes} process(es), {prepared.workers} worker(s)",
     ]
+
+
+def _recipe(prepared: "PreparedTransfer") -> str:
+    """How the student is optimised, as far as it is known before any trial."""
+    from ..runs import trials_at_most, trials_share
+
+    settings, requested = prepared.settings, prepared.requested
+    trials = trials_at_most(prepared)
+    if trials:
+        return f"chosen by at most {trials} trials, {trials_share(prepared):.0%} of the steps at most"
+    rule = "" if requested.preset is None else f" {requested.preset}"
+    by = "" if requested.lr is not None else ", by preset" + rule if rule else ", by rule"
+    momentum = f"momentum {settings.momentum:g}, " if settings.optimizer == "sgd" else ""
+    return f"{settings.optimizer} at {settings.lr:g}{by}, {momentum}weight decay {settings.weight_decay:g}"
 
 
 def _guard_line(prepared: "PreparedTransfer") -> list[str]:

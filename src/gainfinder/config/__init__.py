@@ -10,7 +10,7 @@ from .declaration import DeclaredSetting
 from .differences import differing
 from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
 from .options import TransferOptions
-from .recipe import Recipe
+from .recipe import WEIGHT_DECAY, Recipe
 from .resolution import DEFAULTS, PRESETS, ResolvedConfig, resolve_settings, with_recipe
 from .settings import SETTINGS, TransferConfig
 from .spec import TransferSpec
@@ -22,6 +22,7 @@ __all__ = [
     "OBJECTIVES",
     "PRESETS",
     "SETTINGS",
+    "WEIGHT_DECAY",
     "Augment",
     "DeclaredSetting",
     "Method",

@@ -16,7 +16,7 @@ Schedule = Literal["linear", "cosine", "constant", "plateau"]
 Optimizer = Literal["adamw", "sgd"]
 StudentMode = Literal["train", "frozen", "reestimate"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Preset = Literal["paper"]
+Preset = Literal["paper", "gentle"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 CONTROLS = ("copy", "labels")
 """What a control can learn from in place of the teachers."""

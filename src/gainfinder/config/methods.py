@@ -66,7 +66,7 @@ class Method:
             are compared, or, for a pooling, by one for each class it answers.
         objective: the loss that draws the student to its target.
         distill_weight: weight of that loss (λ).
-        label_weight: weight of the cross-entropy with the labels (1 − λ).
+        label_weight: weight of the cross-entropy with the labels (1 − λ; beside features 1 whatever λ is).
         label_smoothing: ε of the cross-entropy's targets.
         temperature: T of the objective.
         interpolated: whether the student measured and returned is the slow one of Eq. 3.
@@ -245,7 +245,7 @@ METHODS = (
         distill_weight=0.8,
         label_weight=1.0,
         summary="tell the teacher's features of an image from those of other classes, and fit the labels",
-        source="appendix A.2, after Tian et al. 2020",
+        source="appendix A.2, after Tian et al. 2020; 4,096 negatives as in the published code, there 16,384",
     ),
     Method(
         name="kl-dp-cal",
@@ -384,5 +384,5 @@ def refuse_unread(method: Method, given: Collection[str], *, fits_labels: bool) 
 
 
 def default_method(*, labelled: bool) -> str:
-    """`kl-dp` where training may read labels, `kl-dp-u` where it may not."""
-    return "kl-dp" if labelled else "kl-dp-u"
+    """`kl-dp` where training may read labels, `kl-prod-cal-u` where it may not."""
+    return "kl-dp" if labelled else "kl-prod-cal-u"

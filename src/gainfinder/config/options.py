@@ -8,14 +8,14 @@ from typing import Literal, TypedDict
 class TransferOptions(TypedDict, total=False):
     """Settings by name: fields of `TransferConfig`, where each is declared and explained."""
 
-    guard: bool
+    guard: bool | None
     control: bool | str | Sequence[str]
     at_most: str | float | None
     strategy: Literal["sequential", "parallel", "soup"]
     order: Literal["ascending", "descending", "given"]
     labels: Literal["use", "none"]
     method: str | None
-    preset: Literal["paper"] | None
+    preset: Literal["paper", "gentle"] | None
     epochs: int | None
     batch_size: int | Literal["auto"] | None
     micro_batch: int | Literal["auto"] | None

@@ -1,6 +1,9 @@
 """The rules for settings that are not given.
 
-The default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
+By default a run chooses optimiser and rate itself (`recipe.py`, `runs/trials.py`), and its length by the loss on guard
+images (schedule `plateau`).
+
+SGD's default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
 rate × steps comes to 1. A run with fewer steps would hardly move at that rate, so by default the rate is the one that
 travels as far, 1 / steps, but never above the method's highest (1e-3, a few methods' more) at a batch of 64 and in
 proportion at others (`default_lr`).
@@ -12,7 +15,7 @@ from typing import Any
 from ..errors import SettingsError
 from .choices import Augment, Optimizer, Schedule, StudentMode, default_augment
 from .methods import Method, default_method, find_method, refuse_unread
-from .recipe import WEIGHT_DECAY, Recipe, recipes
+from .recipe import WEIGHT_DECAY, Recipe, rate_for, recipes
 from .settings import SETTINGS, TransferConfig
 
 PAPER_LR = 1e-4
@@ -74,21 +77,26 @@ class ResolvedConfig:
 
 DEFAULTS: dict[str, Any] = {one.name: one.about.fallback for one in SETTINGS if one.about.fallback is not None}
 """Values of settings that neither the user nor the preset gives."""
+PLAIN_SGD: dict[str, Any] = {"optimizer": "sgd", "trials": False, "lr_warmup": 0.0, "ema_decay": 0.0, "mixup": 0.0}
 PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
     "paper": {
+        **PLAIN_SGD,
         "epochs": 20,
         "batch_size": 256,
         "augment": "paper",
-        "mixup": 0.0,
-        "trials": False,
-        "optimizer": "sgd",
         "schedule": "constant",
-        "lr_warmup": 0.0,
-        "ema_decay": 0.0,
         "student_mode": "train",
     },
+    "gentle": {**PLAIN_SGD, "epochs": 5, "batch_size": 64, "schedule": "linear"},
 }
+IMAGES_SEEN = 400_000
+"""Images that a run sees at most where neither epochs nor a preset are given, within the bounds of `EPOCHS`."""
+EPOCHS = (5, 40)
+MIXUP = 0.7
+"""Share of mixed views where none is given, and all models can answer for them."""
+ADAMW_LR = 3e-4
+"""AdamW's rate at a batch of 128 where none is given and none can be tried."""
 METHOD_SETTINGS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
 """Settings for which each method has a default of its own."""
 PAPER_LR_BATCH = 256
@@ -102,7 +110,13 @@ PAPER_SLOW_TRAVEL = (1 - PAPER_SLOW_MOMENTUM) * 20 * 128_117 / 256 / 2
 
 
 def resolve_settings(
-    settings: TransferConfig, *, labelled: bool, images: int, view_size: tuple[int, int], mirrorable: bool
+    settings: TransferConfig,
+    *,
+    labelled: bool,
+    images: int,
+    view_size: tuple[int, int],
+    mirrorable: bool,
+    mixable: bool = True,
 ) -> ResolvedConfig:
     """Resolve every setting.
 
@@ -112,6 +126,7 @@ def resolve_settings(
         images: number of transfer images.
         view_size: input height and width of the student in pixels.
         mirrorable: whether images may be mirrored.
+        mixable: whether all teachers can answer for mixed views, as tables cannot.
 
     Raises:
         SettingsError: the method needs labels and there are none to read.
@@ -119,19 +134,24 @@ def resolve_settings(
     method = find_method(settings.method or default_method(labelled=labelled))
     _check_fits(settings, method)
     chosen = {**DEFAULTS, **{name: getattr(method, name) for name in METHOD_SETTINGS}}
-    chosen.update(PRESETS.get(settings.preset or "", {}))
+    # What compares features is as it was measured, by SGD; it has no loss that trials or a plateau could go by.
+    chosen.update(PRESETS.get(settings.preset or ("gentle" if method.needs_features else ""), {}))
     requested = {
         name: value
         for name, value in vars(settings).items()
         if (name in _RESOLVED or name == "trials") and value not in (None, "auto")
     }
-    if settings.distill_weight is not None:
+    if settings.distill_weight is not None and not method.needs_features:
         chosen["label_weight"] = 1 - settings.distill_weight
     chosen.update({name: value for name, value in requested.items() if name != "method"})
     chosen.setdefault("micro_batch", None)
     chosen.setdefault("views", None)
     chosen.setdefault("view_seed", settings.seed)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
+    chosen.setdefault("epochs", default_epochs(images))
+    chosen.setdefault("optimizer", "adamw")
+    chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
+    chosen.setdefault("mixup", MIXUP if mixable and not chosen["label_weight"] else 0.0)
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])
     if settings.patience is not None and chosen["schedule"] != "plateau":
         raise SettingsError(f"patience is a setting of schedule 'plateau': {chosen['schedule']!r} does not use it")
@@ -144,9 +164,11 @@ def resolve_settings(
     chosen.setdefault("weight_decay", WEIGHT_DECAY[chosen["optimizer"]])
     if settings.momentum is not None and chosen["optimizer"] != "sgd":
         raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")
-    tries = bool(chosen.pop("trials", False)) and _may_try(settings, method)
-    given = settings.optimizer
-    chosen["recipes"] = recipes(batch_size=chosen["batch_size"], optimizer=given) if tries else ()
+    tries = chosen.pop("trials", True) and _may_try(settings, method)
+    of = settings.optimizer
+    chosen["recipes"] = recipes(batch_size=chosen["batch_size"], optimizer=of) if tries else ()
+    if "lr" not in chosen and chosen["optimizer"] == "adamw":
+        chosen["lr"] = rate_for("adamw", ADAMW_LR, batch_size=chosen["batch_size"])
     if "lr" not in chosen:
         chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
     if "slow_momentum" not in chosen and settings.preset == "paper":
@@ -158,8 +180,18 @@ def resolve_settings(
     return resolved
 
 
+def default_epochs(images: int) -> int:
+    """Epochs of a run at most, where none are given: few images are seen often, many are not.
+
+    >>> [default_epochs(images) for images in (1_000, 20_000, 1_281_167)]
+    [40, 20, 5]
+    """
+    lowest, highest = EPOCHS
+    return min(highest, max(lowest, round(IMAGES_SEEN / images)))
+
+
 def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | None) -> float:
-    """The learning rate where none is given.
+    """SGD's learning rate where none is given.
 
     The paper's preset scales its rate by batch/256, as the published code does. Otherwise it is the rate that travels
     as far as the paper's in so many steps, rate × steps = 1, but no more than the method's highest: for most 1e-3 at a
@@ -195,9 +227,9 @@ def _may_try(settings: TransferConfig, method: Method) -> bool:
         raise SettingsError(f"lr is {settings.lr:g}, and trials would choose it: give one of them")
     if settings.trials and method.needs_features:
         raise SettingsError(f"trials go by the loss on logits, and method {method.name!r} compares features")
-    if settings.trials and not settings.guard:
+    if settings.trials and not settings.guarded:
         raise SettingsError("trials go by the loss on guard images, and the guard is off: give `lr`, or leave it on")
-    return settings.lr is None and not method.needs_features and settings.guard
+    return settings.lr is None and not method.needs_features and settings.guarded
 
 
 def default_slow_momentum(*, steps: int, every: int) -> float:
@@ -230,4 +262,4 @@ def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelle
     what = f"method {resolved.method.name!r}"
     if not resolved.method.needs_labels:
         what = f"distill-weight {resolved.distill_weight:g}"
-    raise SettingsError(f"{what} needs labels and {why}; a label-free method is kl-dp-u")
+    raise SettingsError(f"{what} needs labels and {why}; a label-free method is kl-prod-cal-u")

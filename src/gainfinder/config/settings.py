@@ -86,8 +86,13 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     """
 
     guard: Annotated[
-        bool, Setting(help="Keep the best point between the old and the new student, judged on guard images.")
-    ] = True
+        bool | None,
+        Setting(
+            help="Keep the best point between the old and the new student, judged on guard images; default: yes.",
+            more="The preset `paper` does without, unless guard images or `at_most` are given.",
+            rule="yes; no with preset `paper`",
+        ),
+    ] = None
     control: Annotated[
         bool | str | Sequence[str],
         AfterValidator(control_names),
@@ -128,23 +133,34 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         str | None,
         AfterValidator(_known_method),
         Setting(
-            help="See `gainfinder methods`; default: kl-dp with labels, kl-dp-u without.",
-            rule="`kl-dp` with labels, `kl-dp-u` without",
+            help="See `gainfinder methods`; default: kl-dp with labels, kl-prod-cal-u without.",
+            rule="`kl-dp` with labels, `kl-prod-cal-u` without",
         ),
     ] = None
-    preset: Annotated[Preset | None, Setting(help="paper: the paper's own values.", rule="none")] = None
+    preset: Annotated[
+        Preset | None,
+        Setting(
+            help="paper: the paper's own values; gentle: a few epochs of SGD at a low rate.",
+            more="With `gentle` the student stays near where it began.",
+            rule="none",
+        ),
+    ] = None
     epochs: Annotated[
         Count | None,
-        Setting(help="Passes over the images; default {fallback}.", more="The paper makes 20.", fallback=5),
+        Setting(
+            help="Passes over the images, at most; default: 400,000 / images, from 5 to 40.",
+            more="The paper makes 20.",
+            rule="400,000 / images, from 5 to 40",
+        ),
     ] = None
     batch_size: Annotated[
         Count | Literal["auto"] | None,
         Setting(
             help="Images a step, over all processes; default {fallback}; auto: {fallback}, as many at once as memory "
             "holds.",
-            more="The preset `paper` takes 256. An epoch is cut into batches of at most this size that differ by at "
-            "most one image.",
-            fallback=64,
+            more="The preset `paper` takes 256, `gentle` 64. An epoch is cut into batches of at most this size that "
+            "differ by at most one image.",
+            fallback=128,
         ),
     ] = None
     micro_batch: Annotated[
@@ -158,10 +174,10 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     lr: Annotated[
         NotNegative | None,
         Setting(
-            help="Learning rate; default: 1 / steps, at most 1e-3 (most methods).",
-            more="As it reaches the optimiser. The rate of most methods is at most 1e-3 at a batch of 64, and in "
-            "proportion at others up to 256.",
-            rule="1 / steps, with a highest rate for each method",
+            help="Highest learning rate; default: chosen by trials.",
+            more="As it reaches the optimiser. Without trials 3e-4 at a batch of 128 by AdamW, by SGD 1 / steps and at "
+            "most 1e-3 at a batch of 64 (most methods).",
+            rule="chosen by trials",
         ),
     ] = None
     temperature: Annotated[
@@ -170,10 +186,11 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     schedule: Annotated[
         Schedule | None,
         Setting(
-            help="Of the rate: linear or cosine (to 0 by the last step; default: {fallback}), constant, or plateau.",
+            help="Of the rate: plateau (default with a guard), cosine (without), linear or constant.",
             more="`plateau`: constant while the loss on the guard images falls, then to 0 over a quarter of the epochs "
-            "so far; `epochs` is then the most that are made. The paper's is constant.",
-            fallback="linear",
+            "so far; `epochs` is then the most that are made. The others end at 0 with the last step, but for "
+            "`constant`, which is the paper's.",
+            rule="`plateau` with a guard, `cosine` without",
         ),
     ] = None
     patience: Annotated[
@@ -184,27 +201,32 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     ] = None
     lr_warmup: Annotated[
         ShareBelowOne | None,
-        Setting(help="Share of the steps in which the rate rises to its highest; default {fallback}.", fallback=0.0),
+        Setting(help="Share of the steps in which the rate rises to its highest; default {fallback}.", fallback=0.05),
     ] = None
     optimizer: Annotated[
         Optimizer | None,
-        Setting(help="adamw or sgd; default {fallback}.", more="The paper's is SGD.", fallback="sgd"),
+        Setting(
+            help="adamw or sgd; default: chosen by trials.",
+            more="Without trials AdamW. The paper's is SGD.",
+            rule="chosen by trials",
+        ),
     ] = None
     ema_decay: Annotated[
         ShareBelowOne | None,
         Setting(
             help="Of a moving average of the weights, which is measured and kept in the student's place; default "
-            "{fallback}: none.",
+            "{fallback}; 0: none.",
             more="It rises to this value as (1 + t) / (10 + t) after t steps.",
-            fallback=0.0,
+            fallback=0.998,
         ),
     ] = None
     trials: Annotated[
         bool | None,
         Setting(
-            help="Choose optimizer and rate by short trials, by the loss on guard images; default: no.",
-            more="They take a quarter of the run's steps at most. What is given is not tried.",
-            rule="no",
+            help="Choose optimizer and rate by short trials; default: where no rate is given.",
+            more="They go by the loss on guard images and take a quarter of the run's steps at most. An optimizer that "
+            "is given is the only one tried.",
+            rule="yes, where neither rate nor preset is given and there is a loss on guard images",
         ),
     ] = None
     layer_decay: Annotated[
@@ -219,7 +241,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Share | None,
         Setting(
             help="Of the distillation, 0 to 1; the cross-entropy with the labels gets the rest.",
-            more="λ of the paper.",
+            more="λ of the paper. With `cd` and `crd` the cross-entropy keeps its weight, 1.",
             rule="the method's",
         ),
     ] = None
@@ -247,7 +269,12 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Setting(help="Of xe-kl-mcl (N); default {fallback}.", more="Steps between two interpolations.", fallback=2),
     ] = None
     negatives: Annotated[
-        Count | None, Setting(help="Of crd: negatives a sample; default {fallback}.", fallback=4096)
+        Count | None,
+        Setting(
+            help="Of crd: negatives a sample; default {fallback}.",
+            more="Tian et al. take 16,384.",
+            fallback=4096,
+        ),
     ] = None
     warmup_epochs: Annotated[
         CountFromZero | None,
@@ -281,9 +308,10 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     mixup: Annotated[
         Share | None,
         Setting(
-            help="Share of the views over which another image is laid; default {fallback}.",
-            more="Up to a half of it shows. All models see the same mixed view.",
-            fallback=0.0,
+            help="Share of the views over which another image is laid; default: 0.7 where all can answer for them.",
+            more="Up to a half of it shows. All models see the same mixed view. 0 with tables of predictions, and with "
+            "a cross-entropy with labels.",
+            rule="0.7; 0 with tables, with methods that fit labels or compare features, and with a preset",
         ),
     ] = None
     views: Annotated[
@@ -405,6 +433,13 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         if self.limit is not None and self.subset is not None:
             raise SettingsError("limit and subset are both given: give one of them")
         return self
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there is a guard: as given, else by the rule."""
+        if self.guard is not None:
+            return self.guard
+        return self.preset != "paper" or self.at_most is not None
 
     @property
     def fits_itself(self) -> bool:

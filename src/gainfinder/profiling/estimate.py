@@ -15,6 +15,7 @@ from ..errors import BrokenImage
 from ..inference import predict_images
 from ..models import Classifier
 from ..runs import (
+    PROBE_IMAGES,
     PreparedTransfer,
     bank_bytes,
     banked_models,
@@ -82,6 +83,8 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
         1 + transfers * len(candidates(prepared))
     )
     of_student += len(prepared.val_images) * epochs * len(controls)
+    if prepared.settings.schedule == "plateau":
+        of_student += transfers * epochs * min(guards, PROBE_IMAGES)
     of_teacher = len(prepared.val_images) + guards
     predicted = [(prepared.student, of_student)]
     predicted += [(teacher, of_teacher) for teacher in prepared.teachers if isinstance(teacher, Classifier)]
@@ -99,7 +102,9 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     results = 1 + len(controls)
     # A student that a guard without labels does not keep stays beside the one that it does.
     result = results * (weights + predictions) + weights * (guards > 0 and not _labelled(prepared))
-    checkpoint = weights + _size(prepared.student.module, trained_only=True)  # weights and momentum
+    checkpoint = weights * (1 + (prepared.settings.ema_decay > 0))  # and their moving average
+    moments = 1 + (prepared.settings.optimizer == "adamw" or bool(prepared.settings.recipes))
+    checkpoint += moments * _size(prepared.student.module, trained_only=True)  # SGD has one, AdamW two
     return Estimate(
         training_s=training_s,
         measuring_s=measuring_s,

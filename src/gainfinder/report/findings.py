@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from ..config import find_method
+from ..config import default_method, find_method
 from ..metrics import ClassKnowledge, GainAttribution, attribute_gains, by_class, wilson_interval
 from ..references import short_names
 from ..results import ControlMetrics, GuardDecision
@@ -78,7 +78,7 @@ def next_steps(record: TransferRecord) -> list[str]:
             "`gainfinder scan` compares as many models as you have."
         )
     if not method.needs_initial_student and _known(metrics.knowledge_loss) >= _known(metrics.knowledge_gain):
-        better = "kl-dp" if record.config.settings.get("labels") == "use" else "kl-dp-u"
+        better = default_method(labelled=record.config.settings.get("labels") == "use")
         steps.append(
             f"{method.name} learns from the teacher everywhere, also where it is wrong: try --method {better}."
         )

@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..results import RunConfig
+from ..config import WEIGHT_DECAY
+from ..results import RunConfig, TransferMetrics
 from .charts import Figure
 from .rows import counted
 from .sections import ScanSection, TransferSection
@@ -28,7 +29,7 @@ def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
         section=section,
         config=config,
         made=_environment_rows(config.environment.model_dump(exclude_unset=True)),
-        settings=_settings(config),
+        settings=_settings(config, section.metrics),
     )
 
 
@@ -79,5 +80,12 @@ def _environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _settings(config: RunConfig) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in config.settings.items() if value is not None]
+def _settings(config: RunConfig, metrics: TransferMetrics) -> list[tuple[str, str]]:
+    """The settings; what trials chose in place of what would have been taken without any."""
+    values = {name: value for name, value in config.settings.items() if name != "recipes"}
+    if metrics.trials and metrics.optimizer is not None:
+        decay = values.get("weight_decay")
+        if decay in WEIGHT_DECAY.values():  # by rule
+            decay = WEIGHT_DECAY[metrics.optimizer]
+        values |= {"optimizer": metrics.optimizer, "lr": metrics.learning_rate, "weight_decay": decay}
+    return [(name, str(value)) for name, value in values.items() if value is not None]

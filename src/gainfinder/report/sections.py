@@ -96,6 +96,13 @@ class TransferSection:
         return [names[step.metrics.teachers[0]] for step in self.steps]
 
     @property
+    def chosen_trial(self) -> int | None:
+        """The place of the trial, of the last round, whose recipe the run took; None without trials."""
+        chosen = (self.metrics.optimizer, self.metrics.learning_rate)
+        places = [place for place, one in enumerate(self.metrics.trials) if (one.optimizer, one.lr) == chosen]
+        return places[-1] if places else None
+
+    @property
     def figures(self) -> list[Figure]:
         """The figures that there are."""
         return [one for one in (self.measures, self.epochs, self.classes, self.partition) if one is not None]

@@ -30,7 +30,7 @@ from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
 from .documents import read_json, unreadable, validated
 from .metrics import EpochMetrics, TransferMetrics, Trial
-from .migrations import migrated, settings_before
+from .migrations import is_current, migrated, settings_before
 
 LOCK = ".lock"
 REPORT_FILE = "report.html"
@@ -115,7 +115,7 @@ class RunFolder:
         if existing is not None and (differing := differences(existing, config)):
             raise RunFolderError(
                 f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
-                "Give the same settings, or another `out`"
+                f"Give the same settings, or another `out`{_former(existing)}"
             )
         return existing is not None
 
@@ -200,8 +200,27 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> li
         ['settings.lr: 0.1 in the folder, 0.2 asked for']
     """
     # Through JSON, so that a requested tuple equals the list that was written.
-    there, here = (json.loads(json.dumps(config)) for config in (existing, requested))
+    there, here = (_without_preset(json.loads(json.dumps(config))) for config in (existing, requested))
     return differing(settings_before(there, here), here, ignored=ENVIRONMENT)
+
+
+def _without_preset(config: Any) -> Any:
+    """A configuration without the name of the preset: the values that it stood for are all there.
+
+    So `--preset gentle` goes on with what an earlier version, whose defaults these were, began without a preset.
+    """
+    settings = config.get("settings")
+    if not isinstance(settings, dict):
+        return config
+    return {**config, "settings": {name: value for name, value in settings.items() if name != "preset"}}
+
+
+def _former(existing: Mapping[str, Any]) -> str:
+    """Of a run by a version whose settings by rule were others: how to get those."""
+    settings = existing.get("settings")
+    if not isinstance(settings, Mapping) or is_current(settings):
+        return ""
+    return "; an earlier version made it, whose rules preset 'gentle' (--preset gentle) still has"
 
 
 def _read_lines(path: Path) -> list[Any]:

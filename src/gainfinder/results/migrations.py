@@ -61,6 +61,11 @@ def settings_before(config: Mapping[str, Any], known: Mapping[str, Any]) -> dict
     return {**config, "settings": {**{k: v for k, v in SETTINGS_BEFORE.items() if k in asked}, **settings}}
 
 
+def is_current(settings: Mapping[str, Any]) -> bool:
+    """Whether resolved settings are of a version whose runs choose their own recipe by default."""
+    return "recipes" in settings
+
+
 def _to_1(document: dict[str, Any], measure: Callable[[], TransferMeasures]) -> dict[str, Any]:
     """Keys of the guard are renamed; measures that were not written yet are recomputed."""
     found = {**document, "guard": _guard_to_1(document.get("guard"))}

@@ -8,6 +8,7 @@ training, results.
 from .asking import certify_student, draw_pictures
 from .bank import bank_bytes, banked_models, dummy_target_models, frozen_models, load_targets, missing_views
 from .callbacks import Callback, CallbackList
+from .context import PROBE_IMAGES
 from .control import control_of
 from .describe import describe
 from .guard import candidates
@@ -16,9 +17,10 @@ from .result import TransferResult
 from .strategies import execute
 from .tracking import needing_folder
 from .trainers import make_trainer
-from .trials import trials_share
+from .trials import trials_at_most, trials_share
 
 __all__ = [
+    "PROBE_IMAGES",
     "Callback",
     "CallbackList",
     "PreparedTransfer",
@@ -39,5 +41,6 @@ __all__ = [
     "needing_folder",
     "prepare_spec",
     "prepare_transfer",
+    "trials_at_most",
     "trials_share",
 ]

@@ -41,7 +41,7 @@ def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
     Raises:
         SettingsError: images for the guard are given with `guard=False`.
     """
-    if images_given and not requested.guard:
+    if images_given and requested.guard is False:
         raise SettingsError("`guard_data` is given together with `guard=False`: give one of them")
 
 
@@ -170,7 +170,7 @@ def _check_mixup(resolved: ResolvedConfig) -> None:
 
 
 def _check_plateau(resolved: ResolvedConfig, requested: TransferConfig) -> None:
-    if resolved.schedule == "plateau" and not requested.guard:
+    if resolved.schedule == "plateau" and not requested.guarded:
         raise SettingsError(
             "schedule plateau goes by the loss on guard images, and the guard is off: leave the guard on, or give a "
             "schedule such as cosine"

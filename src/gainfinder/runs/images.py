@@ -49,7 +49,7 @@ def assign_roles(
         guard_images = load_images(guard_data, labels=settings.labels == "use")
         _note_overlap(rest, guard_images, "that guard", "learned from")
         _note_overlap(val_images, guard_images, "that guard", "measured on")
-    elif settings.guard:
+    elif settings.guarded:
         rest, guard_images = _set_apart_for_guard(rest)
     return Roles(train=rest, val=val_images, guard=guard_images)
 

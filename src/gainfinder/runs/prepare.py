@@ -134,6 +134,8 @@ def prepare_transfer(
     device = resolve_device(settings.device)
     require(settings.trackers)
     check_guard(settings, images_given=guard_data is not None)
+    if guard_data is not None:  # whoever gives images to guard by asks for a guard
+        settings = settings.replace(guard=True)
     if not teachers:
         raise SettingsError("expected at least one teacher, got none")
     roles = assign_roles(data, val, guard_data, settings)
@@ -153,6 +155,7 @@ def prepare_transfer(
         images=len(train_images),
         view_size=spec.sizes[0],
         mirrorable=labelled_images.mirrorable,
+        mixable=all(isinstance(teacher, Classifier) for teacher in aligned),
     )
     check_settings(resolved, settings, teachers=len(aligned))
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)

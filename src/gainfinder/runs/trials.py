@@ -58,6 +58,11 @@ def trials_share(prepared: PreparedTransfer) -> float:
     return 0.0 if not rounds else (rounds[0] * len(prepared.settings.recipes) + rounds[1] * FINALISTS) / steps
 
 
+def trials_at_most(prepared: PreparedTransfer) -> int:
+    """Number of trials of all rounds, at most; 0 where there are none."""
+    return len(prepared.settings.recipes) + FINALISTS if trial_steps(prepared) else 0
+
+
 def choose_recipe(
     run: RunContext,
     held_out: GuardLoss | None,
