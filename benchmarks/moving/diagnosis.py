@@ -25,10 +25,10 @@ from torch import Tensor
 
 from benchmarks.lab.rows import append, done
 from benchmarks.lab.zoo import reference_in
+from gainfinder import partition
 from gainfinder.config import TransferConfig
 from gainfinder.data import Images, load_images
 from gainfinder.models import Classifier
-from gainfinder.partition import argmax_confidence, log_confidences, pooled_log_probs
 from gainfinder.runs import Callback, PreparedTransfer, load_targets, make_trainer, prepare_transfer
 from gainfinder.training import Progress, StudentTrainer, train
 from gainfinder.views import Views, ViewSource, view_spec
@@ -191,8 +191,8 @@ class Bench:
         """Log-probabilities of what the method teaches."""
         method = self.prepared.settings.method
         if method.pooling is not None:
-            return pooled_log_probs(logits_NMC, method.pooling)
-        choice_N = argmax_confidence(log_confidences(logits_NMC, None).exp())
+            return partition.pooled_log_probs(logits_NMC, method.pooling)
+        choice_N = partition.argmax_confidence(partition.log_confidences(logits_NMC, None).exp())
         chosen_NC: Tensor = logits_NMC[torch.arange(len(choice_N)), choice_N].log_softmax(dim=1)
         return chosen_NC
 
