@@ -388,3 +388,24 @@ def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: 
         soup = (steps[0][name] + steps[1][name]) / 2
         torch.testing.assert_close(tensor, start[name] + share * (soup - start[name]), rtol=1e-5, atol=1e-6)
     assert share > 0
+
+
+def test_learning_begins_with_statistics_that_the_guard_prefers(zoo: dict[str, str], tmp_path: Path) -> None:
+    """A student whose statistics are of other images starts with new ones; at rate 0 it is that student."""
+    stale = gainfinder.load_model(zoo["resnet"])
+    for layer in stale.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.add_(0.3)
+            layer.running_var.mul_(2.0)
+    asked = {**SHORT, "preset": None, "guard": True, "guard_data": "digits#3/4", "val": "digits#1/4", "limit": None}
+    asked |= {"method": "kl-dp", "lr": 0.0, "epochs": 1, "batch_size": 64}
+    done = gainfinder.transfer(stale, zoo["vit"], "digits#2/4", out=tmp_path / "a", **asked)
+    assert done.metrics.start_reestimated
+    found = done.metrics.guard
+    assert found is not None and found.unguarded_delta_pp is not None and found.unguarded_delta_pp > 1
+    off = gainfinder.transfer(stale, zoo["vit"], "digits#2/4", out=tmp_path / "b", **asked, adapt_start=False)
+    assert not off.metrics.start_reestimated
+    # a healthy student keeps its own
+    healthy = gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=tmp_path / "c", **asked)
+    assert not healthy.metrics.start_reestimated

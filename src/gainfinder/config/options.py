@@ -41,6 +41,7 @@ class TransferOptions(TypedDict, total=False):
     weight_decay: float | None
     seed: int
     augment: Literal["paper", "rrc", "crop-flip", "none"] | None
+    adapt_start: bool | None
     mixup: float | None
     views: int | None
     view_seed: int | None

@@ -59,6 +59,7 @@ class ResolvedConfig:
     weight_decay: float
     seed: int
     augment: Augment
+    adapt_start: bool
     mixup: float
     views: int | None
     view_seed: int
@@ -77,7 +78,14 @@ class ResolvedConfig:
 
 DEFAULTS: dict[str, Any] = {one.name: one.about.fallback for one in SETTINGS if one.about.fallback is not None}
 """Values of settings that neither the user nor the preset gives."""
-PLAIN_SGD: dict[str, Any] = {"optimizer": "sgd", "trials": False, "lr_warmup": 0.0, "ema_decay": 0.0, "mixup": 0.0}
+PLAIN_SGD: dict[str, Any] = {
+    "optimizer": "sgd",
+    "trials": False,
+    "lr_warmup": 0.0,
+    "ema_decay": 0.0,
+    "adapt_start": False,
+    "mixup": 0.0,
+}
 PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published configuration, which leaves the batch size open: 256 leaves the rate unscaled.
     "paper": {
@@ -150,6 +158,7 @@ def resolve_settings(
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
     chosen.setdefault("optimizer", "adamw")
+    chosen.setdefault("adapt_start", True)
     chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
     chosen.setdefault("mixup", MIXUP if mixable and not chosen["label_weight"] else 0.0)
     steps = chosen["epochs"] * -(-images // chosen["batch_size"])

@@ -305,6 +305,14 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             rule="`none` for digits, `crop-flip` below 96 pixels, else `paper`",
         ),
     ] = None
+    adapt_start: Annotated[
+        bool | None,
+        Setting(
+            help="Begin with batch-norm statistics re-estimated, where the guard's rule prefers that; default: yes.",
+            more="The frozen copy that retains is then that student, too.",
+            rule="yes; no with a preset",
+        ),
+    ] = None
     mixup: Annotated[
         Share | None,
         Setting(

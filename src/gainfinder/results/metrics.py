@@ -311,6 +311,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         optimizer: the optimiser; null of a sequence or soup, and in files of before.
         learning_rate: its highest rate; null likewise.
         trials: what that recipe was chosen from; empty where it was given.
+        start_reestimated: whether learning began with batch-norm statistics re-estimated.
         control: measures of the control that learned from the student's own copy; null where none was requested.
         control_labels: measures of the control that learned from the true labels; null likewise.
         steps: the transfers of a sequence or soup; empty else.
@@ -329,6 +330,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = None
     trials: tuple[Trial, ...] = ()
+    start_reestimated: bool = False
     control: ControlMetrics | None = None
     control_labels: LabelsControlMetrics | None = None
     steps: tuple[StepMetrics, ...] = ()

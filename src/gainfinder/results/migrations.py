@@ -18,6 +18,7 @@ SETTINGS_BEFORE = {
     "lr_warmup": 0.0,
     "ema_decay": 0.0,
     "layer_decay": 1.0,
+    "adapt_start": False,
     "mixup": 0.0,
     "recipes": [],
 }

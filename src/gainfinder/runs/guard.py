@@ -157,7 +157,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
     for candidate in candidates(run.prepared):
         if limit.passed(candidate):
             continue
-        after = _predict(run, weight_path, model, candidate)
+        after = candidate_predictions(run, weight_path, model, candidate)
         judgement = judge(probes.before, after, teachers, candidate=candidate)
         changes.append(limit.changed(probes.before, after))
         judgements.append(limit.checked(judgement, changes[-1]))
@@ -240,7 +240,9 @@ def _measured(run: RunContext, model: Classifier, stage: str) -> Predictions:
     return run.predict(model, run.prepared.val_images, stage)
 
 
-def _predict(run: RunContext, weight_path: WeightPath, model: Classifier, candidate: Candidate) -> Predictions:
+def candidate_predictions(
+    run: RunContext, weight_path: WeightPath, model: Classifier, candidate: Candidate
+) -> Predictions:
     """A candidate's predictions for the guard images; a resumed run reads what was written before."""
     assert run.prepared.guard_images is not None
     name = f"guard-{candidate.name}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..config import with_recipe
+from ..config import Recipe, with_recipe
 from ..errors import DataError
 from ..files import write_json_lines
 from ..metrics import (
@@ -43,6 +43,7 @@ from .guard import WeightPath, keep_best
 from .guard_loss import GuardLoss, guard_loss
 from .prepare import PreparedTransfer
 from .result import TransferResult, finalize, load_finished
+from .start import Start, choose_start
 from .trainers import make_trainer
 from .trials import choose_recipe
 
@@ -97,15 +98,17 @@ def _train_and_measure(run: RunContext) -> TransferResult:
     frozen = predict_frozen(run, prepared.val_images)
     before = frozen.before
     probes = predict_frozen(run, run.probe_images, prefix="probe-") if prepared.needs_probes else None
-    targets = load_targets(prepared, run.callback)
-    by_class, temperatures = _temperatures(run, probes)
+    start = choose_start(run, probes)
+    learning = _learning_from(run, start)
+    targets = load_targets(learning.prepared, run.callback)
+    by_class, temperatures = _temperatures(learning, start.probes)
     scales = by_class or temperatures
-    held_out = guard_loss(prepared, run.shared, probes, temperatures=scales)
-    recipe, trials = choose_recipe(run, held_out, targets.models, probes, temperatures=scales)
+    held_out = guard_loss(prepared, run.shared, start.probes, temperatures=scales)
+    recipe, trials = choose_recipe(learning, held_out, targets.models, start.probes, temperatures=scales)
     if recipe is not None:
-        prepared = replace(prepared, settings=with_recipe(prepared.settings, recipe))
-        run = replace(run, prepared=prepared)
-    trainer = make_trainer(prepared, targets.models, temperatures=scales)
+        run, learning = _with_recipe(run, recipe), _with_recipe(learning, recipe)
+        prepared = run.prepared
+    trainer = make_trainer(learning.prepared, targets.models, temperatures=scales)
     # Measured on a copy: mixed precision wraps the module that trains.
     snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
     if prepared.settings.schedule != "plateau":
@@ -124,12 +127,24 @@ def _train_and_measure(run: RunContext) -> TransferResult:
         "temperatures": None if temperatures is None else tuple(temperatures),
         "guard": guarded,
         "trials": trials,
+        "start_reestimated": start.reestimated,
         "optimizer": prepared.settings.optimizer,
         "learning_rate": prepared.settings.lr,
         "bank": targets.bank_use,
         "resumed_epochs": resumed,
     }
     return finalize(run, snapshot, metrics.model_copy(update=found), ends=(before, after), rows=progress.rows)
+
+
+def _learning_from(run: RunContext, start: Start) -> RunContext:
+    """The run with the student that learns in the given one's place; its answers for views are not the given one's."""
+    if not start.reestimated:
+        return run
+    return replace(run, prepared=replace(run.prepared, student=start.student, student_is_given=False))
+
+
+def _with_recipe(run: RunContext, recipe: Recipe) -> RunContext:
+    return replace(run, prepared=replace(run.prepared, settings=with_recipe(run.prepared.settings, recipe)))
 
 
 def _train(
