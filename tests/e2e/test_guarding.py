@@ -190,7 +190,7 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
 
     # the record of each point, and the decision, by hand
-    assert (guard.images, guard.labelled, guard.held_out) == (100, True, False)
+    assert (guard.images, guard.labelled, guard.held_out, guard.level) == (100, True, False, 0.05)
     module = timm.create_model(zoo["convnext"], pretrained=True)
     before = gainfinder.predict(module, guards, device="cpu", workers=0)
     sure = {0.0: 0.0}
@@ -202,6 +202,7 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains))
         assert (point.measure, point.bn_reestimated, point.veto) == ("accuracy", False, None)
         assert point.gain == pytest.approx(100 * mean, abs=1e-9)
+        assert (point.gained, point.lost) == (gains.count(1.0), gains.count(-1.0))
         assert point.error == pytest.approx(100 * error, abs=1e-9)
         assert point.sure_gain == pytest.approx(point.gain - 2 * point.error, abs=1e-9)
         assert point.sure_gain is not None

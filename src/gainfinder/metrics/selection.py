@@ -25,9 +25,10 @@ often they chose badly.
 Shapes: N samples, M models, C classes.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -35,13 +36,18 @@ from torch import Tensor
 
 from ..predictions import Predictions
 from .calibration import fit_temperature_to
+from .harm import TOO_MANY, binomial_at_most
 from .information import class_information, information
 from .transfer import mean_agreements
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Interpolation coefficients that are tried besides the initial student (0)."""
+LEVEL = 0.05
+"""Probability that any candidate is kept that is not better, at most, where there are labels: of all of them together."""
+ORDER = (0.5, 0.75, 1.0, 0.25)
+"""The fixed order in which points of the line are tested: what lies half of the way is the surest to be worth it."""
 ACCURACY_MARGIN = 2.0
-"""Standard errors that are taken off a gain in accuracy."""
+"""Standard errors that are taken off a gain in accuracy for the gain that is told; an exact test decides."""
 MOVEMENT_MARGIN = 1.0
 """Standard errors that are taken off a gain in movement, of which lost agreements have taken their share already."""
 INFORMATION_MARGIN = 2.0
@@ -53,6 +59,7 @@ LOST_AGREEMENT_WEIGHT = 3.0
 LEAST_INFORMATION = 0.005
 """A gain in information below this share of ln C is not worth a change."""
 
+MAY_BE_CHANCE = "by an exact test it may be chance"
 FEWER_CLASSES = "its answers are spread over fewer classes"
 
 Measure = Literal["accuracy", "movement", "information"]
@@ -87,6 +94,9 @@ class Judgement:
         error: standard error of the gain.
         sure_gain: the gain less the margin for its noise.
         veto: the reason that contradicts the gain, or None.
+        gained: guard images that the initial student has wrong and the candidate right; None without labels.
+        lost: those the other way round; None without labels.
+        p_value: that of the exact test of the two; None without labels.
     """
 
     candidate: Candidate
@@ -95,15 +105,23 @@ class Judgement:
     error: float
     sure_gain: float
     veto: str | None = None
+    gained: int | None = None
+    lost: int | None = None
+    p_value: float | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether the candidate may be kept."""
-        return self.sure_gain > 0 and self.veto is None
+        """Whether the candidate may be kept, its turn come; with labels an exact test decides, not the margin."""
+        return self.veto is None and (self.sure_gain > 0 or self.p_value is not None)
 
 
 def judge(
-    before: Predictions, after: Predictions, teachers: Sequence[Predictions], *, candidate: Candidate
+    before: Predictions,
+    after: Predictions,
+    teachers: Sequence[Predictions],
+    *,
+    candidate: Candidate,
+    level: float = LEVEL,
 ) -> Judgement:
     """What a candidate gains over the initial student on the guard images.
 
@@ -112,11 +130,10 @@ def judge(
         after: predictions of the candidate for the same images.
         teachers: predictions of the teachers for the same images; they only matter without labels.
         candidate: the candidate that `after` belongs to.
+        level: error of the exact test, with labels.
     """
     if before.target is not None:
-        right_N = (after.predicted == before.target).double()
-        gains_N = right_N - (before.predicted == before.target).double()
-        return _judgement(candidate, "accuracy", 100 * gains_N, margin=ACCURACY_MARGIN)
+        return _judge_by_labels(before, after, before.target, candidate, level)
     if candidate.bn_reestimated:
         return _judge_adaptation(before, after, teachers, candidate)
     moves_N = movement(before, after, teachers)
@@ -129,11 +146,55 @@ def judge(
     return _judgement(candidate, "movement", 100 * weighed_N, margin=MOVEMENT_MARGIN, veto=veto)
 
 
+def sign_test(gained: int, lost: int) -> float:
+    """The p-value of "the new student is not better": exact, one-sided.
+
+        P(Binomial(gained + lost, 1/2) ≥ gained)
+
+    Sources: Q. McNemar (1947), in its exact form. Images that both students have right, or both wrong, tell nothing.
+
+    Args:
+        gained: images that only the new student has right, 0 or more.
+        lost: images that only the old student has right, 0 or more.
+
+    Returns:
+        From 0 to 1; 1 where there are none.
+
+    Example:
+        >>> sign_test(4, 0), sign_test(5, 0), sign_test(0, 0)
+        (0.0625, 0.03125, 1.0)
+    """
+    return binomial_at_most(lost, gained + lost, 0.5)
+
+
+def certified(judgements: Sequence[Judgement]) -> list[Judgement]:
+    """Those that hold together, with labels at an error of `level` for all points of the line.
+
+    Points of the line are tested in the fixed `ORDER`, then any others, the furthest first; the first that does not
+    hold ends it, however good the later ones look (the fixed-sequence procedure: W. Maurer, L. Hothorn and W. Lehmacher,
+    1995). For a wrong one to be kept, the first wrong one in the order must pass its test. Points that lie beyond a
+    limit on changed answers are no part of the order: the limit reads no label. The student with its statistics
+    re-estimated is tested apart.
+    """
+    allowed = [one for one in judgements if one.veto != TOO_MANY]
+    line = sorted((one for one in allowed if not one.candidate.bn_reestimated), key=lambda one: _turn(one.candidate))
+    if any(one.measure == "accuracy" for one in line):
+        passed = itertools.takewhile(lambda one: one.holds, line)
+    else:
+        passed = iter([one for one in line if one.holds])
+    return [*(one for one in allowed if one.candidate.bn_reestimated and one.holds), *passed]
+
+
+def _turn(candidate: Candidate) -> tuple[int, float]:
+    known = candidate.alpha in ORDER
+    return (ORDER.index(candidate.alpha) if known else len(ORDER), -candidate.alpha)
+
+
 def choose(judgements: Sequence[Judgement]) -> Candidate | None:
     """The candidate to keep; None, the initial student, where none holds.
 
-    Among those that hold, the one of highest sure gain; adaptation that is judged by information, which cannot be
-    compared with the others, only where nothing else holds. Ties go to the smaller alpha.
+    Among those that are `certified`, the one of highest sure gain; adaptation that is judged by information, which
+    cannot be compared with the others, only where nothing else holds. Ties go to the smaller alpha.
 
     Example:
         >>> def judged(alpha, sure_gain):
@@ -144,7 +205,7 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
         >>> choose([judged(1.0, -0.1)]) is None
         True
     """
-    holding = sorted((one for one in judgements if one.holds), key=lambda one: one.candidate.alpha)
+    holding = sorted(certified(judgements), key=lambda one: one.candidate.alpha)
     comparable = [one for one in holding if one.measure != "information"]
     best = max(comparable or holding, key=lambda one: one.sure_gain, default=None)
     return None if best is None else best.candidate
@@ -202,6 +263,19 @@ def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[P
     consensus_NC = torch.stack(probs).mean(dim=0)
     after_N, before_N = (consensus_NC.gather(1, one.predicted[:, None]).squeeze(1) for one in (after, before))
     return after_N - before_N
+
+
+def _judge_by_labels(
+    before: Predictions, after: Predictions, target_N: Tensor, candidate: Candidate, level: float
+) -> Judgement:
+    right_N, was_right_N = (one.predicted == target_N for one in (after, before))
+    gains_N = right_N.double() - was_right_N.double()
+    gained, lost = int((right_N & ~was_right_N).sum()), int((was_right_N & ~right_N).sum())
+    p_value = sign_test(gained, lost)
+    found = _judgement(
+        candidate, "accuracy", 100 * gains_N, margin=ACCURACY_MARGIN, veto=MAY_BE_CHANCE if p_value > level else None
+    )
+    return replace(found, gained=gained, lost=lost, p_value=p_value)
 
 
 def _judge_adaptation(

@@ -38,6 +38,9 @@ class GuardPoint(Record):
         changed: share of the guard images whose predicted class differs from the initial student's; null in files of
             earlier versions.
         most_changed: upper confidence bound of that share on images like these; null without `at_most`.
+        gained: guard images that the initial student has wrong and the candidate right; null without labels.
+        lost: those the other way round; null without labels.
+        p_value: that of the exact one-sided test of the two (McNemar); null without labels.
     """
 
     alpha: float
@@ -49,6 +52,9 @@ class GuardPoint(Record):
     veto: str | None
     changed: float | None = None
     most_changed: float | None = None
+    gained: int | None = None
+    lost: int | None = None
+    p_value: float | None = None
 
 
 class GuardDecision(Record):
@@ -67,6 +73,7 @@ class GuardDecision(Record):
         at_most: largest share of predictions that was allowed to change; null where there was no limit.
         offered_alpha: interpolation coefficient of the student in `candidate/`: the guard, without labels, did not keep
             it, and a few labels may prove it better (`gainfinder ask`); null where there is none.
+        level: error of each exact test of `points`, with labels; null in files of earlier versions.
     """
 
     alpha: float
@@ -79,6 +86,7 @@ class GuardDecision(Record):
     unguarded_delta_ci_pp: Interval | None = None
     at_most: float | None = None
     offered_alpha: float | None = None
+    level: float | None = None
 
     @property
     def kept_initial(self) -> bool:

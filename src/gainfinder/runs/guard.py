@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import DataError
-from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge
+from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge, selection
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
 from ..results import GuardDecision, GuardPoint
@@ -53,6 +53,7 @@ class Guarded:
         images: number of guard images.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
+        level: error of the exact test, with labels, of what is kept.
         at_most: largest share of predictions that may change; None without a limit.
         is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
     """
@@ -63,6 +64,7 @@ class Guarded:
     images: int
     labelled: bool
     held_out: bool
+    level: float = selection.LEVEL
     at_most: float | None = None
     is_step: bool = False
 
@@ -96,6 +98,7 @@ class Guarded:
             unguarded_delta_ci_pp=change.ci_pp,
             at_most=self.at_most,
             offered_alpha=None if self.offered is None else self.offered.alpha,
+            level=self.level,
         )
 
 
@@ -123,6 +126,9 @@ def _point(judgement: Judgement, changed: Changed) -> GuardPoint:
         veto=judgement.veto,
         changed=changed.share,
         most_changed=changed.most,
+        gained=judgement.gained,
+        lost=judgement.lost,
+        p_value=judgement.p_value,
     )
 
 
@@ -142,6 +148,16 @@ def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     return (*reestimated, *(Candidate(alpha=alpha) for alpha in (*finer, *ALPHAS)))
 
 
+def error_of(prepared: PreparedTransfer) -> float:
+    """The error of each exact test where there are labels, so that all tests of a run together have that of `LEVEL`.
+
+    The line is one test, since its points are tested in a fixed order; a student with its statistics re-estimated is
+    another; and each step of a sequence tests anew. A sequence's last student is better than the one given if each
+    step's is better than the step's before.
+    """
+    return selection.LEVEL / ((2 if reestimates(prepared) else 1) * prepared.guard_decisions)
+
+
 def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
     """Evaluate the candidates on the guard images and decide; `model` keeps the weights of the last one.
 
@@ -152,19 +168,20 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         probes: predictions of the frozen models for the guard images.
     """
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
-    limit = _Limit(run.prepared)
+    limit, level = _Limit(run.prepared), error_of(run.prepared)
     judgements, changes = [], []
     for candidate in candidates(run.prepared):
         if limit.passed(candidate):
             continue
         after = _predict(run, weight_path, model, candidate)
-        judgement = judge(probes.before, after, teachers, candidate=candidate)
+        judgement = judge(probes.before, after, teachers, candidate=candidate, level=level)
         changes.append(limit.changed(probes.before, after))
         judgements.append(limit.checked(judgement, changes[-1]))
     return Guarded(
         kept=choose(judgements),
         judgements=tuple(judgements),
         changed=tuple(changes),
+        level=level,
         at_most=limit.share,
         is_step=run.origin is not None,
         images=len(probes.before),

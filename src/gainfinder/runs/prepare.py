@@ -40,6 +40,8 @@ class PreparedTransfer:
         labelled_images: the transfer images with their labels, for a control that learns from these alone; None where
             none is requested.
         command: the command line that requested it; None from Python.
+        guard_decisions: number of times that a guard decides in the whole run: once for each teacher of a sequence or
+            soup, and once for the soup.
         student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
             sequence left.
     """
@@ -60,6 +62,7 @@ class PreparedTransfer:
     guard_held_out: bool
     labelled_images: Images | None = None
     command: str | None = None
+    guard_decisions: int = 1
     student_is_given: bool = True
 
     @property
@@ -182,7 +185,14 @@ def prepare_transfer(
         guard_held_out=guard_data is None,
         labelled_images=with_labels(train_images, data, named_student) if "labels" in settings.controls else None,
         command=command,
+        guard_decisions=_guard_decisions(len(aligned), settings.strategy),
     )
+
+
+def _guard_decisions(teachers: int, strategy: str) -> int:
+    if teachers == 1 or strategy == "parallel":
+        return 1
+    return teachers + 1 if strategy == "soup" else teachers
 
 
 def _bank(settings: TransferConfig) -> Bank | None:
