@@ -43,7 +43,7 @@ from .transfer import mean_agreements
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Interpolation coefficients that are tried besides the initial student (0)."""
 LEVEL = 0.05
-"""Probability that any candidate is kept that is not better, at most, where there are labels: of all of them together."""
+"""Probability that any candidate is kept that is not better, at most, where there are labels: of all together."""
 ORDER = (0.5, 0.75, 1.0, 0.25)
 """The fixed order in which points of the line are tested: what lies half of the way is the surest to be worth it."""
 ACCURACY_MARGIN = 2.0
@@ -171,10 +171,10 @@ def certified(judgements: Sequence[Judgement]) -> list[Judgement]:
     """Those that hold together, with labels at an error of `level` for all points of the line.
 
     Points of the line are tested in the fixed `ORDER`, then any others, the furthest first; the first that does not
-    hold ends it, however good the later ones look (the fixed-sequence procedure: W. Maurer, L. Hothorn and W. Lehmacher,
-    1995). For a wrong one to be kept, the first wrong one in the order must pass its test. Points that lie beyond a
-    limit on changed answers are no part of the order: the limit reads no label. The student with its statistics
-    re-estimated is tested apart.
+    hold ends it, however good the later ones look (the fixed-sequence procedure: W. Maurer, L. Hothorn and
+    W. Lehmacher, 1995). For a wrong one to be kept, the first wrong one in the order must pass its test. Points that
+    lie beyond a limit on changed answers are no part of the order: the limit reads no label. The student with its
+    statistics re-estimated is tested apart.
     """
     allowed = [one for one in judgements if one.veto != TOO_MANY]
     line = sorted((one for one in allowed if not one.candidate.bn_reestimated), key=lambda one: _turn(one.candidate))
