@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import DataError
-from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge, selection
+from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge, posterior_of, selection
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
 from ..results import GuardDecision, GuardPoint
@@ -129,6 +131,7 @@ def _point(judgement: Judgement, changed: Changed) -> GuardPoint:
         gained=judgement.gained,
         lost=judgement.lost,
         p_value=judgement.p_value,
+        over_adapted=judgement.over_adapted,
     )
 
 
@@ -167,27 +170,59 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         model: a copy of the student, overwritten.
         probes: predictions of the frozen models for the guard images.
     """
-    teachers = [teacher for teacher in probes.teachers if teacher is not None]
-    limit, level = _Limit(run.prepared), error_of(run.prepared)
+    panel = _Panel(run, probes)
+    limit = _Limit(run.prepared)
     judgements, changes = [], []
     for candidate in candidates(run.prepared):
         if limit.passed(candidate):
             continue
         after = _predict(run, weight_path, model, candidate)
-        judgement = judge(probes.before, after, teachers, candidate=candidate, level=level)
         changes.append(limit.changed(probes.before, after))
-        judgements.append(limit.checked(judgement, changes[-1]))
+        judgements.append(limit.checked(panel.judge(after, candidate), changes[-1]))
+        panel.note(judgements[-1], after)
     return Guarded(
         kept=choose(judgements),
         judgements=tuple(judgements),
         changed=tuple(changes),
-        level=level,
+        level=panel.level,
         at_most=limit.share,
         is_step=run.origin is not None,
         images=len(probes.before),
         labelled=probes.before.target is not None,
         held_out=run.prepared.guard_held_out,
     )
+
+
+class _Panel:
+    """Who judges the candidates: labels, referees, or the frozen models' posterior, worked out once."""
+
+    def __init__(self, run: RunContext, probes: FrozenPredictions) -> None:
+        self.before = probes.before
+        self.teachers = [teacher for teacher in probes.teachers if teacher is not None]
+        self.referees: list[Predictions] = []
+        self.level = error_of(run.prepared)
+        self.adapted: Predictions | None = None
+        self._posterior_NC: Tensor | None = None
+
+    def judge(self, after: Predictions, candidate: Candidate) -> Judgement:
+        by_posterior = self.before.target is None and not self.referees and not candidate.bn_reestimated
+        if by_posterior and self._posterior_NC is None:
+            self._posterior_NC = posterior_of(self.adapted or self.before, self.teachers)
+        return judge(
+            self.before,
+            after,
+            self.teachers,
+            candidate=candidate,
+            level=self.level,
+            referees=self.referees,
+            adapted=self.adapted,
+            posterior_NC=self._posterior_NC,
+        )
+
+    def note(self, judgement: Judgement, after: Predictions) -> None:
+        """Compare what follows with the re-estimated student, if that is kept; it comes first."""
+        if judgement.measure == "information" and judgement.holds:
+            self.adapted = after
 
 
 class _Limit:
