@@ -78,6 +78,8 @@ class GuardDecision(Record):
         offered_alpha: interpolation coefficient of the student in `candidate/`: the guard, without labels, did not keep
             it, and a few labels may prove it better (`gainfinder ask`); null where there is none.
         level: error of each test of `points`; null in files of earlier versions.
+        certificate: what speaks for the student that is kept, in words; null for the one that was given, and in files
+            of earlier versions.
     """
 
     alpha: float
@@ -91,6 +93,7 @@ class GuardDecision(Record):
     at_most: float | None = None
     offered_alpha: float | None = None
     level: float | None = None
+    certificate: str | None = None
 
     @property
     def kept_initial(self) -> bool:

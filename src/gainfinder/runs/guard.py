@@ -16,6 +16,7 @@ from ..results import GuardDecision, GuardPoint
 from ..training import between
 from .context import RunContext
 from .frozen import FrozenPredictions, reestimate_on_views
+from .guard_words import certificate_text
 from .prepare import PreparedTransfer
 from .result import save_candidate
 
@@ -55,7 +56,7 @@ class Guarded:
         images: number of guard images.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
-        level: error of the exact test, with labels, of what is kept.
+        level: error of each test.
         at_most: largest share of predictions that may change; None without a limit.
         is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
     """
@@ -101,7 +102,14 @@ class Guarded:
             at_most=self.at_most,
             offered_alpha=None if self.offered is None else self.offered.alpha,
             level=self.level,
+            certificate=self.certificate,
         )
+
+    @property
+    def certificate(self) -> str | None:
+        """What speaks for the student that is kept, in words; None for the initial student."""
+        found = next((one for one in self.judgements if one.candidate == self.kept), None)
+        return None if found is None else certificate_text(found, images=self.images, level=self.level)
 
 
 @dataclass(frozen=True, kw_only=True)
