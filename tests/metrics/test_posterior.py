@@ -90,6 +90,12 @@ def test_a_model_of_few_classes_is_not_taken_for_one_of_a_wrong_order() -> None:
     assert crossed_classes(student, from_logits(half)) is None and crossed_classes(from_logits(half), student) is None
 
 
+def test_a_model_that_has_collapsed_is_not_taken_for_one_of_a_wrong_order() -> None:
+    teacher, collapsed = drawn(1, count=400), answers(*[0] * 400, of=4)
+    few = from_logits(teacher.logits - torch.tensor([9.0, 0.0, 0.0, 0.0]))  # hardly ever answers 0
+    assert crossed_classes(collapsed, few) is None and crossed_classes(few, collapsed) is None
+
+
 def test_a_few_images_do_not_show_a_wrong_order() -> None:
     assert crossed_classes(answers(0, 0, 1, 1), answers(1, 1, 0, 0)) is None
     assert crossed_classes(answers(*[0] * 20, *[1] * 20), answers(*[1] * 20, *[0] * 20)) is not None

@@ -96,9 +96,10 @@ def crossed_classes(before: Predictions, other: Predictions) -> tuple[int, int] 
     """A pair of classes that one model takes for another: a sign of a wrong class order, which nothing else gives away.
 
     Class a of the student's and b of the other's, a ≠ b, fit each other best: of the images that the student calls a,
-    most are b to the other, and of those that are b to it, most are a to the student; and surely more than are called
-    a, or b, by both. Models of 51 % and better never did so, and a model that knows some classes only does not, either:
-    what it calls b is b to the student as well.
+    most are b to the other, and of those that are b to it, most are a to the student; surely more than are called a,
+    or b, by both. And the student's b and the other's a fit other classes best, too, as in any permutation. Models of
+    51 % and better never did so. A model that knows some classes only does not: what it calls b is b to the student as
+    well; nor one that has collapsed to a class.
 
     Args:
         before: predictions of the student.
@@ -110,15 +111,15 @@ def crossed_classes(before: Predictions, other: Predictions) -> tuple[int, int] 
     classes = before.logits.shape[1]
     found, counts = torch.unique(before.predicted * classes + other.predicted, return_counts=True)
     count_of = {divmod(pair, classes): count for pair, count in zip(found.tolist(), counts.tolist(), strict=True)}
-    most_of_row: dict[int, int] = {}
-    most_of_column: dict[int, int] = {}
-    for (a, b), count in count_of.items():
-        most_of_row[a] = max(count, most_of_row.get(a, 0))
-        most_of_column[b] = max(count, most_of_column.get(b, 0))
-    for (a, b), crossed in count_of.items():
+    best_of_row: dict[int, int] = {}
+    best_of_column: dict[int, int] = {}
+    for (a, b), _ in sorted(count_of.items(), key=lambda one: one[1]):  # the last is the largest
+        best_of_row[a], best_of_column[b] = b, a
+    for a, b in best_of_row.items():
+        mutual = a != b and best_of_column[b] == a
+        displaced = best_of_row.get(b, b) != b and best_of_column.get(a, a) != a
         straight = max(count_of.get((a, a), 0), count_of.get((b, b), 0))
-        if a == b or crossed < max(most_of_row[a], most_of_column[b]):
-            continue
-        if binomial_at_most(straight, crossed + straight, 0.5) <= CROSSED_LEVEL / classes:
+        crossed = count_of[a, b]
+        if mutual and displaced and binomial_at_most(straight, crossed + straight, 0.5) <= CROSSED_LEVEL / classes:
             return a, b
     return None

@@ -15,7 +15,7 @@ from ..predictions import Predictions
 from ..results import GuardDecision, GuardPoint
 from ..training import between
 from .context import RunContext
-from .frozen import FrozenPredictions, reestimate_on_views
+from .frozen import FrozenPredictions, predict_referees, reestimate_on_views
 from .guard_words import certificate_text
 from .prepare import PreparedTransfer
 from .result import save_candidate
@@ -207,7 +207,8 @@ class _Panel:
     def __init__(self, run: RunContext, probes: FrozenPredictions) -> None:
         self.before = probes.before
         self.teachers = [teacher for teacher in probes.teachers if teacher is not None]
-        self.referees: list[Predictions] = []
+        assert run.prepared.guard_images is not None
+        self.referees = predict_referees(run, run.prepared.guard_images, probes.before)
         self.level = error_of(run.prepared)
         self.adapted: Predictions | None = None
         self._posterior_NC: Tensor | None = None

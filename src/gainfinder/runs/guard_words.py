@@ -46,5 +46,6 @@ def _by_information(judgement: Judgement, images: int, level: float) -> str:
     del level
     return (
         "By information, without labels: with its batch-norm statistics re-estimated the old student tells the "
-        f"{images:,} guard images apart better, by {judgement.gain:.3f} nats. This is no proof, and nothing was learned."
+        f"{images:,} guard images apart better, by {judgement.gain:.3f} nats. This is no proof, and nothing was "
+        "learned."
     )
