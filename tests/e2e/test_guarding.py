@@ -429,13 +429,14 @@ def test_a_referee_judges_in_place_of_the_posterior(
 
 
 def test_a_student_that_learns_from_a_teacher_of_another_class_order_is_not_kept(
-    zoo: dict[str, str], val: Images, guards: Images
+    zoo: dict[str, str], val: Images, guards: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.1, "labels": "none", "method": "kl"}
     teacher = AlwaysWrong(timm.create_model(zoo["vit"], pretrained=True))
     guard = gainfinder.transfer(zoo["convnext"], teacher, "digits#2/4", **asked).metrics.guard
     assert guard is not None and guard.kept_initial
     assert all("takes one class for another" in str(point.veto) for point in guard.points)
+    assert "is its class order right?" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Which of several candidates is kept in place of the initial student, on predictions made by hand."""
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -543,3 +545,62 @@ def test_adaptation_by_accuracy_competes_on_equal_terms() -> None:
 def test_the_whole_way_and_no_way_outside_the_line_are_tried() -> None:
     assert ALPHAS[-1] == 1.0 and all(0 < share <= 1 for share in ALPHAS)
     assert list(ALPHAS) == sorted(set(ALPHAS))
+
+
+# Recorded transfers.
+
+
+def recorded() -> dict[str, list[dict[str, str]]]:
+    """Rows of transfers between small CIFAR-10 models (benchmarks/guard), by transfer."""
+    found: dict[str, list[dict[str, str]]] = {}
+    with (Path(__file__).parents[2] / "benchmarks" / "guard" / "certificates.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            key = " ".join(row[name] for name in ("student", "teacher", "broken", "method", "lr", "images", "seed"))
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def kept_of(rows: Sequence[dict[str, str]]) -> dict[str, str] | None:
+    """What `choose` keeps by the recorded measures."""
+    by_candidate = {
+        Candidate(alpha=0.0, bn_reestimated=True)
+        if row["candidate"] == "adapted"
+        else Candidate(alpha=float(row["candidate"])): row
+        for row in rows
+    }
+    judgements = [
+        Judgement(
+            candidate=candidate, measure="information" if candidate.bn_reestimated else "posterior",
+            gain=float(row["gain"]), error=float(row["error"]),
+            sure_gain=float(row["gain"]) - (2 if candidate.bn_reestimated else 1.645) * float(row["error"]),
+            veto=row["veto"] or None, p_value=float(row["p_value"]) if row["p_value"] else None,
+        )
+        for candidate, row in by_candidate.items()
+    ]  # fmt: skip
+    kept = choose(judgements)
+    return None if kept is None else by_candidate[kept]
+
+
+def test_on_recorded_transfers_gains_are_kept_and_losses_are_not() -> None:
+    """The bars: 60 % of what gains a point or more, 5 % of what gains nothing, and nothing significantly worse."""
+    gains, nothing = [], []
+    for rows in recorded().values():
+        kept, best = kept_of(rows), max(float(row["delta_pp"]) for row in rows)
+        if kept is not None:
+            assert kept["posterior"] == "1"
+            assert float(kept["delta_pp"]) > -1.645 * float(kept["delta_error_pp"])
+        if best >= 1 and rows[0]["half"] == "1":  # of the pairs on which nothing was chosen
+            gains.append(kept is not None and float(kept["delta_pp"]) > 0)
+        if best <= 0:
+            nothing.append(kept is not None)
+    assert len(gains) >= 10 and mean(list(map(float, gains))) >= 0.6
+    assert len(nothing) >= 20 and mean(list(map(float, nothing))) <= 0.05
+
+
+def test_no_recorded_student_of_a_permuted_teacher_is_kept() -> None:
+    permuted = [rows for rows in recorded().values() if rows[0]["broken"].startswith("perm")]
+    assert len(permuted) >= 8
+    for rows in permuted:
+        line = [row for row in rows if row["candidate"] != "adapted"]
+        assert all(row["veto"] == WRONG_ORDER for row in line)
+        assert any(float(row["delta_pp"]) < -2 for row in line) and kept_of(line) is None

@@ -1,15 +1,27 @@
 """The guard: evaluates candidates between the initial and the transferred student on guard images, and keeps one."""
 
 import contextlib
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import DataError
-from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge, posterior_of, selection
+from ..metrics import (
+    ALPHAS,
+    AccuracyChange,
+    Candidate,
+    Judgement,
+    choose,
+    crossed_classes,
+    harm,
+    judge,
+    posterior_of,
+    selection,
+)
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
 from ..results import GuardDecision, GuardPoint
@@ -19,6 +31,8 @@ from .frozen import FrozenPredictions, predict_referees, reestimate_on_views
 from .guard_words import certificate_text
 from .prepare import PreparedTransfer
 from .result import save_candidate
+
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +223,8 @@ class _Panel:
         self.teachers = [teacher for teacher in probes.teachers if teacher is not None]
         assert run.prepared.guard_images is not None
         self.referees = predict_referees(run, run.prepared.guard_images, probes.before)
+        if self.before.target is None:
+            _note_wrong_orders(self.before, [*self.teachers, *self.referees])
         self.level = error_of(run.prepared)
         self.adapted: Predictions | None = None
         self._posterior_NC: Tensor | None = None
@@ -232,6 +248,20 @@ class _Panel:
         """Compare what follows with the re-estimated student, if that is kept; it comes first."""
         if judgement.measure == "information" and judgement.holds:
             self.adapted = after
+
+
+def _note_wrong_orders(before: Predictions, others: Sequence[Predictions]) -> None:
+    """Say which models take one class for another, as in a wrong class order."""
+    names = before.class_names or tuple(map(str, range(before.logits.shape[1])))
+    for other in others:
+        if (pair := crossed_classes(before, other)) is not None:
+            _log.warning(
+                "%s mostly calls %r what the student calls %r, and other classes are crossed, too: is its class order "
+                "right? If not, give a label map",
+                other.model,
+                names[pair[1]],
+                names[pair[0]],
+            )
 
 
 class _Limit:
