@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.guard import former
+from benchmarks.guard.former import Candidate, Judgement, choose
 from benchmarks.guard.transfers import ADAPTED, GUARD_IMAGES, Job
 from benchmarks.lab.zoo import ZOO
-from gainfinder.metrics import Candidate, Judgement, choose, selection
 
 Row = dict[str, str]
 Transfer = dict[Candidate, Row]
@@ -135,7 +136,7 @@ def judged_with_labels(transfer: Transfer) -> list[Judgement]:
     found = []
     for candidate, row in transfer.items():
         gain, error = number(row, "labels_gain_pp"), number(row, "labels_error_pp")
-        sure_gain = gain - selection.ACCURACY_MARGIN * error
+        sure_gain = gain - former.ACCURACY_MARGIN * error
         found.append(Judgement(candidate=candidate, measure="accuracy", gain=gain, error=error, sure_gain=sure_gain))
     return found
 
@@ -157,7 +158,7 @@ def by_movement(
     candidate: Candidate,
     row: Row,
     *,
-    weight: float = selection.LOST_AGREEMENT_WEIGHT,
+    weight: float = former.LOST_AGREEMENT_WEIGHT,
     consensus: bool = False,
     classes: bool = False,
 ) -> Judgement:
@@ -166,11 +167,11 @@ def by_movement(
     gain = toward - weight * away
     variance = (toward + weight**2 * away - gain**2) / (GUARD_IMAGES - 1)  # each image's move is 1, −weight or 0
     error = variance**0.5
-    vetoed = consensus and number(row, "consensus_gain") < -selection.VETO_MARGIN * number(row, "consensus_error")
-    vetoed |= classes and number(row, "classes_change") < -selection.VETO_MARGIN * number(row, "classes_error")
+    vetoed = consensus and number(row, "consensus_gain") < -former.VETO_MARGIN * number(row, "consensus_error")
+    vetoed |= classes and number(row, "classes_change") < -former.VETO_MARGIN * number(row, "classes_error")
     return Judgement(
         candidate=candidate, measure="movement", gain=100 * gain, error=100 * error,
-        sure_gain=100 * (gain - selection.MOVEMENT_MARGIN * error), veto="vetoed" if vetoed else None,
+        sure_gain=100 * (gain - former.MOVEMENT_MARGIN * error), veto="vetoed" if vetoed else None,
     )  # fmt: skip
 
 

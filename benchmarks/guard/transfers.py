@@ -9,7 +9,7 @@ the whole way. The guard sees 3,000 test images, 6,000 others measure; both are 
 
 Columns: the job; `delta_pp`, the true change in accuracy, and `delta_error_pp`, its standard error, on the images that
 measure; `delta_acc_pp`, how much better the teacher is than the initial student there; `measure` to `veto`, what
-`gainfinder.metrics.judge` says without labels; `labels_gain_pp` and `labels_error_pp`, what it says with labels; and
+the former rule (`former.py`) says without labels; `labels_gain_pp` and `labels_error_pp`, what it says with labels; and
 the numbers behind: `toward_pp` and `away_pp`, images whose answer moved to or from the teacher's, the consensus gain,
 and the change of the entropy of the classes predicted, in nats, with standard errors.
 
@@ -31,11 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.guard.former import Candidate, consensus_gain, judge, movement
 from benchmarks.lab.in_memory import Lab
 from benchmarks.lab.rows import append, done, key_of
 from benchmarks.lab.training import adapt, distil, fit, skewed
 from benchmarks.lab.zoo import Model
-from gainfinder.metrics import Candidate, information, judge, selection
+from gainfinder.metrics import information
 from gainfinder.models import has_batch_norm
 from gainfinder.predictions import Predictions
 from gainfinder.training import between
@@ -253,10 +254,10 @@ def rows_of(
         after = predictions(candidate.name, answers.guard)
         blind = judge(frozen, after, taught, candidate=candidate)
         seeing = judge(labelled, after, taught, candidate=candidate)
-        moves = selection.movement(frozen, after, taught)
+        moves = movement(frozen, after, taught)
         now = information.class_information(after.predicted, num_classes=before.guard.shape[1])
         delta, delta_error = mean_and_error(100 * (right(answers.test, labels.test) - before_right))
-        consensus, consensus_error = mean_and_error(selection.consensus_gain(frozen, after, taught))
+        consensus, consensus_error = mean_and_error(consensus_gain(frozen, after, taught))
         classes, classes_error = mean_and_error(now - then)
         row = {
             **asdict(job), "candidate": candidate.name,

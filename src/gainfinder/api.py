@@ -50,6 +50,7 @@ def transfer(
     val: ImageSource | None = None,
     guard_data: ImageSource | None = None,
     label_map: str | Path | Sequence[str | Path] | None = None,
+    referee: TeacherSource | Sequence[TeacherSource] = (),
     out: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     config: TransferConfig | None = None,
@@ -69,6 +70,8 @@ def transfer(
             `data` is set apart for it, too. `guard=False` goes without.
         label_map: file that maps a teacher's classes to the student's, for all teachers, or one each;
             see `classes.read_label_map`.
+        referee: models, or tables of predictions, that never teach and judge for the guard, where no labels may be
+            read: a reference, classifier or module, or several.
         out: result folder. A run killed there goes on when it is called again with the same arguments; a finished
             one returns its result. None: nothing is kept on disk.
         callbacks: notified of progress and of each complete result folder.
@@ -78,7 +81,7 @@ def transfer(
     Raises:
         GainfinderError: models, images, settings or folder cannot be used.
     """
-    teachers: list[TeacherSource] = [*teacher] if isinstance(teacher, list | tuple) else [cast(TeacherSource, teacher)]
+    teachers, referees = _several(teacher), _several(referee)
     requested = (config or TransferConfig()).merged(settings)
     if out is None and (names := needing_folder(requested.trackers)):
         raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
@@ -90,6 +93,7 @@ def transfer(
         val=val,
         guard_data=guard_data,
         label_maps=[Path(path) for path in maps],
+        referees=referees,
         settings=requested,
     )
     if out is not None:
@@ -98,6 +102,10 @@ def transfer(
         result = execute(prepared, Path(scratch) / "run", callback=CallbackList(callbacks))
         kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
         return replace(result, out=None, metrics=kept)
+
+
+def _several(given: TeacherSource | Sequence[TeacherSource]) -> list[TeacherSource]:
+    return [*given] if isinstance(given, list | tuple) else [cast(TeacherSource, given)]
 
 
 def run(spec: TransferSpec, out: str | Path, *, callbacks: Sequence[Callback] = ()) -> TransferResult:

@@ -97,7 +97,10 @@ def test_a_student_that_only_needed_other_statistics_is_adapted(
     assert (adapted["alpha"], adapted["bn_reestimated"], adapted["veto"]) == (0.0, True, None)
     assert adapted["measure"] == ("accuracy" if labels == "use" else "information") and adapted["sure_gain"] > 0
     assert [(point["alpha"], point["bn_reestimated"]) for point in points] == [(share, False) for share in ALPHAS]
-    assert {point["measure"] for point in points} == {"accuracy" if labels == "use" else "movement"}
+    assert {point["measure"] for point in points} == {"accuracy" if labels == "use" else "posterior"}
+    assert {point["over_adapted"] for point in points} == {labels == "none"}
+    assert guard["certificate"].startswith("By labels" if labels == "use" else "By information")
+    assert guard["level"] == 0.025  # the line and the student beside it
     files = {path.name for path in (run_folder / "predictions").glob("guard-*")}
     assert files == {"guard-adapted.parquet", *(f"guard-{share:g}.parquet" for share in ALPHAS)}
 
@@ -190,7 +193,7 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
 
     # the record of each point, and the decision, by hand
-    assert (guard.images, guard.labelled, guard.held_out) == (100, True, False)
+    assert (guard.images, guard.labelled, guard.held_out, guard.level) == (100, True, False, 0.05)
     module = timm.create_model(zoo["convnext"], pretrained=True)
     before = gainfinder.predict(module, guards, device="cpu", workers=0)
     sure = {0.0: 0.0}
@@ -202,6 +205,7 @@ def test_the_point_that_is_kept_is_the_one_on_record(zoo: dict[str, str], val: I
         error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains))
         assert (point.measure, point.bn_reestimated, point.veto) == ("accuracy", False, None)
         assert point.gain == pytest.approx(100 * mean, abs=1e-9)
+        assert (point.gained, point.lost) == (gains.count(1.0), gains.count(-1.0))
         assert point.error == pytest.approx(100 * error, abs=1e-9)
         assert point.sure_gain == pytest.approx(point.gain - 2 * point.error, abs=1e-9)
         assert point.sure_gain is not None
@@ -376,7 +380,16 @@ def test_a_student_is_adapted_once_in_a_sequence(
 
 
 def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: Images, run_folder: Path) -> None:
-    asked = {**SETTINGS, "val": val, "guard_data": guards, "method": "kl", "lr": 0.05, "limit": 150, "strategy": "soup"}
+    asked = {
+        **SETTINGS,
+        "val": val,
+        "guard_data": guards,
+        "method": "kl",
+        "lr": 0.05,
+        "limit": 300,
+        "epochs": 2,
+        "strategy": "soup",
+    }
     result = gainfinder.transfer(zoo["convnext"], [zoo["resnet"], zoo["vit"]], "digits#2/4", out=run_folder, **asked)
     share = result.metrics.guard.alpha
     start = timm.create_model(zoo["convnext"], pretrained=True).state_dict()
@@ -387,7 +400,64 @@ def test_a_soup_is_guarded_as_a_whole(zoo: dict[str, str], val: Images, guards: 
     for name, tensor in weights(result).items():
         soup = (steps[0][name] + steps[1][name]) / 2
         torch.testing.assert_close(tensor, start[name] + share * (soup - start[name]), rtol=1e-5, atol=1e-6)
-    assert share > 0
+    assert share > 0 and result.metrics.guard.level == 0.05 / 3  # both steps and the soup
+    assert [step.guard.level for step in result.metrics.steps] == [0.05 / 3] * 2
+
+
+def test_a_referee_judges_in_place_of_the_posterior(
+    zoo: dict[str, str], val: Images, guards: Images, run_folder: Path
+) -> None:
+    """And never teaches: the student learns the same without it."""
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "method": "kl", "limit": 200, "epochs": 2, "lr": 0.05}
+    student = timm.create_model(zoo["convnext"], pretrained=True)
+    with torch.no_grad():
+        student.head.fc.weight.zero_()  # it has all to gain
+        student.head.fc.bias.zero_()
+    asked |= {"labels": "none", "out": run_folder}
+    result = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", referee=zoo["vit"], **asked)
+    guard = result.metrics.guard
+    assert guard is not None and not guard.kept_initial
+    assert {point.measure for point in guard.points} == {"votes"}
+    assert guard.certificate is not None and guard.certificate.startswith("By referees")
+    assert result.metrics.transfer_delta_pp is None or result.metrics.transfer_delta_pp > 10
+    assert result.metrics.teachers == (zoo["resnet"],)
+    config = json.loads((run_folder / "config.json").read_text())
+    assert [one["reference"] for one in config["referees"]] == [zoo["vit"]]
+    assert (run_folder / "predictions" / "probe-referee-1.parquet").exists()
+    alone = gainfinder.transfer(student, zoo["resnet"], "digits#2/4", **{**asked, "out": None})
+    assert alone.epochs == result.epochs
+
+
+def test_a_student_that_learns_from_a_teacher_of_another_class_order_is_not_kept(
+    zoo: dict[str, str], val: Images, guards: Images, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.1, "labels": "none", "method": "kl"}
+    teacher = AlwaysWrong(timm.create_model(zoo["vit"], pretrained=True))
+    guard = gainfinder.transfer(zoo["convnext"], teacher, "digits#2/4", **asked).metrics.guard
+    assert guard is not None and guard.kept_initial
+    assert all("takes one class for another" in str(point.veto) for point in guard.points)
+    assert "is its class order right?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"referee": "vit"}, "is a teacher itself"),
+        ({"referee": "convnext"}, "is the student itself"),
+        ({"referee": ["resnet", "resnet"]}, "is a referee already"),
+        ({"referee": "resnet", "labels": "use"}, "the guard judges by labels"),
+        ({"referee": "resnet", "guard": False}, "together with `guard=False`"),
+    ],
+)
+def test_a_referee_that_cannot_judge_is_refused(
+    zoo: dict[str, str], val: Images, run_folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    named = [zoo[name] for name in changes["referee"]] if isinstance(changes["referee"], list) else None
+    asked = {**SETTINGS, "val": val, "labels": "none", "out": run_folder, **changes}
+    asked["referee"] = named or zoo[changes["referee"]]
+    with pytest.raises(SettingsError, match=said):
+        gainfinder.transfer(zoo["convnext"], zoo["vit"], "digits#2/4", **asked)
+    assert not run_folder.exists()
 
 
 def test_learning_begins_with_statistics_that_the_guard_prefers(zoo: dict[str, str], tmp_path: Path) -> None:

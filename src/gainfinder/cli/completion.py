@@ -38,7 +38,13 @@ def completer_of(option: str) -> Completer:
     """What completes an option's values."""
     if option in CHOICES:
         return _one_of(CHOICES[option])
-    others: dict[str, Completer] = {"method": _methods, "model": _models, "student": _models, "teacher": _teachers}
+    others: dict[str, Completer] = {
+        "method": _methods,
+        "model": _models,
+        "student": _models,
+        "teacher": _teachers,
+        "referee": _teachers,
+    }
     return others.get(option, _nothing)
 
 

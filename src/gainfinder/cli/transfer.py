@@ -36,6 +36,10 @@ def transfer(
         list[Path] | None,
         typer.Option(help="JSON or CSV file: teacher's class, student's class; one for all teachers, or one each."),
     ] = None,
+    referee: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that never teaches, to judge for the guard without labels; may be repeated."),
+    ] = None,
     ask: Annotated[
         int | None,
         typer.Option(min=1, help="Ask for so many labels of changed images afterwards, as `gainfinder ask` does."),
@@ -58,6 +62,7 @@ def transfer(
         val=val,
         guard_data=guard_data,
         label_maps=tuple(map(str, label_map or ())),
+        referees=tuple(referee or ()),
         config=TransferConfig(**settings),
     )
     from ..api import execute_with_reports
@@ -133,7 +138,11 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
     held_out = ", set apart from the data" if prepared.val_held_out else ""
     lines = [
         f"{role}: {model.reference} ({model.num_classes} classes, {_input(model)})"
-        for role, model in [("student", prepared.student), *(("teacher", teacher) for teacher in prepared.teachers)]
+        for role, model in [
+            ("student", prepared.student),
+            *(("teacher", teacher) for teacher in prepared.teachers),
+            *(("referee", referee) for referee in prepared.referees),
+        ]
     ]
     return [
         *lines,

@@ -30,6 +30,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         guard_data: reference of the images for the guard; None likewise.
         label_maps: files that map a teacher's classes to the student's: none, one for all teachers,
             or one each.
+        referees: references of models that judge without labels and never teach.
         config: the settings.
 
     Raises:
@@ -42,6 +43,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     val: str | None = None
     guard_data: str | None = None
     label_maps: tuple[str, ...] = ()
+    referees: tuple[str, ...] = ()
     config: TransferConfig = TransferConfig()
 
     @model_validator(mode="wrap")
@@ -98,7 +100,8 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         settings = self.config.result_settings()
         if len(self.teachers) == 1:
             settings = {name: value for name, value in settings.items() if name not in MULTI_TEACHER_SETTINGS}
-        return {**self.model_dump(mode="json", exclude={"config"}), "config": settings}
+        none: set[str] = set() if self.referees else {"referees"}
+        return {**self.model_dump(mode="json", exclude={"config", *none}), "config": settings}
 
 
 def _mistake(error: ValidationError, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from .evidence import Evidence, assess, drawing_order
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
 from .pairs import PredictedClasses, Scan, ScannedModel, ScannedPair, scan_predictions
+from .posterior import crossed_classes, posterior_of
 from .selection import ALPHAS, Candidate, Judgement, choose, judge
 from .transfer import (
     AccuracyChange,
@@ -55,6 +56,7 @@ __all__ = [
     "class_temperatures",
     "compare",
     "cross_fitted_temperatures",
+    "crossed_classes",
     "drawing_order",
     "epoch_measures",
     "estimated_strengths",
@@ -68,6 +70,7 @@ __all__ = [
     "mean_agreements",
     "measure_ceilings",
     "measure_transfer",
+    "posterior_of",
     "scan_predictions",
     "selection",
     "since_origin",

@@ -57,7 +57,7 @@ def most_changed(count: int, total: int, *, level: float = LEVEL) -> float:
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         middle = (low + high) / 2
-        if _at_most(count, total, middle) >= level:
+        if binomial_at_most(count, total, middle) >= level:
             low = middle
         else:
             high = middle
@@ -74,12 +74,24 @@ def fewest_images(share: float, *, level: float = LEVEL) -> int:
     return 1 if share >= 1 else math.ceil(math.log(level) / math.log1p(-share))
 
 
-def _at_most(count: int, total: int, share: float) -> float:
-    """P(Binomial(total, share) ≤ count)."""
-    if not 0 < share < 1:
-        return 1.0 if share <= 0 else 0.0
+def binomial_at_most(count: int, total: int, share: float) -> float:
+    """P(Binomial(total, share) ≤ count), to some twelve digits.
+
+    Args:
+        count: from 0 to `total`.
+        total: number of trials, 0 or more.
+        share: probability of each.
+
+    Example:
+        >>> binomial_at_most(1, 4, 0.5)
+        0.3125
+    """
+    if count >= total or share <= 0:
+        return 1.0
+    if share >= 1:
+        return 0.0
     k = np.arange(1, count + 1)
     # log of (total choose k), summed up: SciPy's import alone would take seconds
     choose = np.concatenate([[0.0], np.log((total - k + 1) / k).cumsum()])
     logs = choose + np.arange(count + 1) * math.log(share) + (total - np.arange(count + 1)) * math.log1p(-share)
-    return float(np.exp(logs).sum())
+    return min(1.0, float(np.exp(logs).sum()))

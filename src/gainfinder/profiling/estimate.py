@@ -88,6 +88,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     of_teacher = len(prepared.val_images) + guards
     predicted = [(prepared.student, of_student)]
     predicted += [(teacher, of_teacher) for teacher in prepared.teachers if isinstance(teacher, Classifier)]
+    predicted += [(referee, guards) for referee in prepared.referees if isinstance(referee, Classifier)]
     processes = prepared.accelerator.num_processes
     measuring_s = sum(_image_s(prepared, model) * count / processes for model, count in predicted)
     if prepared.bank is not None:

@@ -22,6 +22,10 @@ LITTLE = 0.01
 """A share of images that is little to learn from a teacher."""
 LOW_RATE = 0.25
 """A share of what a teacher could show that leaves much to learn from it."""
+NOT_SURE = (
+    "Without labels it passes over gains that the frozen models' answers do not show. Models that did not teach "
+    "(--referee), or a few labels of changed images (gainfinder ask), may show them."
+)
 WIDE_INTERVAL_BELOW = 2000
 """With fewer to measure on, gains of about a point are hard to tell from noise."""
 
@@ -327,13 +331,14 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
             Finding(
                 question="Is it better?",
                 answer="The guard was not sure.",
-                text="It kept the student that you gave. Without labels it passes over most gains of a point or two.",
+                text=f"It kept the student that you gave. {NOT_SURE}",
             )
         ]
     if guard.bn_reestimated:
         text = "It kept your student with its batch-norm statistics re-estimated: adaptation to the images alone."
     else:
         text = f"It kept the student at α = {guard.alpha:g} on the line from yours (0) to the trained one (1)."
+    text = " ".join([text, *([guard.certificate] if guard.certificate else [])])
     return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
 
 
@@ -344,7 +349,7 @@ def _guarded_by_step(record: TransferRecord) -> list[Finding]:
     passed = sum(not guard.kept_initial for guard in record.guards)
     of = f"{passed} of {counted(len(record.guards), 'step')}"
     if not passed:
-        text = "In no step was it sure. Without labels it passes over most gains of a point or two."
+        text = f"In no step was it sure. {NOT_SURE}"
         return [Finding(question="Is it better?", answer="The guard was not sure.", text=text)]
     text = f"It let through what was learned in {of}."
     return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]

@@ -30,7 +30,8 @@ class GuardPoint(Record):
     Attributes:
         alpha: interpolation coefficient, from the initial (0) to the trained student (1).
         bn_reestimated: whether it is the initial student with batch-norm statistics re-estimated.
-        measure: the quantity gained: accuracy and movement in percentage points, information in nats.
+        measure: the quantity gained: accuracy, and what it is estimated to be by the frozen models' posterior or by
+            referees' votes, in percentage points; information in nats; movement, of earlier versions, in points, too.
         gain: mean over the guard's images; null in some files before format 1.
         error: standard error of the gain; null for a single image.
         sure_gain: the gain less the margin for its noise; null for a single image.
@@ -38,17 +39,26 @@ class GuardPoint(Record):
         changed: share of the guard images whose predicted class differs from the initial student's; null in files of
             earlier versions.
         most_changed: upper confidence bound of that share on images like these; null without `at_most`.
+        gained: guard images that the initial student has wrong and the candidate right; null without labels.
+        lost: those the other way round; null without labels.
+        p_value: that of the one-sided test that decides: of gained and lost (exact, McNemar), of referees' votes (one
+            over the e-value) or of the posterior (normal); null for information, and in files of earlier versions.
+        over_adapted: whether the gain is over the student with its statistics re-estimated.
     """
 
     alpha: float
     bn_reestimated: bool
-    measure: Literal["accuracy", "movement", "information"]
+    measure: Literal["accuracy", "posterior", "votes", "information", "movement"]
     gain: float | None
     error: float | None
     sure_gain: float | None
     veto: str | None
     changed: float | None = None
     most_changed: float | None = None
+    gained: int | None = None
+    lost: int | None = None
+    p_value: float | None = None
+    over_adapted: bool = False
 
 
 class GuardDecision(Record):
@@ -67,6 +77,9 @@ class GuardDecision(Record):
         at_most: largest share of predictions that was allowed to change; null where there was no limit.
         offered_alpha: interpolation coefficient of the student in `candidate/`: the guard, without labels, did not keep
             it, and a few labels may prove it better (`gainfinder ask`); null where there is none.
+        level: error of each test of `points`; null in files of earlier versions.
+        certificate: what speaks for the student that is kept, in words; null for the one that was given, and in files
+            of earlier versions.
     """
 
     alpha: float
@@ -79,6 +92,8 @@ class GuardDecision(Record):
     unguarded_delta_ci_pp: Interval | None = None
     at_most: float | None = None
     offered_alpha: float | None = None
+    level: float | None = None
+    certificate: str | None = None
 
     @property
     def kept_initial(self) -> bool:

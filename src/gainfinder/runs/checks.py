@@ -63,6 +63,35 @@ def check_at_most(requested: TransferConfig, guard_images: Images | None) -> Non
         )
 
 
+def check_referees(
+    referees: Sequence[Teacher], student: Classifier, teachers: Sequence[Teacher], guard_images: Images | None
+) -> None:
+    """Refuse referees that cannot judge: nobody is a witness in his own cause.
+
+    Raises:
+        SettingsError: there is no guard, or it judges by labels; or a referee is the student, a teacher or another one.
+    """
+    if not referees:
+        return
+    if guard_images is None:
+        raise SettingsError("`referee` is given together with `guard=False`: a referee judges for the guard")
+    if guard_images.labels is not None:
+        raise SettingsError(
+            "`referee` is given, and the guard judges by labels: leave it out, or read no labels (`labels='none'`)"
+        )
+    taken = {_digest(student): "the student itself", **{_digest(teacher): "a teacher itself" for teacher in teachers}}
+    for referee in referees:
+        if (found := taken.get(_digest(referee))) is not None:
+            raise SettingsError(
+                f"referee {referee.reference} is {found} (the same weights): expected a model that does not teach"
+            )
+        taken[_digest(referee)] = "a referee already"
+
+
+def _digest(model: Teacher) -> str:
+    return model.weights_digest() if isinstance(model, Classifier) else model.digest
+
+
 def check_student(student: Classifier, settings: ResolvedConfig, *, images: int, accelerator: Accelerator) -> None:
     """Refuse a student that cannot be trained in batches of this size.
 

@@ -18,6 +18,7 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
     return {
         "student": _describe_model(prepared.student),
         "teachers": [_describe_teacher(teacher) for teacher in prepared.teachers],
+        **({"referees": [_describe_teacher(one) for one in prepared.referees]} if prepared.referees else {}),
         "data": _describe_images(prepared.train_images),
         "val": {**_describe_images(prepared.val_images), "held_out": prepared.val_held_out},
         "guard": None

@@ -59,6 +59,30 @@ def predict_frozen(run: RunContext, images: Images, *, prefix: str = "") -> Froz
     )
 
 
+def predict_referees(run: RunContext, images: Images, before: Predictions) -> list[Predictions]:
+    """Predictions of the models that judge for the guard, saved in the folder.
+
+    Args:
+        run: the run to predict for.
+        images: the guard images.
+        before: the initial student's predictions for them.
+
+    Raises:
+        DataError: a table lacks some of the images.
+    """
+    found = []
+    for number, referee in enumerate(run.prepared.referees, start=1):
+        name = f"probe-referee-{number}"
+        if isinstance(referee, Classifier):
+            found.append(_predict_once(run, referee, images, name))
+            continue
+        looked_up = _look_up(run, referee, before, name)
+        if looked_up is None:
+            raise DataError(f"referee {referee.reference}: the table lacks guard images; predict these, too")
+        found.append(looked_up)
+    return found
+
+
 def reestimate_on_views(prepared: PreparedTransfer, model: Classifier) -> None:
     """Re-estimate the batch-norm statistics of a student, in place, on views as it saw them while it learned.
 

@@ -1,21 +1,38 @@
 """The guard: evaluates candidates between the initial and the transferred student on guard images, and keeps one."""
 
 import contextlib
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from ..errors import DataError
-from ..metrics import ALPHAS, AccuracyChange, Candidate, Judgement, choose, harm, judge
+from ..metrics import (
+    ALPHAS,
+    AccuracyChange,
+    Candidate,
+    Judgement,
+    choose,
+    crossed_classes,
+    harm,
+    judge,
+    posterior_of,
+    selection,
+)
 from ..models import Classifier, has_batch_norm
 from ..predictions import Predictions
 from ..results import GuardDecision, GuardPoint
 from ..training import between
 from .context import RunContext
-from .frozen import FrozenPredictions, reestimate_on_views
+from .frozen import FrozenPredictions, predict_referees, reestimate_on_views
+from .guard_words import certificate_text
 from .prepare import PreparedTransfer
 from .result import save_candidate
+
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +70,7 @@ class Guarded:
         images: number of guard images.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
+        level: error of each test.
         at_most: largest share of predictions that may change; None without a limit.
         is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
     """
@@ -63,6 +81,7 @@ class Guarded:
     images: int
     labelled: bool
     held_out: bool
+    level: float = selection.LEVEL
     at_most: float | None = None
     is_step: bool = False
 
@@ -96,7 +115,15 @@ class Guarded:
             unguarded_delta_ci_pp=change.ci_pp,
             at_most=self.at_most,
             offered_alpha=None if self.offered is None else self.offered.alpha,
+            level=self.level,
+            certificate=self.certificate,
         )
+
+    @property
+    def certificate(self) -> str | None:
+        """What speaks for the student that is kept, in words; None for the initial student."""
+        found = next((one for one in self.judgements if one.candidate == self.kept), None)
+        return None if found is None else certificate_text(found, images=self.images, level=self.level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +150,10 @@ def _point(judgement: Judgement, changed: Changed) -> GuardPoint:
         veto=judgement.veto,
         changed=changed.share,
         most_changed=changed.most,
+        gained=judgement.gained,
+        lost=judgement.lost,
+        p_value=judgement.p_value,
+        over_adapted=judgement.over_adapted,
     )
 
 
@@ -142,6 +173,16 @@ def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
     return (*reestimated, *(Candidate(alpha=alpha) for alpha in (*finer, *ALPHAS)))
 
 
+def error_of(prepared: PreparedTransfer) -> float:
+    """The error of each exact test where there are labels, so that all tests of a run together have that of `LEVEL`.
+
+    The line is one test, since its points are tested in a fixed order; a student with its statistics re-estimated is
+    another; and each step of a sequence tests anew. A sequence's last student is better than the one given if each
+    step's is better than the step's before.
+    """
+    return selection.LEVEL / ((2 if reestimates(prepared) else 1) * prepared.guard_decisions)
+
+
 def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
     """Evaluate the candidates on the guard images and decide; `model` keeps the weights of the last one.
 
@@ -151,26 +192,76 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         model: a copy of the student, overwritten.
         probes: predictions of the frozen models for the guard images.
     """
-    teachers = [teacher for teacher in probes.teachers if teacher is not None]
+    panel = _Panel(run, probes)
     limit = _Limit(run.prepared)
     judgements, changes = [], []
     for candidate in candidates(run.prepared):
         if limit.passed(candidate):
             continue
         after = candidate_predictions(run, weight_path, model, candidate)
-        judgement = judge(probes.before, after, teachers, candidate=candidate)
         changes.append(limit.changed(probes.before, after))
-        judgements.append(limit.checked(judgement, changes[-1]))
+        judgements.append(limit.checked(panel.judge(after, candidate), changes[-1]))
+        panel.note(judgements[-1], after)
     return Guarded(
         kept=choose(judgements),
         judgements=tuple(judgements),
         changed=tuple(changes),
+        level=panel.level,
         at_most=limit.share,
         is_step=run.origin is not None,
         images=len(probes.before),
         labelled=probes.before.target is not None,
         held_out=run.prepared.guard_held_out,
     )
+
+
+class _Panel:
+    """Who judges the candidates: labels, referees, or the frozen models' posterior, worked out once."""
+
+    def __init__(self, run: RunContext, probes: FrozenPredictions) -> None:
+        self.before = probes.before
+        self.teachers = [teacher for teacher in probes.teachers if teacher is not None]
+        assert run.prepared.guard_images is not None
+        self.referees = predict_referees(run, run.prepared.guard_images, probes.before)
+        if self.before.target is None:
+            _note_wrong_orders(self.before, [*self.teachers, *self.referees])
+        self.level = error_of(run.prepared)
+        self.adapted: Predictions | None = None
+        self._posterior_NC: Tensor | None = None
+
+    def judge(self, after: Predictions, candidate: Candidate) -> Judgement:
+        by_posterior = self.before.target is None and not self.referees and not candidate.bn_reestimated
+        if by_posterior and self._posterior_NC is None:
+            self._posterior_NC = posterior_of(self.adapted or self.before, self.teachers)
+        return judge(
+            self.before,
+            after,
+            self.teachers,
+            candidate=candidate,
+            level=self.level,
+            referees=self.referees,
+            adapted=self.adapted,
+            posterior_NC=self._posterior_NC,
+        )
+
+    def note(self, judgement: Judgement, after: Predictions) -> None:
+        """Compare what follows with the re-estimated student, if that is kept; it comes first."""
+        if judgement.measure == "information" and judgement.holds:
+            self.adapted = after
+
+
+def _note_wrong_orders(before: Predictions, others: Sequence[Predictions]) -> None:
+    """Say which models take one class for another, as in a wrong class order."""
+    names = before.class_names or tuple(map(str, range(before.logits.shape[1])))
+    for other in others:
+        if (pair := crossed_classes(before, other)) is not None:
+            _log.warning(
+                "%s mostly calls %r what the student calls %r, and other classes are crossed, too: is its class order "
+                "right? If not, give a label map",
+                other.model,
+                names[pair[1]],
+                names[pair[0]],
+            )
 
 
 class _Limit:

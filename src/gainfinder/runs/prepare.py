@@ -13,7 +13,7 @@ from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_images, align_model, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
-from .checks import check_at_most, check_guard, check_settings, check_student, check_teachers
+from .checks import check_at_most, check_guard, check_referees, check_settings, check_student, check_teachers
 from .images import align_val, assign_roles, note_guard, subset, with_labels
 from .tracking import require
 
@@ -40,6 +40,9 @@ class PreparedTransfer:
         labelled_images: the transfer images with their labels, for a control that learns from these alone; None where
             none is requested.
         command: the command line that requested it; None from Python.
+        referees: models, or tables of predictions, that judge for the guard and never teach; in the student's classes.
+        guard_decisions: number of times that a guard decides in the whole run: once for each teacher of a sequence or
+            soup, and once for the soup.
         student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
             sequence left.
     """
@@ -60,6 +63,8 @@ class PreparedTransfer:
     guard_held_out: bool
     labelled_images: Images | None = None
     command: str | None = None
+    referees: tuple[Teacher, ...] = ()
+    guard_decisions: int = 1
     student_is_given: bool = True
 
     @property
@@ -99,6 +104,7 @@ def prepare_spec(spec: TransferSpec, *, command: str | None = None) -> PreparedT
         val=spec.val,
         guard_data=spec.guard_data,
         label_maps=[Path(path) for path in spec.label_maps],
+        referees=spec.referees,
         settings=spec.config,
         command=command,
     )
@@ -112,6 +118,7 @@ def prepare_transfer(
     val: ImageSource | None = None,
     guard_data: ImageSource | None = None,
     label_maps: Sequence[Path] = (),
+    referees: Sequence[TeacherSource] = (),
     settings: TransferConfig,
     command: str | None = None,
 ) -> PreparedTransfer:
@@ -125,6 +132,7 @@ def prepare_transfer(
         guard_data: images for the guard, or None likewise.
         label_maps: files that map a teacher's classes to the student's: none, one for all teachers,
             or one each.
+        referees: models, or tables of predictions, that judge for the guard and never teach.
         settings: the settings as the user gave them.
         command: the command line that requested it, kept with the result.
 
@@ -162,6 +170,8 @@ def prepare_transfer(
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
     check_at_most(settings, guard_images)
+    judging = tuple(align_model(load_teacher(referee), named_student) for referee in referees)
+    check_referees(judging, named_student, aligned, guard_images)
     note_guard(guard_images, held_out=guard_data is None)
     workers = default_workers(device) if settings.workers is None else settings.workers
     spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views, mixup=resolved.mixup)
@@ -182,7 +192,15 @@ def prepare_transfer(
         guard_held_out=guard_data is None,
         labelled_images=with_labels(train_images, data, named_student) if "labels" in settings.controls else None,
         command=command,
+        referees=judging,
+        guard_decisions=_guard_decisions(len(aligned), settings.strategy),
     )
+
+
+def _guard_decisions(teachers: int, strategy: str) -> int:
+    if teachers == 1 or strategy == "parallel":
+        return 1
+    return teachers + 1 if strategy == "soup" else teachers
 
 
 def _bank(settings: TransferConfig) -> Bank | None:
