@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.lab.rows import append, done
@@ -139,7 +140,7 @@ class Bench:
         assert labelled.labels is not None and val.labels is not None, "these images carry labels"
         label_of = dict(zip(labelled.ids, labelled.labels, strict=True))
         own = [label_of[sample_id] for sample_id in prepared.train_images.ids]
-        few = val.select(np.arange(min(2 * MEASURED, len(val))))
+        few = val.select(_spread(len(val), 2 * MEASURED))
         teachers = [one for one in prepared.teachers if isinstance(one, Classifier)]
         spec = view_spec([one.preprocessing for one in (prepared.student, *teachers)], "none")
         test = ViewSource(few, spec, workers=0, device=prepared.accelerator.device)
@@ -153,18 +154,21 @@ class Bench:
         student = replace(self.prepared.student, module=copy.deepcopy(self.prepared.student.module))
         student.module.load_state_dict(trainer.weights())
         row: dict[str, Any] = {}
-        for kind, source, number, labels in (
-            ("seen", self.prepared.views, epoch, self.labels[:MEASURED]),
-            ("fresh", self.prepared.views, FRESH + epoch, self.labels[:MEASURED]),
-            ("test", self.test, 0, self.test_labels),
+        own, all_of_test = _spread(len(self.labels), MEASURED), np.arange(len(self.test_labels))
+        for kind, source, number, positions, labels in (
+            ("seen", self.prepared.views, epoch, own, self.labels[own]),
+            ("fresh", self.prepared.views, FRESH + epoch, own, self.labels[own]),
+            ("test", self.test, 0, all_of_test, self.test_labels),
         ):
-            found = self._compared(student, source, number, labels)
+            found = self._compared(student, source, number, positions, labels)
             row.update({f"{kind}_{name}": round(value, 5) for name, value in found.items()})
         return row
 
     @torch.inference_mode()
-    def _compared(self, student: Classifier, source: ViewSource, number: int, labels: Tensor) -> dict[str, float]:
-        student_NC, target_NC = self._logits(student, source, number, len(labels))
+    def _compared(
+        self, student: Classifier, source: ViewSource, number: int, positions: NDArray[np.int64], labels: Tensor
+    ) -> dict[str, float]:
+        student_NC, target_NC = self._logits(student, source, number, positions)
         target, answer = target_NC.argmax(dim=1), student_NC.argmax(dim=1)
         divergence_N = (target_NC.exp() * (target_NC - student_NC.log_softmax(dim=1))).sum(dim=1)
         return {
@@ -174,10 +178,12 @@ class Bench:
             "target_accuracy": float((target == labels).double().mean()),
         }
 
-    def _logits(self, student: Classifier, source: ViewSource, number: int, count: int) -> tuple[Tensor, Tensor]:
-        """The student's logits for the first views of a number, and the target's log-probabilities."""
+    def _logits(
+        self, student: Classifier, source: ViewSource, number: int, positions: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """The student's logits for some views of a number, and the target's log-probabilities."""
         found = []
-        batches = [np.arange(start, min(start + 250, count)) for start in range(0, count, 250)]
+        batches = np.array_split(positions, -(-len(positions) // 250))
         frozen = [self.prepared.student, *self.prepared.teachers]
         for batch in source.batches(batches, epoch=number):
             assert batch.views is not None, "all images can be decoded"
@@ -195,6 +201,11 @@ class Bench:
         choice_N = partition.argmax_confidence(partition.log_confidences(logits_NMC, None).exp())
         chosen_NC: Tensor = logits_NMC[torch.arange(len(choice_N)), choice_N].log_softmax(dim=1)
         return chosen_NC
+
+
+def _spread(images: int, count: int) -> NDArray[np.int64]:
+    """Positions of so many images at even distances: sources list one class after the other."""
+    return np.unique(np.linspace(0, images - 1, min(count, images)).astype(np.int64))
 
 
 def _evaluated(model: Classifier, views: Views) -> Tensor:

@@ -53,7 +53,7 @@ def test_transfer_has_an_option_for_each_setting(setting: DeclaredSetting) -> No
     options = {option.name: option for option in command.commands["transfer"].params}
     option = options[setting.name]
     assert option.opts == [f"--{setting.word}"] and option.help == setting.help and not option.required
-    by_rule = setting.name in ("guard", "trials")  # what may be on can be switched off
+    by_rule = setting.name in ("guard", "trials", "adapt_start")  # what may be on can be switched off
     assert option.secondary_opts == ([f"--no-{setting.word}"] if by_rule else [])
     assert [*options][:4] == ["student", "teacher", "data", "out"] and [*options][-2:] == ["dry_run", "json"]
 

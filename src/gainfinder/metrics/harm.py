@@ -83,7 +83,7 @@ def binomial_at_most(count: int, total: int, share: float) -> float:
         share: probability of each.
 
     Example:
-        >>> binomial_at_most(1, 4, 0.5)
+        >>> round(binomial_at_most(1, 4, 0.5), 9)
         0.3125
     """
     if count >= total or share <= 0:
