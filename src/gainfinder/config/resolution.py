@@ -9,6 +9,7 @@ travels as far, 1 / steps, but never above the method's highest (1e-3, a few met
 proportion at others (`default_lr`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -141,52 +142,48 @@ def resolve_settings(
     """
     method = find_method(settings.method or default_method(labelled=labelled))
     _check_fits(settings, method)
-    chosen = {**DEFAULTS, **{name: getattr(method, name) for name in METHOD_SETTINGS}}
-    # What compares features is as it was measured, by SGD; it has no loss that trials or a plateau could go by.
-    chosen.update(PRESETS.get(settings.preset or ("gentle" if method.needs_features else ""), {}))
-    requested = {
-        name: value
-        for name, value in vars(settings).items()
-        if (name in _RESOLVED or name == "trials") and value not in (None, "auto")
-    }
-    if settings.distill_weight is not None and not method.needs_features:
-        chosen["label_weight"] = 1 - settings.distill_weight
-    chosen.update({name: value for name, value in requested.items() if name != "method"})
-    chosen.setdefault("micro_batch", None)
-    chosen.setdefault("views", None)
-    chosen.setdefault("view_seed", settings.seed)
+    chosen = _given(settings, method)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
-    chosen.setdefault("optimizer", "adamw")
-    chosen.setdefault("adapt_start", True)
-    chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
     chosen.setdefault("mixup", MIXUP if mixable and not chosen["label_weight"] else 0.0)
-    steps = chosen["epochs"] * -(-images // chosen["batch_size"])
-    if settings.patience is not None and chosen["schedule"] != "plateau":
-        raise SettingsError(f"patience is a setting of schedule 'plateau': {chosen['schedule']!r} does not use it")
+    chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
+    _check_unread(settings, method, chosen)
     if method.interpolated:
-        if settings.ema_decay:
-            raise SettingsError(
-                f"ema-decay is {settings.ema_decay:g}: method {method.name!r} has an average of its own"
-            )
         chosen["ema_decay"] = 0.0
-    chosen.setdefault("weight_decay", WEIGHT_DECAY[chosen["optimizer"]])
-    if settings.momentum is not None and chosen["optimizer"] != "sgd":
-        raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")
-    tries = chosen.pop("trials", True) and _may_try(settings, method)
-    of = settings.optimizer
-    chosen["recipes"] = recipes(batch_size=chosen["batch_size"], optimizer=of) if tries else ()
-    if "lr" not in chosen and chosen["optimizer"] == "adamw":
-        chosen["lr"] = rate_for("adamw", ADAMW_LR, batch_size=chosen["batch_size"])
-    if "lr" not in chosen:
-        chosen["lr"] = default_lr(method, steps=steps, batch_size=chosen["batch_size"], preset=settings.preset)
-    if "slow_momentum" not in chosen and settings.preset == "paper":
-        chosen["slow_momentum"] = PAPER_SLOW_MOMENTUM
-    if "slow_momentum" not in chosen:
-        chosen["slow_momentum"] = default_slow_momentum(steps=steps, every=chosen["slow_every"])
+    steps = chosen["epochs"] * -(-images // chosen["batch_size"])
+    _choose_recipe(chosen, settings, method, steps=steps)
+    slow = default_slow_momentum(steps=steps, every=chosen["slow_every"])
+    chosen.setdefault("slow_momentum", PAPER_SLOW_MOMENTUM if settings.preset == "paper" else slow)
     resolved = ResolvedConfig(method=method, **chosen)
     _check_labels(resolved, settings, labelled=labelled)
     return resolved
+
+
+def _given(settings: TransferConfig, method: Method) -> dict[str, Any]:
+    """What the user, the preset, the method or a fixed default gives, in this order."""
+    chosen = {**DEFAULTS, **{name: getattr(method, name) for name in METHOD_SETTINGS}}
+    chosen |= {"micro_batch": None, "views": None, "view_seed": settings.seed, "adapt_start": True}
+    chosen |= {"optimizer": "adamw", "trials": True}
+    # What compares features is as it was measured, by SGD; it has no loss that trials or a plateau could go by.
+    chosen |= PRESETS.get(settings.preset or ("gentle" if method.needs_features else ""), {})
+    if settings.distill_weight is not None and not method.needs_features:
+        chosen["label_weight"] = 1 - settings.distill_weight
+    names = (_RESOLVED | {"trials"}) - {"method"}
+    return chosen | {
+        name: value for name, value in vars(settings).items() if name in names and value not in (None, "auto")
+    }
+
+
+def _choose_recipe(chosen: dict[str, Any], settings: TransferConfig, method: Method, *, steps: int) -> None:
+    """Optimiser, rate and decay, and the recipes to try, added to what is chosen, where `trials` has no place."""
+    optimizer, batch_size = chosen["optimizer"], chosen["batch_size"]
+    chosen.setdefault("weight_decay", WEIGHT_DECAY[optimizer])
+    tries = chosen.pop("trials") and _may_try(settings, method)
+    chosen["recipes"] = recipes(batch_size=batch_size, optimizer=settings.optimizer) if tries else ()
+    if optimizer == "adamw":
+        chosen.setdefault("lr", rate_for("adamw", ADAMW_LR, batch_size=batch_size))
+    else:
+        chosen.setdefault("lr", default_lr(method, steps=steps, batch_size=batch_size, preset=settings.preset))
 
 
 def default_epochs(images: int) -> int:
@@ -262,6 +259,16 @@ def _check_fits(settings: TransferConfig, method: Method) -> None:
     given = [name for name, value in vars(settings).items() if value is not None]
     fits_labels = method.label_weight > 0 or (settings.distill_weight is not None and settings.distill_weight < 1)
     refuse_unread(method, given, fits_labels=fits_labels)
+
+
+def _check_unread(settings: TransferConfig, method: Method, chosen: Mapping[str, Any]) -> None:
+    """Refuse settings that the schedule, the method or the optimiser would not read."""
+    if settings.patience is not None and chosen["schedule"] != "plateau":
+        raise SettingsError(f"patience is a setting of schedule 'plateau': {chosen['schedule']!r} does not use it")
+    if settings.ema_decay and method.interpolated:
+        raise SettingsError(f"ema-decay is {settings.ema_decay:g}: method {method.name!r} has an average of its own")
+    if settings.momentum is not None and chosen["optimizer"] != "sgd":
+        raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")
 
 
 def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelled: bool) -> None:

@@ -6,11 +6,10 @@ arguments come from these fields. None stands for "by the rule"; `resolution.py`
 
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
-from operator import index
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, SupportsIndex, Unpack
+from typing import Annotated, Any, Literal, Self, Unpack
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from ..errors import SettingsError
@@ -30,52 +29,25 @@ from .choices import (
     check_device,
     control_names,
     share_of,
-    size_in_bytes,
-    top_k_of,
     tracker_names,
 )
 from .declaration import Setting, declared_settings, first_mistake
-from .methods import find_method
+from .kinds import (
+    Count,
+    CountFromZero,
+    NotNegative,
+    Positive,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
+    Whole,
+    as_path,
+    known_method,
+    known_size,
+    known_storage,
+    no_word,
+)
 from .options import TransferOptions
-
-
-def _whole(value: object) -> object:
-    """Whole numbers of other libraries, such as NumPy's, as Python's; pydantic judges anything else."""
-    return index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else value
-
-
-def _known_method(name: str | None) -> str | None:
-    return None if name is None else find_method(name).name
-
-
-def _storage(name: str) -> str:
-    top_k_of(name)
-    return name
-
-
-def _size(text: str | None) -> str | None:
-    if text is not None:
-        size_in_bytes(text)
-    return text
-
-
-def _no_word(share: str | float | None) -> str | float | None:
-    if isinstance(share, str):  # text that holds a share is a number by now
-        raise ValueError(share)
-    return share
-
-
-def _path(folder: str | Path | None) -> Path | None:
-    return None if folder is None else Path(folder)
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-CountFromZero = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
@@ -106,9 +78,9 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         ),
     ] = ()
     at_most: Annotated[
-        str | Annotated[float, Field(gt=0, le=1)] | None,
+        str | ShareAboveZero | None,
         BeforeValidator(share_of),
-        AfterValidator(_no_word),
+        AfterValidator(no_word),
         Setting(
             help="Most answers that may change, such as 1%; accuracy cannot fall by more.",
             more="Of the guard's candidates only those count of which that is sure, at 95 %, by an exact bound on "
@@ -131,7 +103,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     labels: Annotated[Labels, Setting(help="use, or none: training reads no label.", expected="use or none")] = "use"
     method: Annotated[
         str | None,
-        AfterValidator(_known_method),
+        AfterValidator(known_method),
         Setting(
             help="See `gainfinder methods`; default: kl-dp with labels, kl-prod-cal-u without.",
             rule="`kl-dp` with labels, `kl-prod-cal-u` without",
@@ -230,7 +202,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         ),
     ] = None
     layer_decay: Annotated[
-        Annotated[float, Field(gt=0, le=1)] | None,
+        ShareAboveZero | None,
         Setting(
             help="Rate of each block as a share of the next one's; default {fallback}: all alike.",
             more="As in timm.",
@@ -338,7 +310,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     ] = None
     bank: Annotated[
         str | Path | None,
-        AfterValidator(_path),
+        AfterValidator(as_path),
         Setting(
             help="Folder that keeps what frozen models answer for the views, shared with other transfers.",
             more="Which folder it is changes no result.",
@@ -347,12 +319,12 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     ] = None
     bank_storage: Annotated[
         str,
-        AfterValidator(_storage),
+        AfterValidator(known_storage),
         Setting(help="full (16-bit logits), or top-K: the K most probable classes of each image."),
     ] = "full"
     bank_limit: Annotated[
         str | None,
-        AfterValidator(_size),
+        AfterValidator(known_size),
         Setting(
             help="Size such as 20GB; answers used least recently go first.",
             rule="as much as the disk has",
@@ -370,7 +342,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Count | None, Setting(help="Learn from a stratified so-many of the images.", rule="all images")
     ] = None
     subset: Annotated[
-        Annotated[float, Field(gt=0, le=1)] | None,
+        ShareAboveZero | None,
         Setting(
             help="Learn from a stratified share of the images.",
             rule="all images",
