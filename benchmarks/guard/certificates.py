@@ -73,12 +73,11 @@ def formerly(found: Recording) -> Candidate | None:
             before,
             predictions(candidate.name, parts.guard),
             [teacher],
-            candidate=former.Candidate(alpha=candidate.alpha, bn_reestimated=candidate.bn_reestimated),
+            candidate=candidate,
         )
         for candidate, parts in found.candidates.items()
     ]
-    kept = former.choose(judgements)
-    return None if kept is None else Candidate(alpha=kept.alpha, bn_reestimated=kept.bn_reestimated)
+    return former.choose(judgements)
 
 
 def rows_of(

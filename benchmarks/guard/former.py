@@ -7,9 +7,9 @@ something contradicts it; the initial student is kept unless a gain is larger th
 
 With labels the gain is one of accuracy. Without, four things are looked at, each a function of predictions alone:
 
-- Movement towards the teachers (`movement`). Predictions that the student gave up for one of the teachers' speak for a
-  candidate; predictions that it shared with them and gave up speak against it, three times as much: what two different
-  models agree on is mostly right, and damage shows there first.
+- Movement towards the teachers (`selection.movement`). Predictions that the student gave up for one of the teachers'
+  speak for a candidate; predictions that it shared with them and gave up speak against it, three times as much: what
+  two different models agree on is mostly right, and damage shows there first.
 - Consensus (`consensus_gain`). A candidate that the frozen models together, on a common scale of confidence, judge to
   be worse is vetoed: its teachers were less confident of what it took over than it had been of its own.
 - Classes (`class_information`). A candidate that spreads its predictions over fewer classes is vetoed: so does a
@@ -30,45 +30,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gainfinder.metrics import calibration, information, mean_agreements
+from gainfinder.metrics import Candidate, calibration, information, mean_agreements, selection
 from gainfinder.predictions import Predictions
 
-ALPHAS = (0.25, 0.5, 0.75, 1.0)
-"""Interpolation coefficients that are tried besides the initial student (0)."""
 ACCURACY_MARGIN = 2.0
 """Standard errors that are taken off a gain in accuracy."""
 MOVEMENT_MARGIN = 1.0
 """Standard errors that are taken off a gain in movement, of which lost agreements have taken their share already."""
-INFORMATION_MARGIN = 2.0
-"""Standard errors that are taken off a gain in information."""
 VETO_MARGIN = 2.0
 """Standard errors by which something must be below zero to contradict a gain."""
 LOST_AGREEMENT_WEIGHT = 3.0
 """How much more an agreement lost counts than one won."""
-LEAST_INFORMATION = 0.005
-"""A gain in information below this share of ln C is not worth a change."""
-
-FEWER_CLASSES = "its answers are spread over fewer classes"
 
 Measure = Literal["accuracy", "movement", "information"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A student that may be kept instead of the initial one.
-
-    Attributes:
-        alpha: interpolation coefficient in weight space, from the initial (0) to the transferred student (1).
-        bn_reestimated: whether it is the initial student with batch-norm statistics re-estimated; its alpha is 0.
-    """
-
-    alpha: float
-    bn_reestimated: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name in files and messages."""
-        return "adapted" if self.bn_reestimated else f"{self.alpha:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +88,13 @@ def judge(
         return _judgement(candidate, "accuracy", 100 * gains_N, margin=ACCURACY_MARGIN)
     if candidate.bn_reestimated:
         return _judge_adaptation(before, after, teachers, candidate)
-    moves_N = movement(before, after, teachers)
+    moves_N = selection.movement(before, after, teachers)
     weighed_N = torch.where(moves_N < 0, LOST_AGREEMENT_WEIGHT * moves_N, moves_N)
     veto = None
     if _is_negative(consensus_gain(before, after, teachers)):
         veto = "the frozen models together hold it to be worse"
     elif _is_negative(_class_entropy_gain(before, after)):
-        veto = FEWER_CLASSES
+        veto = selection.FEWER_CLASSES
     return _judgement(candidate, "movement", 100 * weighed_N, margin=MOVEMENT_MARGIN, veto=veto)
 
 
@@ -143,25 +117,6 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
     comparable = [one for one in holding if one.measure != "information"]
     best = max(comparable or holding, key=lambda one: one.sure_gain, default=None)
     return None if best is None else best.candidate
-
-
-def movement(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Tensor:
-    """Without labels: how far each prediction has moved towards the teachers'.
-
-        v_i = share of the teachers that predict the candidate's class − share that predict the initial student's
-
-    Args:
-        before: predictions of the initial student.
-        after: predictions of the candidate for the same images.
-        teachers: predictions of the teachers for the same images; without any, every move is 0.
-
-    Returns:
-        float64 (N,), from −1 to 1; 0 where the class is unchanged, or changed between two that no teacher predicts.
-    """
-    moves_N = torch.zeros(len(before), dtype=torch.float64)
-    for teacher in teachers:
-        moves_N += (after.predicted == teacher.predicted).double() - (before.predicted == teacher.predicted).double()
-    return moves_N / max(1, len(teachers))
 
 
 def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[Predictions]) -> Tensor:
@@ -202,15 +157,16 @@ def consensus_gain(before: Predictions, after: Predictions, teachers: Sequence[P
 def _judge_adaptation(
     before: Predictions, after: Predictions, teachers: Sequence[Predictions], candidate: Candidate
 ) -> Judgement:
-    gains_N = information.information(after.logits) - information.information(before.logits)
-    veto = None
-    if _is_negative(_class_entropy_gain(before, after)):
-        veto = FEWER_CLASSES
-    elif _is_negative(movement(before, after, teachers)):
-        veto = "the teachers agree less"
-    elif float(gains_N.mean()) < LEAST_INFORMATION * math.log(before.logits.shape[1]):
-        veto = "the gain is too small to matter"
-    return _judgement(candidate, "information", gains_N, margin=INFORMATION_MARGIN, veto=veto)
+    """As the guard still judges it."""
+    found = selection.judge(before, after, teachers, candidate=candidate)
+    return Judgement(
+        candidate=candidate,
+        measure="information",
+        gain=found.gain,
+        error=found.error,
+        sure_gain=found.sure_gain,
+        veto=found.veto,
+    )
 
 
 def _class_entropy_gain(before: Predictions, after: Predictions) -> Tensor:

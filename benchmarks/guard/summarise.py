@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.guard import former
-from benchmarks.guard.former import Candidate, Judgement, choose
+from benchmarks.guard.former import Judgement, choose
 from benchmarks.guard.transfers import ADAPTED, GUARD_IMAGES, Job
 from benchmarks.lab.zoo import ZOO
+from gainfinder.metrics import Candidate
 
 Row = dict[str, str]
 Transfer = dict[Candidate, Row]

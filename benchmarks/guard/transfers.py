@@ -31,12 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.guard.former import Candidate, consensus_gain, judge, movement
+from benchmarks.guard.former import consensus_gain, judge
 from benchmarks.lab.in_memory import Lab
 from benchmarks.lab.rows import append, done, key_of
 from benchmarks.lab.training import adapt, distil, fit, skewed
 from benchmarks.lab.zoo import Model
-from gainfinder.metrics import information
+from gainfinder.metrics import Candidate, information, selection
 from gainfinder.models import has_batch_norm
 from gainfinder.predictions import Predictions
 from gainfinder.training import between
@@ -254,7 +254,7 @@ def rows_of(
         after = predictions(candidate.name, answers.guard)
         blind = judge(frozen, after, taught, candidate=candidate)
         seeing = judge(labelled, after, taught, candidate=candidate)
-        moves = movement(frozen, after, taught)
+        moves = selection.movement(frozen, after, taught)
         now = information.class_information(after.predicted, num_classes=before.guard.shape[1])
         delta, delta_error = mean_and_error(100 * (right(answers.test, labels.test) - before_right))
         consensus, consensus_error = mean_and_error(consensus_gain(frozen, after, taught))

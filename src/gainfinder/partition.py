@@ -218,6 +218,23 @@ def pooled_log_probs(logits_NMC: Tensor, pooling: Literal["mean", "product"]) ->
     return torch.log((1 - LEAST_SHARE) * log_probs_NMC.exp() + LEAST_SHARE / C).mean(dim=1).log_softmax(dim=1)
 
 
+def cooled_by_class(logits_NMC: Tensor, temperatures_MC: Tensor) -> Tensor:
+    """Each model's logits divided by its temperature for the class that it answers.
+
+    Args:
+        logits_NMC: floating point (N, M, C).
+        temperatures_MC: above 0, (M, C), as `metrics.class_temperatures` gives them.
+
+    Returns:
+        (N, M, C); classes answered stay the same, ties of the largest logit are of the lowest class.
+
+    >>> cooled_by_class(torch.tensor([[[4.0, 2.0]], [[2.0, 4.0]]]), torch.tensor([[1.0, 2.0]])).tolist()
+    [[[4.0, 2.0]], [[1.0, 2.0]]]
+    """
+    own_NMC = temperatures_MC.expand(len(logits_NMC), -1, -1)
+    return logits_NMC / own_NMC.gather(2, logits_NMC.argmax(dim=2, keepdim=True))
+
+
 def teacher_share(choice_N: Tensor, mask_N: Tensor) -> float | None:
     """Share of the masked samples that a teacher, not the initial student, teaches: a partition's quality.
 

@@ -9,15 +9,10 @@ from gainfinder.errors import SettingsError
 from gainfinder.losses import TransferLoss
 from gainfinder.predictions import Predictions
 from killing import KillAtEpoch, Killed
-from transfers import SHORT, Run, same, weights
+from transfers import GUARDED, Run, same, weights
 
 SETTINGS: Run = {
-    **SHORT,
-    "guard": True,
-    "guard_data": "digits#3/4",
-    "val": "digits#1/4",
-    "method": "kl-dp-u",
-    "labels": "none",
+    **GUARDED,
     "schedule": "plateau",
     "patience": 1,
     "epochs": 12,

@@ -9,15 +9,10 @@ import gainfinder
 from gainfinder.cli import app
 from gainfinder.errors import RunFolderError, SettingsError
 from killing import KillAtStage, Killed
-from transfers import SHORT, Run, document, same, weights
+from transfers import GUARDED, Run, document, same, weights
 
 SETTINGS: Run = {
-    **SHORT,
-    "guard": True,
-    "guard_data": "digits#3/4",
-    "val": "digits#1/4",
-    "method": "kl-dp-u",
-    "labels": "none",
+    **GUARDED,
     "limit": None,
     "epochs": 8,
     "trials": True,

@@ -25,6 +25,15 @@ SHORT: Run = {
     "guard": False,
 }
 """Settings of a transfer of two steps."""
+GUARDED: Run = {
+    **SHORT,
+    "guard": True,
+    "guard_data": "digits#3/4",
+    "val": "digits#1/4",
+    "method": "kl-dp-u",
+    "labels": "none",
+}
+"""Those of a transfer without labels that a guard judges on images of its own."""
 
 
 def weights(of: Any) -> State:

@@ -39,6 +39,8 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
     chosen = [_BY_NAME[name] for name in names] if names else SETTINGS
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        """The command with the options in its signature, which Typer reads."""
+
         @functools.wraps(command)
         def run(**values: Any) -> None:
             command(**{**values, **{one.name: _as_setting(one, values[one.name]) for one in chosen}})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..config import DEFAULTS, Method, TransferConfig, find_method, refuse_unread
 from ..errors import SettingsError
-from ..partition import argmax_confidence, log_confidences, pooled_log_probs, soft_assignment
+from ..partition import argmax_confidence, cooled_by_class, log_confidences, pooled_log_probs, soft_assignment
 from .named import FUNCTIONS
 from .objectives import chosen_logits, cross_entropy, mixed_kl
 from .objectives.arguments import check_labels, check_logits, reduce
@@ -234,7 +234,7 @@ class TransferLoss(nn.Module):
         by = target_N if method.partition == "label" else None
         if method.pooling is not None:
             if self.temperatures_M is not None:
-                model_NMC = _class_cooled(model_NMC, self.temperatures_M)
+                model_NMC = cooled_by_class(model_NMC, self.temperatures_M)
             shares_NM = model_NMC.new_full(model_NMC.shape[:2], 1 / model_NMC.shape[1])
             return self._objective(student_NC, pooled_log_probs(model_NMC, method.pooling), by), shares_NM
         if method.partition is None:
@@ -331,12 +331,6 @@ def _check_settings(method: Method, given: dict[str, Any], *, label_weight: floa
     if not label_weight >= 0:
         raise SettingsError(f"label-weight is {label_weight!r}: expected 0 or more")
     refuse_unread(method, given, fits_labels=label_weight > 0)
-
-
-def _class_cooled(model_NMC: Tensor, temperatures_MC: Tensor) -> Tensor:
-    """Each model's logits divided by its temperature for the class it answers."""
-    own_NMC = temperatures_MC.expand(len(model_NMC), -1, -1)
-    return model_NMC / own_NMC.gather(2, model_NMC.argmax(dim=2, keepdim=True))
 
 
 def _own_temperatures(method: Method, temperatures: Temperatures | None) -> Tensor | None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..partition import pooled_log_probs
+from ..partition import cooled_by_class, pooled_log_probs
 from ..predictions import Predictions
 from .calibration import class_temperatures
 from .evidence import FRACTIONS, HIGHEST
@@ -39,10 +39,10 @@ def posterior_of(before: Predictions, teachers: Sequence[Predictions]) -> Tensor
         float64 (N, C); rows add up to 1.
     """
     logits = [one.logits.double() for one in (before, *teachers)]
+    logits_NMC = torch.stack(logits, dim=1)
     if teachers:
-        by_class_MC = class_temperatures(logits)
-        logits = [z_NC / own_C[z_NC.argmax(dim=1)][:, None] for z_NC, own_C in zip(logits, by_class_MC, strict=True)]
-    return pooled_log_probs(torch.stack(logits, dim=1), "product").exp()
+        logits_NMC = cooled_by_class(logits_NMC, class_temperatures(logits))
+    return pooled_log_probs(logits_NMC, "product").exp()
 
 
 def worth(probs_NC: Tensor, *, old: Predictions, new: Predictions) -> Tensor:

@@ -25,7 +25,8 @@ from .prepare import PreparedTransfer
 from .tracking import Tracking, tracking
 
 PROBE_IMAGES = 2000
-"""Transfer images on which models are compared where there are no guard images."""
+"""Images on which models are compared: of the transfer images where there are no guard images, and for the loss on
+guard images."""
 
 
 @dataclass(kw_only=True)
@@ -56,7 +57,7 @@ class SharedWork:
         self._kept = [one for one in self._kept if one is not model]
 
     def probes(self, images: Images) -> Images:
-        """Some of the transfer images, to compare models on."""
+        """Some of the transfer or guard images, at most `PROBE_IMAGES`, to compare models on."""
         if id(images) not in self._probes:
             self._kept.append(images)
             count = min(PROBE_IMAGES, len(images))

@@ -1,9 +1,10 @@
 """The guard: evaluates candidates between the initial and the transferred student on guard images, and keeps one."""
 
 import contextlib
+import functools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -198,7 +199,8 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
     for candidate in candidates(run.prepared):
         if limit.passed(candidate):
             continue
-        after = candidate_predictions(run, weight_path, model, candidate)
+        load = functools.partial(weight_path.load, candidate, model, run.prepared)
+        after = candidate_predictions(run, model, candidate, load=load)
         changes.append(limit.changed(probes.before, after))
         judgements.append(limit.checked(panel.judge(after, candidate), changes[-1]))
         panel.note(judgements[-1], after)
@@ -332,16 +334,25 @@ def _measured(run: RunContext, model: Classifier, stage: str) -> Predictions:
 
 
 def candidate_predictions(
-    run: RunContext, weight_path: WeightPath, model: Classifier, candidate: Candidate
+    run: RunContext, model: Classifier, candidate: Candidate, *, load: Callable[[], None] | None = None
 ) -> Predictions:
-    """A candidate's predictions for the guard images; a resumed run reads what was written before."""
+    """A candidate's predictions for the guard images; a resumed run reads what was written before.
+
+    Args:
+        run: the run, with guard images.
+        model: the model that predicts.
+        candidate: the candidate.
+        load: puts the candidate's weights into `model`; None where they are there. Not called where nothing is
+            predicted.
+    """
     assert run.prepared.guard_images is not None
     name = f"guard-{candidate.name}"
     file = run.folder.predictions / f"{name}.parquet"
     if file.exists():
         with contextlib.suppress(DataError):  # damaged from outside; they can be made again
             return Predictions.load(file)
-    weight_path.load(candidate, model, run.prepared)
+    if load is not None:
+        load()
     stage = (
         "guard: statistics re-estimated"
         if candidate.bn_reestimated

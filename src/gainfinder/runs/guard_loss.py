@@ -54,7 +54,7 @@ def guard_loss(
     *,
     temperatures: Temperatures | None,
 ) -> GuardLoss | None:
-    """The loss on guard images; None where it cannot be measured.
+    """The loss on guard images; None where nothing goes by it, or it cannot be measured.
 
     Args:
         prepared: the transfer.
@@ -63,6 +63,8 @@ def guard_loss(
         temperatures: each frozen model's, for calibrated methods.
     """
     settings, guard_images = prepared.settings, prepared.guard_images
+    if settings.schedule != "plateau" and not settings.recipes:
+        return None
     if guard_images is None or probes is None or settings.method.needs_features:
         return None
     criterion = loss_of(settings, temperatures=temperatures)

@@ -12,7 +12,7 @@ from ..metrics import Candidate, judge
 from ..models import Classifier
 from .context import RunContext
 from .frozen import FrozenPredictions, reestimate_on_views
-from .guard import WeightPath, candidate_predictions, error_of, reestimates
+from .guard import candidate_predictions, error_of, reestimates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +46,10 @@ def choose_start(run: RunContext, probes: FrozenPredictions | None) -> Start:
         return given
     candidate = Candidate(alpha=0.0, bn_reestimated=True)
     student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
-    state = prepared.student.module.state_dict()
-    found = candidate_predictions(run, WeightPath(initial=state, transferred=state), student, candidate)
+    reestimate_on_views(prepared, student)
+    found = candidate_predictions(run, student, candidate)
+    student.offload()
     teachers = [teacher for teacher in probes.teachers if teacher is not None]
     if not judge(probes.before, found, teachers, candidate=candidate, level=error_of(prepared)).holds:
         return given
-    # The predictions of a run that goes on are read from its folder: the statistics are still to be made.
-    reestimate_on_views(prepared, student)
-    student.offload()
     return Start(student=student, probes=replace(probes, before=found), reestimated=True)

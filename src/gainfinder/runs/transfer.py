@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,46 +94,77 @@ def transfer_in(run: RunContext) -> TransferResult:
 
 
 def _train_and_measure(run: RunContext) -> TransferResult:
-    prepared = run.prepared
-    frozen = predict_frozen(run, prepared.val_images)
+    frozen = predict_frozen(run, run.prepared.val_images)
     before = frozen.before
-    probes = predict_frozen(run, run.probe_images, prefix="probe-") if prepared.needs_probes else None
+    probes = predict_frozen(run, run.probe_images, prefix="probe-") if run.prepared.needs_probes else None
+    learned = _learn(run, before, probes)
+    prepared, after, guarded = learned.run.prepared, learned.latest, None
+    if prepared.guard_images is not None and probes is not None:
+        weight_path = WeightPath(
+            initial=prepared.student.module.state_dict(),
+            transferred=copied(learned.student.module.state_dict(), device=torch.device("cpu")),
+        )
+        ends = (before, learned.latest)
+        after, judged = keep_best(learned.run, weight_path, learned.student, probes=probes, ends=ends)
+        guarded = judged.decision(accuracy_change(*ends))
+    measures, progress = measure_transfer(before, after, frozen.teachers), learned.progress
+    metrics = _metrics(prepared, progress, measures, broken=before.broken)
+    found = {**learned.about, "guard": guarded}
+    return finalize(
+        learned.run, learned.student, metrics.model_copy(update=found), ends=(before, after), rows=progress.rows
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learned:
+    """A student that has learned, before any guard.
+
+    Attributes:
+        run: the run with the recipe that was chosen.
+        student: the student.
+        latest: its predictions for the images measured on.
+        progress: the training that led there.
+        about: metrics that tell how it learned, by their names.
+    """
+
+    run: RunContext
+    student: Classifier
+    latest: Predictions
+    progress: Progress
+    about: dict[str, Any]
+
+
+def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | None) -> _Learned:
+    """Choose start and recipe, and train.
+
+    Args:
+        run: the run.
+        before: predictions of the initial student for the images measured on.
+        probes: predictions of the frozen models for the guard images.
+    """
     start = choose_start(run, probes)
     learning = _learning_from(run, start)
     targets = load_targets(learning.prepared, run.callback)
     by_class, temperatures = _temperatures(learning, start.probes)
     scales = by_class or temperatures
-    held_out = guard_loss(prepared, run.shared, start.probes, temperatures=scales)
+    held_out = guard_loss(run.prepared, run.shared, start.probes, temperatures=scales)
     recipe, trials = choose_recipe(learning, held_out, targets.models, start.probes, temperatures=scales)
     if recipe is not None:
         run, learning = _with_recipe(run, recipe), _with_recipe(learning, recipe)
-        prepared = run.prepared
     trainer = make_trainer(learning.prepared, targets.models, temperatures=scales)
     # Measured on a copy: mixed precision wraps the module that trains.
-    snapshot = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
-    if prepared.settings.schedule != "plateau":
-        held_out = None
-    latest, progress, resumed = _train(run, trainer, snapshot, before, held_out=held_out)
-    after, guarded = latest, None
-    if prepared.guard_images is not None and probes is not None:
-        weight_path = WeightPath(
-            initial=prepared.student.module.state_dict(),
-            transferred=copied(snapshot.module.state_dict(), device=torch.device("cpu")),
-        )
-        after, judged = keep_best(run, weight_path, snapshot, probes=probes, ends=(before, latest))
-        guarded = judged.decision(accuracy_change(before, latest))
-    metrics = _metrics(prepared, progress, measure_transfer(before, after, frozen.teachers), broken=before.broken)
-    found = {
+    student = replace(run.prepared.student, module=copy.deepcopy(run.prepared.student.module))
+    latest, progress, resumed = _train(run, trainer, student, before, held_out=held_out)
+    about = {
         "temperatures": None if temperatures is None else tuple(temperatures),
-        "guard": guarded,
         "trials": trials,
         "start_reestimated": start.reestimated,
-        "optimizer": prepared.settings.optimizer,
-        "learning_rate": prepared.settings.lr,
+        "optimizer": run.prepared.settings.optimizer,
+        "learning_rate": run.prepared.settings.lr,
         "bank": targets.bank_use,
         "resumed_epochs": resumed,
     }
-    return finalize(run, snapshot, metrics.model_copy(update=found), ends=(before, after), rows=progress.rows)
+    return _Learned(run=run, student=student, latest=latest, progress=progress, about=about)
 
 
 def _learning_from(run: RunContext, start: Start) -> RunContext:
@@ -217,8 +248,10 @@ def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classif
 
 def _guard_loss_row(run: RunContext, snapshot: Classifier, held_out: GuardLoss | None) -> dict[str, Any]:
     """A row's loss on guard images of the student in `snapshot`; none where the length of the run is fixed."""
+    if run.prepared.settings.schedule != "plateau":
+        return {}
     if held_out is None:
-        return {"guard_loss": None} if run.prepared.settings.schedule == "plateau" else {}
+        return {"guard_loss": None}
     return {"guard_loss": held_out.of(run.predict(snapshot, held_out.images, "measuring the loss on guard images"))}
 
 

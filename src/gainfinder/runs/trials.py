@@ -46,21 +46,26 @@ def trial_steps(prepared: PreparedTransfer) -> tuple[int, ...]:
     candidates = prepared.settings.recipes
     if len(candidates) < 2:
         return ()
-    steps = prepared.settings.epochs * -(-len(prepared.train_images) // prepared.settings.batch_size)
-    first = int(SHARE * steps / (len(candidates) + 2 * FINALISTS))
+    first = int(SHARE * _run_steps(prepared) / (len(candidates) + 2 * FINALISTS))
     return (first, 2 * first) if first else ()
 
 
 def trials_share(prepared: PreparedTransfer) -> float:
     """Steps of all trials as a share of the run's own, at most."""
-    steps = prepared.settings.epochs * -(-len(prepared.train_images) // prepared.settings.batch_size)
     rounds = trial_steps(prepared)
-    return 0.0 if not rounds else (rounds[0] * len(prepared.settings.recipes) + rounds[1] * FINALISTS) / steps
+    if not rounds:
+        return 0.0
+    return (rounds[0] * len(prepared.settings.recipes) + rounds[1] * FINALISTS) / _run_steps(prepared)
 
 
 def trials_at_most(prepared: PreparedTransfer) -> int:
     """Number of trials of all rounds, at most; 0 where there are none."""
     return len(prepared.settings.recipes) + FINALISTS if trial_steps(prepared) else 0
+
+
+def _run_steps(prepared: PreparedTransfer) -> int:
+    """Steps of the run itself, at most."""
+    return prepared.settings.epochs * -(-len(prepared.train_images) // prepared.settings.batch_size)
 
 
 def choose_recipe(

@@ -63,8 +63,9 @@ def train(
     while progress.epoch < run_length(settings, progress):
         totals = _Totals(progress, trainer.accelerator)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+        falling = _cool_down(settings, progress)
         for batch, size in _local_batches(trainer, source, batches, progress):
-            _set_rate(trainer, progress, steps=len(batches))
+            _set_rate(trainer, progress, falling, steps=len(batches))
             _one_step(trainer, source, batch, totals)
             progress.step += 1
             on_images(size)
@@ -121,12 +122,11 @@ def _cool_down(settings: ResolvedConfig, progress: Progress) -> CoolDown | None:
     return cool_down(losses, epochs=settings.epochs, patience=settings.patience)
 
 
-def _set_rate(trainer: StudentTrainer, progress: Progress, *, steps: int) -> None:
+def _set_rate(trainer: StudentTrainer, progress: Progress, falling: CoolDown | None, *, steps: int) -> None:
     """Set the rate for the next step of an epoch of so many steps."""
-    settings, falling = trainer.settings, _cool_down(trainer.settings, progress)
     epochs = progress.epoch + progress.step / steps
     cooled = 0.0 if falling is None else max(0.0, epochs - falling.start) / falling.epochs
-    done = (progress.epoch * steps + progress.step) / (settings.epochs * steps)
+    done = (progress.epoch * steps + progress.step) / (trainer.settings.epochs * steps)
     trainer.set_rate(done, cooled=cooled)
 
 

@@ -70,10 +70,10 @@ class Mixing:
             positions: position of each of `views`.
             wanted: positions of the samples, among `positions`. One whose partner is not there is not mixed.
         """
-        row_of = np.full(len(self.ids), -1)
-        row_of[positions] = np.arange(len(positions))
-        own, other = row_of[wanted], row_of[self.partners_n[wanted]]
-        other = np.where(other < 0, own, other)
+        row_of = {position: row for row, position in enumerate(positions.tolist())}
+        own = np.array([row_of[position] for position in wanted.tolist()])
+        partners = self.partners_n[wanted].tolist()
+        other = np.array([row_of.get(partner, row) for partner, row in zip(partners, own.tolist(), strict=True)])
         weights_N = self.weights(wanted)
         return Views(renderings=tuple(_blend(part, own, other, weights_N) for part in views.renderings))
 
