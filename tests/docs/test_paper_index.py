@@ -8,7 +8,7 @@ import pytest
 
 from gainfinder.config import DEFAULTS, PRESETS, WEIGHT_DECAY, ResolvedConfig, TransferConfig, resolve_settings
 from gainfinder.config.methods import default_method, find_method
-from gainfinder.config.resolution import EPOCHS, IMAGES_SEEN
+from gainfinder.config.resolution import EPOCHS, IMAGES_SEEN, PATIENCE, PATIENCE_SHARE
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)
@@ -46,8 +46,9 @@ def test_rules_are_the_programs() -> None:
     assert cells["lr"] == ("chosen by trials, else 3e-4 · √(batch / 128)", "1e-4 · batch / 256")
     default = resolved(preset=None, method=None)
     assert default.recipes and (default.optimizer, default.lr) == ("adamw", 3e-4)
-    assert cells["optimizer"][0] == "chosen by trials, else AdamW"
+    assert cells["optimizer"][0] == f"`{default.optimizer}`"
     assert cells["epochs"][0] == f"at most {IMAGES_SEEN:,} / images, from {EPOCHS[0]} to {EPOCHS[1]}"
+    assert cells["patience"][0] == f"{PATIENCE_SHARE} of the epochs, at least {PATIENCE}"
     assert cells["weight_decay"][0] == "0.05 by AdamW, 1e-3 by SGD" and WEIGHT_DECAY == {"adamw": 0.05, "sgd": 1e-3}
     assert cells["mixup"][0].startswith("0.7,") and default.mixup == 0.7
     assert cells["trials"] == ("where no rate is given", "no") and not resolved(preset="paper", method=None).recipes

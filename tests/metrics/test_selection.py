@@ -161,6 +161,22 @@ def test_with_labels_a_point_that_fails_ends_the_order() -> None:
     assert choose([adapted, failing, found[0.75]]) == ADAPTED
 
 
+def test_the_trained_student_is_tested_first_at_a_tenth_of_the_error() -> None:
+    """After a long run the points on the way may be worse than both ends; it does not need them."""
+    between = [labelled(0, 9, candidate=Candidate(alpha=alpha)) for alpha in (0.25, 0.5, 0.75)]
+    sure, likely = (labelled(gained, 0, candidate=WHOLE) for gained in (8, 7))
+    assert [sure.p_value, likely.p_value] == pytest.approx([2**-8, 2**-7])  # 0.0039 and 0.0078
+    assert choose([*between, sure]) == WHOLE and choose([*between, likely]) is None
+    assert choose([*between, sure], level=0.025) is None
+
+
+def test_the_other_points_get_what_the_trained_student_leaves_of_the_error() -> None:
+    found = labelled(20, 10, candidate=Candidate(alpha=0.5))
+    assert found.p_value is not None and 0.9 * LEVEL < found.p_value < LEVEL and found.holds
+    failing, sure = labelled(0, 9, candidate=WHOLE), labelled(8, 0, candidate=WHOLE)
+    assert certified([found, failing]) == [] and certified([found, sure]) == [sure, found]
+
+
 def test_nothing_gained_is_kept_in_at_most_one_run_of_twenty() -> None:
     """Four points of a line, whose answers mostly change together, none of them better: 10,000 times."""
     generator = np.random.Generator(np.random.PCG64(0))

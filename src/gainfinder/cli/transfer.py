@@ -168,7 +168,8 @@ def _recipe(prepared: "PreparedTransfer") -> str:
     settings, requested = prepared.settings, prepared.requested
     trials = trials_at_most(prepared)
     if trials:
-        return f"chosen by at most {trials} trials, {trials_share(prepared):.0%} of the steps at most"
+        share = trials_share(prepared)
+        return f"{settings.optimizer}, its rate chosen by at most {trials} trials, {share:.0%} of the steps at most"
     rule = "" if requested.preset is None else f" {requested.preset}"
     by = "" if requested.lr is not None else ", by preset" + rule if rule else ", by rule"
     momentum = f"momentum {settings.momentum:g}, " if settings.optimizer == "sgd" else ""

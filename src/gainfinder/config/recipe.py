@@ -1,4 +1,4 @@
-"""Recipes: an optimiser and its highest learning rate, and which of them a run may try (`runs/trials.py`)."""
+"""Recipes: an optimiser and its highest learning rate, and which rates a run may try (`runs/trials.py`)."""
 
 from dataclasses import dataclass
 
@@ -38,11 +38,7 @@ def rate_for(optimizer: Optimizer, rate: float, *, batch_size: int) -> float:
     return float(f"{rate * (times**0.5 if optimizer == 'adamw' else times):.3g}")
 
 
-def recipes(*, batch_size: int, optimizer: Optimizer | None = None) -> tuple[Recipe, ...]:
-    """The recipes to try at a batch size, of all optimisers or of one."""
-    return tuple(
-        Recipe(optimizer=name, lr=rate_for(name, rate, batch_size=batch_size))
-        for name, rates in RATES.items()
-        if optimizer in (None, name)
-        for rate in rates
-    )
+def recipes(optimizer: Optimizer, *, batch_size: int) -> tuple[Recipe, ...]:
+    """The recipes of an optimiser to try at a batch size, by ascending rate."""
+    rates = RATES[optimizer]
+    return tuple(Recipe(optimizer=optimizer, lr=rate_for(optimizer, rate, batch_size=batch_size)) for rate in rates)

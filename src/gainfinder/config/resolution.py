@@ -1,6 +1,6 @@
 """The rules for settings that are not given.
 
-By default a run chooses optimiser and rate itself (`recipe.py`, `runs/trials.py`), and its length by the loss on guard
+By default AdamW's rate is chosen by the run itself (`recipe.py`, `runs/trials.py`), and its length by the loss on guard
 images (schedule `plateau`).
 
 SGD's default learning rate. The paper tuned 1e-4 × batch/256 for 20 epochs of 128,117 images: whatever the batch size,
@@ -30,7 +30,7 @@ class ResolvedConfig:
 
     Attributes:
         label_weight: weight of the cross-entropy with the labels.
-        recipes: recipes that the run tries, to choose `optimizer` and `lr` itself; none where they are as given.
+        recipes: recipes that the run tries, to choose `lr` itself; none where it is as given.
     """
 
     method: Method
@@ -99,9 +99,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "gentle": {**PLAIN_SGD, "epochs": 5, "batch_size": 64, "schedule": "linear"},
 }
-IMAGES_SEEN = 400_000
-"""Images that a run sees at most where neither epochs nor a preset are given, within the bounds of `EPOCHS`."""
-EPOCHS = (5, 40)
+IMAGES_SEEN = 1_000_000
+"""Images that a run sees at most where neither epochs nor a preset are given, within the bounds of `EPOCHS`. The paper's
+runs see 2,562,340; gains here still grew at 800,000 (benchmarks/moving/README.md)."""
+EPOCHS = (5, 100)
+PATIENCE = 5
+"""Fewest epochs without a lower loss that end a run, where patience is not given …"""
+PATIENCE_SHARE = 0.15
+"""… and their share of the most epochs: at a rate that goes far the loss rises at first, for some epochs."""
 MIXUP = 0.7
 """Share of mixed views where none is given, and all models can answer for them."""
 ADAMW_LR = 3e-4
@@ -145,6 +150,7 @@ def resolve_settings(
     chosen = _given(settings, method)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
+    chosen.setdefault("patience", default_patience(chosen["epochs"]))
     chosen.setdefault("mixup", MIXUP if mixable and not chosen["label_weight"] else 0.0)
     chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
     _check_unread(settings, method, chosen)
@@ -179,7 +185,7 @@ def _choose_recipe(chosen: dict[str, Any], settings: TransferConfig, method: Met
     optimizer, batch_size = chosen["optimizer"], chosen["batch_size"]
     chosen.setdefault("weight_decay", WEIGHT_DECAY[optimizer])
     tries = chosen.pop("trials") and _may_try(settings, method)
-    chosen["recipes"] = recipes(batch_size=batch_size, optimizer=settings.optimizer) if tries else ()
+    chosen["recipes"] = recipes(optimizer, batch_size=batch_size) if tries else ()
     if optimizer == "adamw":
         chosen.setdefault("lr", rate_for("adamw", ADAMW_LR, batch_size=batch_size))
     else:
@@ -190,10 +196,19 @@ def default_epochs(images: int) -> int:
     """Epochs of a run at most, where none are given: few images are seen often, many are not.
 
     >>> [default_epochs(images) for images in (1_000, 20_000, 1_281_167)]
-    [40, 20, 5]
+    [100, 50, 5]
     """
     lowest, highest = EPOCHS
     return min(highest, max(lowest, round(IMAGES_SEEN / images)))
+
+
+def default_patience(epochs: int) -> int:
+    """Epochs without a lower loss after which a run of at most so many epochs ends, where none are given.
+
+    >>> default_patience(100), default_patience(20)
+    (15, 5)
+    """
+    return max(PATIENCE, round(PATIENCE_SHARE * epochs))
 
 
 def default_lr(method: Method, *, steps: int, batch_size: int, preset: str | None) -> float:

@@ -120,9 +120,9 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     epochs: Annotated[
         Count | None,
         Setting(
-            help="Passes over the images, at most; default: 400,000 / images, from 5 to 40.",
+            help="Passes over the images, at most; default: 1,000,000 / images, from 5 to 100.",
             more="The paper makes 20.",
-            rule="400,000 / images, from 5 to 40",
+            rule="1,000,000 / images, from 5 to 100",
         ),
     ] = None
     batch_size: Annotated[
@@ -168,7 +168,8 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     patience: Annotated[
         Count | None,
         Setting(
-            help="Of schedule plateau: epochs without a lower loss on the guard images; default {fallback}.", fallback=5
+            help="Of schedule plateau: epochs without a lower loss on guard images; default: 0.15 of all, at least 5.",
+            rule="0.15 of the epochs, at least 5",
         ),
     ] = None
     lr_warmup: Annotated[
@@ -178,9 +179,9 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     optimizer: Annotated[
         Optimizer | None,
         Setting(
-            help="adamw or sgd; default: chosen by trials.",
-            more="Without trials AdamW. The paper's is SGD.",
-            rule="chosen by trials",
+            help="adamw or sgd; default: adamw.",
+            more="The paper's is SGD.",
+            rule="`adamw`; `sgd` with a preset",
         ),
     ] = None
     ema_decay: Annotated[
@@ -195,9 +196,8 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     trials: Annotated[
         bool | None,
         Setting(
-            help="Choose optimizer and rate by short trials; default: where no rate is given.",
-            more="They go by the loss on guard images and take a quarter of the run's steps at most. An optimizer that "
-            "is given is the only one tried.",
+            help="Choose the rate by short trials; default: where none is given.",
+            more="They go by the loss on guard images and take a quarter of the run's steps at most.",
             rule="yes, where neither rate nor preset is given and there is a loss on guard images",
         ),
     ] = None

@@ -22,10 +22,10 @@ looked at are functions of predictions alone:
   will; a rise against the teachers (`movement`), or with fewer classes, is vetoed. Where it is kept, the points of the
   line have to be better than it, for what stale statistics get wrong the frozen models may all get wrong.
 
-All points of the line are tested in one fixed order (`certified`), so that testing several costs nothing. The error
-of 5 % is that of labels. Without labels it is one under assumptions: that the posterior is right but for the toll, or
-that referees err independently. The numbers were chosen on one half of transfers between CIFAR-10 models and tested on
-the other: benchmarks/guard/README.md.
+The trained student is tested at a tenth of the error, then the points of the line in a fixed order at the rest
+(`certified`), so that testing several costs little. The error of 5 % is that of labels. Without labels it is one under
+assumptions: that the posterior is right but for the toll, or that referees err independently. The numbers were chosen
+on one half of transfers between CIFAR-10 models and tested on the other: benchmarks/guard/README.md.
 
 Shapes: N samples, M models, C classes.
 """
@@ -49,7 +49,10 @@ ALPHAS = (0.25, 0.5, 0.75, 1.0)
 LEVEL = 0.05
 """Probability that any candidate is kept that is not better, at most, where there are labels: of all together."""
 ORDER = (0.5, 0.75, 1.0, 0.25)
-"""The fixed order in which points of the line are tested: what lies half of the way is the surest to be worth it."""
+"""The fixed order in which points of the line are tested: after a short run what lies half of the way is the surest."""
+WHOLE_SHARE = 0.1
+"""Share of the error at which the trained student itself is tested first. After a long run it is the surest by far, and
+what lies between it and the initial one can be worse than both."""
 ACCURACY_MARGIN = 2.0
 """Standard errors that are taken off a gain in accuracy for the gain that is told; an exact test decides."""
 POSTERIOR_MARGIN = 1.645
@@ -125,6 +128,10 @@ class Judgement:
         """Whether the candidate may be kept, its turn come; a test decides, where there is one, not the margin."""
         return self.veto is None and (self.sure_gain > 0 or self.p_value is not None)
 
+    def holds_at(self, level: float) -> bool:
+        """Whether it holds at an error that is part of the one it was judged at."""
+        return self.holds and (self.p_value is None or self.p_value <= level)
+
 
 def judge(
     before: Predictions,
@@ -185,19 +192,27 @@ def sign_test(gained: int, lost: int) -> float:
     return binomial_at_most(lost, gained + lost, 0.5)
 
 
-def certified(judgements: Sequence[Judgement]) -> list[Judgement]:
+def certified(judgements: Sequence[Judgement], *, level: float = LEVEL) -> list[Judgement]:
     """Those that hold together, at an error of `level` for all points of the line.
 
-    Points of the line are tested in the fixed `ORDER`, then any others, the furthest first; the first that does not
-    hold ends it, however good the later ones look (the fixed-sequence procedure: W. Maurer, L. Hothorn and
-    W. Lehmacher, 1995). For a wrong one to be kept, the first wrong one in the order must pass its test. Points that
-    lie beyond a limit on changed answers are no part of the order: the limit reads no label. The student with its
+    The trained student is tested first, at `WHOLE_SHARE` of the error. If it passes, the other points of the line are
+    tested at the whole error, else all points at the rest of it: in the fixed `ORDER`, then any others, the furthest
+    first; the first that does not pass ends it, however good the later ones look (the fixed-sequence procedure:
+    W. Maurer, L. Hothorn and W. Lehmacher, 1995). For a wrong one to be kept, the trained student must be wrong and
+    pass the first test, or the first wrong one in the order its own; both together err as `level` says. Points that lie
+    beyond a limit on changed answers are no part of the order: the limit reads no label. The student with its
     statistics re-estimated is tested apart.
+
+    Args:
+        judgements: judgements of the candidates, made at the same `level`.
+        level: error of all points of the line together.
     """
     allowed = [one for one in judgements if one.veto != TOO_MANY]
     line = sorted((one for one in allowed if not one.candidate.bn_reestimated), key=lambda one: _turn(one.candidate))
-    passed = itertools.takewhile(lambda one: one.holds, line)
-    return [*(one for one in allowed if one.candidate.bn_reestimated and one.holds), *passed]
+    first = [one for one in line if one.candidate.alpha == 1 and one.holds_at(WHOLE_SHARE * level)]
+    others, left = [one for one in line if one not in first], level if first else (1 - WHOLE_SHARE) * level
+    passed = itertools.takewhile(lambda one: one.holds_at(left), others)
+    return [*(one for one in allowed if one.candidate.bn_reestimated and one.holds), *first, *passed]
 
 
 def _turn(candidate: Candidate) -> tuple[int, float]:
@@ -205,8 +220,8 @@ def _turn(candidate: Candidate) -> tuple[int, float]:
     return (ORDER.index(candidate.alpha) if known else len(ORDER), -candidate.alpha)
 
 
-def choose(judgements: Sequence[Judgement]) -> Candidate | None:
-    """The candidate to keep; None, the initial student, where none holds.
+def choose(judgements: Sequence[Judgement], *, level: float = LEVEL) -> Candidate | None:
+    """The candidate to keep; None, the initial student, where none holds at an error of `level`.
 
     Among those that are `certified`, the one of highest sure gain; adaptation that is judged by information, which
     cannot be compared with the others, only where nothing else holds. Ties go to the smaller alpha.
@@ -220,7 +235,7 @@ def choose(judgements: Sequence[Judgement]) -> Candidate | None:
         >>> choose([judged(1.0, -0.1)]) is None
         True
     """
-    holding = sorted(certified(judgements), key=lambda one: one.candidate.alpha)
+    holding = sorted(certified(judgements, level=level), key=lambda one: one.candidate.alpha)
     comparable = [one for one in holding if one.measure != "information"]
     best = max(comparable or holding, key=lambda one: one.sure_gain, default=None)
     return None if best is None else best.candidate

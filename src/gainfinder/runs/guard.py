@@ -205,7 +205,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         judgements.append(limit.checked(panel.judge(after, candidate), changes[-1]))
         panel.note(judgements[-1], after)
     return Guarded(
-        kept=choose(judgements),
+        kept=choose(judgements, level=panel.level),
         judgements=tuple(judgements),
         changed=tuple(changes),
         level=panel.level,

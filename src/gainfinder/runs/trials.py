@@ -1,14 +1,13 @@
-"""Short trials that choose optimiser and rate: no rate is right for all architectures.
+"""Short trials that choose the learning rate: none is right for all architectures.
 
 Every candidate of the first round trains a copy of the student for the same few steps, its rate falling to 0, and is
 measured by the run's loss on guard images. The best goes on to a second round of twice as many steps, from the start
-(successive halving, Jamieson and Talwalkar, AISTATS 2016, with two rounds), and with it the next higher rate of its
-optimiser.
+(successive halving, Jamieson and Talwalkar, AISTATS 2016, with two rounds), and with it the next higher rate.
 
 By the lowest loss, short trials would choose rates that are too low for the run: a high rate first disturbs the student
-and repays that later. So of an optimiser's rates the highest is best with which the student has recovered within the
-trial: its loss is not above the initial student's. It goes farthest in a run that is many times as long. Optimisers are
-compared by the loss that they reach so.
+and repays that later. So the highest is best with which the student has recovered within the trial: its loss is not
+above the initial student's. It goes farthest in a run that is many times as long. For the same reason optimisers are
+not compared: the loss of a short trial does not tell which goes farther (benchmarks/moving/README.md).
 """
 
 import copy
@@ -34,6 +33,8 @@ _log = logging.getLogger("gainfinder")
 
 SHARE = 0.25
 """Largest share of the run's steps that the trials may take."""
+MOST_STEPS = 100
+"""Steps of a trial of the first round at most: of a long run the trials take a smaller share."""
 FINALISTS = 2
 """Candidates of the second round at most; it is twice as long."""
 
@@ -46,7 +47,7 @@ def trial_steps(prepared: PreparedTransfer) -> tuple[int, ...]:
     candidates = prepared.settings.recipes
     if len(candidates) < 2:
         return ()
-    first = int(SHARE * _run_steps(prepared) / (len(candidates) + 2 * FINALISTS))
+    first = min(MOST_STEPS, int(SHARE * _run_steps(prepared) / (len(candidates) + 2 * FINALISTS)))
     return (first, 2 * first) if first else ()
 
 
@@ -112,17 +113,17 @@ def choose_recipe(
 
 
 def finalists(trials: Sequence[Trial], *, loss_before: float) -> tuple[Recipe, ...]:
-    """The best recipe, and the next higher rate of its optimiser, which may only need more steps."""
+    """The best recipe, and the next higher rate, which may only need more steps."""
     best = preferred(trials, loss_before=loss_before)
-    higher = [_recipe(one) for one in trials if one.optimizer == best.optimizer and one.lr > best.lr]
+    higher = [_recipe(one) for one in trials if one.lr > best.lr]
     return (best, *sorted(higher, key=lambda one: one.lr)[: FINALISTS - 1])
 
 
 def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
-    """The highest rate with which the student has recovered, of the optimiser that gets farther so; see the module.
+    """The highest rate with which the student has recovered; see the module.
 
     Args:
-        trials: trials of the same number of steps.
+        trials: trials of the same optimiser and number of steps.
         loss_before: the initial student's loss on the same images.
 
     Returns:
@@ -134,8 +135,7 @@ def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
     (0.0003, 0.0001)
     """
     recovered = [one for one in trials if _loss(one) <= loss_before]
-    highest = {one.optimizer: one for one in sorted(recovered, key=lambda one: one.lr)}
-    return _recipe(min(highest.values() or trials, key=_loss))
+    return _recipe(max(recovered, key=lambda one: one.lr) if recovered else min(trials, key=_loss))
 
 
 def _loss(trial: Trial) -> float:

@@ -99,6 +99,7 @@ class SlowWeights:
         self.every = every
         self.warmup = warmup
         self.steps = 0
+        self._fast_wide: list[Tensor] = []
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -118,7 +119,11 @@ class SlowWeights:
         if self.warmup:
             momentum = min(momentum, (1 + done) / (10 + done))
         slow = [self._wide[name] for name in self._dtypes]
-        torch._foreach_lerp_(slow, [_wide(state[name]) for name in self._dtypes], 1 - momentum)
+        if not self._fast_wide:
+            self._fast_wide = [torch.empty_like(value) for value in slow]
+        if slow:  # a few kernels for all weights, where a copy and a step for each would be hundreds
+            torch._foreach_copy_(self._fast_wide, [state[name].detach() for name in self._dtypes])
+            torch._foreach_lerp_(slow, self._fast_wide, 1 - momentum)
         self._wide.update({name: _copy(value) for name, value in state.items() if name not in self._dtypes})
 
     def state(self) -> dict[str, Any]:
