@@ -1,7 +1,11 @@
 """What the guard certifies, without labels, by referees and with labels, on small transfers whose outcome is known.
 
     python -m benchmarks.guard.certificates run --models ZOO ZOO2 --images IMAGES --minutes 30 --out certificates.csv
+    python -m benchmarks.guard.certificates run --long --models ZOO ZOO2 --images IMAGES --minutes 30 --out long.csv
     python -m benchmarks.guard.certificates table benchmarks/guard/certificates.csv
+
+`rejudge` decides anew, by the guard's present rule, what is kept by the posterior and by labels: from the gains and
+p-values of the rows, which do not change with it. What referees keep it leaves as it was.
 
 A row is a transfer (`small.py`) and a candidate; rows are added as they come. Columns: the job; `delta_pp`, the true
 change in accuracy on the images that measure, and `delta_error_pp`; `changed`, the share of guard images whose answer
@@ -24,7 +28,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.guard import former
-from benchmarks.guard.small import Job, Parts, Recording, Small, jobs
+from benchmarks.guard.small import ADAPTED, GUARD_IMAGES, Job, Parts, Recording, Small, jobs, long_jobs
 from benchmarks.lab.rows import append
 from gainfinder.metrics import Candidate, Judgement, choose, judge, selection
 from gainfinder.predictions import Predictions
@@ -52,7 +56,7 @@ def judged(
 ) -> dict[Candidate, Judgement]:
     """As `runs.guard` judges: the re-estimated student first."""
     before, teacher = predictions("before", found.before.guard, target), predictions("teacher", found.teacher.guard)
-    level = selection.LEVEL / (2 if any(one.bn_reestimated for one in found.candidates) else 1)
+    level = level_of(found)
     judgements: dict[Candidate, Judgement] = {}
     adapted = None
     for candidate, parts in sorted(found.candidates.items(), key=lambda one: not one[0].bn_reestimated):
@@ -63,6 +67,11 @@ def judged(
         if judgements[candidate].measure == "information" and judgements[candidate].holds:
             adapted = after
     return judgements
+
+
+def level_of(found: Recording) -> float:
+    """Error of each test: the re-estimated student has a test of its own."""
+    return selection.LEVEL / (2 if any(one.bn_reestimated for one in found.candidates) else 1)
 
 
 def formerly(found: Recording) -> Candidate | None:
@@ -94,11 +103,12 @@ def rows_of(
     """
     referees = [predictions(name, others[name]) for name in referees_of(job, sorted(others))[:3]]
     by_posterior, by_labels = judged(found), judged(found, target=guard_y)
+    level = level_of(found)
     kept = {
-        "posterior": choose(list(by_posterior.values())),
-        "one_referee": choose(list(judged(found, referees=referees[:1]).values())),
-        "three_referees": choose(list(judged(found, referees=referees).values())),
-        "labels": choose(list(by_labels.values())),
+        "posterior": choose(list(by_posterior.values()), level=level),
+        "one_referee": choose(list(judged(found, referees=referees[:1]).values()), level=level),
+        "three_referees": choose(list(judged(found, referees=referees).values()), level=level),
+        "labels": choose(list(by_labels.values()), level=level),
         "former": formerly(found),
     }
     half = int(hashlib.md5(str((job.student, job.teacher)).encode()).hexdigest(), 16) % 2
@@ -129,24 +139,81 @@ def right(parts: Parts, target: Tensor) -> Tensor:
     return (parts.test.argmax(dim=1) == target).double()
 
 
-def run(models: Sequence[Path], images: Path, out: Path, *, minutes: float, first: int) -> None:
+def run(models: Sequence[Path], images: Path, out: Path, *, minutes: float, first: int, long: bool) -> None:
     """Run transfers until the time is over."""
     lab, began = Small(models, images), time.monotonic()
     others = {name: answers[-2] for name, answers in lab.answers.items()}
-    for job in jobs(first):
+    for job in (long_jobs if long else jobs)(first):
         if time.monotonic() - began > 60 * minutes:
             return
         for row in rows_of(job, lab.record(job), others, guard_y=lab.guard_y, test_y=lab.test_y):
             append(out, row)
 
 
-def print_tables(path: Path) -> None:
-    """How often each rule is right, and each transfer by itself."""
+def transfers_in(path: Path) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    """The rows of each transfer, in the order of the file."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     transfers: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for row in rows:
         transfers.setdefault(tuple(row[name] for name in Job.__dataclass_fields__), []).append(row)
+    return transfers
+
+
+def rejudge(path: Path) -> None:
+    """Write the file anew with what the present rule keeps."""
+    rows = []
+    for transfer in transfers_in(path).values():
+        level = selection.LEVEL / (2 if any(row["candidate"] == ADAPTED.name for row in transfer) else 1)
+        for rule, remade in (("posterior", _by_posterior), ("labels", _by_labels)):
+            kept = choose([remade(row, level) for row in transfer], level=level)
+            for row in transfer:
+                row[rule] = str(int(kept == _candidate(row)))
+        rows += transfer
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _candidate(row: Mapping[str, str]) -> Candidate:
+    return ADAPTED if row["candidate"] == ADAPTED.name else Candidate(alpha=float(row["candidate"]))
+
+
+def _by_posterior(row: Mapping[str, str], level: float) -> Judgement:
+    del level  # a veto tells whether it may be chance
+    gain, error = float(row["gain"]), float(row["error"])
+    by_information = row["measure"] == "information"
+    margin = selection.INFORMATION_MARGIN if by_information else selection.POSTERIOR_MARGIN
+    return Judgement(
+        candidate=_candidate(row),
+        measure="information" if by_information else "posterior",
+        gain=gain,
+        error=error,
+        sure_gain=gain - margin * error,
+        veto=row["veto"] or None,
+        p_value=float(row["p_value"]) if row["p_value"] else None,
+    )
+
+
+def _by_labels(row: Mapping[str, str], level: float) -> Judgement:
+    gained, lost = int(row["gained"]), int(row["lost"])
+    p_value, gain = selection.sign_test(gained, lost), 100 * (gained - lost) / GUARD_IMAGES
+    error = 100 * (gained + lost - (gained - lost) ** 2 / GUARD_IMAGES) ** 0.5 / GUARD_IMAGES
+    return Judgement(
+        candidate=_candidate(row),
+        measure="accuracy",
+        gain=gain,
+        error=error,
+        sure_gain=gain - selection.ACCURACY_MARGIN * error,
+        veto=selection.MAY_BE_CHANCE if p_value > level else None,
+        p_value=p_value,
+    )
+
+
+def print_tables(path: Path) -> None:
+    """How often each rule is right, and each transfer by itself."""
+    transfers = transfers_in(path)
     print(
         "| judged by | half | transfers | gain ≥ 1 pp | of these kept | no gain | of these kept | significantly < 0 |"
     )
@@ -204,13 +271,17 @@ def main() -> None:
     running.add_argument("--out", type=Path, required=True)
     running.add_argument("--minutes", type=float, default=30)
     running.add_argument("--first", type=int, default=0, help="seed of the first transfer")
-    commands.add_parser("table").add_argument("rows", type=Path)
+    running.add_argument("--long", action="store_true", help="ten epochs and more at a high rate")
+    for command in ("table", "rejudge"):
+        commands.add_parser(command).add_argument("rows", type=Path)
     args = parser.parse_args()
     if args.command == "table":
         print_tables(args.rows)
+    elif args.command == "rejudge":
+        rejudge(args.rows)
     else:
         torch.set_num_threads(1)
-        run(args.models, args.images, args.out, minutes=args.minutes, first=args.first)
+        run(args.models, args.images, args.out, minutes=args.minutes, first=args.first, long=args.long)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,25 @@ def jobs(first: int) -> Iterator[Job]:
         )
 
 
+def long_jobs(first: int) -> Iterator[Job]:
+    """Jobs without end that go as far as a run by default: at AdamW's usual rate for many epochs; half of the teachers
+    are broken."""
+    draw = random.Random(first)
+    for seed in itertools.count(first):
+        student = draw.choice(("convnext_32", "convnext_32", "convnext_a", "tiny_mixer", "resnet10_64"))
+        yield Job(
+            student=student,
+            teacher=draw.choice([name for name in TEACHERS if name != student]),
+            broken=draw.choice(BROKEN) if seed % 2 else "",
+            worn=False,
+            method=draw.choice(("kl-prod-cal-u", "kl-prod-cal-u", "kl-prod-u", "kl")),
+            lr=1e-3,
+            images=2000,
+            epochs=draw.choice((10, 20, 30)),
+            seed=seed,
+        )
+
+
 def breaking(job: Job) -> Callable[[Tensor, int], Tensor]:
     """What a broken teacher answers in place of its logits; the second argument tells sets of images apart."""
     draw = torch.Generator().manual_seed(job.seed)

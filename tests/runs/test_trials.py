@@ -15,14 +15,14 @@ def trial(lr: float, loss: float | None, optimizer: Any = "adamw") -> Trial:
     return Trial(round=1, optimizer=optimizer, lr=lr, steps=5, guard_loss=loss)
 
 
-def prepared(*, images: int, epochs: int, batch_size: int = 128, tried: int = 7) -> Any:
-    settings = SimpleNamespace(epochs=epochs, batch_size=batch_size, recipes=recipes(batch_size=128)[:tried])
+def prepared(*, images: int, epochs: int, batch_size: int = 128, tried: int = 4) -> Any:
+    settings = SimpleNamespace(epochs=epochs, batch_size=batch_size, recipes=recipes("adamw", batch_size=128)[:tried])
     return SimpleNamespace(settings=settings, train_images=range(images))
 
 
 @pytest.mark.parametrize("images", [1, 100, 128, 1_000, 10_000, 1_281_167])
-@pytest.mark.parametrize("epochs", [1, 5, 40])
-@pytest.mark.parametrize("tried", [2, 3, 7])
+@pytest.mark.parametrize("epochs", [1, 5, 100])
+@pytest.mark.parametrize("tried", [2, 3, 4])
 def test_all_trials_take_a_quarter_of_the_run_at_most(images: int, epochs: int, tried: int) -> None:
     run = prepared(images=images, epochs=epochs, tried=tried)
     assert 0 <= trials_share(run) <= 0.25
@@ -34,8 +34,8 @@ def test_a_single_candidate_needs_no_trial() -> None:
     assert trial_steps(prepared(images=10_000, epochs=40, tried=1)) == ()
 
 
-def test_the_best_goes_on_with_the_next_higher_rate_of_its_optimiser() -> None:
-    tried = [trial(1e-4, 0.8), trial(3e-4, 0.7), trial(1e-3, 0.9), trial(3e-3, None), trial(1e-2, 0.75, "sgd")]
+def test_the_best_goes_on_with_the_next_higher_rate() -> None:
+    tried = [trial(1e-4, 0.8), trial(3e-4, 0.7), trial(1e-3, 0.9), trial(3e-3, None)]
     found = finalists(tried, loss_before=0.85)
     assert found == (Recipe(optimizer="adamw", lr=3e-4), Recipe(optimizer="adamw", lr=1e-3))
     found = finalists([trial(1e-4, 0.8), trial(3e-3, 0.7)], loss_before=0.85)
@@ -59,7 +59,10 @@ def test_the_highest_rate_wins_that_leaves_the_student_no_worse(
     assert preferred([trial(*one) for one in losses.items()], loss_before=before).lr == lr
 
 
-def test_optimisers_are_compared_at_their_highest_rates() -> None:
-    tried = [trial(1e-4, 0.5), trial(1e-3, 0.8), trial(1e-2, 0.7, "sgd"), trial(1e-1, 0.75, "sgd")]
-    assert preferred(tried, loss_before=0.9) == Recipe(optimizer="sgd", lr=1e-1)
-    assert preferred(tried, loss_before=0.78) == Recipe(optimizer="adamw", lr=1e-4)
+def test_a_trial_of_a_long_run_is_no_longer_for_it() -> None:
+    """A run of ten times the steps finds its rate with the same trials."""
+    assert (
+        trial_steps(prepared(images=10_000, epochs=100))
+        == trial_steps(prepared(images=100_000, epochs=100))
+        == (100, 200)
+    )

@@ -100,8 +100,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gentle": {**PLAIN_SGD, "epochs": 5, "batch_size": 64, "schedule": "linear"},
 }
 IMAGES_SEEN = 1_000_000
-"""Images that a run sees at most where neither epochs nor a preset are given, within the bounds of `EPOCHS`. The paper's
-runs see 2,562,340; gains here still grew at 800,000 (benchmarks/moving/README.md)."""
+"""Images that a run sees at most where neither epochs nor a preset are given, within the bounds of `EPOCHS`. The
+paper's runs see 2,562,340; gains here still grew at 800,000 (benchmarks/moving/README.md)."""
 EPOCHS = (5, 100)
 PATIENCE = 5
 """Fewest epochs without a lower loss that end a run, where patience is not given …"""
