@@ -21,6 +21,7 @@ from benchmarks.lab.zoo import models_in, reference_in
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
+    "sgd": {"optimizer": "sgd"},
     "gentle": {"preset": "gentle", "method": "kl-dp-u"},
     "paper": {"preset": "paper", "method": "kl-dp-u"},
 }
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pair", nargs=2, action="append", metavar=("STUDENT", "TEACHER"))
-    parser.add_argument("--recipe", nargs="*", default=tuple(RECIPES), choices=tuple(RECIPES))
+    parser.add_argument("--recipe", nargs="*", default=("default", "gentle", "paper"), choices=tuple(RECIPES))
     parser.add_argument("--limit", type=int, help="learn from so many of the images")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seed", type=int, default=0)

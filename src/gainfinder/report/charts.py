@@ -23,6 +23,8 @@ GAIN, LOSS, AVAILABLE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
 """Okabe and Ito's, that colour-blind readers can tell apart; `AVAILABLE`, a pale blue, is what there was to gain."""
 METHOD_COLOURS = (GAIN, LOSS, OTHER, "#cc79a7")
 WIDTH = 330
+FEW_EPOCHS = 40
+"""Epochs whose points are drawn large; of more they would run into each other."""
 FIGURE_NAMES = ("measures", "epochs", "classes", "partition", "matrix", "knowledge", "entropy")
 """Names of the figures of a page."""
 CHARACTER_PX = 7.4
@@ -93,9 +95,10 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
         steps: for a sequence, rows with the keys `epoch`, after which a teacher ends, `step`, its number, `teacher` and
             `about`.
     """
+    last = max((row["epoch"] for row in rows), default=0)
     lines = (
         alt.Chart(_table(rows))
-        .mark_line(point=alt.OverlayMarkDef(size=60, opacity=1))
+        .mark_line(point=alt.OverlayMarkDef(size=60 if last <= FEW_EPOCHS else 12, opacity=1))
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
             y=alt.Y("share:Q", title="of all images", axis=_numbers("~%")),
