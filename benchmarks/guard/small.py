@@ -123,7 +123,7 @@ def breaking(job: Job) -> Callable[[Tensor, int], Tensor]:
         return lambda z, salt: 2 * torch.randn(z.shape, generator=torch.Generator().manual_seed(job.seed + salt))
     if job.broken == "surenoise":
         return lambda z, salt: (
-            12 * F.one_hot(torch.randint(10, (len(z),), generator=torch.Generator().manual_seed(job.seed + salt)), 10)
+            12.0 * F.one_hot(torch.randint(10, (len(z),), generator=torch.Generator().manual_seed(job.seed + salt)), 10)
         )
     return lambda z, _: z
 

@@ -32,7 +32,7 @@ def refused(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     """A result folder whose guard kept the initial student, though the trained one is much better."""
     folder = tmp_path_factory.mktemp("asking") / "refused"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gainfinder.runs.guard.choose", lambda judgements: None)
+        patch.setattr("gainfinder.runs.guard.choose", lambda judgements, level: None)
         patch.setattr("gainfinder.api.refresh_report", lambda path: None)
         asked = {**SETTINGS, "guard": True, "guard_data": GUARDS, "control": CONTROLS, "out": folder}
         gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", **asked)
@@ -255,7 +255,7 @@ def test_steps_of_a_sequence_are_not_asked_about(zoo: dict[str, str], run_folder
     bare = gainfinder.load_images("digits#1/4", labels=False)
     asked = {**SETTINGS, "val": bare, "epochs": 1, "limit": 64, "out": run_folder, "guard": True, "guard_data": GUARDS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gainfinder.runs.guard.choose", lambda judgements: judgements[-1].candidate)
+        patch.setattr("gainfinder.runs.guard.choose", lambda judgements, level: judgements[-1].candidate)
         gainfinder.transfer(zoo["convnext"], [zoo["resnet"], zoo["vit"]], "digits#2/4", **asked)
     assert not list(run_folder.rglob("candidate"))
     with pytest.raises(RunFolderError, match="is a step of"):
@@ -269,7 +269,7 @@ def test_at_most_walks_the_line_only_so_far(zoo: dict[str, str], run_folder: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "gainfinder.runs.guard.choose",
-            lambda judgements: max(
+            lambda judgements, level: max(
                 (one.candidate for one in judgements if one.veto != "more answers change than is allowed"),
                 key=lambda one: one.alpha, default=None,
             ),

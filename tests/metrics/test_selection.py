@@ -177,6 +177,15 @@ def test_the_other_points_get_what_the_trained_student_leaves_of_the_error() -> 
     assert certified([found, failing]) == [] and certified([found, sure]) == [sure, found]
 
 
+def test_on_the_way_to_fewer_classes_nothing_is_kept() -> None:
+    near = judged(0.5, 1.0, measure="posterior")
+    assert choose([near, judged(1.0, 3.0, measure="posterior", veto=FEWER_CLASSES)]) is None
+    assert choose([near, judged(1.0, 3.0, measure="posterior", veto=MAY_BE_CHANCE)]) == near.candidate
+    assert choose([replace(near, veto=FEWER_CLASSES), judged(1.0, 3.0, measure="posterior")]) == WHOLE
+    adapted = judged(0.0, 2.0, bn_reestimated=True, measure="information")
+    assert choose([adapted, near, judged(1.0, 3.0, measure="posterior", veto=FEWER_CLASSES)]) == ADAPTED
+
+
 def test_nothing_gained_is_kept_in_at_most_one_run_of_twenty() -> None:
     """Four points of a line, whose answers mostly change together, none of them better: 10,000 times."""
     generator = np.random.Generator(np.random.PCG64(0))

@@ -14,9 +14,10 @@ looked at are functions of predictions alone:
   (`posterior.crossed_classes`).
 - Referees, where there are any (`posterior.votes`): models that did not teach vote on changed answers, in place of the
   posterior. Their evidence is an e-value; a candidate that any one of them surely votes down is vetoed.
-- Classes (`class_information`). A candidate that spreads its predictions over fewer classes is vetoed: so does a
-  student that imitates a teacher which knows some classes only, confident everywhere. Where the images are mostly of a
-  few classes, which a good student would rightly prefer, this is too cautious.
+- Classes (`class_information`). A candidate that spreads its predictions over fewer classes is vetoed, and with the
+  trained student all points on the way to it: so does a student that imitates a teacher which knows some classes only,
+  confident everywhere. Where the images are mostly of a few classes, which a good student would rightly prefer, this is
+  too cautious.
 - Information (`information`). A student whose statistics fit the images better tells them apart better: the mutual
   information between image and predicted class rises. It judges adaptation only, for training changes confidences at
   will; a rise against the teachers (`movement`), or with fewer classes, is vetoed. Where it is kept, the points of the
@@ -68,6 +69,7 @@ LEAST_INFORMATION = 0.005
 
 MAY_BE_CHANCE = "it may be chance"
 FEWER_CLASSES = "its answers are spread over fewer classes"
+TO_FEWER = "the trained student's answers are spread over fewer classes"
 WRONG_ORDER = "a teacher takes one class for another, as with a wrong class order"
 REFEREE_IN_WRONG_ORDER = "a referee takes one class for another, as with a wrong class order"
 VOTED_DOWN = "a referee votes against it"
@@ -207,12 +209,25 @@ def certified(judgements: Sequence[Judgement], *, level: float = LEVEL) -> list[
         judgements: judgements of the candidates, made at the same `level`.
         level: error of all points of the line together.
     """
-    allowed = [one for one in judgements if one.veto != TOO_MANY]
+    allowed = [one for one in with_end(judgements) if one.veto != TOO_MANY]
     line = sorted((one for one in allowed if not one.candidate.bn_reestimated), key=lambda one: _turn(one.candidate))
     first = [one for one in line if one.candidate.alpha == 1 and one.holds_at(WHOLE_SHARE * level)]
     others, left = [one for one in line if one not in first], level if first else (1 - WHOLE_SHARE) * level
     passed = itertools.takewhile(lambda one: one.holds_at(left), others)
     return [*(one for one in allowed if one.candidate.bn_reestimated and one.holds), *first, *passed]
+
+
+def with_end(judgements: Sequence[Judgement]) -> list[Judgement]:
+    """The judgements, where the trained student answers with fewer classes with a veto of all points on the way to it.
+
+    On the way it only does not show yet: they lean to the classes that a teacher knows.
+    """
+    if not any(one.candidate.alpha == 1 and one.veto == FEWER_CLASSES for one in judgements):
+        return list(judgements)
+    return [
+        one if one.candidate.bn_reestimated or one.veto not in (None, MAY_BE_CHANCE) else replace(one, veto=TO_FEWER)
+        for one in judgements
+    ]
 
 
 def _turn(candidate: Candidate) -> tuple[int, float]:

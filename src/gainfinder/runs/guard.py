@@ -206,7 +206,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         panel.note(judgements[-1], after)
     return Guarded(
         kept=choose(judgements, level=panel.level),
-        judgements=tuple(judgements),
+        judgements=tuple(selection.with_end(judgements)),
         changed=tuple(changes),
         level=panel.level,
         at_most=limit.share,
