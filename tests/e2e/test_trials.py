@@ -14,7 +14,8 @@ from transfers import GUARDED, Run, document, same, weights
 SETTINGS: Run = {
     **GUARDED,
     "limit": None,
-    "epochs": 8,
+    "epochs": 12,
+    "batch_size": 16,
     "trials": True,
     "optimizer": "adamw",
 }
@@ -40,7 +41,7 @@ def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
 
 
 def test_the_command_tells_the_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
-    out, short = tmp_path / "a", ("--batch-size", "32", "--epochs", "5", "--optimizer", "sgd")
+    out, short = tmp_path / "a", ("--batch-size", "16", "--epochs", "10", "--optimizer", "sgd")
     done = CliRunner().invoke(app, command(zoo, out, *short))
     assert done.exit_code == 0, done.stderr
     told = document(out)
@@ -109,7 +110,7 @@ def test_trials_and_a_plateau_read_the_bank(zoo: dict[str, str], tmp_path: Path)
     """The recipe by default, but for its length, the views and the guard's images."""
     asked: Run = {
         "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 14, "patience": 1, "views": 2,
-        "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
+        "batch_size": 16, "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
     }  # fmt: skip
     first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "a", **asked)
     assert first.metrics.trials and first.metrics.bank is not None and first.metrics.bank.made == 4

@@ -11,8 +11,8 @@ from gainfinder.results import Trial
 from gainfinder.runs.trials import finalists, preferred, trial_steps, trials_share
 
 
-def trial(lr: float, loss: float | None, optimizer: Any = "adamw") -> Trial:
-    return Trial(round=1, optimizer=optimizer, lr=lr, steps=5, guard_loss=loss)
+def trial(lr: float, loss: float | None, optimizer: Any = "adamw", *, steps: int = 50) -> Trial:
+    return Trial(round=1, optimizer=optimizer, lr=lr, steps=steps, guard_loss=loss)
 
 
 def prepared(*, images: int, epochs: int, batch_size: int = 128, tried: int = 4) -> Any:
@@ -30,6 +30,11 @@ def test_all_trials_take_a_quarter_of_the_run_at_most(images: int, epochs: int, 
     assert rounds == () or rounds[1] == 2 * rounds[0] > 0
 
 
+def test_a_run_with_room_for_a_few_steps_has_no_trials() -> None:
+    assert trial_steps(prepared(images=1_280, epochs=31)) == ()
+    assert trial_steps(prepared(images=1_280, epochs=32)) == (10, 20)
+
+
 def test_a_single_candidate_needs_no_trial() -> None:
     assert trial_steps(prepared(images=10_000, epochs=40, tried=1)) == ()
 
@@ -39,7 +44,7 @@ def test_the_best_goes_on_with_the_next_higher_rate() -> None:
     found = finalists(tried, loss_before=0.85)
     assert found == (Recipe(optimizer="adamw", lr=3e-4), Recipe(optimizer="adamw", lr=1e-3))
     found = finalists([trial(1e-4, 0.8), trial(3e-3, 0.7)], loss_before=0.85)
-    assert found == (Recipe(optimizer="adamw", lr=3e-3),)
+    assert found == (Recipe(optimizer="adamw", lr=1e-4), Recipe(optimizer="adamw", lr=3e-3))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +62,12 @@ def test_the_highest_rate_wins_that_leaves_the_student_no_worse(
     losses: dict[float, float | None], before: float, lr: float
 ) -> None:
     assert preferred([trial(*one) for one in losses.items()], loss_before=before).lr == lr
+
+
+def test_in_a_few_steps_all_rates_recover_and_the_lowest_loss_wins() -> None:
+    tried = [trial(lr, loss, steps=49) for lr, loss in {1e-4: 0.95, 3e-4: 0.9, 1e-3: 0.93, 3e-3: 0.99}.items()]
+    assert preferred(tried, loss_before=1.0).lr == 3e-4
+    assert [one.lr for one in finalists(tried, loss_before=1.0)] == [3e-4, 1e-3]
 
 
 def test_a_trial_of_a_long_run_is_no_longer_for_it() -> None:

@@ -1,13 +1,15 @@
 """Short trials that choose the learning rate: none is right for all architectures.
 
 Every candidate of the first round trains a copy of the student for the same few steps, its rate falling to 0, and is
-measured by the run's loss on guard images. The best goes on to a second round of twice as many steps, from the start
-(successive halving, Jamieson and Talwalkar, AISTATS 2016, with two rounds), and with it the next higher rate.
+measured by the run's loss on guard images. The best and the next higher rate (of the highest the next lower) go on to a
+second round of twice as many steps, from the start (successive halving, Jamieson and Talwalkar, AISTATS 2016, with two
+rounds).
 
 By the lowest loss, short trials would choose rates that are too low for the run: a high rate first disturbs the student
 and repays that later. So the highest is best with which the student has recovered within the trial: its loss is not
-above the initial student's. It goes farthest in a run that is many times as long. For the same reason optimisers are
-not compared: the loss of a short trial does not tell which goes farther (benchmarks/moving/README.md).
+above the initial student's. It goes farthest in a run that is many times as long. In trials of a few steps, those of a
+short run, all rates leave the student about where it was; there the lowest loss decides. Optimisers are not compared:
+the loss of a short trial does not tell which of them goes farther (benchmarks/moving/README.md).
 """
 
 import copy
@@ -33,8 +35,12 @@ _log = logging.getLogger("gainfinder")
 
 SHARE = 0.25
 """Largest share of the run's steps that the trials may take."""
+FEWEST_STEPS = 10
+"""Steps of a trial of the first round at least: shorter ones tell nothing, and a run with no room for them has none."""
 MOST_STEPS = 100
 """Steps of a trial of the first round at most: of a long run the trials take a smaller share."""
+FEW_STEPS = 50
+"""Trials of fewer steps do not show whether a student recovers from a high rate."""
 FINALISTS = 2
 """Candidates of the second round at most; it is twice as long."""
 
@@ -48,7 +54,7 @@ def trial_steps(prepared: PreparedTransfer) -> tuple[int, ...]:
     if len(candidates) < 2:
         return ()
     first = min(MOST_STEPS, int(SHARE * _run_steps(prepared) / (len(candidates) + 2 * FINALISTS)))
-    return (first, 2 * first) if first else ()
+    return (first, 2 * first) if first >= FEWEST_STEPS else ()
 
 
 def trials_share(prepared: PreparedTransfer) -> float:
@@ -113,14 +119,15 @@ def choose_recipe(
 
 
 def finalists(trials: Sequence[Trial], *, loss_before: float) -> tuple[Recipe, ...]:
-    """The best recipe, and the next higher rate, which may only need more steps."""
-    best = preferred(trials, loss_before=loss_before)
-    higher = [_recipe(one) for one in trials if one.lr > best.lr]
-    return (best, *sorted(higher, key=lambda one: one.lr)[: FINALISTS - 1])
+    """The best recipe, and the next higher rate, which may only need more steps; of the highest rate the next lower."""
+    recipes = sorted(map(_recipe, trials), key=lambda one: one.lr)
+    best = recipes.index(preferred(trials, loss_before=loss_before))
+    first = min(best, max(0, len(recipes) - FINALISTS))
+    return tuple(recipes[first : first + FINALISTS])
 
 
 def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
-    """The highest rate with which the student has recovered; see the module.
+    """The highest rate with which the student has recovered, or that of the lowest loss; see the module.
 
     Args:
         trials: trials of the same optimiser and number of steps.
@@ -130,11 +137,11 @@ def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
         Where no trial has recovered, the recipe of the lowest loss. Equal losses go to the first.
 
     >>> losses = {1e-4: 0.5, 3e-4: 0.6, 1e-3: 0.7}
-    >>> tried = [Trial(round=2, optimizer="adamw", lr=lr, steps=9, guard_loss=loss) for lr, loss in losses.items()]
+    >>> tried = [Trial(round=2, optimizer="adamw", lr=lr, steps=90, guard_loss=loss) for lr, loss in losses.items()]
     >>> preferred(tried, loss_before=0.6).lr, preferred(tried, loss_before=0.4).lr
     (0.0003, 0.0001)
     """
-    recovered = [one for one in trials if _loss(one) <= loss_before]
+    recovered = [one for one in trials if one.steps >= FEW_STEPS and _loss(one) <= loss_before]
     return _recipe(max(recovered, key=lambda one: one.lr) if recovered else min(trials, key=_loss))
 
 
