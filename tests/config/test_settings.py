@@ -87,6 +87,9 @@ def test_views_are_mixed_where_all_models_can_answer_for_them() -> None:
     )
     assert by_table.mixup == resolve(method="xe-kl").mixup == resolve(method="kl-dp", distill_weight=0.5).mixup == 0
     assert resolve(mixup=0.0).mixup == 0
+    assert [resolve(epochs=epochs).mixup for epochs in (39, 40)] == [0, 0.7] and resolve(
+        epochs=1, mixup=0.5
+    ).mixup == 0.5
 
 
 def test_the_average_of_a_method_is_its_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gainfinder.config import DEFAULTS, PRESETS, WEIGHT_DECAY, ResolvedConfig, TransferConfig, resolve_settings
 from gainfinder.config.methods import default_method, find_method
-from gainfinder.config.resolution import EPOCHS, IMAGES_SEEN, PATIENCE, PATIENCE_SHARE
+from gainfinder.config.resolution import EPOCHS, IMAGES_SEEN, MIXUP, MIXUP_EPOCHS, PATIENCE, PATIENCE_SHARE
 
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)`(?: of `(?P<method>[\w-]+)`)? \| (?P<here>[^|]+) \| (?P<preset>[^|]+) \|", re.M)
@@ -50,7 +50,7 @@ def test_rules_are_the_programs() -> None:
     assert cells["epochs"][0] == f"at most {IMAGES_SEEN:,} / images, from {EPOCHS[0]} to {EPOCHS[1]}"
     assert cells["patience"][0] == f"{PATIENCE_SHARE} of the epochs, at least {PATIENCE}"
     assert cells["weight_decay"][0] == "0.05 by AdamW, 1e-3 by SGD" and WEIGHT_DECAY == {"adamw": 0.05, "sgd": 1e-3}
-    assert cells["mixup"][0].startswith("0.7,") and default.mixup == 0.7
+    assert cells["mixup"][0].startswith(f"{MIXUP}, but 0 below {MIXUP_EPOCHS} epochs")
     assert cells["trials"] == ("where no rate is given", "no") and not resolved(preset="paper", method=None).recipes
     assert cells["slow_momentum"] == ("1 − 0.5 / interpolations, at least 0.9", "0.9999")
     assert cells["augment"][1] == "`paper`" == f"`{PRESETS['paper']['augment']}`"

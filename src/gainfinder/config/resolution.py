@@ -108,7 +108,10 @@ PATIENCE = 5
 PATIENCE_SHARE = 0.15
 """… and their share of the most epochs: at a rate that goes far the loss rises at first, for some epochs."""
 MIXUP = 0.7
-"""Share of mixed views where none is given, and all models can answer for them."""
+"""Share of mixed views where none is given, and all models can answer for them …"""
+MIXUP_EPOCHS = 40
+"""… in runs of so many epochs at least: in shorter ones mixing slows the student down, in longer ones it fits its views
+else and not new images (benchmarks/moving/README.md)."""
 ADAMW_LR = 3e-4
 """AdamW's rate at a batch of 128 where none is given and none can be tried."""
 METHOD_SETTINGS = ("temperature", "distill_weight", "label_weight", "label_smoothing", "warmup_epochs")
@@ -151,7 +154,8 @@ def resolve_settings(
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
     chosen.setdefault("patience", default_patience(chosen["epochs"]))
-    chosen.setdefault("mixup", MIXUP if mixable and not chosen["label_weight"] else 0.0)
+    mixed = mixable and not chosen["label_weight"] and chosen["epochs"] >= MIXUP_EPOCHS
+    chosen.setdefault("mixup", MIXUP if mixed else 0.0)
     chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
     _check_unread(settings, method, chosen)
     if method.interpolated:

@@ -288,10 +288,11 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     mixup: Annotated[
         Share | None,
         Setting(
-            help="Share of the views over which another image is laid; default: 0.7 where all can answer for them.",
-            more="Up to a half of it shows. All models see the same mixed view. 0 with tables of predictions, and with "
-            "a cross-entropy with labels.",
-            rule="0.7; 0 with tables, with methods that fit labels or compare features, and with a preset",
+            help="Share of the views over which another image is laid; default: 0.7 from 40 epochs up.",
+            more="Up to a half of it shows. All models see the same mixed view. By default 0 with fewer epochs, tables "
+            "of predictions, and a cross-entropy with labels.",
+            rule="0.7; 0 below 40 epochs, with tables, with methods that fit labels or compare features, and with a "
+            "preset",
         ),
     ] = None
     views: Annotated[
