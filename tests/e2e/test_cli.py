@@ -283,9 +283,10 @@ def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("kept", [False, True])
 def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, str], tmp_path: Path, kept: bool) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
-    assert RUNNER.invoke(app, command(zoo, alone)).exit_code == 0
+    mixed = ("--mixup", "0.7")
+    assert RUNNER.invoke(app, command(zoo, alone, *mixed)).exit_code == 0
     extras = ["--bank", str(tmp_path / "bank"), "--micro-batch", "7", "--track", "tensorboard"]
-    done = launch(command(zoo, together, *(extras if kept else [])))
+    done = launch(command(zoo, together, *mixed, *(extras if kept else [])))
     assert done.returncode == 0, done.stderr
     if kept:
         assert result_of(together)["bank"]["made"] == 4  # of two models in two epochs, whose images are mixed
@@ -301,7 +302,7 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
 
 def test_two_processes_choose_the_same_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
-    more = ("--epochs", "5", "--limit", "320", "--optimizer", "adamw", "--guard-data", "digits#3/4")
+    more = ("--epochs", "17", "--limit", "320", "--batch-size", "16", "--guard-data", "digits#3/4")
     assert RUNNER.invoke(app, command(zoo, alone, *more)).exit_code == 0
     done = launch(command(zoo, together, *more))
     assert done.returncode == 0, done.stderr

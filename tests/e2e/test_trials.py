@@ -107,10 +107,10 @@ def test_a_damaged_file_of_trials_is_refused(zoo: dict[str, str], tmp_path: Path
 
 
 def test_trials_and_a_plateau_read_the_bank(zoo: dict[str, str], tmp_path: Path) -> None:
-    """The recipe by default, but for its length, the views and the guard's images."""
+    """The recipe of a longer run, but for its length, the views and the guard's images."""
     asked: Run = {
         "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 14, "patience": 1, "views": 2,
-        "batch_size": 16, "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
+        "batch_size": 16, "mixup": 0.7, "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
     }  # fmt: skip
     first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "a", **asked)
     assert first.metrics.trials and first.metrics.bank is not None and first.metrics.bank.made == 4
