@@ -19,7 +19,7 @@ import csv
 import hashlib
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def judged(
 ) -> dict[Candidate, Judgement]:
     """As `runs.guard` judges: the re-estimated student first."""
     before, teacher = predictions("before", found.before.guard, target), predictions("teacher", found.teacher.guard)
-    level = level_of(found)
+    level = level_of(found.candidates)
     judgements: dict[Candidate, Judgement] = {}
     adapted = None
     for candidate, parts in sorted(found.candidates.items(), key=lambda one: not one[0].bn_reestimated):
@@ -69,9 +69,9 @@ def judged(
     return judgements
 
 
-def level_of(found: Recording) -> float:
+def level_of(candidates: Iterable[Candidate]) -> float:
     """Error of each test: the re-estimated student has a test of its own."""
-    return selection.LEVEL / (2 if any(one.bn_reestimated for one in found.candidates) else 1)
+    return selection.LEVEL / (2 if ADAPTED in candidates else 1)
 
 
 def formerly(found: Recording) -> Candidate | None:
@@ -103,7 +103,7 @@ def rows_of(
     """
     referees = [predictions(name, others[name]) for name in referees_of(job, sorted(others))[:3]]
     by_posterior, by_labels = judged(found), judged(found, target=guard_y)
-    level = level_of(found)
+    level = level_of(found.candidates)
     kept = {
         "posterior": choose(list(by_posterior.values()), level=level),
         "one_referee": choose(list(judged(found, referees=referees[:1]).values()), level=level),
@@ -164,7 +164,7 @@ def rejudge(path: Path) -> None:
     """Write the file anew with what the present rule keeps."""
     rows = []
     for transfer in transfers_in(path).values():
-        level = selection.LEVEL / (2 if any(row["candidate"] == ADAPTED.name for row in transfer) else 1)
+        level = level_of(map(_candidate, transfer))
         for rule, remade in (("posterior", _by_posterior), ("labels", _by_labels)):
             kept = choose([remade(row, level) for row in transfer], level=level)
             for row in transfer:

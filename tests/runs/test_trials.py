@@ -11,8 +11,8 @@ from gainfinder.results import Trial
 from gainfinder.runs.trials import finalists, preferred, trial_steps, trials_share
 
 
-def trial(lr: float, loss: float | None, optimizer: Any = "adamw", *, steps: int = 50) -> Trial:
-    return Trial(round=1, optimizer=optimizer, lr=lr, steps=steps, guard_loss=loss)
+def trial(lr: float, loss: float | None, *, steps: int = 50) -> Trial:
+    return Trial(round=1, optimizer="adamw", lr=lr, steps=steps, guard_loss=loss)
 
 
 def prepared(*, images: int, epochs: int, batch_size: int = 128, tried: int = 4) -> Any:

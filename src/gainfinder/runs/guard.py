@@ -177,9 +177,9 @@ def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
 def error_of(prepared: PreparedTransfer) -> float:
     """The error of each exact test where there are labels, so that all tests of a run together have that of `LEVEL`.
 
-    The line is one test, since its points are tested in a fixed order; a student with its statistics re-estimated is
-    another; and each step of a sequence tests anew. A sequence's last student is better than the one given if each
-    step's is better than the step's before.
+    The line is one test, since its points share one error (`selection.certified`); a student with its statistics
+    re-estimated is another; and each step of a sequence tests anew. A sequence's last student is better than the one
+    given if each step's is better than the step's before.
     """
     return selection.LEVEL / ((2 if reestimates(prepared) else 1) * prepared.guard_decisions)
 
