@@ -85,8 +85,8 @@ def test_views_are_mixed_where_all_models_can_answer_for_them() -> None:
     by_table = resolve_settings(
         TransferConfig(), labelled=True, images=640, view_size=(224, 224), mirrorable=True, mixable=False
     )
-    assert by_table.mixup == resolve(method="xe-kl").mixup == resolve(method="kl-dp", distill_weight=0.5).mixup == 0
-    assert resolve(mixup=0.0).mixup == 0
+    assert resolve(method="xe-kl").mixup == resolve(method="kl-dp", distill_weight=0.5).mixup == 0.7
+    assert by_table.mixup == resolve(method="crd").mixup == resolve(mixup=0.0).mixup == 0
     assert [resolve(epochs=epochs).mixup for epochs in (39, 40)] == [0, 0.7] and resolve(
         epochs=1, mixup=0.5
     ).mixup == 0.5

@@ -14,7 +14,7 @@ from gainfinder.config import METHODS, OBJECTIVES, Method, TransferConfig, find_
 from gainfinder.devices import make_accelerator
 from gainfinder.errors import SettingsError
 from gainfinder.inference import TargetSource
-from gainfinder.losses import Temperatures
+from gainfinder.losses import OverlaidLabels, Temperatures
 from gainfinder.losses.named import FUNCTIONS
 from gainfinder.training import StudentTrainer, loss_of
 from gainfinder.training.trainer import Batch
@@ -98,6 +98,31 @@ def test_it_is_a_plain_loop(
     found.backward()
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found_of.grad, expected_of.grad)
+
+
+@pytest.mark.parametrize("method", ["xe", "xe-kl-ls", "kl-dp"])
+def test_a_mixed_image_has_both_labels_in_their_shares(method: str) -> None:
+    settings: dict[str, Any] = {"distill_weight": 0.75} if method == "kl-dp" else {}
+    student, initial, teacher = (logits(N, C, seed=seed) for seed in (1, 2, 3))
+    y, z, share = labels(N), labels(N).flip(0), torch.rand(N, generator=torch.Generator().manual_seed(4))
+    loss = TransferLoss(method, **settings)
+    stacked = loss.stack(initial, teacher, shape=student.shape)
+    overlaid = OverlaidLabels(target_N=z, shares_N=share)
+    found = loss.losses(student, stacked, y, overlaid=overlaid).values
+    soft = share[:, None] * F.one_hot(y, C) + (1 - share[:, None]) * F.one_hot(z, C)
+    expected = F.cross_entropy(student, soft, label_smoothing=loss.label_smoothing, reduction="none")
+    hard = F.cross_entropy(student, y, label_smoothing=loss.label_smoothing, reduction="none")
+    unmixed = loss.losses(student, stacked, y)
+    torch.testing.assert_close(found - unmixed.values, loss.label_weight * (expected - hard))
+    parts = Batch(
+        views=Views(renderings=(torch.zeros(N, 3, 2, 2),)), positions_N=torch.arange(N), target_N=y, total=N,
+        overlaid=overlaid,
+    ).parts(3)  # fmt: skip
+    assert len(parts) > 1
+    by_part = [
+        loss.losses(student[p.positions_N], stacked[p.positions_N], p.target_N, overlaid=p.overlaid) for p in parts
+    ]
+    torch.testing.assert_close(torch.cat([part.values for part in by_part]), found)
 
 
 # ---- the trainer ----

@@ -28,6 +28,7 @@ from gainfinder.metrics.selection import (
     certified,
     choose,
     judge,
+    level_of,
     movement,
     sign_test,
 )
@@ -175,6 +176,9 @@ def test_the_other_points_get_what_the_trained_student_leaves_of_the_error() -> 
     assert found.p_value is not None and 0.9 * LEVEL < found.p_value < LEVEL and found.holds
     failing, sure = labelled(0, 9, candidate=WHOLE), labelled(8, 0, candidate=WHOLE)
     assert certified([found, failing]) == [] and certified([found, sure]) == [sure, found]
+    half, adapted = Candidate(alpha=0.5), labelled(30, 0, candidate=ADAPTED)
+    levels = [level_of(one, [found, sure, adapted]) for one in (WHOLE, half, ADAPTED)]
+    assert levels == pytest.approx([0.1 * LEVEL, LEVEL, LEVEL]) and level_of(half, [found, failing]) == 0.9 * LEVEL
 
 
 def test_on_the_way_to_fewer_classes_nothing_is_kept() -> None:

@@ -1,7 +1,7 @@
 """Crops kept in memory, crops made as they are needed, and views made one by one are the same bits."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,8 @@ def test_mixed_views_do_not_depend_on_memory_workers_or_batches(folder: Path) ->
 
 def test_a_mixed_view_is_its_image_with_less_than_half_of_the_next_in_order(folder: Path) -> None:
     images, views = load_images(str(folder)), mixed_spec()
-    found = collected(list(source(images, views).batches(order([10, 13]), epoch=2)))
+    batches = list(source(images, views).batches(order([10, 13]), epoch=2))
+    found, told = collected(batches), told_overlays(batches)
     by_order = epoch_order(images.ids, seed=views.seed, epoch=2)
     shares = []
     for i, other in zip(by_order, np.roll(by_order, -1), strict=True):
@@ -197,7 +198,18 @@ def test_a_mixed_view_is_its_image_with_less_than_half_of_the_next_in_order(fold
             share = float(((mixed - two) * (one - two)).sum() / (one - two).square().sum())
             assert torch.allclose(mixed.double(), share * one + (1 - share) * two, atol=1.0)
         shares.append(share)
+        assert told[i] == (other, pytest.approx(share, abs=0.02)), "labels are mixed by what is told"
     assert 0.49 < min(shares) < 0.7 and 0.8 < max(shares) <= 1
+
+
+def told_overlays(batches: Iterable[ViewBatch]) -> dict[int, tuple[int, float]]:
+    """Image laid over and own share, by image."""
+    found = {}
+    for batch in batches:
+        assert batch.overlay is not None
+        told = (batch.positions_N, batch.overlay.positions_N, batch.overlay.shares_N)
+        found.update({i: (other, share) for i, other, share in zip(*(one.tolist() for one in told), strict=True)})
+    return found
 
 
 def test_so_many_views_are_mixed_and_the_others_as_without(folder: Path) -> None:
@@ -222,6 +234,7 @@ def test_an_image_laid_over_that_is_broken_leaves_the_view_as_it_is(folder: Path
         read.load()
         (batch,) = read.batches([np.array([before])], epoch=0)
         assert batch.views is not None and batch.positions_N.tolist() == [before]
+        assert told_overlays([batch])[before][0] == before, "its own label alone is fitted"
         assert torch.equal(
             batch.views.renderings[0][0],
             make_view(images.read(before), views, size=SIZES[0], number=0, sample_id=images.ids[before]),

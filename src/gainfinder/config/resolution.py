@@ -154,8 +154,7 @@ def resolve_settings(
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
     chosen.setdefault("patience", default_patience(chosen["epochs"]))
-    mixed = mixable and not chosen["label_weight"] and chosen["epochs"] >= MIXUP_EPOCHS
-    chosen.setdefault("mixup", MIXUP if mixed else 0.0)
+    chosen.setdefault("mixup", MIXUP if mixable and chosen["epochs"] >= MIXUP_EPOCHS else 0.0)
     chosen.setdefault("schedule", "plateau" if settings.guarded else "cosine")
     _check_unread(settings, method, chosen)
     if method.interpolated:

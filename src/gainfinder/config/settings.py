@@ -289,10 +289,9 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Share | None,
         Setting(
             help="Share of the views over which another image is laid; default: 0.7 from 40 epochs up.",
-            more="Up to a half of it shows. All models see the same mixed view. By default 0 with fewer epochs, tables "
-            "of predictions, and a cross-entropy with labels.",
-            rule="0.7; 0 below 40 epochs, with tables, with methods that fit labels or compare features, and with a "
-            "preset",
+            more="Up to a half of it shows. All models see the same mixed view, and labels that are fitted are those "
+            "of both images. By default 0 with fewer epochs and tables of predictions.",
+            rule="0.7; 0 below 40 epochs, with tables, with methods that compare features, and with a preset",
         ),
     ] = None
     views: Annotated[

@@ -6,11 +6,12 @@ Imports: errors, partition, config.
 
 from . import objectives
 from .contrastive import ContrastiveMemory, cd_loss
-from .transfer_loss import Losses, Temperatures, TransferLoss, with_label_loss
+from .transfer_loss import Losses, OverlaidLabels, Temperatures, TransferLoss, with_label_loss
 
 __all__ = [
     "ContrastiveMemory",
     "Losses",
+    "OverlaidLabels",
     "Temperatures",
     "TransferLoss",
     "cd_loss",

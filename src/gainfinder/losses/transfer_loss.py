@@ -6,9 +6,12 @@ Without one, the teacher is the only model.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config import DEFAULTS, Method, TransferConfig, find_method, refuse_unread
@@ -40,6 +43,23 @@ class Losses:
     def taught(self) -> Tensor:
         """How many positions the partition gave to a teacher, scalar; with fractions where all models teach one."""
         return self.weights[..., 1:].sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlaidLabels:
+    """Labels of images that are laid over a batch's own (mixup).
+
+    Attributes:
+        target_N: labels, int64 (N,).
+        shares_N: share of each sample's own image in its view, floating point (N,), from 0 to 1.
+    """
+
+    target_N: Tensor
+    shares_N: Tensor
+
+    def of(self, rows: NDArray[np.int64]) -> "OverlaidLabels":
+        """Those of some rows."""
+        return OverlaidLabels(target_N=self.target_N[rows], shares_N=self.shares_N[rows])
 
 
 class TransferLoss(nn.Module):
@@ -194,6 +214,7 @@ class TransferLoss(nn.Module):
         target: Tensor | None = None,
         *,
         log_confidence: Tensor | None = None,
+        overlaid: OverlaidLabels | None = None,
     ) -> Losses:
         """A loss for each position, and which model taught it.
 
@@ -205,6 +226,8 @@ class TransferLoss(nn.Module):
             log_confidence: (..., M), what the partition compares, as `partition.log_confidences` gives it, where
                 `model_logits` are rounded and do not give it exactly; None: that of the logits. Calibrated methods take
                 these in any case.
+            overlaid: of mixed images, the labels of what is laid over them; one for each position, in their order. The
+                cross-entropy fits both labels by their shares; the partition goes by `target`.
 
         Raises:
             ValueError: a wrong shape or dtype, or labels missing that the method needs.
@@ -223,6 +246,7 @@ class TransferLoss(nn.Module):
             distill_weight=self.distill_weight,
             label_weight=self.label_weight,
             label_smoothing=self.label_smoothing,
+            overlaid=overlaid,
         )
         return Losses(values=values_N.reshape(positions), weights=weights_NM.reshape(*positions, M))
 
@@ -299,8 +323,12 @@ def with_label_loss(
     distill_weight: float,
     label_weight: float,
     label_smoothing: float,
+    overlaid: OverlaidLabels | None = None,
 ) -> Tensor:
     """Both terms of Eq. 2 for each sample: λ · distillation + w · cross-entropy.
+
+    For an image of label y that shows by a share s, under one of label z, the cross-entropy is s · XE(y) +
+    (1 − s) · XE(z) (Zhang et al., "mixup: Beyond empirical risk minimization", ICLR 2018).
 
     Args:
         values_N: the distillation losses, floating point (N,).
@@ -309,11 +337,15 @@ def with_label_loss(
         distill_weight: λ.
         label_weight: w.
         label_smoothing: ε of the cross-entropy's targets.
+        overlaid: of mixed images, the labels of what is laid over them.
     """
     values_N = values_N if distill_weight == 1 else distill_weight * values_N
     if label_weight > 0:
         assert target_N is not None, "the cross-entropy needs labels"
-        cross_entropy_N = cross_entropy(student_logits_NC, target_N, label_smoothing=label_smoothing, reduction="none")
+        fitted = partial(cross_entropy, student_logits_NC, label_smoothing=label_smoothing, reduction="none")
+        cross_entropy_N = fitted(target_N)
+        if overlaid is not None:
+            cross_entropy_N = torch.lerp(fitted(overlaid.target_N), cross_entropy_N, overlaid.shares_N)
         values_N = values_N + label_weight * cross_entropy_N
     return values_N
 

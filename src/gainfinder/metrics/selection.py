@@ -212,9 +212,22 @@ def certified(judgements: Sequence[Judgement], *, level: float = LEVEL) -> list[
     allowed = [one for one in with_end(judgements) if one.veto != TOO_MANY]
     line = sorted((one for one in allowed if not one.candidate.bn_reestimated), key=lambda one: _turn(one.candidate))
     first = [one for one in line if one.candidate.alpha == 1 and one.holds_at(WHOLE_SHARE * level)]
-    others, left = [one for one in line if one not in first], level if first else (1 - WHOLE_SHARE) * level
-    passed = itertools.takewhile(lambda one: one.holds_at(left), others)
+    left = _level_after(first, level)
+    passed = itertools.takewhile(lambda one: one.holds_at(left), (one for one in line if one not in first))
     return [*(one for one in allowed if one.candidate.bn_reestimated and one.holds), *first, *passed]
+
+
+def level_of(candidate: Candidate, judgements: Sequence[Judgement], *, level: float = LEVEL) -> float:
+    """The error of the test by which a candidate holds, one of those that are `certified` with the same arguments."""
+    if candidate.bn_reestimated:
+        return level
+    first = [one for one in with_end(judgements) if one.candidate.alpha == 1 and one.holds_at(WHOLE_SHARE * level)]
+    return WHOLE_SHARE * level if first and candidate.alpha == 1 else _level_after(first, level)
+
+
+def _level_after(first: Sequence[Judgement], level: float) -> float:
+    """The error that the line has left when the trained student has passed the first test, or has not."""
+    return level if first else (1 - WHOLE_SHARE) * level
 
 
 def with_end(judgements: Sequence[Judgement]) -> list[Judgement]:

@@ -31,7 +31,6 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     _check_control(requested, teachers)
     _check_bank(resolved, requested)
     _check_compiled(resolved, requested)
-    _check_mixup(resolved)
     _check_plateau(resolved, requested)
 
 
@@ -187,14 +186,6 @@ def _check_compiled(resolved: ResolvedConfig, requested: TransferConfig) -> None
         raise SettingsError(
             f"method {resolved.method.name!r} looks into the models, which cannot be done once they are compiled: "
             "leave `compile` out"
-        )
-
-
-def _check_mixup(resolved: ResolvedConfig) -> None:
-    if resolved.mixup and resolved.label_weight > 0:
-        raise SettingsError(
-            f"mixup is {resolved.mixup:g}, and method {resolved.method.name!r} fits labels, of which a mixed view has "
-            "two: give mixup 0, or a method without cross-entropy such as kl-dp"
         )
 
 

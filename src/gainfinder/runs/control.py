@@ -2,8 +2,8 @@
 
 `copy`: the student's own copy, which has nothing to give but what the student knows. Whatever it changes is adaptation:
 training mode, the images, the views. What the teacher's transfer changes beyond that came from the teacher.
-`labels`: the true labels of the transfer images, by plain cross-entropy on the same views, unmixed. What it changes is
-the student's own ceiling: what this recipe makes of these images where every target is right.
+`labels`: the true labels of the transfer images, by plain cross-entropy on the same views. What it changes is the
+student's own ceiling: what this recipe makes of these images where every target is right.
 
 In the result folder: control/ and control-labels/, the result folders of these transfers.
 """
@@ -49,15 +49,13 @@ def control_of(prepared: PreparedTransfer, name: str, *, epochs: int) -> Prepare
     images = prepared.labelled_images
     assert images is not None, "prepared with the labels of the transfer images"
     method = replace(find_method("xe"), interpolated=prepared.settings.method.interpolated)
-    # A mixed view has two labels.
-    settings = replace(own.settings, method=method, distill_weight=0.0, label_weight=1.0, mixup=0.0)
+    settings = replace(own.settings, method=method, distill_weight=0.0, label_weight=1.0, label_smoothing=0.0)
     views = prepared.views.labelled(images)
     return replace(
         own,
         train_images=images,
-        view_spec=views.spec,
         views=views,
-        settings=replace(settings, label_smoothing=0.0),
+        settings=settings,
         requested=requested.replace(labels="use"),
         bank=None,
     )

@@ -124,7 +124,10 @@ class Guarded:
     def certificate(self) -> str | None:
         """What speaks for the student that is kept, in words; None for the initial student."""
         found = next((one for one in self.judgements if one.candidate == self.kept), None)
-        return None if found is None else certificate_text(found, images=self.images, level=self.level)
+        if found is None:
+            return None
+        level = selection.level_of(found.candidate, self.judgements, level=self.level)
+        return certificate_text(found, images=self.images, level=level)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config import ResolvedConfig
 from ..devices import synchronised
 from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
-from ..losses import Losses, Temperatures, TransferLoss, with_label_loss
+from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
@@ -38,6 +39,7 @@ class Batch:
         views: views of the samples, on the device.
         positions_N: int64, positions of the samples among the transfer images; on the CPU.
         target_N: int64 labels on the device, for settings that need them.
+        overlaid: labels of what is laid over mixed views, for settings that fit labels.
         total: samples of the batch over all processes.
         seed: seed of the random draws of the step.
         number: number of the views.
@@ -49,6 +51,7 @@ class Batch:
     positions_N: Tensor
     target_N: Tensor | None
     total: int
+    overlaid: OverlaidLabels | None = None
     seed: int = 0
     number: int = 0
     weight: float = 1.0
@@ -70,6 +73,7 @@ class Batch:
                 views=Views(renderings=tuple(rendering[rows] for rendering in self.views.renderings)),
                 positions_N=self.positions_N[rows],
                 target_N=None if self.target_N is None else self.target_N[rows],
+                overlaid=None if self.overlaid is None else self.overlaid.of(rows),
                 seed=self.seed + at,
             )
             for at, rows in enumerate(np.array_split(np.arange(count), parts))
@@ -299,7 +303,11 @@ class StudentTrainer:
             student_logits = self.student.logits(inputs, module=self.module).float()
         if self.criterion is not None:
             return self.criterion.losses(
-                student_logits, targets.logits_NMC, batch.target_N, log_confidence=targets.log_confidence_NM
+                student_logits,
+                targets.logits_NMC,
+                batch.target_N,
+                log_confidence=targets.log_confidence_NM,
+                overlaid=batch.overlaid,
             )
         assert self.comparison is not None, "a method compares logits or features"
         values_N = with_label_loss(
@@ -309,6 +317,7 @@ class StudentTrainer:
             distill_weight=settings.distill_weight,
             label_weight=settings.label_weight,
             label_smoothing=settings.label_smoothing,
+            overlaid=batch.overlaid,
         )
         return Losses(values=values_N, weights=values_N.new_ones((len(values_N), 1)).bool())
 
@@ -361,19 +370,27 @@ def make_batch(
     views, positions_N, weight = view_batch.views, view_batch.positions_N, 1.0
     if views is None:
         views, positions_N, weight = blank_views(1, source.spec, device=device), torch.zeros(1, dtype=torch.int64), 0.0
-    target = None
+    target = overlaid = None
     if settings.needs_labels:
         assert labels is not None, "resolve_settings refuses methods that need labels where there are none"
-        target = torch.from_numpy(labels[positions_N.numpy()]).to(device, non_blocking=True)
+        target = _labels_of(labels, positions_N, device)
+        if view_batch.overlay is not None and settings.label_weight > 0:
+            other_N = _labels_of(labels, view_batch.overlay.positions_N, device)
+            overlaid = OverlaidLabels(target_N=other_N, shares_N=view_batch.overlay.shares_N.to(device))
     return Batch(
         views=views,
         positions_N=positions_N,
         target_N=target,
+        overlaid=overlaid,
         total=total,
         seed=seed,
         number=view_batch.number,
         weight=weight,
     )
+
+
+def _labels_of(labels: NDArray[np.int64], positions_N: Tensor, device: torch.device) -> Tensor:
+    return torch.from_numpy(labels[positions_N.numpy()]).to(device, non_blocking=True)
 
 
 def blank_batch(trainer: StudentTrainer, source: ViewSource) -> Batch:

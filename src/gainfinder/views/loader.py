@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Images, Indices, LoadedBatch, load_batches
-from .mixup import Mixing, mixing_of
+from .mixup import Mixing, Overlay, mixing_of
 from .spec import Crops, Views, ViewSpec, draws
 
 RESIDENT_BYTES = 2**30
@@ -35,12 +35,14 @@ class ViewBatch:
         views: views of these samples, on the device; None if no image of the batch can be decoded.
         broken: `where: reason` of each image that cannot be decoded.
         number: number of the views.
+        overlay: what is laid over them, where they are mixed.
     """
 
     positions_N: Tensor
     views: Views | None
     broken: tuple[str, ...]
     number: int = 0
+    overlay: Overlay | None = None
 
 
 class ViewSource:
@@ -79,12 +81,12 @@ class ViewSource:
         return other
 
     def labelled(self, images: Images) -> "ViewSource":
-        """The same views of the same images with their labels, none of them mixed; cached crops are shared.
+        """The same views of the same images with their labels; cached crops are shared.
 
         Args:
             images: images of the same ids, in the same order.
         """
-        other = self.unmixed()
+        other = copy.copy(self)
         other.images = images
         return other
 
@@ -191,8 +193,10 @@ def _mixed(batch: ViewBatch, wanted: NDArray[np.int64], mixing: Mixing) -> ViewB
     """The mixed views of those samples of a batch that are wanted; the others were read to be laid over them."""
     positions = batch.positions_N.numpy()
     wanted = wanted[np.isin(wanted, positions)]
-    views = mixing.mixed(batch.views, positions, wanted) if batch.views is not None and len(wanted) else None
-    return replace(batch, positions_N=torch.from_numpy(wanted), views=views)
+    if batch.views is None or not len(wanted):
+        return replace(batch, positions_N=torch.from_numpy(wanted), views=None)
+    views, overlay = mixing.mixed(batch.views, positions, wanted)
+    return replace(batch, positions_N=torch.from_numpy(wanted), views=views, overlay=overlay)
 
 
 def _to_device(views: Views, device: torch.device) -> Views:
