@@ -30,7 +30,7 @@ from gainfinder import partition
 from gainfinder.config import TransferConfig
 from gainfinder.data import Images, load_images
 from gainfinder.models import Classifier
-from gainfinder.runs import Callback, PreparedTransfer, load_targets, make_trainer, prepare_transfer
+from gainfinder.runs import Callback, PreparedTransfer, TargetModels, make_trainer, prepare_transfer
 from gainfinder.training import Progress, StudentTrainer, train
 from gainfinder.views import Views, ViewSource, view_spec
 
@@ -94,7 +94,7 @@ def diagnose(asked: argparse.Namespace, about: dict[str, Any]) -> None:
     images = f"{asked.images}/train.parquet#5/5"
     val = f"{asked.images}/test.parquet#2/2"
     prepared = prepare_transfer(student, [teacher], images, val=val, settings=settings)
-    trainer = make_trainer(prepared, load_targets(prepared, Callback()).models)
+    trainer = make_trainer(prepared, TargetModels(prepared, Callback()).models)
     prepared.views.load()
     bench = Bench.of(prepared, load_images(images), load_images(val))
     append(asked.out, {**about, "epoch": 0, "lr": prepared.settings.lr, **bench.measured(trainer, epoch=0)})
@@ -112,6 +112,7 @@ def diagnose(asked: argparse.Namespace, about: dict[str, Any]) -> None:
         prepared.views,
         progress,
         checkpoint_every=None,
+        begin=lambda progress: None,
         save=save,
         measure=measure,
         on_images=lambda count: None,

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from gainfinder.config import TransferConfig
 from gainfinder.models import Classifier, prepare
-from gainfinder.runs import Callback, PreparedTransfer, load_targets, make_trainer, prepare_transfer
+from gainfinder.runs import Callback, PreparedTransfer, TargetModels, make_trainer, prepare_transfer
 from gainfinder.training import StudentTrainer, epoch_batches, make_batch
 from gainfinder.views import ViewBatch
 
@@ -156,7 +156,9 @@ def make_step(kind: str, plans: dict[str, PreparedTransfer]) -> Step:
 
 
 def of_learner(of: PreparedTransfer) -> Step:
-    trainer: StudentTrainer = make_trainer(of, load_targets(of, Callback()).models)
+    targets = TargetModels(of, Callback())
+    targets.prepare(range(of.settings.epochs))
+    trainer: StudentTrainer = make_trainer(of, targets.models)
 
     def step(batch: ViewBatch) -> Tensor:
         return trainer.step(make_batch(trainer, of.views, batch, total=len(batch.positions_N)))[0]

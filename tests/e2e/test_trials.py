@@ -106,7 +106,9 @@ def test_a_damaged_file_of_trials_is_refused(zoo: dict[str, str], tmp_path: Path
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
 
 
-def test_trials_and_a_plateau_read_the_bank(zoo: dict[str, str], tmp_path: Path) -> None:
+def test_trials_and_a_plateau_read_the_bank(
+    zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The recipe of a longer run, but for its length, the views and the guard's images."""
     asked: Run = {
         "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 14, "patience": 1, "views": 2,
@@ -118,6 +120,12 @@ def test_trials_and_a_plateau_read_the_bank(zoo: dict[str, str], tmp_path: Path)
     assert again.metrics.bank is not None and again.metrics.bank.made == 0
     assert again.metrics.trials == first.metrics.trials
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    asked |= {"views": None, "bank": tmp_path / "other"}
+    monkeypatch.setattr("gainfinder.runs.guard_loss.GuardLoss.of", lambda *_: 1.0)  # it never falls
+    fresh = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "c", **asked)
+    assert len(fresh.epochs) < 14 and fresh.metrics.bank is not None
+    used = fresh.metrics.bank
+    assert used.made == used.entries == 2 * len(fresh.epochs), "no view of an epoch that is not made"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def trial(lr: float, loss: float | None, *, steps: int = 50) -> Trial:
 
 def prepared(*, images: int, epochs: int, batch_size: int = 128, tried: int = 4) -> Any:
     settings = SimpleNamespace(epochs=epochs, batch_size=batch_size, recipes=recipes("adamw", batch_size=128)[:tried])
-    return SimpleNamespace(settings=settings, train_images=range(images))
+    return SimpleNamespace(settings=settings, steps_per_epoch=-(-images // batch_size))
 
 
 @pytest.mark.parametrize("images", [1, 100, 128, 1_000, 10_000, 1_281_167])

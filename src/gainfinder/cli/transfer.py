@@ -133,7 +133,7 @@ def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) ->
 def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
     """A resolved run in a few lines; `--json` has all of it."""
     settings, requested = prepared.settings, prepared.requested
-    steps = -(-len(prepared.train_images) // settings.batch_size)
+    steps = prepared.steps_per_epoch
     own = "" if requested.augment is not None else ", by rule"
     held_out = ", set apart from the data" if prepared.val_held_out else ""
     lines = [

@@ -123,7 +123,7 @@ def _labelled(prepared: PreparedTransfer) -> bool:
 
 def _training_s(prepared: PreparedTransfer, *, epochs: int) -> float:
     """Seconds for reading and learning in this process; worker processes read while it learns."""
-    steps = -(-len(prepared.train_images) // prepared.settings.batch_size)
+    steps = prepared.steps_per_epoch
     batches, reading_s = reading(prepared)
     step_s = learning_s(prepared, make_trainer(prepared, dummy_target_models(prepared)), batches)
     if prepared.views.fits:  # images are read once, before the first step

@@ -6,7 +6,7 @@ training, results.
 """
 
 from .asking import certify_student, draw_pictures
-from .bank import bank_bytes, banked_models, dummy_target_models, frozen_models, load_targets, missing_views
+from .bank import TargetModels, bank_bytes, banked_models, dummy_target_models, frozen_models, missing_views
 from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES
 from .control import control_of
@@ -24,6 +24,7 @@ __all__ = [
     "Callback",
     "CallbackList",
     "PreparedTransfer",
+    "TargetModels",
     "TransferResult",
     "bank_bytes",
     "banked_models",
@@ -35,7 +36,6 @@ __all__ = [
     "dummy_target_models",
     "execute",
     "frozen_models",
-    "load_targets",
     "make_trainer",
     "missing_views",
     "needing_folder",

@@ -1,9 +1,12 @@
-"""The cached logits of a run's frozen models for its views: read from the bank, or computed before training."""
+"""The cached logits of a run's frozen models for its views: read from the bank, or computed before the epoch of a view.
+
+Not all at once before training: of the most epochs that a run may take, it often needs fewer.
+"""
 
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -30,17 +33,66 @@ from .prepare import PreparedTransfer
 _log = logging.getLogger("gainfinder")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TargetModels:
     """The frozen models of a run as sources of logits: run live, looked up in a table, or read from the bank.
 
+    Args:
+        prepared: the transfer.
+        callback: notified of what is computed.
+
     Attributes:
         models: the frozen models, the initial student first where the method needs it.
-        bank_use: entries read and computed; None without a bank.
     """
 
-    models: tuple[TargetModel, ...]
-    bank_use: BankUse | None
+    def __init__(self, prepared: PreparedTransfer, callback: Callback) -> None:
+        self.prepared = prepared
+        self._builder: _BankBuilder | None = None
+        self._entries: dict[int, dict[int, BankEntry]] = {}  # by the id of a model, and by the number of a view
+        banked = banked_models(prepared) if prepared.settings.needs_teachers else ()
+        if prepared.bank is not None and prepared.settings.needs_teachers:
+            wanted = {key for model in banked for key in _keys(prepared, model, _view_numbers(prepared)).values()}
+            self._builder = _BankBuilder(prepared, prepared.bank, wanted, callback)
+        models: list[TargetModel] = []
+        for model in frozen_models(prepared):
+            if isinstance(model, Classifier) and any(model is one for one in banked):
+                models.append(BankedModel(entries=self._entries.setdefault(id(model), {})))
+            else:
+                models.append(_live(prepared, model))
+        self.models = tuple(models) or (_zeros(prepared),)
+
+    def prepare(self, epochs: Iterable[int]) -> None:
+        """Have the logits for the views of these epochs at hand: read what the bank has, and compute what it lacks.
+
+        Several processes share the work; each calls this with the same epochs. Without a bank there is nothing to do.
+
+        Raises:
+            BankError: there is no room for them.
+            DataError: too many images are broken.
+        """
+        if self._builder is None:
+            return
+        asked = dict.fromkeys(self.prepared.view_spec.number(epoch) for epoch in epochs)
+        for model in banked_models(self.prepared):
+            there = self._entries[id(model)]
+            if numbers := [number for number in asked if number not in there]:
+                there.update(self._builder.entries(model, _keys(self.prepared, model, numbers)))
+
+    def bank_use(self, epochs: int) -> BankUse | None:
+        """What a run of so many epochs has read and computed; None without a bank."""
+        builder = self._builder
+        if builder is None:
+            return None
+        numbers = _view_numbers(self.prepared, epochs=epochs)
+        models = banked_models(self.prepared)
+        read = {key for model in models for key in _keys(self.prepared, model, numbers).values()}
+        return BankUse(
+            folder=str(builder.bank.folder),
+            entries=len(read),
+            made=builder.made,
+            bytes=len(read) * _view_bytes(self.prepared),
+            checked=self.prepared.requested.bank_check,
+            largest_difference=builder.largest_difference,
+        )
 
 
 def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTable, ...]:
@@ -90,7 +142,8 @@ def require_room(prepared: PreparedTransfer) -> None:
 def missing_views(prepared: PreparedTransfer, model: Classifier) -> int:
     """How many views of each image the bank lacks for a model."""
     assert prepared.bank is not None
-    return sum(prepared.bank.find(key) is None for key in set(_keys(prepared, model).values()))
+    keys = _keys(prepared, model, _view_numbers(prepared))
+    return sum(prepared.bank.find(key) is None for key in set(keys.values()))
 
 
 def dummy_target_models(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[TargetModel, ...]:
@@ -99,37 +152,6 @@ def dummy_target_models(prepared: PreparedTransfer, *, everything: bool = False)
     zeros = _zeros(prepared)
     models = tuple(zeros if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared))
     return models or (zeros,)
-
-
-def load_targets(prepared: PreparedTransfer, callback: Callback) -> TargetModels:
-    """Read the entries that a run needs, and compute those that the bank lacks; several processes share the work.
-
-    Raises:
-        BankError: there is no room for them.
-        DataError: too many images are broken.
-    """
-    bank = prepared.bank
-    if bank is None or not prepared.settings.needs_teachers:
-        live = tuple(_live(prepared, model) for model in frozen_models(prepared))
-        return TargetModels(models=live or (_zeros(prepared),), bank_use=None)
-    keys = {id(model): _keys(prepared, model) for model in banked_models(prepared)}
-    wanted = {key for of_model in keys.values() for key in of_model.values()}
-    builder = _BankBuilder(prepared, bank, wanted, callback)
-    models: list[TargetModel] = []
-    for model in frozen_models(prepared):
-        if isinstance(model, Classifier) and id(model) in keys:
-            models.append(BankedModel(entries=builder.entries(model, keys[id(model)])))
-        else:
-            models.append(_live(prepared, model))
-    use = BankUse(
-        folder=str(bank.folder),
-        entries=len(wanted),
-        made=builder.made,
-        bytes=len(wanted) * _view_bytes(prepared),
-        checked=prepared.requested.bank_check,
-        largest_difference=builder.largest_difference,
-    )
-    return TargetModels(models=tuple(models), bank_use=use)
 
 
 class _BankBuilder:
@@ -221,19 +243,20 @@ class _BankBuilder:
         return self._sources[size]
 
 
-def _keys(prepared: PreparedTransfer, model: Classifier) -> dict[int, EntryKey]:
-    """Keys of a model's entries, by the number of each view that the run shows."""
+def _keys(prepared: PreparedTransfer, model: Classifier, numbers: Iterable[int]) -> dict[int, EntryKey]:
+    """Keys of a model's entries, by the numbers of these views."""
     about = {
         "model": model.fingerprint(precision=prepared.accelerator.mixed_precision),
         "images": prepared.train_images.fingerprint,
         "storage": prepared.requested.bank_storage,
     }
-    return {number: EntryKey(view=_view_key(prepared, model, number), **about) for number in _view_numbers(prepared)}
+    return {number: EntryKey(view=_view_key(prepared, model, number), **about) for number in numbers}
 
 
-def _view_numbers(prepared: PreparedTransfer) -> list[int]:
-    """The numbers of the views that the run shows, each once."""
-    return list(dict.fromkeys(prepared.view_spec.number(epoch) for epoch in range(prepared.settings.epochs)))
+def _view_numbers(prepared: PreparedTransfer, *, epochs: int | None = None) -> list[int]:
+    """The numbers of the views that so many epochs show, by default the most of the run, each once."""
+    most = prepared.settings.epochs if epochs is None else epochs
+    return list(dict.fromkeys(prepared.view_spec.number(epoch) for epoch in range(most)))
 
 
 def _view_key(prepared: PreparedTransfer, model: Classifier, number: int) -> str:

@@ -73,6 +73,11 @@ class PreparedTransfer:
         return bool(self.accelerator.is_main_process)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; all have the same size, within one."""
+        return -(-len(self.train_images) // self.settings.batch_size)
+
+    @property
     def one_by_one(self) -> bool:
         """Whether several teachers teach in transfers of their own: in a sequence, or for a soup."""
         return len(self.teachers) > 1 and self.requested.strategy != "parallel"

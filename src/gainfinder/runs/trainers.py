@@ -21,7 +21,7 @@ def make_trainer(
 
     Args:
         prepared: the transfer to train.
-        target_models: the frozen models as sources of logits (`bank.load_targets`).
+        target_models: the frozen models as sources of logits (`bank.TargetModels`).
         temperatures: each frozen model's temperatures, for calibrated methods; 1 where not given.
     """
     student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))

@@ -35,7 +35,7 @@ from ..training import (
     save_checkpoint,
     train,
 )
-from .bank import load_targets
+from .bank import TargetModels
 from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
 from .frozen import FrozenPredictions, load_trained, predict_frozen
@@ -144,24 +144,24 @@ def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | Non
     """
     start = choose_start(run, probes)
     learning = _learning_from(run, start)
-    targets = load_targets(learning.prepared, run.callback)
+    targets = TargetModels(learning.prepared, run.callback)
     by_class, temperatures = _temperatures(learning, start.probes)
     scales = by_class or temperatures
     held_out = guard_loss(run.prepared, run.shared, start.probes, temperatures=scales)
-    recipe, trials = choose_recipe(learning, held_out, targets.models, start.probes, temperatures=scales)
+    recipe, trials = choose_recipe(learning, held_out, targets, start.probes, temperatures=scales)
     if recipe is not None:
         run, learning = _with_recipe(run, recipe), _with_recipe(learning, recipe)
     trainer = make_trainer(learning.prepared, targets.models, temperatures=scales)
     # Measured on a copy: mixed precision wraps the module that trains.
     student = replace(run.prepared.student, module=copy.deepcopy(run.prepared.student.module))
-    latest, progress, resumed = _train(run, trainer, student, before, held_out=held_out)
+    latest, progress, resumed = _train(run, trainer, student, before, targets=targets, held_out=held_out)
     about = {
         "temperatures": None if temperatures is None else tuple(temperatures),
         "trials": trials,
         "start_reestimated": start.reestimated,
         "optimizer": run.prepared.settings.optimizer,
         "learning_rate": run.prepared.settings.lr,
-        "bank": targets.bank_use,
+        "bank": targets.bank_use(progress.epoch),
         "resumed_epochs": resumed,
     }
     return _Learned(run=run, student=student, latest=latest, progress=progress, about=about)
@@ -179,7 +179,13 @@ def _with_recipe(run: RunContext, recipe: Recipe) -> RunContext:
 
 
 def _train(
-    run: RunContext, trainer: StudentTrainer, snapshot: Classifier, before: Predictions, *, held_out: GuardLoss | None
+    run: RunContext,
+    trainer: StudentTrainer,
+    snapshot: Classifier,
+    before: Predictions,
+    *,
+    targets: TargetModels,
+    held_out: GuardLoss | None,
 ) -> tuple[Predictions, Progress, int]:
     """Train to the end; returns the student's predictions, the progress, and the number of epochs done before."""
     prepared, callback = run.prepared, run.callback
@@ -206,14 +212,20 @@ def _train(
         if progress.step == 0:
             callback.epoch(progress.rows[-1])
             run.tracking.epochs(progress.rows)
-            _announce(run, progress)
 
+    def begin(progress: Progress) -> None:
+        targets.prepare([progress.epoch])
+        _announce(run, progress)
+
+    if progress.epoch < run_length(prepared.settings, progress):
+        targets.prepare([progress.epoch])
     _prepare_training(run, trainer, progress, resumed=saved is not None)
     train(
         trainer,
         prepared.views,
         progress,
         checkpoint_every=prepared.requested.checkpoint_every,
+        begin=begin,
         save=save,
         measure=measure,
         on_images=callback.advance,
@@ -226,7 +238,7 @@ def _train(
 
 
 def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
-    """Cache the crops that fit in memory, find a micro-batch that fits, and announce the training stage."""
+    """Cache the crops that fit in memory, and find a micro-batch that fits."""
     prepared, settings = run.prepared, run.prepared.settings
     if prepared.views.fits and progress.epoch < run_length(settings, progress):
         run.callback.stage("reading the transfer images", len(prepared.train_images))
@@ -235,7 +247,6 @@ def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progre
         note_parts(settings, trainer.student, settings.micro_batch)
     if prepared.requested.fits_itself and not resumed:
         trainer.fit_in_memory(blank_batch(trainer, prepared.views))
-    _announce(run, progress)
 
 
 def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
@@ -259,11 +270,10 @@ def _announce(run: RunContext, progress: Progress) -> None:
     # A stage that spans all epochs left, so that its time left is the run's.
     settings, images = run.prepared.settings, len(run.prepared.train_images)
     epochs = run_length(settings, progress)
-    if progress.epoch < epochs:
-        done = min(images, progress.step * settings.batch_size)
-        left = (epochs - progress.epoch) * images - done
-        run.callback.stage(f"training, epoch {progress.epoch + 1} of {epochs}", left)
-        run.callback.epoch_begins(progress.epoch + 1, epochs, images, done)
+    done = min(images, progress.step * settings.batch_size)
+    left = (epochs - progress.epoch) * images - done
+    run.callback.stage(f"training, epoch {progress.epoch + 1} of {epochs}", left)
+    run.callback.epoch_begins(progress.epoch + 1, epochs, images, done)
 
 
 def _temperatures(

@@ -21,10 +21,10 @@ from dataclasses import replace
 from ..config import Recipe, with_recipe
 from ..errors import ModelError
 from ..files import write_json_lines
-from ..inference import TargetModel
 from ..losses import Temperatures
 from ..results import Trial
 from ..training import train_steps
+from .bank import TargetModels
 from .context import RunContext
 from .frozen import FrozenPredictions, load_trained
 from .guard_loss import GuardLoss
@@ -72,13 +72,13 @@ def trials_at_most(prepared: PreparedTransfer) -> int:
 
 def _run_steps(prepared: PreparedTransfer) -> int:
     """Steps of the run itself, at most."""
-    return prepared.settings.epochs * -(-len(prepared.train_images) // prepared.settings.batch_size)
+    return prepared.settings.epochs * prepared.steps_per_epoch
 
 
 def choose_recipe(
     run: RunContext,
     held_out: GuardLoss | None,
-    target_models: Sequence[TargetModel],
+    targets: TargetModels,
     probes: FrozenPredictions | None,
     *,
     temperatures: Temperatures | None,
@@ -88,7 +88,7 @@ def choose_recipe(
     Args:
         run: the run.
         held_out: the loss on guard images; None where it cannot be measured: then nothing is tried.
-        target_models: the frozen models as sources of logits.
+        targets: the frozen models as sources of logits.
         probes: predictions of the frozen models for the guard images.
         temperatures: each frozen model's, for calibrated methods.
 
@@ -108,7 +108,7 @@ def choose_recipe(
             trial = Trial(round=number, optimizer=recipe.optimizer, lr=recipe.lr, steps=steps)
             found = next((one for one in finished if one.is_of(trial)), None)
             if found is None:
-                learner = _Learner(run, recipe, target_models, temperatures)
+                learner = _Learner(run, recipe, targets, temperatures)
                 found = trial.model_copy(update={"guard_loss": learner.loss(steps, held_out)})
             of_round.append(found)
             trials.append(found)
@@ -160,15 +160,15 @@ class _Learner:
         self,
         run: RunContext,
         recipe: Recipe,
-        target_models: Sequence[TargetModel],
+        targets: TargetModels,
         temperatures: Temperatures | None,
     ) -> None:
-        self.run, self.name = run, str(recipe)
+        self.run, self.name, self.targets = run, str(recipe), targets
         settings = with_recipe(run.prepared.settings, recipe)
         # Its rate falls to 0, and there is no average: a trial is too short for one.
         settings = replace(settings, schedule="linear", lr_warmup=0.1, ema_decay=0.0)
         self.prepared = replace(run.prepared, settings=settings)
-        self.trainer = make_trainer(self.prepared, target_models, temperatures=temperatures)
+        self.trainer = make_trainer(self.prepared, targets.models, temperatures=temperatures)
 
     def loss(self, steps: int, held_out: GuardLoss) -> float | None:
         """The loss on guard images after so many steps; None where training leads nowhere."""
@@ -176,6 +176,7 @@ class _Learner:
         if prepared.views.fits:
             callback.stage("reading the transfer images", len(prepared.train_images))
             prepared.views.load(callback.advance)
+        self.targets.prepare(range(-(-steps // prepared.steps_per_epoch)))
         callback.stage(f"trial of {self.name}", steps * prepared.settings.batch_size)
         student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
         try:

@@ -36,6 +36,7 @@ def train(
     progress: Progress,
     *,
     checkpoint_every: int | None,
+    begin: Callable[[Progress], None],
     save: Callable[[Progress], None],
     measure: Callable[[], dict[str, Any]],
     on_images: Callable[[int], None],
@@ -48,6 +49,7 @@ def train(
         source: source of the views; its images carry labels where the method needs them.
         progress: progress of the run so far.
         checkpoint_every: steps between checkpoints within an epoch, or None.
+        begin: called with the progress, in every process, before each epoch, also one that is gone on with.
         save: called with the progress, in every process, when it should be saved.
         measure: called after each epoch, in every process; its values become a row of `progress.rows`.
         on_images: called after each step with the number of its images, over all processes.
@@ -61,6 +63,7 @@ def train(
     settings = trainer.settings
     partitioned = settings.method.partition is not None
     while progress.epoch < run_length(settings, progress):
+        begin(progress)
         totals = _Totals(progress, trainer.accelerator)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
         falling = _cool_down(settings, progress)
