@@ -3,10 +3,12 @@
     python -m benchmarks.guard.ask simulate --out benchmarks/guard/ask.csv
     python -m benchmarks.guard.ask transfers FOLDER … --data LABELLED --out benchmarks/guard/ask_transfers.csv
     python -m benchmarks.guard.ask table benchmarks/guard/ask.csv benchmarks/guard/ask_transfers.csv
+    python -m benchmarks.guard.ask after benchmarks/guard/certificates.csv benchmarks/guard/long.csv
 
 `simulate` draws the changed images of made-up students. `transfers` takes the result folders of real transfers, and
-answers by the true labels of the images that guarded, in 1,000 random orders for each point that the guard tried. One
-thread.
+answers by the true labels of the images that guarded, in 1,000 random orders for each point that the guard tried.
+`after` takes the rows of transfers that the guard judged (`certificates.py`), and asks 100 labels about the student
+that it offers where it keeps none. One thread.
 """
 
 import argparse
@@ -19,15 +21,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.guard import certificates
+from benchmarks.guard.small import GUARD_IMAGES
 from benchmarks.lab.rows import append, done
 from gainfinder import Predictions, load_images
-from gainfinder.metrics import evidence
+from gainfinder.metrics import evidence, selection
 
 IMAGES = 5000
 RUNS = 10_000
 ORDERS = 1000
 MOST = 400
-"""Answers, at most."""
+"""Answers, at most …"""
+FEW = 100
+"""… and those that `after` asks for."""
+LATER = 1000
+"""Seed of the first of those transfers that were run when the guard's rule was chosen."""
 GAINS_PP = (-2.0, -0.7, 0.0, 0.7, 1.0, 2.0, 4.0)
 CHANGED = (0.02, 0.03, 0.05, 0.1, 0.2)
 """Share of the images whose predicted class changed."""
@@ -47,6 +55,8 @@ def main() -> None:
     real.add_argument("folders", type=Path, nargs="+")
     real.add_argument("--data", required=True, help="the labelled images that guarded")
     real.add_argument("--out", type=Path, required=True)
+    after = actions.add_parser("after")
+    after.add_argument("rows", type=Path, nargs="+")
     table = actions.add_parser("table")
     table.add_argument("rows", type=Path, nargs=2)
     args = parser.parse_args()
@@ -54,6 +64,8 @@ def main() -> None:
         simulate(args.out)
     elif args.action == "transfers":
         transfers(args.folders, args.data, args.out)
+    elif args.action == "after":
+        print_after(args.rows)
     else:
         print_tables(*args.rows)
 
@@ -100,9 +112,59 @@ def transfers(folders: Iterable[Path], data: str, out: Path) -> None:
             append(out, {**row, **measured(population, np.random.default_rng(0), runs=ORDERS)})
 
 
-def measured(population: Outcomes, draw: np.random.Generator, *, runs: int) -> dict[str, Any]:
-    """What random orders of these outcomes lead to."""
-    most = min(MOST, len(population))
+def print_after(paths: Iterable[Path]) -> None:
+    """How many gains are kept by the guard, and how many with 100 labels for those that it keeps none of."""
+    columns = ("rows", "transfers", "number", "kept", "told, trained", "told, offered", "together, trained", "offered")
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for path in paths:
+        transfers = certificates.transfers_in(path)
+        for gained in (True, False):
+            for later in (False, True):
+                chosen = [
+                    rows
+                    for rows in transfers.values()
+                    if (certificates.best(rows) >= 1 if gained else certificates.best(rows) <= 0)
+                    and (not later or int(rows[0]["seed"]) >= LATER)
+                ]
+                if not chosen:
+                    continue
+                rest = [rows for rows in chosen if not any(row["posterior"] == "1" for row in rows)]
+                kept = len(chosen) - len(rest)
+                told = [sum(_told_better(rule(_line(rows))) for rows in rest) for rule in (_trained, _offered)]
+                name = "gain ≥ 1 pp" if gained else "no gain"
+                cells = [path.stem, f"{name}{', later ones' if later else ''}", len(chosen), kept]
+                cells += [f"{one:.1f} of {len(rest)}" for one in told]
+                cells += [f"{(kept + one) / len(chosen):.0%}" for one in told]
+                print(f"| {' | '.join(map(str, cells))} |")
+
+
+def _line(rows: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Points of the line whose answers differ."""
+    return [row for row in rows if row["candidate"] != "adapted" and float(row["changed"]) > 0]
+
+
+def _trained(line: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
+    return max(line, key=lambda row: float(row["candidate"]))
+
+
+def _offered(line: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
+    """As `runs.guard` offers: the largest gain by the posterior, less its noise."""
+    margin = selection.POSTERIOR_MARGIN
+    return max(line, key=lambda row: (float(row["gain"]) - margin * float(row["error"]), float(row["candidate"])))
+
+
+def _told_better(row: Mapping[str, str]) -> float:
+    """The share of random orders in which 100 labels say that the student is better."""
+    gained, lost = int(row["gained"]), int(row["lost"])
+    count = round(float(row["changed"]) * GUARD_IMAGES)
+    population = np.repeat([1, -1, 0], [gained, lost, count - gained - lost])
+    found = measured(population, np.random.default_rng([count, gained, lost]), runs=ORDERS, most=FEW)
+    return float(found["better"])
+
+
+def measured(population: Outcomes, draw: np.random.Generator, *, runs: int, most: int = MOST) -> dict[str, Any]:
+    """What random orders of these outcomes lead to, within so many answers."""
+    most = min(most, len(population))
     found_RT = np.stack([draw.permutation(population)[:most] for _ in range(runs)])
     better_R, not_better_R = (
         np.where(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import gainfinder
 from gainfinder.cli import app
 from gainfinder.errors import DataError, GainfinderError, RunFolderError, SettingsError
+from gainfinder.metrics import Candidate
 from gainfinder.predictions import Predictions
 from gainfinder.report import write_report
 from gainfinder.results import RunFolder, read_questions
@@ -33,6 +34,7 @@ def refused(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("asking") / "refused"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gainfinder.runs.guard.choose", lambda judgements, level: None)
+        patch.setattr("gainfinder.runs.guard.candidates", lambda prepared: (Candidate(alpha=1.0),))
         patch.setattr("gainfinder.api.refresh_report", lambda path: None)
         asked = {**SETTINGS, "guard": True, "guard_data": GUARDS, "control": CONTROLS, "out": folder}
         gainfinder.transfer(zoo["convnext"], zoo["resnet"], "digits#2/4", **asked)

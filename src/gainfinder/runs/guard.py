@@ -88,15 +88,20 @@ class Guarded:
 
     @property
     def offered(self) -> Candidate | None:
-        """The candidate that a few labels may still prove better: the furthest that is allowed, where none is kept."""
+        """The candidate that a few labels may still prove better, where none is kept.
+
+        Of the points of the line that are allowed, the one of the largest sure gain, ties going to the furthest: it
+        needs the fewest labels (benchmarks/guard/README.md). Whatever else speaks against it, the labels decide.
+        """
         if self.kept is not None or self.labelled or self.is_step:
             return None
         allowed = [
-            judgement.candidate
+            judgement
             for judgement, changed in zip(self.judgements, self.changed, strict=True)
             if changed.share > 0 and judgement.veto != harm.TOO_MANY and not judgement.candidate.bn_reestimated
         ]
-        return max(allowed, key=lambda one: one.alpha, default=None)
+        best = max(allowed, key=lambda one: (one.sure_gain, one.candidate.alpha), default=None)
+        return None if best is None else best.candidate
 
     def decision(self, unguarded: AccuracyChange | None = None) -> GuardDecision:
         """The decision as `result.json` stores it; the error of a single image, which is not finite, becomes null.
