@@ -26,7 +26,7 @@ from .runs import (
     prepare_spec,
     prepare_transfer,
 )
-from .zoo import scan_models
+from .zoo import scan_folder_of_predictions, scan_models
 
 __all__ = [
     "ask",
@@ -140,8 +140,8 @@ def execute_with_reports(
 
 
 def scan(
-    models: Sequence[ModelSource],
-    data: ImageSource,
+    models: Sequence[ModelSource] | str | Path,
+    data: ImageSource | None = None,
     *,
     device: str = "auto",
     batch_size: int = 64,
@@ -153,26 +153,41 @@ def scan(
 ) -> Scan:
     """Measure complementary knowledge between models; each model meets each image once, one model at a time.
 
+    The next model is loaded while one runs. One that cannot be loaded or run, or whose classes do not fit, is left out
+    and named in `failed`. With `out` each model's predictions are kept and never made again: a scan that was stopped
+    goes on where it was, and one of more models makes those of the new ones only.
+
     Modules and classifiers that are passed in are not changed; of several of one name, the later are numbered.
 
     Args:
-        models: two or more references, classifiers or modules.
-        data: a data reference, `Images`, or a data set that yields (image, label).
+        models: two or more references, classifiers or modules; or a folder of predictions, Parquet files as `predict`
+            and `scan` write them, which need neither models nor images.
+        data: a data reference, `Images`, or a data set that yields (image, label); None with a folder of predictions.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
         workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
         on_model: function of each model's reference and the number of images, which returns a callback for images done.
-        out: folder for the scan as `scan.json`, and a report of it; one that holds the same scan is written anew. None
-            keeps nothing.
+        out: folder for the scan as `scan.json`, the predictions, and a report; one that holds a scan of these models,
+            or some of them, on the same data is written anew. None keeps nothing.
         command: command line that requested it, kept with the scan.
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
-        SettingsError: fewer than two models, or a reference given twice.
-        DataError: the images carry no labels, or their classes do not fit the models'.
-        ModelError: a model's classes are others than the first's, and in another number.
+        SettingsError: fewer than two models, or a reference given twice; or models without images.
+        BadReference: a reference cannot be parsed.
+        DataError: the images carry no labels, or their classes do not fit the first model's; or the predictions are not
+            of the same images and classes.
+        ModelError: fewer than two models could be run.
     """
+    if isinstance(models, str | Path):
+        if data is not None or out is not None:
+            raise SettingsError(
+                f"a scan of the predictions in {models} takes neither `data` nor `out`; models are given as a list"
+            )
+        return scan_folder_of_predictions(models)
+    if data is None:
+        raise SettingsError("a scan of models needs images: give `data`; a folder of predictions needs none")
     found = scan_models(
         models,
         data,

@@ -132,8 +132,9 @@ def test_what_a_csv_of_the_first_classes_needs_is_said(zoo: dict[str, str], tmp_
         app, ["scan", "--model", zoo["vit"], "--model", f"table:{out}", "--data", "digits#1/4", "--workers", "0"]
     )
     assert result.exit_code == 2
-    assert result.stderr.endswith(
-        f"gainfinder: 'table:{out}' is a table of predictions, no model: it can only be a teacher\n"
+    assert result.stderr == (
+        f"gainfinder: 'table:{out}' is a table of predictions, no model: a scan compares these in a folder of their "
+        "own\n"
     )
     assert RUNNER.invoke(app, ["predict", "--model", "x", "--data", "y", "--out", "z", "--top-k", "0"]).exit_code == 2
 
@@ -175,7 +176,7 @@ def test_mistakes_are_one_line_and_exit_2(
     ("arguments", "code", "message"),
     [
         (["transfer", "--techer", "x"], 2, "gainfinder: No such option: --techer"),
-        (["scan", "--model", "x"], 2, "gainfinder: Missing option '--data'"),
+        (["scan", "--model", "x"], 2, "gainfinder: a scan needs images: give --data beside the models"),
         (["scan", "--model", "x", "--model", "y", "--data", "/no/such"], 2, "gainfinder: /no/such does not exist"),
     ],
 )

@@ -1,7 +1,7 @@
 """The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
 
 Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
-Imports: errors, references, files, config, data, results, runs, profiling, report, api, demo.
+Imports: errors, references, files, config, data, results, runs, zoo, profiling, report, api, demo.
 """
 
 import sys

@@ -5,19 +5,42 @@ from typing import Annotated
 
 import typer
 
+from ..errors import SettingsError
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
 
 
 @command
 def scan(
-    model: Annotated[list[str], typer.Option(help=f"Two or more models, each {MODEL_HELP}.", show_default=False)],
-    data: Annotated[str, typer.Option(help=f"Labelled images: {DATA_HELP}.", show_default=False)],
+    model: Annotated[
+        list[str] | None, typer.Option(help=f"Models to compare, each {MODEL_HELP}.", show_default=False)
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="File that names models, a reference a line.", show_default=False)
+    ] = None,
+    timm: Annotated[
+        list[str] | None,
+        typer.Option(help="timm's pretrained models that match a pattern, such as 'resnet*'.", show_default=False),
+    ] = None,
+    timm_limit: Annotated[
+        int | None, typer.Option(help="Of each pattern the first so many models.", min=1, show_default=False)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"Labelled images: {DATA_HELP}.", show_default=False)] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of predictions, as predict and scan write them, in place of models and images.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
     max_broken: MaxBroken = 0.01,
-    out: Annotated[Path | None, typer.Option(help="Folder to keep the scan in, with a report of it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep the scan in, with each model's predictions and a report."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what each model knows that each other one does not.
@@ -26,26 +49,37 @@ def scan(
     the entropy of the positive flips over classes (low: an area of expertise), and what there is to win: the share that
     either has right (oracle), the accuracy of the surer of the two answers (routed) and of the mean of their calibrated
     probabilities, and the better of these two less the student's accuracy (headroom).
+
+    A model that cannot be loaded or run is left out, with its reason. With --out a scan that was stopped goes on where
+    it was, and one of more models makes only the predictions of the new ones.
     """
     from .. import api
     from .progress import make_progress
     from .tables import print_json, print_lines, scan_tables, show_broken
 
-    progress = make_progress()
-    try:
-        found = api.scan(
-            model,
-            data,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            max_broken=max_broken,
-            on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
-            out=out,
-            command=typed_command(),
-        )
-    finally:
-        progress.close()
+    named = _named(model, models, timm, timm_limit)
+    if predictions is not None:
+        if named or data is not None or out is not None:
+            raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
+        found = api.scan(predictions)
+    elif data is None:
+        raise SettingsError("a scan needs images: give `data` beside the models, or `predictions` alone")
+    else:
+        progress = make_progress()
+        try:
+            found = api.scan(
+                named,
+                data,
+                device=device,
+                batch_size=batch_size,
+                workers=workers,
+                max_broken=max_broken,
+                on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
+                out=out,
+                command=typed_command(),
+            )
+        finally:
+            progress.close()
     show_broken(found.broken)
     if json:
         print_json(found.to_dict())
@@ -53,3 +87,15 @@ def scan(
         scan_tables(found.to_dict())
         if out is not None:
             print_lines(f"{out / 'report.html'}: a page on it, for a browser")
+
+
+def _named(model: list[str] | None, models: Path | None, patterns: list[str] | None, limit: int | None) -> list[str]:
+    """The references asked for, in order; a model that a list or pattern names again is not repeated."""
+    from ..zoo import read_model_list, timm_models
+
+    if limit is not None and not patterns:
+        raise SettingsError("`timm_limit` is a setting of `timm`, which is not given")
+    listed = [] if models is None else read_model_list(models)
+    matched = [name for pattern in patterns or () for name in timm_models(pattern, limit=limit)]
+    given = list(model or ())
+    return given + [name for name in dict.fromkeys([*listed, *matched]) if name not in given]

@@ -81,6 +81,12 @@ def scan_tables(document: Mapping[str, Any]) -> None:
             for pair in pairs
         ],
     )
+    if document["failed_models"]:
+        print_table(
+            "Left out",
+            ("model", "reason"),
+            [(failed["model"], failed["reason"]) for failed in document["failed_models"]],
+        )
 
 
 def _ceiling_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_tem
 from .evidence import Evidence, assess, drawing_order
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
-from .pairs import PredictedClasses, Scan, ScannedModel, ScannedPair, scan_predictions
+from .pairs import PredictedClasses, Scan, ScanFailure, ScannedModel, ScannedPair, scan_predictions
 from .posterior import crossed_classes, posterior_of
 from .selection import ALPHAS, Candidate, Judgement, choose, judge
 from .transfer import (
@@ -39,6 +39,7 @@ __all__ = [
     "Judgement",
     "PredictedClasses",
     "Scan",
+    "ScanFailure",
     "ScannedModel",
     "ScannedPair",
     "TransferMeasures",

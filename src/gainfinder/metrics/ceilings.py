@@ -5,7 +5,7 @@ least become, since they use nothing but the models' own outputs. Shapes: N samp
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -80,6 +80,18 @@ class Answers:
             confidence_N=confidence_N,
             logits_NC=predictions.logits,
             temperature_N=cross_fitted_temperatures(predictions.logits, predictions.target),
+        )
+
+    def of_rows(self, rows: Tensor) -> Self:
+        """The answers of some samples, int64 (n,), in this order."""
+        optional = (self.logits_NC, self.temperature_N)
+        logits_NC, temperature_N = (None if one is None else one[rows] for one in optional)
+        return replace(
+            self,
+            predicted_N=self.predicted_N[rows],
+            confidence_N=self.confidence_N[rows],
+            logits_NC=logits_NC,
+            temperature_N=temperature_N,
         )
 
 

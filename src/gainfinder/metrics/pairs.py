@@ -64,6 +64,19 @@ class ScannedPair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScanFailure:
+    """A model that was left out.
+
+    Attributes:
+        model: reference of the model.
+        reason: why it could not be loaded or run, in one line.
+    """
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scan:
     """Every model's accuracy and every ordered pair's complementary knowledge, and their ceilings (`ceilings.py`)."""
 
@@ -71,6 +84,7 @@ class Scan:
     pairs: tuple[ScannedPair, ...]
     samples: int
     broken: tuple[str, ...]
+    failed: tuple[ScanFailure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The scan as plain values, as `--json` prints it."""
@@ -79,6 +93,7 @@ class Scan:
             "pairs": [asdict(pair) for pair in self.pairs],
             "samples": self.samples,
             "broken_images": list(self.broken),
+            "failed_models": [asdict(one) for one in self.failed],
         }
 
 

@@ -22,7 +22,7 @@ from .metrics import (
     Trial,
 )
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
-from .scan_folder import SCAN_FILE, claim_scan_folder, read_scan, write_scan
+from .scan_folder import SCAN_FILE, SCAN_PREDICTIONS, claim_scan_folder, read_scan, write_scan
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "NEITHER",
     "REPORT_FILE",
     "SCAN_FILE",
+    "SCAN_PREDICTIONS",
     "SEED",
     "BankUse",
     "Certificate",

@@ -1,4 +1,4 @@
-"""The folder of a scan that is kept: scan.json, and the report that is made from it."""
+"""The folder of a scan that is kept: scan.json, the report that is made from it, and the models' predictions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ from .documents import validated
 from .metrics import Record
 
 SCAN_FILE = "scan.json"
+SCAN_PREDICTIONS = "predictions"
+"""Folder of the models' predictions in it, a file each (`zoo/kept.py`)."""
 
 
 class _Model(Record):
@@ -40,7 +42,8 @@ class _Scan(Record):
 def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None:
     """Find out before the work is done whether a scan can be kept here.
 
-    The folder must not exist, be empty, or hold a scan of the same models on the same images, which is made anew.
+    The folder must not exist, be empty, hold what a stopped scan left, or a scan on the same images of these models or
+    some of them, which is made anew.
 
     Args:
         folder: the scan's folder.
@@ -54,16 +57,24 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
         raise RunFolderError(f"{folder}: is a file; expected a folder or a name that is free")
     if (folder / SCAN_FILE).exists():
         existing = read_scan(folder)
-        there = (existing["asked"], existing["data"])
-        if there != ([*models], data):
+        if existing["data"] != data:
             raise RunFolderError(
-                f"{folder}: holds a scan of {', '.join(there[0])} on {there[1]}, not of {', '.join(models)} on {data}; "
-                "nothing was changed. Choose another `out`"
+                f"{folder}: holds a scan on {existing['data']}, not {data}; nothing was changed. Choose another `out`"
             )
-    elif folder.exists() and any(not child.name.startswith(PARTIAL) for child in folder.iterdir()):
+        if lost := [model for model in existing["asked"] if model not in models]:
+            raise RunFolderError(
+                f"{folder}: holds a scan of {len(existing['asked'])} models, of which {len(lost)} are not asked for "
+                f"now, such as {lost[0]}; nothing was changed. Name them, too, or choose another `out`"
+            )
+    elif folder.exists() and any(not _is_left(child) for child in folder.iterdir()):
         raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty `out`")
     check_writable(folder / SCAN_FILE)
     remove_partials(folder)  # of a scan that was killed
+
+
+def _is_left(child: Path) -> bool:
+    """Whether it is something that a stopped scan leaves."""
+    return child.name.startswith(PARTIAL) or (child.name == SCAN_PREDICTIONS and child.is_dir())
 
 
 def write_scan(folder: Path, document: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """Many models on the same images: what each knows that each other does not know.
 
-In: models and labelled images. Out: a `Scan`, and its folder.
-Imports: errors, metrics, models, data, devices, inference, results.
+In: models and labelled images, or a folder of predictions. Out: a `Scan`, and its folder.
+Imports: errors, references, predictions, metrics, models, data, devices, inference, results.
 """
 
-from .scan import scan_models
+from .scan import scan_folder_of_predictions, scan_models
+from .sources import read_model_list, timm_models
 
-__all__ = ["scan_models"]
+__all__ = ["read_model_list", "scan_folder_of_predictions", "scan_models", "timm_models"]

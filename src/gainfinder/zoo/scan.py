@@ -2,19 +2,26 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..data import ImageSource, load_images
+import torch
+
+from ..data import Images, ImageSource, load_images
 from ..devices import default_workers, environment, resolve_device
-from ..errors import DataError, SettingsError
+from ..errors import BadReference, DataError, ModelError, SettingsError
 from ..inference import ImageCount, align_images, align_model, named_after, predict_images
-from ..metrics import PredictedClasses, Scan, scan_predictions
-from ..models import Classifier, ModelSource, load_copy
-from ..results import claim_scan_folder, write_scan
+from ..metrics import PredictedClasses, Scan, ScanFailure, scan_predictions
+from ..models import Classifier, ModelSource, parse_model_ref
+from ..predictions import read_columns
+from ..results import SCAN_PREDICTIONS, claim_scan_folder, write_scan
+from .kept import KeptPredictions, predicted_classes
+from .sources import load_ahead
 
 LOGITS_BYTES = 2 * 2**30
 """Logits of all models that take no more than this are kept until the end, for the ensembles of mean probabilities."""
+OnModel = Callable[[str, int], ImageCount]
+"""From a model's reference and the number of images to a callback for images done."""
 _log = logging.getLogger("gainfinder")
 
 
@@ -26,11 +33,15 @@ def scan_models(
     batch_size: int = 64,
     workers: int | None = None,
     max_broken: float = 0.01,
-    on_model: Callable[[str, int], ImageCount] | None = None,
+    on_model: OnModel | None = None,
     out: str | Path | None = None,
     command: str | None = None,
 ) -> Scan:
     """Measure complementary knowledge between models; each model predicts each image once, one model at a time.
+
+    The next model is loaded while one runs. One that cannot be loaded or run, or whose classes do not fit, is left out
+    and reported with its reason. With a folder the predictions of each model are kept, and never made again: a scan
+    that was stopped goes on where it was, and one of more models makes those of the new ones.
 
     Where the logits of all models take more than 2 GiB they are not kept: the ensembles of mean probabilities are then
     None, which is logged.
@@ -44,54 +55,179 @@ def scan_models(
         batch_size: number of images in a forward pass.
         workers: number of processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
-        on_model: function of a model's reference and the number of images that returns a callback for images done.
-        out: folder for the scan as `scan.json`; one that holds the same scan is written anew. None
-            keeps nothing.
+        on_model: called before a model runs.
+        out: folder for the scan as `scan.json`, and the predictions; one that holds a scan of these models, or some of
+            them, on the same data is written anew. None keeps nothing.
         command: the command line that started it, kept with the scan.
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
         SettingsError: fewer than two models, or a reference given twice.
-        DataError: the images carry no labels, or their classes do not fit the models'.
-        ModelError: a model's classes cannot be matched to those of the first.
+        BadReference: a reference cannot be parsed.
+        DataError: the images carry no labels, or their classes do not fit the first model's.
+        ModelError: fewer than two models could be run.
     """
     _check_models(models)
     images = load_images(data)
     if images.labels is None:
         raise DataError(f"{images.reference}: a scan needs labels to tell who is right; these images carry none")
     where = resolve_device(device)
-    first = named_after(load_copy(models[0]), images)
-    images = align_images(images, first)
-    requested = [
-        source if isinstance(source, str) else getattr(source, "reference", type(source).__name__) for source in models
-    ]
-    if out is not None:
-        claim_scan_folder(Path(out), models=requested, data=images.reference)
-    keep_logits = _logits_fit(models=len(models), images=len(images), classes=first.num_classes)
-    predicted: list[PredictedClasses] = []
-    for number, source in enumerate(models):
-        classifier = first if number == 0 else align_model(load_copy(source), first)
-        assert isinstance(classifier, Classifier), "only a table stays a table"
-        classifier = replace(classifier, reference=_free_name(classifier.reference, [one.model for one in predicted]))
-        found = predict_images(
-            classifier,
-            images,
-            device=where,
-            batch_size=batch_size,
-            workers=default_workers(where) if workers is None else workers,
-            max_broken=max_broken,
-            on_images=None if on_model is None else on_model(classifier.reference, len(images)),
-        )
-        predicted.append(PredictedClasses.of(found, keep_logits=keep_logits))
-    scan = scan_predictions(predicted, num_classes=first.num_classes)
-    if out is not None:
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        claim_scan_folder(folder, models=[_name(source) for source in models], data=images.reference)
+    work = _Scanning(
+        images=images,
+        count=len(models),
+        device=where,
+        batch_size=batch_size,
+        workers=default_workers(where) if workers is None else workers,
+        max_broken=max_broken,
+        on_model=on_model,
+        folder=None if folder is None else folder / SCAN_PREDICTIONS,
+    )
+    for source, loaded in load_ahead(models):
+        if isinstance(loaded, Classifier):
+            work.add(loaded, name=_name(source))
+        else:
+            work.fail(_name(source), loaded)
+    scan = work.scan()
+    if folder is not None:
         about = {
             "data": images.reference,
-            "asked": requested,
+            "asked": [_name(source) for source in models],
             "environment": {**environment(where), "command": command},
         }
-        write_scan(Path(out), {**scan.to_dict(), **about})
+        write_scan(folder, {**scan.to_dict(), **about})
     return scan
+
+
+def scan_folder_of_predictions(folder: str | Path) -> Scan:
+    """Measure complementary knowledge between models from their predictions alone, without models or images.
+
+    Args:
+        folder: a folder of Parquet files as `gainfinder predict` writes them, or a scan leaves them in `predictions/`:
+            each of the same labelled images and classes, in any order of the images.
+
+    Raises:
+        DataError: there are fewer than two files, or they are not of the same labelled images and classes.
+    """
+    paths = sorted(Path(folder).glob("*.parquet"))
+    if len(paths) < 2:
+        raise DataError(
+            f"{folder}: {len(paths)} files of predictions (*.parquet); a scan compares two or more, as `gainfinder "
+            "predict` writes them"
+        )
+    classes = [_classes(path) for path in paths]
+    for path, own in zip(paths, classes, strict=True):
+        if own != classes[0]:
+            raise DataError(f"{path}: has other classes than {paths[0]}, or another order of them")
+    count = max(len(names) for names in classes)
+    first = predicted_classes(paths[0])
+    keep_logits = _logits_fit(models=len(paths), images=len(first.ids), classes=count)
+    found: list[PredictedClasses] = []
+    for path in paths:
+        one = _in_order(predicted_classes(path, keep_logits=keep_logits), first, path, paths[0])
+        found.append(replace(one, model=_free_name(one.model, [other.model for other in found])))
+    return scan_predictions(found, num_classes=count)
+
+
+@dataclass(kw_only=True)
+class _Scanning:
+    """A scan under way; see `scan_models` for its settings."""
+
+    images: Images
+    count: int
+    device: torch.device
+    batch_size: int
+    workers: int
+    max_broken: float
+    on_model: OnModel | None
+    folder: Path | None
+    first: Classifier | None = None
+    kept: KeptPredictions | None = None
+    keep_logits: bool = True
+    predicted: list[PredictedClasses] = field(default_factory=list)
+    failed: list[ScanFailure] = field(default_factory=list)
+
+    def add(self, loaded: Classifier, *, name: str) -> None:
+        """Predict with a model, or find that it was done before."""
+        try:
+            classifier = self._aligned(loaded)
+            classifier = replace(
+                classifier, reference=_free_name(classifier.reference, [one.model for one in self.predicted])
+            )
+            found = None if self.kept is None else self.kept.find(classifier)
+            self.predicted.append(self._predicted(classifier) if found is None else found)
+        except (ModelError, SettingsError) as error:  # it does not fit, fails or needs too much memory
+            self.fail(name, error)
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Leave a model out."""
+        _log.warning("left out: %s", error if str(error).startswith(name) else f"{name}: {error}")
+        self.failed.append(ScanFailure(model=name, reason=str(error)))
+
+    def scan(self) -> Scan:
+        """The comparison of all that ran."""
+        if len(self.predicted) < 2 or self.first is None:
+            reasons = "; ".join(one.reason for one in self.failed)
+            raise ModelError(
+                f"a scan compares models, and {len(self.predicted)} of {self.count} could be run: {reasons}"
+            )
+        found = scan_predictions(self.predicted, num_classes=self.first.num_classes)
+        return replace(found, failed=tuple(self.failed))
+
+    def _aligned(self, loaded: Classifier) -> Classifier:
+        """In the class order of the first model, which is also that of the images' labels then."""
+        if self.first is not None:
+            found = align_model(loaded, self.first)
+            assert isinstance(found, Classifier), "only a table stays a table"
+            return found
+        first = named_after(loaded, self.images)
+        self.images = align_images(self.images, first)
+        self.first = first
+        self.keep_logits = _logits_fit(models=self.count, images=len(self.images), classes=first.num_classes)
+        if self.folder is not None:
+            self.kept = KeptPredictions(self.folder, self.images, whole=self.keep_logits)
+        return first
+
+    def _predicted(self, classifier: Classifier) -> PredictedClasses:
+        found = predict_images(
+            classifier,
+            self.images,
+            device=self.device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            max_broken=self.max_broken,
+            on_images=None if self.on_model is None else self.on_model(classifier.reference, len(self.images)),
+        )
+        if self.kept is None:
+            return PredictedClasses.of(found, keep_logits=self.keep_logits)
+        return self.kept.add(classifier, found)
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    """The names of a file's classes, or their numbers."""
+    found = read_columns(path)
+    if found.num_classes is None:
+        raise DataError(f"{path}: does not say how many classes there are; expected a file of `gainfinder predict`")
+    return found.class_names or tuple(map(str, range(found.num_classes)))
+
+
+def _in_order(found: PredictedClasses, first: PredictedClasses, path: Path, first_path: Path) -> PredictedClasses:
+    """Predictions in the order of the first file's images."""
+    row_of = {sample_id: row for row, sample_id in enumerate(found.ids)}
+    if row_of.keys() != set(first.ids):
+        missing = next(iter(row_of.keys() ^ set(first.ids)))
+        raise DataError(f"{path} and {first_path} are not of the same images: only one of them has {missing!r}")
+    rows = torch.tensor([row_of[sample_id] for sample_id in first.ids])
+    found = replace(found, ids=first.ids, answers=found.answers.of_rows(rows), target=found.target[rows])
+    if not torch.equal(found.target, first.target):
+        raise DataError(f"{path} and {first_path} have other labels for the same images")
+    return found
+
+
+def _name(source: ModelSource) -> str:
+    return source if isinstance(source, str) else str(getattr(source, "reference", type(source).__name__))
 
 
 def _logits_fit(*, models: int, images: int, classes: int) -> bool:
@@ -112,9 +248,15 @@ def _check_models(models: Sequence[ModelSource]) -> None:
     if len(models) < 2:
         raise SettingsError(f"a scan compares models: expected two or more, got {len(models)}")
     references = [model for model in models if isinstance(model, str)]
+    seen: set[str] = set()
     for reference in references:
-        if references.count(reference) > 1:
+        if reference in seen:
             raise SettingsError(f"the model {reference!r} is given twice: a scan compares different models")
+        seen.add(reference)
+        if parse_model_ref(reference).source == "table":  # found before any model runs
+            raise BadReference(
+                f"{reference!r} is a table of predictions, no model: a scan compares these in a folder of their own"
+            )
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:

@@ -1,0 +1,106 @@
+"""Predictions that a scan keeps: a file a model, named by a digest of what they are of, never made again.
+
+The file is Parquet as `gainfinder predict` writes it: of all classes where the logits of the whole zoo are small enough
+to be compared in memory, else of the most probable ones.
+"""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..data import Images
+from ..errors import DataError
+from ..metrics import Answers, PredictedClasses
+from ..models import Classifier
+from ..predictions import Columns, Predictions, read_columns, write_predictions
+
+TOP_K = 10
+"""Classes of each image that are kept where all are too many."""
+
+
+class KeptPredictions:
+    """A folder of predictions for some images.
+
+    Args:
+        folder: made with the first file.
+        images: the images, with labels.
+        whole: whether the logits of all classes are kept, and wanted.
+    """
+
+    def __init__(self, folder: Path, images: Images, *, whole: bool) -> None:
+        self.folder = folder
+        self.images = images
+        self.whole = whole
+
+    def path(self, classifier: Classifier) -> Path:
+        """The file of a model: a digest of weights, structure, preprocessing, classes, images and their labels."""
+        text = f"{classifier.fingerprint(precision='no')}/{self.images.fingerprint}"
+        return self.folder / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.parquet"
+
+    def find(self, classifier: Classifier) -> PredictedClasses | None:
+        """A model's predictions, where they are there, whole where that is wanted; a damaged file counts as none."""
+        path = self.path(classifier)
+        if not path.exists():
+            return None
+        try:
+            found = predicted_classes(path, keep_logits=self.whole)
+        except DataError:
+            return None
+        if self.whole and found.answers.logits_NC is None:
+            return None
+        return replace(found, model=classifier.reference)
+
+    def add(self, classifier: Classifier, predictions: Predictions) -> PredictedClasses:
+        """Keep a model's predictions, atomically; returned as `find` would give them.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+        """
+        path = self.path(classifier)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_predictions(predictions, path, top_k=None if self.whole else TOP_K)
+        return replace(predicted_classes(path, keep_logits=self.whole), model=classifier.reference)
+
+
+def predicted_classes(path: Path, *, keep_logits: bool = True) -> PredictedClasses:
+    """What a scan compares of a file of predictions.
+
+    Args:
+        path: a file as gainfinder writes it, with labels; of all classes or the most probable.
+        keep_logits: whether the logits are kept, where the file has those of all classes.
+
+    Raises:
+        DataError: the file is not such a file, or has no labels.
+    """
+    found = read_columns(path)
+    if found.target is None or not isinstance(found.about.get("model"), str):
+        raise DataError(
+            f"{path}: has no labels to tell who is right; expected a file that `gainfinder predict` made of labelled "
+            "images"
+        )
+    target = torch.from_numpy(found.target)
+    about = found.about
+    if found.classes is None and found.kind == "logits":
+        whole = Predictions(model=about["model"], ids=found.ids, logits=torch.from_numpy(found.values), target=target)
+        answers = Answers.of(whole, keep_logits=keep_logits)
+    else:
+        answers = _first(found)
+    return PredictedClasses(
+        model=about["model"],
+        ids=found.ids,
+        answers=answers,
+        target=target,
+        broken=tuple(about.get("broken") or ()),
+    )
+
+
+def _first(found: Columns) -> Answers:
+    """The first class listed, which is the most probable, and its probability."""
+    if found.classes is None or found.kind != "log_probs":
+        raise DataError(f"{found.where}: expected logits of all classes, or log_probs of the most probable ones")
+    return Answers(
+        predicted_N=torch.from_numpy(found.classes[:, 0].astype("int64")),
+        confidence_N=torch.from_numpy(found.values[:, 0]).exp(),
+    )
