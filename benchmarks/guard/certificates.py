@@ -56,7 +56,7 @@ def judged(
 ) -> dict[Candidate, Judgement]:
     """As `runs.guard` judges: the re-estimated student first."""
     before, teacher = predictions("before", found.before.guard, target), predictions("teacher", found.teacher.guard)
-    level = level_of(found.candidates)
+    level = level_of(found.candidates, apart=target is not None or bool(referees))
     judgements: dict[Candidate, Judgement] = {}
     adapted = None
     for candidate, parts in sorted(found.candidates.items(), key=lambda one: not one[0].bn_reestimated):
@@ -69,9 +69,9 @@ def judged(
     return judgements
 
 
-def level_of(candidates: Iterable[Candidate]) -> float:
-    """Error of each test: the re-estimated student has a test of its own."""
-    return selection.LEVEL / (2 if ADAPTED in candidates else 1)
+def level_of(candidates: Iterable[Candidate], *, apart: bool) -> float:
+    """Error of each test: the re-estimated student has a test of its own where it is not judged by information."""
+    return selection.LEVEL / (2 if apart and ADAPTED in candidates else 1)
 
 
 def formerly(found: Recording) -> Candidate | None:
@@ -103,9 +103,9 @@ def rows_of(
     """
     referees = [predictions(name, others[name]) for name in referees_of(job, sorted(others))[:3]]
     by_posterior, by_labels = judged(found), judged(found, target=guard_y)
-    level = level_of(found.candidates)
+    level = level_of(found.candidates, apart=True)
     kept = {
-        "posterior": choose(list(by_posterior.values()), level=level),
+        "posterior": choose(list(by_posterior.values())),
         "one_referee": choose(list(judged(found, referees=referees[:1]).values()), level=level),
         "three_referees": choose(list(judged(found, referees=referees).values()), level=level),
         "labels": choose(list(by_labels.values()), level=level),
@@ -164,8 +164,8 @@ def rejudge(path: Path) -> None:
     """Write the file anew with what the present rule keeps."""
     rows = []
     for transfer in transfers_in(path).values():
-        level = level_of(map(_candidate, transfer))
         for rule, remade in (("posterior", _by_posterior), ("labels", _by_labels)):
+            level = level_of(map(_candidate, transfer), apart=rule == "labels")
             kept = choose([remade(row, level) for row in transfer], level=level)
             for row in transfer:
                 row[rule] = str(int(kept == _candidate(row)))
@@ -181,9 +181,9 @@ def _candidate(row: Mapping[str, str]) -> Candidate:
 
 
 def _by_posterior(row: Mapping[str, str], level: float) -> Judgement:
-    del level  # a veto tells whether it may be chance
     gain, error = float(row["gain"]), float(row["error"])
     by_information = row["measure"] == "information"
+    p_value = float(row["p_value"]) if row["p_value"] else None
     margin = selection.INFORMATION_MARGIN if by_information else selection.POSTERIOR_MARGIN
     return Judgement(
         candidate=_candidate(row),
@@ -191,9 +191,13 @@ def _by_posterior(row: Mapping[str, str], level: float) -> Judgement:
         gain=gain,
         error=error,
         sure_gain=gain - margin * error,
-        veto=row["veto"] or None,
-        p_value=float(row["p_value"]) if row["p_value"] else None,
+        veto=_chance(p_value, level) if row["veto"] in ("", selection.MAY_BE_CHANCE) else row["veto"],
+        p_value=p_value,
     )
+
+
+def _chance(p_value: float | None, level: float) -> str | None:
+    return selection.MAY_BE_CHANCE if p_value is not None and p_value > level else None
 
 
 def _by_labels(row: Mapping[str, str], level: float) -> Judgement:

@@ -41,7 +41,9 @@ def test_a_setting_is_the_programs(row: re.Match[str]) -> None:
 def test_rules_are_the_programs() -> None:
     """Rows that tell a rule in words."""
     cells = {row["name"]: (row["here"], row["preset"]) for row in ROWS if row["method"] is None}
-    assert cells["method"][0] == f"`{default_method(labelled=True)}`; without labels `{default_method(labelled=False)}`"
+    for cell, preset in zip(cells["method"], (None, "paper"), strict=True):
+        methods = [default_method(labelled=labelled, preset=preset) for labelled in (True, False)]
+        assert cell == f"`{methods[0]}`; without labels `{methods[1]}`"
     assert find_method("kl-dp").paper_lr == 1e-4 and find_method("xe-kl-mcl").paper_lr == 1e-2
     assert cells["lr"] == ("chosen by trials, else 3e-4 · √(batch / 128)", "1e-4 · batch / 256")
     default = resolved(preset=None, method=None)

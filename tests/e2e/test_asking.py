@@ -90,7 +90,7 @@ def test_a_refused_student_that_labels_prove_better_is_kept(zoo: dict[str, str],
     for name in same_as_free:
         assert after[name] == free.metrics.to_dict()[name], name
     assert (after["guard"]["alpha"], after["guard"]["offered_alpha"]) == (1.0, None)
-    assert after["certificate"] == certificate.to_dict()
+    assert after["certificate"] == certificate.to_dict() and RunFolder(folder).read_result().kept_by_labels
     assert document(folder, "certificate.json")["given"] == {
         row["id"]: row["answer"] for row in _rows(tmp_path / "answers.csv")
     }
@@ -144,6 +144,20 @@ def test_a_student_that_labels_prove_worse_is_not_kept(folder: Path, tmp_path: P
     few = gainfinder.certify(folder, answers(folder, tmp_path / "answers.csv", count=3))
     assert few.verdict == "not yet known" and few.decided_after is None
     assert gainfinder.certify(folder, answers(folder, tmp_path / "answers.csv", count=120)).kept
+
+
+def test_the_keys_of_the_page_are_no_classes(folder: Path, tmp_path: Path) -> None:
+    """Classes that are digits would take them, and a wrong student might be kept."""
+    questions, path = read_questions(folder), tmp_path / "keys.csv"
+    keys = [("1", "2", "0")[number % 3] for number in range(12)]
+    rows = [f"{one},{key}" for one, key in zip(questions.ids, keys, strict=False)]
+    path.write_text("\n".join(["id,answer", *rows]))
+    before = contents(folder)
+    with pytest.raises(
+        DataError, match=r"the keys of the page, 0, 1 and 2, and \d+ of 12 name neither"
+    ):
+        gainfinder.certify(folder, path)
+    assert contents(folder) == before
 
 
 def test_the_form_is_blind_and_keeps_its_answers(folder: Path) -> None:
@@ -308,6 +322,6 @@ def test_a_limit_that_cannot_be_shown_is_refused(zoo: dict[str, str], run_folder
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **{**SETTINGS, "at_most": 0.5})
     assert not run_folder.exists()
     with pytest.raises(
-        GainfinderError, match="at-most is 'few': expected a share above 0 and up to 1, or a percentage"
+        GainfinderError, match="at-most is 'few': expected a share above 0 and below 1, or a percentage"
     ):
         gainfinder.TransferConfig(at_most="few")

@@ -18,7 +18,9 @@ from gainfinder.metrics.selection import (
     FEWER_CLASSES,
     LEVEL,
     MAY_BE_CHANCE,
+    NOT_ITS_TURN,
     REFEREE_IN_WRONG_ORDER,
+    TO_FEWER,
     TOLL,
     VOTED_DOWN,
     WRONG_ORDER,
@@ -30,6 +32,7 @@ from gainfinder.metrics.selection import (
     judge,
     level_of,
     movement,
+    settled,
     sign_test,
 )
 from gainfinder.predictions import Predictions
@@ -37,6 +40,8 @@ from handmade import drawn, from_logits, mean, naive_class_information, naive_in
 
 WHOLE = Candidate(alpha=1.0)
 ADAPTED = Candidate(alpha=0.0, bn_reestimated=True)
+SHARES = {0.5: 9, 0.75: 12, 1.0: 0, 0.25: 20}
+"""Images gained at points of a line; none is lost."""
 TARGET = [0, 1, 2, 0, 1, 2, 0, 1]
 
 
@@ -147,8 +152,7 @@ def test_a_stricter_level_asks_for_more() -> None:
 
 def test_with_labels_a_point_that_fails_ends_the_order() -> None:
     """Half of the way comes first, then three quarters, the whole and a quarter; which is the best is no matter."""
-    shares = {0.5: 9, 0.75: 12, 1.0: 0, 0.25: 20}
-    found = {alpha: labelled(gained, 0, candidate=Candidate(alpha=alpha)) for alpha, gained in shares.items()}
+    found = {alpha: labelled(gained, 0, candidate=Candidate(alpha=alpha)) for alpha, gained in SHARES.items()}
     for order in ((0.25, 0.5, 0.75, 1.0), (1.0, 0.75, 0.5, 0.25)):
         judgements = [found[alpha] for alpha in order]
         assert [one.candidate.alpha for one in certified(judgements)] == [0.5, 0.75]
@@ -179,6 +183,18 @@ def test_the_other_points_get_what_the_trained_student_leaves_of_the_error() -> 
     half, adapted = Candidate(alpha=0.5), labelled(30, 0, candidate=ADAPTED)
     levels = [level_of(one, [found, sure, adapted]) for one in (WHOLE, half, ADAPTED)]
     assert levels == pytest.approx([0.1 * LEVEL, LEVEL, LEVEL]) and level_of(half, [found, failing]) == 0.9 * LEVEL
+
+
+def test_each_candidate_that_does_not_hold_says_why() -> None:
+    """Also one that would hold by itself: its turn did not come, or its share of the error was too small."""
+    points = {alpha: labelled(gained, 0, candidate=Candidate(alpha=alpha)) for alpha, gained in SHARES.items()}
+    found = {one.candidate.alpha: one.veto for one in settled(list(points.values()))}
+    assert found == {0.5: None, 0.75: None, 1.0: MAY_BE_CHANCE, 0.25: NOT_ITS_TURN}
+    nearly = labelled(20, 10, candidate=Candidate(alpha=0.5))  # between 0.045 and 0.05
+    failing = labelled(0, 9, candidate=WHOLE)
+    assert [one.veto for one in settled([nearly, failing])] == [MAY_BE_CHANCE] * 2
+    fewer = judged(1.0, 3.0, measure="posterior", veto=FEWER_CLASSES)
+    assert [one.veto for one in settled([judged(0.5, 1.0, measure="posterior"), fewer])] == [TO_FEWER, FEWER_CLASSES]
 
 
 def test_on_the_way_to_fewer_classes_nothing_is_kept() -> None:

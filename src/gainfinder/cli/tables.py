@@ -218,9 +218,12 @@ def _guard_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     if metrics.certificate is not None:
         by_labels = f"by {metrics.certificate.answers:,} labels of changed answers the new student is"
         found.append((by_labels, metrics.certificate.verdict))
-    rows = [*found, (f"kept by the guard ({guard.images:,} images, by {by})", _kept(guard))]
+    who = "kept by these labels" if metrics.kept_by_labels else f"kept by the guard ({guard.images:,} images, by {by})"
+    rows = [*found, (who, _kept(guard))]
     if guard.alpha != 1 and guard.unguarded_delta_pp is not None:
         rows.append(("  without it", f"{guard.unguarded_delta_pp:+.2f} pp"))
+    if guard.offered_alpha is not None:
+        rows.append(("  a few labels may still show a gain", "gainfinder ask FOLDER"))
     return rows
 
 

@@ -383,6 +383,7 @@ def refuse_unread(method: Method, given: Collection[str], *, fits_labels: bool) 
         )
 
 
-def default_method(*, labelled: bool) -> str:
-    """`kl-dp` where training may read labels, `kl-prod-cal-u` where it may not."""
-    return "kl-dp" if labelled else "kl-prod-cal-u"
+def default_method(*, labelled: bool, preset: str | None = None) -> str:
+    """`kl-dp` where training may read labels; else `kl-prod-cal-u`, and with preset `paper` the paper's `kl-dp-u`."""
+    unlabelled = "kl-dp-u" if preset == "paper" else "kl-prod-cal-u"
+    return "kl-dp" if labelled else unlabelled

@@ -148,7 +148,7 @@ def resolve_settings(
     Raises:
         SettingsError: the method needs labels and there are none to read.
     """
-    method = find_method(settings.method or default_method(labelled=labelled))
+    method = find_method(settings.method or default_method(labelled=labelled, preset=settings.preset))
     _check_fits(settings, method)
     chosen = _given(settings, method)
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))

@@ -37,6 +37,7 @@ from .kinds import (
     CountFromZero,
     NotNegative,
     Positive,
+    ProperShare,
     Share,
     ShareAboveZero,
     ShareBelowOne,
@@ -78,7 +79,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         ),
     ] = ()
     at_most: Annotated[
-        str | ShareAboveZero | None,
+        str | ProperShare | None,
         BeforeValidator(share_of),
         AfterValidator(no_word),
         Setting(
@@ -86,7 +87,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             more="Of the guard's candidates only those count of which that is sure, at 95 %, by an exact bound on "
             "guard images. No label is needed.",
             rule="no limit",
-            expected="a share above 0 and up to 1, or a percentage such as 1%",
+            expected="a share above 0 and below 1, or a percentage such as 1%",
         ),
     ] = None
     strategy: Annotated[

@@ -73,6 +73,7 @@ TO_FEWER = "the trained student's answers are spread over fewer classes"
 WRONG_ORDER = "a teacher takes one class for another, as with a wrong class order"
 REFEREE_IN_WRONG_ORDER = "a referee takes one class for another, as with a wrong class order"
 VOTED_DOWN = "a referee votes against it"
+NOT_ITS_TURN = "a point that is tested before it may be chance"
 
 Measure = Literal["accuracy", "posterior", "votes", "information"]
 
@@ -215,6 +216,21 @@ def certified(judgements: Sequence[Judgement], *, level: float = LEVEL) -> list[
     left = _level_after(first, level)
     passed = itertools.takewhile(lambda one: one.holds_at(left), (one for one in line if one not in first))
     return [*(one for one in allowed if one.candidate.bn_reestimated and one.holds), *first, *passed]
+
+
+def settled(judgements: Sequence[Judgement], *, level: float = LEVEL) -> list[Judgement]:
+    """The judgements, each of a candidate that does not hold with the reason: chance at its turn, or none came."""
+    holding = [one.candidate for one in certified(judgements, level=level)]
+    return [
+        one if one.veto is not None or one.candidate in holding else replace(one, veto=_why_not(one, judgements, level))
+        for one in with_end(judgements)
+    ]
+
+
+def _why_not(judgement: Judgement, judgements: Sequence[Judgement], level: float) -> str:
+    """Why a candidate without a veto does not hold."""
+    turn = level_of(judgement.candidate, judgements, level=level)
+    return NOT_ITS_TURN if judgement.holds_at(turn) else MAY_BE_CHANCE
 
 
 def level_of(candidate: Candidate, judgements: Sequence[Judgement], *, level: float = LEVEL) -> float:

@@ -17,10 +17,11 @@ def certificate_text(certificate: Certificate) -> str:
         f"student is right on {certificate.right_new} and the old one on {certificate.right_old}."
     )
     low, high = certificate.delta_ci_pp
-    range_ = (
-        f"Accuracy on these {counted(certificate.images, 'image')} changes by {low:+.2f} to {high:+.2f} points (95 %, "
-        "whenever one stops)."
-    )
+    range_ = f"Accuracy on these {counted(certificate.images, 'image')} changes by "
+    if certificate.answers == certificate.changed:  # all that changed are known
+        range_ += f"{low:+.2f} points: all of them are known."
+    else:
+        range_ += f"{low:+.2f} to {high:+.2f} points (95 %, whenever one stops)."
     return " ".join([_verdict(certificate), told, range_, *_kept(certificate)])
 
 
@@ -47,9 +48,10 @@ def _verdict(certificate: Certificate) -> str:
             "The new student is not better than the one that you gave (worse, or at best as good): known after "
             f"{after}, {error}."
         )
-    left = certificate.changed - certificate.answers
-    more = f"{counted(left, 'more image')} could tell" if left else "no more images could tell"
-    return f"{counted(certificate.answers, 'answer')} cannot tell yet; {more}."
+    answers, left = counted(certificate.answers, "answer"), certificate.changed - certificate.answers
+    if not left:
+        return f"{answers} cannot tell of images like these, and no other answer changed: more guard images could."
+    return f"{answers} cannot tell yet; {counted(left, 'more image')} could."
 
 
 def _kept(certificate: Certificate) -> list[str]:

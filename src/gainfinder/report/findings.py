@@ -112,6 +112,11 @@ def _towards_a_sure_gain(record: TransferRecord, rate: float | None) -> list[str
     if any(guard.kept_initial for guard in record.guards):
         images = counted(record.guards[0].images, "image")
         steps.append(f"The guard had {images} to judge by and saw no sure gain: give it more (--guard-data).")
+        if record.metrics.guard is not None and record.metrics.guard.offered_alpha is not None:
+            steps.append(
+                f"A student waits in candidate/: gainfinder ask {shlex.quote(str(record.folder))} asks for labels of a "
+                "few images whose answer changed, and puts it in your student's place if they prove it better."
+            )
     if record.metrics.samples < WIDE_INTERVAL_BELOW:
         steps.append(f"Measure on more images (--val): {record.metrics.samples:,} cannot show a small gain.")
     if not record.known_teachers or (rate is not None and rate < LOW_RATE):

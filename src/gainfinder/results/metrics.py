@@ -360,6 +360,13 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         return self
 
     @property
+    def kept_by_labels(self) -> bool:
+        """Whether a few labels put the student there that the guard had not kept."""
+        certificate, guard = self.certificate, self.guard
+        kept = certificate is not None and certificate.kept and certificate.verdict == "better"
+        return kept and guard is not None and guard.alpha > 0 and guard.certificate is None
+
+    @property
     def labelled(self) -> bool:
         """Whether the images measured on carry labels."""
         return self.accuracy_after is not None

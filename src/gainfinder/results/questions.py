@@ -5,8 +5,9 @@ they are asked for. questions.csv is a form with a row for each:
 
     number, id, first, second, answer, questions
 
-`first` and `second` are the classes that the two students predict, in random order; `answer` is empty and becomes a
-class or `neither`; `questions` says which folder's they are. answers.csv needs `id` and `answer` (or `label`) alone.
+`first` and `second` are the classes that the two students predict, in random order; `answer` is empty and becomes the
+name of a class, one of these or another, or `neither`; `questions` says which folder's they are. answers.csv needs `id`
+and `answer` (or `label`) alone.
 """
 
 import csv
@@ -32,6 +33,10 @@ from .metrics import TransferMetrics
 SEED = 0
 """Seed of the order in which images are drawn."""
 NEITHER = "neither"
+KEYS = frozenset("012")
+"""What the page takes for neither, the first and the second class."""
+FEW_ANSWERS = 5
+"""Fewer answers may look like keys by chance."""
 COLUMNS = ("number", "id", "first", "second", "answer", "questions")
 
 
@@ -148,7 +153,19 @@ def read_answers(path: Path, questions: Questions) -> dict[str, str]:
                 f"{path}, line {line}: {sample_id!r} is answered twice, {found[sample_id]!r} and {answer!r}"
             )
     _check_order(path, found, questions)
+    _check_no_keys(path, found, questions)
     return found
+
+
+def _check_no_keys(path: Path, found: Mapping[str, str], questions: Questions) -> None:
+    """Refuse the page's keys in place of classes, where classes are numbers, too."""
+    shown = {one: questions.shown(index) for index, one in enumerate(questions.ids)}
+    named = sum(answer in shown[one] for one, answer in found.items())
+    if len(found) >= FEW_ANSWERS and KEYS.issuperset(found.values()) and 2 * named < len(found):
+        raise DataError(
+            f"{path}: the answers are the keys of the page, 0, 1 and 2, and {len(found) - named} of {len(found)} name "
+            f"neither of the two classes shown: expected the class itself, or {NEITHER}"
+        )
 
 
 def outcomes(answers: Mapping[str, str], questions: Questions) -> NDArray[np.int64]:

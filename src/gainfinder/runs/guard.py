@@ -183,13 +183,17 @@ def candidates(prepared: PreparedTransfer) -> tuple[Candidate, ...]:
 
 
 def error_of(prepared: PreparedTransfer) -> float:
-    """The error of each exact test where there are labels, so that all tests of a run together have that of `LEVEL`.
+    """The error of each test, so that all tests of a run together have that of `LEVEL`.
 
     The line is one test, since its points share one error (`selection.certified`); a student with its statistics
-    re-estimated is another; and each step of a sequence tests anew. A sequence's last student is better than the one
-    given if each step's is better than the step's before.
+    re-estimated is another where labels or referees judge it, too, and none where information does, which has no part
+    in this error; and each step of a sequence tests anew. A sequence's last student is better than the one given if
+    each step's is better than the step's before.
     """
-    return selection.LEVEL / ((2 if reestimates(prepared) else 1) * prepared.guard_decisions)
+    assert prepared.guard_images is not None
+    by_information = prepared.guard_images.labels is None and not prepared.referees
+    apart = reestimates(prepared) and not by_information
+    return selection.LEVEL / ((2 if apart else 1) * prepared.guard_decisions)
 
 
 def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: FrozenPredictions) -> Guarded:
@@ -214,7 +218,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         panel.note(judgements[-1], after)
     return Guarded(
         kept=choose(judgements, level=panel.level),
-        judgements=tuple(selection.with_end(judgements)),
+        judgements=tuple(selection.settled(judgements, level=panel.level)),
         changed=tuple(changes),
         level=panel.level,
         at_most=limit.share,
