@@ -77,7 +77,7 @@ class GuardDecision(Record):
         at_most: largest share of predictions that was allowed to change; null where there was no limit.
         offered_alpha: interpolation coefficient of the student in `candidate/`: the guard, without labels, did not keep
             it, and a few labels may prove it better (`gainfinder ask`); null where there is none.
-        level: error of each test of `points`; null in files of earlier versions.
+        level: error of the line of `points`, and of the re-estimated student; null in files of earlier versions.
         certificate: what speaks for the student that is kept, in words; null for the one that was given, and in files
             of earlier versions.
     """
