@@ -25,6 +25,7 @@ from .transfer import (
     measure_transfer,
     since_origin,
 )
+from .zoo_flips import ZooFlips, compare_zoo
 
 __all__ = [
     "ALPHAS",
@@ -43,6 +44,7 @@ __all__ = [
     "ScannedModel",
     "ScannedPair",
     "TransferMeasures",
+    "ZooFlips",
     "accuracy",
     "accuracy_change",
     "assess",
@@ -56,6 +58,7 @@ __all__ = [
     "choose",
     "class_temperatures",
     "compare",
+    "compare_zoo",
     "cross_fitted_temperatures",
     "crossed_classes",
     "drawing_order",
