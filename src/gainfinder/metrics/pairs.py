@@ -1,16 +1,18 @@
 """Complementary knowledge between all models of a zoo (section 3), and what there is to win from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import permutations
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import DataError
 from ..predictions import Predictions
-from .ceilings import Answers, ceilings_of
-from .flips import accuracy, compare
+from .ceilings import Answers, Ceilings
+from .flips import entropy_of_counts
+from .zoo_ceilings import ceilings_of_pairs, ceilings_with_all_others
+from .zoo_flips import ZooFlips, compare_zoo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,24 +144,50 @@ def scan_predictions(models: Sequence[PredictedClasses], *, num_classes: int) ->
         num_classes: number of classes.
 
     Raises:
-        DataError: the images differ.
+        DataError: the images or their labels differ.
     """
-    pairs = []
-    for student, teacher in permutations(models, 2):
-        if student.ids != teacher.ids:
-            raise DataError(f"predictions of {student.model} and {teacher.model} are not for the same images")
-        pair = compare(student.predicted, teacher.predicted, student.target, num_classes=num_classes)
-        above = ceilings_of(student.answers, [teacher.answers], student.target)
-        pairs.append(ScannedPair(student=student.model, teacher=teacher.model, **asdict(pair), **asdict(above)))
+    first, target_N = models[0], models[0].target
+    for model in models[1:]:
+        if model.ids != first.ids or not torch.equal(model.target, target_N):
+            raise DataError(f"predictions of {first.model} and {model.model} are not for the same images and labels")
+    answers = [model.answers for model in models]
+    predicted_MN = torch.stack([model.predicted for model in models])
+    flips = compare_zoo(predicted_MN, target_N, num_classes)
     return Scan(
-        models=tuple(_with_all_others(model, models) for model in models),
-        pairs=tuple(pairs),
-        samples=len(models[0].ids),
-        broken=models[0].broken,
+        models=tuple(
+            ScannedModel(model=model.model, accuracy=right, **vars(above))
+            for model, right, above in zip(
+                models, flips.accuracy_M.tolist(), ceilings_with_all_others(answers, target_N), strict=True
+            )
+        ),
+        pairs=_pairs([model.model for model in models], flips, ceilings_of_pairs(answers, target_N, flips)),
+        samples=len(first.ids),
+        broken=first.broken,
     )
 
 
-def _with_all_others(model: PredictedClasses, models: Sequence[PredictedClasses]) -> ScannedModel:
-    others = [other.answers for other in models if other is not model]
-    above = ceilings_of(model.answers, others, model.target)
-    return ScannedModel(model=model.model, accuracy=accuracy(model.predicted, model.target), **asdict(above))
+def _pairs(
+    names: Sequence[str], flips: ZooFlips, ceilings: Mapping[tuple[int, int], Ceilings]
+) -> tuple[ScannedPair, ...]:
+    # As lists: a number at a time out of a tensor takes a hundred times as long.
+    positive, negative = flips.positive_flips_MM.tolist(), flips.negative_flips_MM.tolist()
+    delta_acc_pp, entropy = flips.delta_acc_pp_MM.tolist(), _entropies(flips)
+    return tuple(
+        ScannedPair(
+            student=names[s],
+            teacher=names[t],
+            delta_acc_pp=delta_acc_pp[s][t],
+            positive_flips=positive[s][t],
+            negative_flips=negative[s][t],
+            flip_entropy=entropy[s][t],
+            **vars(above),
+        )
+        for (s, t), above in ceilings.items()
+    )
+
+
+def _entropies(flips: ZooFlips) -> list[list[float | None]]:
+    """As `flips.compare` gives them, to the last digit, so that a scan made anew is the same: the matrix is rounded."""
+    assert flips.flip_counts_CMM is not None
+    by_student = flips.flip_counts_CMM.unbind(dim=1)
+    return [[entropy_of_counts(counts) for counts in counts_CM.T.tolist()] for counts_CM in by_student]
