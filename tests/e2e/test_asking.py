@@ -153,9 +153,7 @@ def test_the_keys_of_the_page_are_no_classes(folder: Path, tmp_path: Path) -> No
     rows = [f"{one},{key}" for one, key in zip(questions.ids, keys, strict=False)]
     path.write_text("\n".join(["id,answer", *rows]))
     before = contents(folder)
-    with pytest.raises(
-        DataError, match=r"the keys of the page, 0, 1 and 2, and \d+ of 12 name neither"
-    ):
+    with pytest.raises(DataError, match=r"the keys of the page, 0, 1 and 2, and \d+ of 12 name neither"):
         gainfinder.certify(folder, path)
     assert contents(folder) == before
 
