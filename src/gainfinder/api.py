@@ -10,7 +10,7 @@ from .config import TransferConfig, TransferOptions, TransferSpec
 from .data import ImageSource, load_images
 from .errors import SettingsError
 from .inference import ImageCount, predict
-from .metrics import Scan
+from .metrics import CHOOSE, Scan
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_question_page, write_report
 from .results import Certificate, RunFolder, read_questions, write_form
@@ -147,6 +147,8 @@ def scan(
     batch_size: int = 64,
     workers: int | None = None,
     max_broken: float = 0.01,
+    student: str | None = None,
+    choose: int = CHOOSE,
     on_model: Callable[[str, int], ImageCount] | None = None,
     out: str | Path | None = None,
     command: str | None = None,
@@ -167,6 +169,9 @@ def scan(
         batch_size: images a forward pass.
         workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
+        student: reference of one of the models, for which teachers are chosen greedily: each the one with which the
+            better of the routed and the mean ensemble of all chosen so far is best.
+        choose: number of these teachers at most.
         on_model: function of each model's reference and the number of images, which returns a callback for images done.
         out: folder for the scan as `scan.json`, the predictions, and a report; one that holds a scan of these models,
             or some of them, on the same data is written anew. None keeps nothing.
@@ -174,7 +179,8 @@ def scan(
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
-        SettingsError: fewer than two models, or a reference given twice; or models without images.
+        SettingsError: fewer than two models, or a reference given twice, models without images, or a student
+            that is none of them.
         BadReference: a reference cannot be parsed.
         DataError: the images carry no labels, or their classes do not fit the first model's; or the predictions are not
             of the same images and classes.
@@ -185,7 +191,7 @@ def scan(
             raise SettingsError(
                 f"a scan of the predictions in {models} takes neither `data` nor `out`; models are given as a list"
             )
-        return scan_folder_of_predictions(models)
+        return scan_folder_of_predictions(models, student=student, choose=choose)
     if data is None:
         raise SettingsError("a scan of models needs images: give `data`; a folder of predictions needs none")
     found = scan_models(
@@ -195,6 +201,8 @@ def scan(
         batch_size=batch_size,
         workers=workers,
         max_broken=max_broken,
+        student=student,
+        choose=choose,
         on_model=on_model,
         out=out,
         command=command,

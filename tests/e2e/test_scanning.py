@@ -17,6 +17,7 @@ from gainfinder.cli import app
 from gainfinder.errors import BadReference, DataError, ModelError, RunFolderError, SettingsError
 from gainfinder.metrics import Scan
 from gainfinder.models import Classifier
+from gainfinder.report import write_report
 from gainfinder.zoo import read_model_list, timm_models
 from gainfinder.zoo.sources import load_ahead
 
@@ -134,6 +135,25 @@ def test_a_folder_of_predictions_is_enough(zoo: dict[str, str], tmp_path: Path) 
         (one.student, one.teacher, one.positive_flips) for one in whole.pairs
     }
     assert all(one.mean_accuracy is None for one in first.pairs)
+
+
+def test_teachers_are_chosen_for_a_student(zoo: dict[str, str], tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"device": "cpu", "workers": 0, "student": zoo["vit"], "out": tmp_path / "scan"}
+    found = gainfinder.scan(list(zoo.values()), DATA, **asked)
+    assert found.student == zoo["vit"] and found.teachers
+    pairs = {one.teacher: one.headroom_pp for one in found.pairs if one.student == zoo["vit"]}
+    first = found.teachers[0]
+    assert (first.teacher, first.headroom_pp) == (max(pairs, key=pairs.__getitem__), pytest.approx(max(pairs.values())))
+    assert all(one.added_pp > 0 and one.teacher != zoo["vit"] for one in found.teachers)
+    alone = gainfinder.scan(tmp_path / "scan" / "predictions", student=zoo["vit"], choose=1)
+    assert [one.teacher for one in alone.teachers] == [first.teacher]
+    base = ["scan", *(part for one in zoo.values() for part in ("--model", one)), "--data", DATA, "--workers", "0"]
+    done = RUNNER.invoke(app, [*base, "--student", zoo["vit"], "--out", str(tmp_path / "scan")])
+    assert done.exit_code == 0 and "Teachers for vit" in done.stdout, done.stderr
+    write_report(tmp_path / "scan")
+    assert f"<h2>Teachers for {zoo['vit']}</h2>" in (tmp_path / "scan/report.html").read_text()
+    done = RUNNER.invoke(app, [*base, "--student", zoo["vit"] + "x"])
+    assert done.exit_code == 2 and "which is none of the 3 models given; near matches: " in done.stderr
 
 
 def test_predictions_that_do_not_fit_together_are_refused(zoo: dict[str, str], tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def scan(
             show_default=False,
         ),
     ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(help="One of the models: choose teachers for it, one after another.", show_default=False),
+    ] = None,
+    choose: Annotated[int, typer.Option(help="Number of these teachers at most.", min=1)] = 3,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -50,6 +55,8 @@ def scan(
     either has right (oracle), the accuracy of the surer of the two answers (routed) and of the mean of their calibrated
     probabilities, and the better of these two less the student's accuracy (headroom).
 
+    With --student: which teachers to take for it, each the one that adds most to the ensemble of all so far.
+
     A model that cannot be loaded or run is left out, with its reason. With --out a scan that was stopped goes on where
     it was, and one of more models makes only the predictions of the new ones.
     """
@@ -61,7 +68,7 @@ def scan(
     if predictions is not None:
         if named or data is not None or out is not None:
             raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
-        found = api.scan(predictions)
+        found = api.scan(predictions, student=student, choose=choose)
     elif data is None:
         raise SettingsError("a scan needs images: give `data` beside the models, or `predictions` alone")
     else:
@@ -74,6 +81,8 @@ def scan(
                 batch_size=batch_size,
                 workers=workers,
                 max_broken=max_broken,
+                student=student,
+                choose=choose,
                 on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
                 out=out,
                 command=typed_command(),

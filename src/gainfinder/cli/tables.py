@@ -81,6 +81,21 @@ def scan_tables(document: Mapping[str, Any]) -> None:
             for pair in pairs
         ],
     )
+    if document["student"] is not None:
+        print_table(
+            f"Teachers for {name[document['student']]}, each the one that adds most to the ensemble of all so far",
+            ("teacher", "the surest", "their mean", "headroom pp", "added pp"),
+            [
+                (
+                    name[one["teacher"]],
+                    f"{one['routed_accuracy']:.4f}",
+                    "–" if one["mean_accuracy"] is None else f"{one['mean_accuracy']:.4f}",
+                    f"{one['headroom_pp']:+.2f}",
+                    f"{one['added_pp']:+.2f}",
+                )
+                for one in document["teachers"]
+            ],
+        )
     if document["failed_models"]:
         print_table(
             "Left out",

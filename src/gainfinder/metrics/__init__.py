@@ -8,10 +8,20 @@ from . import calibration, evidence, flips, harm, information, selection
 from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures, class_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
+from .ensembles import ChosenTeacher, choose_teachers
 from .evidence import Evidence, assess, drawing_order
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
-from .pairs import PredictedClasses, Scan, ScanFailure, ScannedModel, ScannedPair, scan_predictions
+from .pairs import (
+    CHOOSE,
+    PredictedClasses,
+    Scan,
+    ScanFailure,
+    ScannedModel,
+    ScannedPair,
+    TeacherChoice,
+    scan_predictions,
+)
 from .posterior import crossed_classes, posterior_of
 from .selection import ALPHAS, Candidate, Judgement, choose, judge
 from .transfer import (
@@ -29,10 +39,12 @@ from .zoo_flips import ZooFlips, compare_zoo
 
 __all__ = [
     "ALPHAS",
+    "CHOOSE",
     "AccuracyChange",
     "Answers",
     "Candidate",
     "Ceilings",
+    "ChosenTeacher",
     "ClassKnowledge",
     "Evidence",
     "GainAttribution",
@@ -43,6 +55,7 @@ __all__ = [
     "ScanFailure",
     "ScannedModel",
     "ScannedPair",
+    "TeacherChoice",
     "TransferMeasures",
     "ZooFlips",
     "accuracy",
@@ -56,6 +69,7 @@ __all__ = [
     "captured",
     "ceilings_of",
     "choose",
+    "choose_teachers",
     "class_temperatures",
     "compare",
     "compare_zoo",

@@ -7,12 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, SettingsError
 from ..predictions import Predictions
 from .ceilings import Answers, Ceilings
+from .ensembles import choose_teachers
 from .flips import entropy_of_counts
 from .zoo_ceilings import ceilings_of_pairs, ceilings_with_all_others
 from .zoo_flips import ZooFlips, compare_zoo
+
+CHOOSE = 3
+"""Teachers that are chosen for a student, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +83,45 @@ class ScanFailure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeacherChoice:
+    """A teacher of a greedy choice for one student, and what an ensemble with all chosen so far has (`ensembles.py`).
+
+    Attributes:
+        teacher: reference of the teacher.
+        routed_accuracy: accuracy of the routed ensemble of the student and all chosen so far.
+        mean_accuracy: accuracy of the ensemble of their mean probabilities; None where logits were not kept.
+        headroom_pp: accuracy of the better of the two less the student's, percentage points.
+        added_pp: what this teacher has added to the headroom, percentage points.
+    """
+
+    teacher: str
+    routed_accuracy: float
+    mean_accuracy: float | None
+    headroom_pp: float
+    added_pp: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scan:
-    """Every model's accuracy and every ordered pair's complementary knowledge, and their ceilings (`ceilings.py`)."""
+    """Every model's accuracy and every ordered pair's complementary knowledge, and their ceilings (`ceilings.py`).
+
+    Attributes:
+        models: the models.
+        pairs: all ordered pairs of them.
+        samples: number of images.
+        broken: `where: reason` of each image that could not be decoded.
+        failed: models that were left out.
+        student: reference of the student that teachers were chosen for; None without.
+        teachers: these teachers, the first choice first.
+    """
 
     models: tuple[ScannedModel, ...]
     pairs: tuple[ScannedPair, ...]
     samples: int
     broken: tuple[str, ...]
     failed: tuple[ScanFailure, ...] = ()
+    student: str | None = None
+    teachers: tuple[TeacherChoice, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The scan as plain values, as `--json` prints it."""
@@ -96,6 +131,8 @@ class Scan:
             "samples": self.samples,
             "broken_images": list(self.broken),
             "failed_models": [asdict(one) for one in self.failed],
+            "student": self.student,
+            "teachers": [asdict(one) for one in self.teachers],
         }
 
 
@@ -136,15 +173,20 @@ class PredictedClasses:
         return self.answers.predicted_N
 
 
-def scan_predictions(models: Sequence[PredictedClasses], *, num_classes: int) -> Scan:
+def scan_predictions(
+    models: Sequence[PredictedClasses], *, num_classes: int, student: str | None = None, choose: int = CHOOSE
+) -> Scan:
     """Complementary knowledge of all ordered pairs of models, each of which predicted the same labelled images.
 
     Args:
         models: two or more models' predicted classes.
         num_classes: number of classes.
+        student: reference of the model that teachers are chosen for; None for none.
+        choose: number of teachers at most.
 
     Raises:
         DataError: the images or their labels differ.
+        SettingsError: the student is none of the models.
     """
     first, target_N = models[0], models[0].target
     for model in models[1:]:
@@ -163,7 +205,20 @@ def scan_predictions(models: Sequence[PredictedClasses], *, num_classes: int) ->
         pairs=_pairs([model.model for model in models], flips, ceilings_of_pairs(answers, target_N, flips)),
         samples=len(first.ids),
         broken=first.broken,
+        student=student,
+        teachers=() if student is None else _chosen(models, student, target_N, choose),
     )
+
+
+def _chosen(
+    models: Sequence[PredictedClasses], student: str, target_N: Tensor, choose: int
+) -> tuple[TeacherChoice, ...]:
+    by_name = {model.model: model.answers for model in models}
+    if student not in by_name:
+        raise SettingsError(f"student is {student!r}, which is none of the models that could be compared")
+    names = [name for name in by_name if name != student]
+    found = choose_teachers(by_name[student], [by_name[name] for name in names], target_N, most=choose)
+    return tuple(TeacherChoice(**{**vars(one), "teacher": names[one.teacher]}) for one in found)
 
 
 def _pairs(

@@ -11,9 +11,10 @@ from ..data import Images, ImageSource, load_images
 from ..devices import default_workers, environment, resolve_device
 from ..errors import BadReference, DataError, ModelError, SettingsError
 from ..inference import ImageCount, align_images, align_model, named_after, predict_images
-from ..metrics import PredictedClasses, Scan, ScanFailure, scan_predictions
+from ..metrics import CHOOSE, PredictedClasses, Scan, ScanFailure, scan_predictions
 from ..models import Classifier, ModelSource, parse_model_ref
 from ..predictions import read_columns
+from ..references import suggest
 from ..results import SCAN_PREDICTIONS, claim_scan_folder, write_scan
 from .kept import KeptPredictions, predicted_classes
 from .sources import load_ahead
@@ -33,6 +34,8 @@ def scan_models(
     batch_size: int = 64,
     workers: int | None = None,
     max_broken: float = 0.01,
+    student: str | None = None,
+    choose: int = CHOOSE,
     on_model: OnModel | None = None,
     out: str | Path | None = None,
     command: str | None = None,
@@ -55,6 +58,8 @@ def scan_models(
         batch_size: number of images in a forward pass.
         workers: number of processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
+        student: reference of the model that teachers are chosen for, one of `models`; None for none.
+        choose: number of teachers at most.
         on_model: called before a model runs.
         out: folder for the scan as `scan.json`, and the predictions; one that holds a scan of these models, or some of
             them, on the same data is written anew. None keeps nothing.
@@ -62,12 +67,12 @@ def scan_models(
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
-        SettingsError: fewer than two models, or a reference given twice.
+        SettingsError: fewer than two models, a reference given twice, or a student that is none of them.
         BadReference: a reference cannot be parsed.
         DataError: the images carry no labels, or their classes do not fit the first model's.
         ModelError: fewer than two models could be run.
     """
-    _check_models(models)
+    _check_models(models, student=student)
     images = load_images(data)
     if images.labels is None:
         raise DataError(f"{images.reference}: a scan needs labels to tell who is right; these images carry none")
@@ -90,7 +95,7 @@ def scan_models(
             work.add(loaded, name=_name(source))
         else:
             work.fail(_name(source), loaded)
-    scan = work.scan()
+    scan = work.scan(student=student, choose=choose)
     if folder is not None:
         about = {
             "data": images.reference,
@@ -101,14 +106,17 @@ def scan_models(
     return scan
 
 
-def scan_folder_of_predictions(folder: str | Path) -> Scan:
+def scan_folder_of_predictions(folder: str | Path, *, student: str | None = None, choose: int = CHOOSE) -> Scan:
     """Measure complementary knowledge between models from their predictions alone, without models or images.
 
     Args:
         folder: a folder of Parquet files as `gainfinder predict` writes them, or a scan leaves them in `predictions/`:
             each of the same labelled images and classes, in any order of the images.
+        student: the model, as its file names it, that teachers are chosen for; None for none.
+        choose: number of teachers at most.
 
     Raises:
+        SettingsError: the student is none of the models.
         DataError: there are fewer than two files, or they are not of the same labelled images and classes.
     """
     paths = sorted(Path(folder).glob("*.parquet"))
@@ -128,7 +136,7 @@ def scan_folder_of_predictions(folder: str | Path) -> Scan:
     for path in paths:
         one = _in_order(predicted_classes(path, keep_logits=keep_logits), first, path, paths[0])
         found.append(replace(one, model=_free_name(one.model, [other.model for other in found])))
-    return scan_predictions(found, num_classes=count)
+    return scan_predictions(found, num_classes=count, student=student, choose=choose)
 
 
 @dataclass(kw_only=True)
@@ -166,14 +174,14 @@ class _Scanning:
         _log.warning("left out: %s", error if str(error).startswith(name) else f"{name}: {error}")
         self.failed.append(ScanFailure(model=name, reason=str(error)))
 
-    def scan(self) -> Scan:
+    def scan(self, *, student: str | None, choose: int) -> Scan:
         """The comparison of all that ran."""
         if len(self.predicted) < 2 or self.first is None:
             reasons = "; ".join(one.reason for one in self.failed)
             raise ModelError(
                 f"a scan compares models, and {len(self.predicted)} of {self.count} could be run: {reasons}"
             )
-        found = scan_predictions(self.predicted, num_classes=self.first.num_classes)
+        found = scan_predictions(self.predicted, num_classes=self.first.num_classes, student=student, choose=choose)
         return replace(found, failed=tuple(self.failed))
 
     def _aligned(self, loaded: Classifier) -> Classifier:
@@ -244,7 +252,7 @@ def _logits_fit(*, models: int, images: int, classes: int) -> bool:
     return size <= LOGITS_BYTES
 
 
-def _check_models(models: Sequence[ModelSource]) -> None:
+def _check_models(models: Sequence[ModelSource], *, student: str | None) -> None:
     if len(models) < 2:
         raise SettingsError(f"a scan compares models: expected two or more, got {len(models)}")
     references = [model for model in models if isinstance(model, str)]
@@ -257,6 +265,11 @@ def _check_models(models: Sequence[ModelSource]) -> None:
             raise BadReference(
                 f"{reference!r} is a table of predictions, no model: a scan compares these in a folder of their own"
             )
+    names = [_name(source) for source in models]
+    if student is not None and student not in names:
+        raise SettingsError(
+            f"student is {student!r}, which is none of the {len(models)} models given{suggest(student, names)}"
+        )
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:
