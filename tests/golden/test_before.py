@@ -174,4 +174,6 @@ def test_a_scan_may_be_made_anew(before: Path, say: Say) -> None:
     old = read(before / "scan" / "scan.json")
     say(*command("scan"))
     new = read(before / "scan" / "scan.json")
+    for pair in (*old["pairs"], *new["pairs"]):  # since summed in another order
+        pair["flip_entropy"] = None if pair["flip_entropy"] is None else round(pair["flip_entropy"], 12)
     assert lost({**old, "environment": {}}, {**new, "environment": {}}) == {}

@@ -1,5 +1,6 @@
 """Complementary knowledge between all models of a zoo (section 3), and what there is to win from it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,6 @@ from ..errors import DataError, SettingsError
 from ..predictions import Predictions
 from .ceilings import Answers, Ceilings
 from .ensembles import choose_teachers
-from .flips import entropy_of_counts
 from .zoo_ceilings import ceilings_of_pairs, ceilings_with_all_others
 from .zoo_flips import ZooFlips, compare_zoo
 
@@ -194,7 +194,7 @@ def scan_predictions(
             raise DataError(f"predictions of {first.model} and {model.model} are not for the same images and labels")
     answers = [model.answers for model in models]
     predicted_MN = torch.stack([model.predicted for model in models])
-    flips = compare_zoo(predicted_MN, target_N, num_classes)
+    flips = compare_zoo(predicted_MN, target_N, num_classes, keep_classes=False)
     return Scan(
         models=tuple(
             ScannedModel(model=model.model, accuracy=right, **vars(above))
@@ -242,7 +242,5 @@ def _pairs(
 
 
 def _entropies(flips: ZooFlips) -> list[list[float | None]]:
-    """As `flips.compare` gives them, to the last digit, so that a scan made anew is the same: the matrix is rounded."""
-    assert flips.flip_counts_CMM is not None
-    by_student = flips.flip_counts_CMM.unbind(dim=1)
-    return [[entropy_of_counts(counts) for counts in counts_CM.T.tolist()] for counts_CM in by_student]
+    """Nats, or None without flips."""
+    return [[None if math.isnan(one) else one for one in row] for row in flips.flip_entropy_MM.tolist()]
