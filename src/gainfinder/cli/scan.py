@@ -65,30 +65,27 @@ def scan(
     from .tables import print_json, print_lines, scan_tables, show_broken
 
     named = _named(model, models, timm, timm_limit)
-    if predictions is not None:
-        if named or data is not None or out is not None:
-            raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
-        found = api.scan(predictions, student=student, choose=choose)
-    elif data is None:
+    if predictions is not None and (named or data is not None or out is not None):
+        raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
+    if predictions is None and data is None:
         raise SettingsError("a scan needs images: give `data` beside the models, or `predictions` alone")
-    else:
-        progress = make_progress()
-        try:
-            found = api.scan(
-                named,
-                data,
-                device=device,
-                batch_size=batch_size,
-                workers=workers,
-                max_broken=max_broken,
-                student=student,
-                choose=choose,
-                on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
-                out=out,
-                command=typed_command(),
-            )
-        finally:
-            progress.close()
+    progress = make_progress()
+    try:
+        found = api.scan(
+            named if predictions is None else predictions,
+            data,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_broken=max_broken,
+            student=student,
+            choose=choose,
+            on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
+            out=out,
+            command=typed_command(),
+        )
+    finally:
+        progress.close()
     show_broken(found.broken)
     if json:
         print_json(found.to_dict())

@@ -82,6 +82,12 @@ class Answers:
             temperature_N=cross_fitted_temperatures(predictions.logits, predictions.target),
         )
 
+    def probs(self, rows: slice = slice(None)) -> Tensor | None:
+        """Calibrated probabilities of some samples, float32 (n, C); None where the logits were not kept."""
+        if self.logits_NC is None or self.temperature_N is None:
+            return None
+        return (self.logits_NC[rows] / self.temperature_N[rows, None]).softmax(dim=1)
+
     def of_rows(self, rows: Tensor) -> Self:
         """The answers of some samples, int64 (n,), in this order."""
         optional = (self.logits_NC, self.temperature_N)
@@ -128,13 +134,17 @@ def ceilings_of(student: Answers, teachers: Sequence[Answers], target_N: Tensor)
     routed = accuracy(predicted_NM.gather(1, choice_N[:, None]).squeeze(1), target_N)
     mean_N = _mean_predicted(models)
     mean = None if mean_N is None else accuracy(mean_N, target_N)
-    best = routed if mean is None else max(routed, mean)
     return Ceilings(
         oracle_accuracy=int((predicted_NM == target_N[:, None]).any(dim=1).sum()) / len(target_N),
         routed_accuracy=routed,
         mean_accuracy=mean,
-        headroom_pp=100 * (best - accuracy(student.predicted_N, target_N)),
+        headroom_pp=100 * (better_of(routed, mean) - accuracy(student.predicted_N, target_N)),
     )
+
+
+def better_of(routed: float, mean: float | None) -> float:
+    """The accuracy of the better of both ensembles, of those that are known."""
+    return routed if mean is None else max(routed, mean)
 
 
 def captured(delta_pp: float | None, ceiling_pp: float | None) -> float | None:
@@ -184,16 +194,10 @@ def _temperature(logits_NC: Tensor, target_N: Tensor) -> float:
 
 def _mean_predicted(models: Sequence[Answers]) -> Tensor | None:
     """The most probable class by the mean of all models' calibrated probabilities; None where logits were not kept."""
-    kept = [
-        (model.logits_NC, model.temperature_N)
-        for model in models
-        if model.logits_NC is not None and model.temperature_N is not None
-    ]
-    if len(kept) < len(models):
-        return None
     predicted = []
     for start in range(0, len(models[0].predicted_N), ROWS):
-        rows = slice(start, start + ROWS)
-        probs = [(logits_NC[rows] / temperature_N[rows, None]).softmax(dim=1) for logits_NC, temperature_N in kept]
+        probs = [found for model in models if (found := model.probs(slice(start, start + ROWS))) is not None]
+        if len(probs) < len(models):
+            return None
         predicted.append(torch.stack(probs).sum(dim=0).argmax(dim=1))
     return torch.cat(predicted)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .ceilings import ROWS, Answers
+from .ceilings import ROWS, Answers, better_of
 from .flips import accuracy
 
 
@@ -68,9 +68,9 @@ def choose_teachers(
     best = own
     while left and len(chosen) < most:
         measured = {number: ensemble.measured_with(teacher, target_N) for number, teacher in left.items()}
-        number = max(measured, key=lambda one: (_better(*measured[one]), -one))
+        number = max(measured, key=lambda one: (better_of(*measured[one]), -one))
         routed, mean = measured[number]
-        now = _better(routed, mean)
+        now = better_of(routed, mean)
         if now <= best:
             break
         chosen.append(
@@ -96,39 +96,28 @@ class _Ensemble:
 
     @classmethod
     def of(cls, model: Answers) -> "_Ensemble":
-        return cls(predicted_N=model.predicted_N, confidence_N=model.confidence_N, probs_NC=_probs(model))
+        return cls(predicted_N=model.predicted_N, confidence_N=model.confidence_N, probs_NC=model.probs())
 
     def joined_by(self, model: Answers) -> "_Ensemble":
-        surer_N = model.confidence_N > self.confidence_N  # ties go to those that were there
-        probs_NC, own_NC = self.probs_NC, _probs(model)
+        probs_NC, own_NC = self.probs_NC, model.probs()
         return _Ensemble(
-            predicted_N=torch.where(surer_N, model.predicted_N, self.predicted_N),
+            predicted_N=self._routed_with(model),
             confidence_N=torch.maximum(self.confidence_N, model.confidence_N),
             probs_NC=None if probs_NC is None or own_NC is None else probs_NC + own_NC,
         )
 
     def measured_with(self, model: Answers, target_N: Tensor) -> tuple[float, float | None]:
         """Accuracy of the routed ensemble and of that of means with a further model."""
-        surer_N = model.confidence_N > self.confidence_N
-        routed = accuracy(torch.where(surer_N, model.predicted_N, self.predicted_N), target_N)
-        if self.probs_NC is None or model.logits_NC is None:
-            return routed, None
-        rows = range(0, len(target_N), ROWS)
-        mean_N = torch.cat([self._mean_predicted(model, slice(start, start + ROWS)) for start in rows])
-        return routed, accuracy(mean_N, target_N)
+        routed = accuracy(self._routed_with(model), target_N)
+        predicted = []
+        for start in range(0, len(target_N), ROWS):
+            rows = slice(start, start + ROWS)
+            own_NC = model.probs(rows)
+            if self.probs_NC is None or own_NC is None:
+                return routed, None
+            predicted.append((self.probs_NC[rows] + own_NC).argmax(dim=1))
+        return routed, accuracy(torch.cat(predicted), target_N)
 
-    def _mean_predicted(self, model: Answers, rows: slice) -> Tensor:
-        probs_NC = _probs(model, rows)
-        assert self.probs_NC is not None and probs_NC is not None
-        return (self.probs_NC[rows] + probs_NC).argmax(dim=1)
-
-
-def _probs(model: Answers, rows: slice = slice(None)) -> Tensor | None:
-    """Calibrated probabilities, float32 (N, C); None where the logits were not kept."""
-    if model.logits_NC is None or model.temperature_N is None:
-        return None
-    return (model.logits_NC[rows] / model.temperature_N[rows, None]).softmax(dim=1)
-
-
-def _better(routed: float, mean: float | None) -> float:
-    return routed if mean is None else max(routed, mean)
+    def _routed_with(self, model: Answers) -> Tensor:
+        """The surer answers; ties go to those that were there."""
+        return torch.where(model.confidence_N > self.confidence_N, model.predicted_N, self.predicted_N)

@@ -7,11 +7,9 @@ is an error.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, repeat
 
 import torch
 from torch import Tensor
@@ -226,28 +224,10 @@ def flip_entropy(flips_N: Tensor, target_N: Tensor, num_classes: int) -> float |
         >>> flip_entropy(torch.tensor([True] * 4), torch.tensor([0, 0, 1, 1]), num_classes=3)
         0.6931471805599453
     """
-    return entropy_of_counts(flip_counts(flips_N, target_N, num_classes).tolist())
-
-
-def entropy_of_counts(counts: Sequence[int]) -> float | None:
-    """`flip_entropy` from the number of flips of each class.
-
-    Args:
-        counts: C whole numbers, none negative, as `flip_counts` gives them.
-
-    Returns:
-        Nats; None where all are 0.
-
-    Example:
-        >>> entropy_of_counts([2, 0, 2]), entropy_of_counts([0, 0])
-        (0.6931471805599453, None)
-    """
+    counts = [k for k in flip_counts(flips_N, target_N, num_classes).tolist() if k]
     total = sum(counts)
-    if not total:
-        return None
-    # Classes of as many flips add the same. ln(total / k) in place of −ln(k / total): no −0.0 where one class has all.
-    terms = (repeat(k / total * math.log(total / k), classes) for k, classes in Counter(counts).items() if k)
-    return math.fsum(chain.from_iterable(terms))
+    # ln(total / k) in place of −ln(k / total): no −0.0 where all flips lie in one class.
+    return math.fsum(k / total * math.log(total / k) for k in counts) if total else None
 
 
 def top_flip_classes(counts_C: Tensor, share: float) -> Tensor:

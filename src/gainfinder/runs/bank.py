@@ -48,13 +48,13 @@ class TargetModels:
         self.prepared = prepared
         self._builder: _BankBuilder | None = None
         self._entries: dict[int, dict[int, BankEntry]] = {}  # by the id of a model, and by the number of a view
-        banked = banked_models(prepared) if prepared.settings.needs_teachers else ()
+        banked = banked_models(prepared)
         if prepared.bank is not None and prepared.settings.needs_teachers:
             wanted = {key for model in banked for key in _keys(prepared, model, _view_numbers(prepared)).values()}
             self._builder = _BankBuilder(prepared, prepared.bank, wanted, callback)
         models: list[TargetModel] = []
         for model in frozen_models(prepared):
-            if isinstance(model, Classifier) and any(model is one for one in banked):
+            if any(model is one for one in banked):
                 models.append(BankedModel(entries=self._entries.setdefault(id(model), {})))
             else:
                 models.append(_live(prepared, model))

@@ -217,9 +217,7 @@ def _train(
         targets.prepare([progress.epoch])
         _announce(run, progress)
 
-    if progress.epoch < run_length(prepared.settings, progress):
-        targets.prepare([progress.epoch])
-    _prepare_training(run, trainer, progress, resumed=saved is not None)
+    _prepare_training(run, trainer, progress, targets=targets, resumed=saved is not None)
     train(
         trainer,
         prepared.views,
@@ -237,7 +235,9 @@ def _train(
     return latest, progress, resumed
 
 
-def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progress, *, resumed: bool) -> None:
+def _prepare_training(
+    run: RunContext, trainer: StudentTrainer, progress: Progress, *, targets: TargetModels, resumed: bool
+) -> None:
     """Cache the crops that fit in memory, and find a micro-batch that fits."""
     prepared, settings = run.prepared, run.prepared.settings
     if prepared.views.fits and progress.epoch < run_length(settings, progress):
@@ -246,6 +246,7 @@ def _prepare_training(run: RunContext, trainer: StudentTrainer, progress: Progre
     if settings.micro_batch is not None and settings.micro_batch < settings.batch_size:
         note_parts(settings, trainer.student, settings.micro_batch)
     if prepared.requested.fits_itself and not resumed:
+        targets.prepare([progress.epoch])  # a pass, as in the first step
         trainer.fit_in_memory(blank_batch(trainer, prepared.views))
 
 

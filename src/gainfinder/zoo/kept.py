@@ -5,6 +5,7 @@ to be compared in memory, else of the most probable ones.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,51 +35,56 @@ class KeptPredictions:
         self.images = images
         self.whole = whole
 
-    def path(self, classifier: Classifier) -> Path:
+    def of(self, classifier: Classifier, predict: Callable[[], Predictions]) -> PredictedClasses:
+        """A model's predictions from its file, which is written first where it is not there, or damaged.
+
+        Args:
+            classifier: the model.
+            predict: makes its predictions for the images.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+            GainfinderError: whatever `predict` raises.
+        """
+        path = self._path(classifier)
+        found = self._read(path)
+        if found is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_predictions(predict(), path, top_k=None if self.whole else TOP_K)
+            # Read again: of the most probable classes alone, so that a scan that goes on finds the same numbers.
+            found = predicted_classes(read_columns(path), keep_logits=self.whole)
+        return replace(found, model=classifier.reference)
+
+    def _path(self, classifier: Classifier) -> Path:
         """The file of a model: a digest of weights, structure, preprocessing, classes, images and their labels."""
         text = f"{classifier.fingerprint(precision='no')}/{self.images.fingerprint}"
         return self.folder / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.parquet"
 
-    def find(self, classifier: Classifier) -> PredictedClasses | None:
-        """A model's predictions, where they are there, whole where that is wanted; a damaged file counts as none."""
-        path = self.path(classifier)
+    def _read(self, path: Path) -> PredictedClasses | None:
+        """The predictions in a file, whole where that is wanted; a damaged one counts as none."""
         if not path.exists():
             return None
         try:
-            found = predicted_classes(path, keep_logits=self.whole)
+            found = predicted_classes(read_columns(path), keep_logits=self.whole)
         except DataError:
             return None
-        if self.whole and found.answers.logits_NC is None:
-            return None
-        return replace(found, model=classifier.reference)
-
-    def add(self, classifier: Classifier, predictions: Predictions) -> PredictedClasses:
-        """Keep a model's predictions, atomically; returned as `find` would give them.
-
-        Raises:
-            RunFolderError: the file cannot be written.
-        """
-        path = self.path(classifier)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_predictions(predictions, path, top_k=None if self.whole else TOP_K)
-        return replace(predicted_classes(path, keep_logits=self.whole), model=classifier.reference)
+        return None if self.whole and found.answers.logits_NC is None else found
 
 
-def predicted_classes(path: Path, *, keep_logits: bool = True) -> PredictedClasses:
+def predicted_classes(found: Columns, *, keep_logits: bool = True) -> PredictedClasses:
     """What a scan compares of a file of predictions.
 
     Args:
-        path: a file as gainfinder writes it, with labels; of all classes or the most probable.
+        found: a file as gainfinder writes it, with labels; of all classes or the most probable.
         keep_logits: whether the logits are kept, where the file has those of all classes.
 
     Raises:
         DataError: the file is not such a file, or has no labels.
     """
-    found = read_columns(path)
     if found.target is None or not isinstance(found.about.get("model"), str):
         raise DataError(
-            f"{path}: has no labels to tell who is right; expected a file that `gainfinder predict` made of labelled "
-            "images"
+            f"{found.where}: has no labels to tell who is right; expected a file that `gainfinder predict` made of "
+            "labelled images"
         )
     target = torch.from_numpy(found.target)
     about = found.about

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from ..errors import BadReference, DataError, ModelError, SettingsError
 from ..inference import ImageCount, align_images, align_model, named_after, predict_images
 from ..metrics import CHOOSE, PredictedClasses, Scan, ScanFailure, scan_predictions
 from ..models import Classifier, ModelSource, parse_model_ref
-from ..predictions import read_columns
+from ..predictions import Columns, Predictions, read_columns
 from ..references import suggest
 from ..results import SCAN_PREDICTIONS, claim_scan_folder, write_scan
 from .kept import KeptPredictions, predicted_classes
@@ -125,18 +126,21 @@ def scan_folder_of_predictions(folder: str | Path, *, student: str | None = None
             f"{folder}: {len(paths)} files of predictions (*.parquet); a scan compares two or more, as `gainfinder "
             "predict` writes them"
         )
-    classes = [_classes(path) for path in paths]
-    for path, own in zip(paths, classes, strict=True):
-        if own != classes[0]:
-            raise DataError(f"{path}: has other classes than {paths[0]}, or another order of them")
-    count = max(len(names) for names in classes)
-    first = predicted_classes(paths[0])
-    keep_logits = _logits_fit(models=len(paths), images=len(first.ids), classes=count)
     found: list[PredictedClasses] = []
+    names: tuple[str, ...] = ()
+    keep_logits = True
     for path in paths:
-        one = _in_order(predicted_classes(path, keep_logits=keep_logits), first, path, paths[0])
+        columns = read_columns(path)
+        own = _classes(columns)
+        if not found:
+            names, keep_logits = own, _logits_fit(models=len(paths), images=len(columns.ids), classes=len(own))
+        elif own != names:
+            raise DataError(f"{path}: has other classes than {paths[0]}, or another order of them")
+        one = predicted_classes(columns, keep_logits=keep_logits)
+        if found:
+            one = _in_order(one, found[0], path, paths[0])
         found.append(replace(one, model=_free_name(one.model, [other.model for other in found])))
-    return scan_predictions(found, num_classes=count, student=student, choose=choose)
+    return scan_predictions(found, num_classes=len(names), student=student, choose=choose)
 
 
 @dataclass(kw_only=True)
@@ -164,8 +168,11 @@ class _Scanning:
             classifier = replace(
                 classifier, reference=_free_name(classifier.reference, [one.model for one in self.predicted])
             )
-            found = None if self.kept is None else self.kept.find(classifier)
-            self.predicted.append(self._predicted(classifier) if found is None else found)
+            predict = partial(self._predict, classifier)
+            if self.kept is None:
+                self.predicted.append(PredictedClasses.of(predict(), keep_logits=self.keep_logits))
+            else:
+                self.predicted.append(self.kept.of(classifier, predict))
         except (ModelError, SettingsError) as error:  # it does not fit, fails or needs too much memory
             self.fail(name, error)
 
@@ -198,8 +205,8 @@ class _Scanning:
             self.kept = KeptPredictions(self.folder, self.images, whole=self.keep_logits)
         return first
 
-    def _predicted(self, classifier: Classifier) -> PredictedClasses:
-        found = predict_images(
+    def _predict(self, classifier: Classifier) -> Predictions:
+        return predict_images(
             classifier,
             self.images,
             device=self.device,
@@ -208,16 +215,14 @@ class _Scanning:
             max_broken=self.max_broken,
             on_images=None if self.on_model is None else self.on_model(classifier.reference, len(self.images)),
         )
-        if self.kept is None:
-            return PredictedClasses.of(found, keep_logits=self.keep_logits)
-        return self.kept.add(classifier, found)
 
 
-def _classes(path: Path) -> tuple[str, ...]:
+def _classes(found: Columns) -> tuple[str, ...]:
     """The names of a file's classes, or their numbers."""
-    found = read_columns(path)
     if found.num_classes is None:
-        raise DataError(f"{path}: does not say how many classes there are; expected a file of `gainfinder predict`")
+        raise DataError(
+            f"{found.where}: does not say how many classes there are; expected a file of gainfinder predict"
+        )
     return found.class_names or tuple(map(str, range(found.num_classes)))
 
 
