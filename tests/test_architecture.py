@@ -31,6 +31,7 @@ ORDER = (
     "inference",
     "training",
     "results",
+    "study",
     "runs",
     "zoo",
     "profiling",
@@ -43,7 +44,7 @@ ORDER = (
 LOOSE_AT_MOST = 10
 PURE = ("partition", "config", "predictions", "metrics", "losses", "classes")
 """They touch no model, image or network: what they import at run time has none of `HEAVY` in it."""
-READ_ALONE = ("results", "report")
+READ_ALONE = ("results", "study", "report")
 """They read what a run left, without what made it: none of `HEAVY` but PIL either."""
 HEAVY = {"torchvision", "timm", "accelerate", "transformers", "PIL", "huggingface_hub"}
 FORBIDDEN = {"os", "pathlib", "io", "json", "timm", "requests", "logging"}

@@ -5,7 +5,7 @@ Imports: errors, partition, config, predictions.
 """
 
 from . import calibration, evidence, flips, harm, information, selection
-from .breakdown import ClassKnowledge, GainAttribution, attribute_gains, by_class, by_partition
+from .breakdown import ClassKnowledge, GainAttribution, PartitionGroup, attribute_gains, by_class, by_partition
 from .calibration import calibrated_temperatures, class_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
 from .ensembles import ChosenTeacher, choose_teachers
@@ -50,6 +50,7 @@ __all__ = [
     "GainAttribution",
     "Interval",
     "Judgement",
+    "PartitionGroup",
     "PredictedClasses",
     "Scan",
     "ScanFailure",
