@@ -138,6 +138,14 @@ class Images:
         return digest.hexdigest()
 
     @functools.cached_property
+    def identity(self) -> "tuple[_Same, str]":
+        """What tells whether other images of this process are the same: the source as loaded, ids and labels.
+
+        Unlike `fingerprint` it reads no pixels, and holds the source.
+        """
+        return _Same(self.reader), self.digest()
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Hex digest of ids and labels, in their order, and of the pixels of 256 images or fewer, chosen by id."""
         digest = hashlib.blake2b(self.digest().encode(), digest_size=16)
@@ -150,6 +158,19 @@ class Images:
             else:
                 digest.update(f"{image.size}".encode() + image.tobytes())
         return digest.hexdigest()
+
+
+class _Same:
+    """An object that equals itself alone, whatever its class thinks equal."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 PIXELS_OF = 256

@@ -13,7 +13,7 @@ from ..devices import default_workers, resolve_device
 from ..errors import ModelError, OutOfMemory
 from ..models import Classifier, ModelSource, Preprocessing, load_copy
 from ..predictions import Predictions
-from ..views import ViewBatch, ViewSource, view_spec
+from ..views import CropCache, ViewBatch, ViewSource, view_spec
 from .alignment import align_images
 
 _log = logging.getLogger("gainfinder")
@@ -137,7 +137,12 @@ def predict_images(
 
 
 def evaluation_crops(
-    images: Images, preprocessing: Preprocessing, *, workers: int, resident_bytes: int = RESIDENT_CROPS_BYTES
+    images: Images,
+    preprocessing: Preprocessing,
+    *,
+    workers: int,
+    resident_bytes: int = RESIDENT_CROPS_BYTES,
+    cache: CropCache | None = None,
 ) -> ViewSource | None:
     """A source of the crops that models of this preprocessing are evaluated on, decoded once.
 
@@ -152,6 +157,7 @@ def evaluation_crops(
         workers=workers,
         device=torch.device("cpu"),
         resident_bytes=resident_bytes,
+        cache=cache,
     )
     return source if source.fits else None
 

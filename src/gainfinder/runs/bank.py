@@ -6,7 +6,7 @@ Not all at once before training: of the most epochs that a run may take, it ofte
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,8 @@ class _BankBuilder:
         self, model: Classifier, batches: Sequence[np.ndarray[Any, np.dtype[np.int64]]], number: int, broken: set[str]
     ) -> Iterable[Block]:
         model.to(self.prepared.accelerator.device).eval()
-        source = self._source(model)
+        size = model.preprocessing.view_size
+        source = self._sources.setdefault(size, self.prepared.views.at(size))
         source.load()
         for batch in source.batches(batches, epoch=number):
             broken.update(batch.broken)
@@ -230,17 +231,6 @@ class _BankBuilder:
         for positions, logits in self._predict_views(model, batches, number, set()):
             found = entry.difference(torch.from_numpy(positions), logits)
             self.largest_difference = max(found, self.largest_difference or 0.0)
-
-    def _source(self, model: Classifier) -> ViewSource:
-        size, prepared = model.preprocessing.view_size, self.prepared
-        if prepared.view_spec.sizes == (size,):
-            return prepared.views
-        if size not in self._sources:
-            spec = replace(prepared.view_spec, sizes=(size,))
-            self._sources[size] = ViewSource(
-                prepared.train_images, spec, workers=prepared.workers, device=prepared.accelerator.device
-            )
-        return self._sources[size]
 
 
 def _keys(prepared: PreparedTransfer, model: Classifier, numbers: Iterable[int]) -> dict[int, EntryKey]:

@@ -4,9 +4,10 @@ Functions that write, log or notify take a `RunContext`; functions that need onl
 `PreparedTransfer` in it.
 """
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,61 +19,75 @@ from ..inference import evaluation_crops, merge_shards, predict_images
 from ..models import Classifier
 from ..predictions import Predictions
 from ..results import RunFolder
-from ..views import ViewSource
+from ..views import CropCache, ViewSource
 from .callbacks import Callback
 from .describe import describe
 from .prepare import PreparedTransfer
 from .tracking import Tracking, tracking
 
+SHARED_BYTES = 2**31
+"""Bytes of predictions that transfers in one process share, at most."""
 PROBE_IMAGES = 2000
 """Images on which models are compared: of the transfer images where there are no guard images, and for the loss on
 guard images."""
 
 
-@dataclass(kw_only=True)
 class SharedWork:
-    """Work that a run and its steps do only once: predictions of frozen models, and decoded images.
+    """Work that several transfers do only once: predictions of frozen models, and decoded images.
 
-    Models and images are identified as objects: each is loaded once.
+    Found again by content, so that it does not matter who loaded a model; images are those of a source that was loaded
+    once. What was used least recently goes when it takes more memory than `limit`.
+
+    Args:
+        limit: bytes of predictions that are kept, at most, and twice as many of crops.
     """
 
-    _predictions: dict[tuple[int, int], Predictions] = field(default_factory=dict)
-    _crops: dict[int, ViewSource | None] = field(default_factory=dict)
-    _probes: dict[int, Images] = field(default_factory=dict)
-    _kept: list[object] = field(default_factory=list)
-    """The objects themselves, so that no other gets the identity of one that is gone."""
+    def __init__(self, limit: int = SHARED_BYTES) -> None:
+        self.limit = limit
+        self.view_crops = CropCache(2 * limit)
+        self._predictions: OrderedDict[Hashable, Predictions] = OrderedDict()
+        self._probes: dict[Hashable, Images] = {}
 
-    def find(self, model: object, images: Images) -> Predictions | None:
+    def find(self, model: Classifier, images: Images) -> Predictions | None:
         """A frozen model's predictions for some images, if they exist already."""
-        return self._predictions.get((id(model), id(images)))
+        key = _content(model, images)
+        found = self._predictions.get(key)
+        if found is None:
+            return None
+        self._predictions.move_to_end(key)
+        return replace(found, model=model.reference)
 
-    def add(self, model: object, images: Images, predictions: Predictions) -> None:
+    def add(self, model: Classifier, images: Images, predictions: Predictions) -> None:
         """Keep a frozen model's predictions for some images."""
-        self._kept += [model, images]
-        self._predictions[id(model), id(images)] = predictions
-
-    def forget(self, model: object) -> None:
-        """Let go of a model that nobody will ask for again, and of its predictions."""
-        self._predictions = {key: found for key, found in self._predictions.items() if key[0] != id(model)}
-        self._kept = [one for one in self._kept if one is not model]
+        key = _content(model, images)
+        self._predictions[key] = predictions
+        self._predictions.move_to_end(key)
+        while len(self._predictions) > 1 and sum(map(_bytes, self._predictions.values())) > self.limit:
+            self._predictions.popitem(last=False)
 
     def probes(self, images: Images) -> Images:
         """Some of the transfer or guard images, at most `PROBE_IMAGES`, to compare models on."""
-        if id(images) not in self._probes:
-            self._kept.append(images)
+        key = images.identity
+        if key not in self._probes:
             count = min(PROBE_IMAGES, len(images))
-            self._probes[id(images)] = images.select(stratified(images, count=count, salt="probe"))
-        return self._probes[id(images)]
+            self._probes[key] = images.select(stratified(images, count=count, salt="probe"))
+        return self._probes[key]
 
     def crops(self, images: Images, model: Classifier, *, workers: int) -> ViewSource | None:
         """Images that students are measured on again and again, decoded once; None where they do not fit in memory."""
-        if id(images) not in self._crops:
-            self._kept.append(images)
-            self._crops[id(images)] = evaluation_crops(images, model.preprocessing, workers=workers)
-        source = self._crops[id(images)]
+        source = evaluation_crops(images, model.preprocessing, workers=workers, cache=self.view_crops)
         if source is not None:
             source.load()
         return source
+
+
+def _content(model: Classifier, images: Images) -> Hashable:
+    """What predictions depend on: the model with the order of its classes, and the images with their labels."""
+    return model.fingerprint(precision="no"), model.class_names, images.identity
+
+
+def _bytes(predictions: Predictions) -> int:
+    return predictions.logits.numel() * predictions.logits.element_size()
 
 
 @dataclass(kw_only=True)

@@ -370,6 +370,11 @@ def candidate_predictions(
         if candidate.bn_reestimated
         else f"guard: interpolation α = {candidate.alpha:g}"
     )
-    found = run.predict(model, run.prepared.guard_images, stage)
+    # Re-estimated statistics are those of any teacher's transfer of this student; points on a line are of this one.
+    found = run.shared.find(model, run.prepared.guard_images) if candidate.bn_reestimated else None
+    if found is None:
+        found = run.predict(model, run.prepared.guard_images, stage)
+        if candidate.bn_reestimated:
+            run.shared.add(model, run.prepared.guard_images, found)
     run.keep_predictions(found, name)
     return found

@@ -17,7 +17,7 @@ from ..results import BankUse, GuardDecision, RunFolder, StepMetrics, TransferMe
 from ..training import average, copied
 from .bank import require_room
 from .callbacks import Callback
-from .context import RunContext, forked_generators, open_run
+from .context import RunContext, SharedWork, forked_generators, open_run
 from .control import add_controls
 from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
 from .guard import WeightPath, keep_best
@@ -26,13 +26,16 @@ from .result import TransferResult, finalize, load_finished
 from .transfer import run_transfer, transfer_in
 
 
-def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> TransferResult:
+def execute(
+    prepared: PreparedTransfer, out: Path, *, callback: Callback, shared: SharedWork | None = None
+) -> TransferResult:
     """Run a transfer in its folder, by its strategy; from the start or from its last checkpoint.
 
     Args:
         prepared: the transfer to run.
         out: the result folder.
         callback: notified of progress and of each complete result folder.
+        shared: work that it shares with other transfers of this process; None for this one alone.
 
     Raises:
         RunFolderError: the folder belongs to another run, is in use or is damaged.
@@ -40,7 +43,9 @@ def execute(prepared: PreparedTransfer, out: Path, *, callback: Callback) -> Tra
     """
     if not RunFolder(out).result.exists():
         require_room(prepared)  # before the folder is claimed: a refused run leaves none
-    with open_run(prepared, out, callback=callback) as run:
+    shared = shared or SharedWork()
+    prepared.views.cache = shared.view_crops
+    with open_run(prepared, out, callback=callback, shared=shared) as run:
         if prepared.one_by_one:
             return _one_by_one(run)
         done = transfer_in(run)
@@ -86,8 +91,6 @@ class _Strategy:
         student, before = self.prepared.student, self.frozen.before
         for number in self._order():
             result = self._step(number, student)
-            if student is not self.prepared.student:
-                self.run.shared.forget(student)  # the logits of each step's student would add up
             name = f"{self.prepared.student.reference} after {len(self.results)} teacher(s)"
             student = replace(self.prepared.student, reference=name, module=result.student.module)
             before = self._after(result)

@@ -168,10 +168,8 @@ def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | Non
 
 
 def _learning_from(run: RunContext, start: Start) -> RunContext:
-    """The run with the student that learns in the given one's place; its answers for views are not the given one's."""
-    if not start.reestimated:
-        return run
-    return replace(run, prepared=replace(run.prepared, student=start.student, student_is_given=False))
+    """The run with the student that learns in the given one's place."""
+    return replace(run, prepared=replace(run.prepared, student=start.student)) if start.reestimated else run
 
 
 def _with_recipe(run: RunContext, recipe: Recipe) -> RunContext:

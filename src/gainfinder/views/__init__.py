@@ -4,10 +4,11 @@ In: images, models' preprocessing. Out: crops, and batches of augmented views.
 Imports: config, models, data.
 """
 
-from .loader import ViewBatch, ViewSource
+from .loader import CropCache, ViewBatch, ViewSource
 from .spec import Views, ViewSpec, blank_views, epoch_order, evaluation_crop, view_spec
 
 __all__ = [
+    "CropCache",
     "ViewBatch",
     "ViewSource",
     "ViewSpec",

@@ -8,7 +8,8 @@ Shapes: N samples of a batch, n transfer images, L bytes of all renderings of a 
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,31 @@ class ViewBatch:
     overlay: Overlay | None = None
 
 
+class CropCache:
+    """Crops in memory that several sources share, of images of one source; the least recently used go first.
+
+    Args:
+        limit: bytes of crops that are kept, at most; the latest are in any case.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._found: OrderedDict[Hashable, tuple[_CachedCrops, int]] = OrderedDict()
+
+    def find(self, key: Hashable) -> "_CachedCrops | None":
+        """The crops of a key, if they are there."""
+        if key not in self._found:
+            return None
+        self._found.move_to_end(key)
+        return self._found[key][0]
+
+    def add(self, key: Hashable, crops: "_CachedCrops", size: int) -> None:
+        """Keep crops of so many bytes."""
+        self._found[key] = (crops, size)
+        while len(self._found) > 1 and sum(size for _, size in self._found.values()) > self.limit:
+            self._found.popitem(last=False)
+
+
 class ViewSource:
     """Gives the views of some images, batch by batch.
 
@@ -55,6 +81,7 @@ class ViewSource:
         device: device of the views.
         resident_bytes: crops are kept in memory up to this size; 0 keeps none. They are not for `rrc`, whose crops
             are others in each epoch.
+        cache: keeps the crops for other sources, too; None for this one alone.
     """
 
     def __init__(
@@ -65,14 +92,19 @@ class ViewSource:
         workers: int,
         device: torch.device,
         resident_bytes: int = RESIDENT_BYTES,
+        cache: CropCache | None = None,
     ) -> None:
         self.images = images
         self.spec = spec
         self.workers = workers
         self.device = device
-        size = len(images) * sum(3 * height * width for height, width in spec.sizes)
-        self.fits = spec.augment != "rrc" and size <= resident_bytes
+        self.cache = cache
+        self.fits = spec.augment != "rrc" and self._size <= resident_bytes
         self._cached: _CachedCrops | None = None
+
+    @property
+    def _size(self) -> int:
+        return len(self.images) * sum(3 * height * width for height, width in self.spec.sizes)
 
     def unmixed(self) -> "ViewSource":
         """The same views before any is mixed; cached crops are shared."""
@@ -90,6 +122,18 @@ class ViewSource:
         other.images = images
         return other
 
+    def at(self, size: tuple[int, int]) -> "ViewSource":
+        """The same views at one size; itself where it has no other."""
+        if self.spec.sizes == (size,):
+            return self
+        return ViewSource(
+            self.images,
+            replace(self.spec, sizes=(size,)),
+            workers=self.workers,
+            device=self.device,
+            cache=self.cache,
+        )
+
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
         """Decode all images and cache their crops, if they fit and are not cached yet.
 
@@ -101,6 +145,21 @@ class ViewSource:
         """
         if not self.fits or self._cached is not None:
             return
+        key = self._key() if self.cache is not None else None
+        if self.cache is not None:
+            self._cached = self.cache.find(key)
+        if self._cached is None:
+            self._cached = self._decode(on_images)
+            if self.cache is not None:
+                self.cache.add(key, self._cached, self._size)
+        elif on_images is not None:
+            on_images(len(self.images))
+
+    def _key(self) -> Hashable:
+        """What the crops depend on, and where they are."""
+        return self.images.identity, tuple(map(self.spec.crop_at, self.spec.sizes)), str(self.device)
+
+    def _decode(self, on_images: Callable[[int], None] | None) -> "_CachedCrops":
         crops, rows_n = [], torch.full((len(self.images),), -1)
         broken: dict[int, str] = {}
         # A batch's broken images are listed in its order, but not by position: they are the missing ones.
@@ -124,7 +183,7 @@ class ViewSource:
             views = Views(renderings=tuple(part.contiguous() for part in views.renderings))
             with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is needed
                 views = _to_device(views, self.device)
-        self._cached = _CachedCrops(crops=views, rows_n=rows_n, broken=broken)
+        return _CachedCrops(crops=views, rows_n=rows_n, broken=broken)
 
     def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
         """The views of an epoch.
