@@ -35,6 +35,7 @@ ORDER = (
     "runs",
     "zoo",
     "profiling",
+    "workers",
     "report",
     "api",
     "demo",

@@ -45,7 +45,7 @@ def spec(augment: Augment, count: int | None = None) -> ViewSpec:
     return ViewSpec(preprocessing=preprocessing, sizes=SIZES, augment=augment, seed=4, count=count)
 
 
-def source(images: Images, views: ViewSpec, **about: int) -> ViewSource:
+def source(images: Images, views: ViewSpec, **about: Any) -> ViewSource:
     return ViewSource(images, views, device=CPU, **{"workers": 0, **about})
 
 

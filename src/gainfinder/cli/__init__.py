@@ -1,7 +1,7 @@
 """The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
 
 Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
-Imports: errors, references, files, config, data, results, runs, zoo, profiling, report, api, demo.
+Imports: errors, references, files, config, data, results, study, runs, zoo, profiling, workers, report, api, demo.
 """
 
 import sys
@@ -16,6 +16,7 @@ from .methods import methods
 from .predict import predict
 from .report import report
 from .scan import scan
+from .study import study
 from .transfer import transfer
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 for command in (demo, scan, predict, transfer, ask, report, methods, doctor):
     app.command()(completing(command))
+app.add_typer(study)
 
 
 def main() -> None:

@@ -71,8 +71,10 @@ def _option_names() -> frozenset[str]:
     """The names of all options of all commands."""
     from . import app  # it holds the commands, which import this module
 
-    group: Any = typer.main.get_command(app)
-    return frozenset(option.name for command in group.commands.values() for option in command.params)
+    commands: list[Any] = [typer.main.get_command(app)]
+    for one in commands:  # which grows while groups are opened
+        commands += getattr(one, "commands", {}).values()
+    return frozenset(option.opts[0].lstrip("-").replace("-", "_") for one in commands for option in one.params)
 
 
 def _fail(message: str, *, code: int) -> None:

@@ -5,9 +5,10 @@ Imports: errors, models, views, inference, training, runs.
 """
 
 from .doctor import diagnose
-from .estimate import estimate
+from .estimate import Estimate, estimate
 
 __all__ = [
+    "Estimate",
     "diagnose",
     "estimate",
 ]

@@ -8,7 +8,7 @@ training, results.
 from .asking import certify_student, draw_pictures
 from .bank import TargetModels, bank_bytes, banked_models, dummy_target_models, frozen_models, missing_views
 from .callbacks import Callback, CallbackList
-from .context import PROBE_IMAGES
+from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
 from .describe import describe
 from .guard import candidates
@@ -24,6 +24,7 @@ __all__ = [
     "Callback",
     "CallbackList",
     "PreparedTransfer",
+    "SharedWork",
     "TargetModels",
     "TransferResult",
     "bank_bytes",

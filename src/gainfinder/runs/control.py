@@ -13,6 +13,7 @@ from typing import Any
 
 from ..config import Recipe, find_method, with_recipe
 from ..metrics import accuracy_change, captured
+from ..models import Classifier
 from ..predictions import Predictions
 from ..results import ControlMetrics, LabelsControlMetrics, RunFolder, TransferMetrics
 from .context import RunContext
@@ -120,5 +121,5 @@ def _share_predictions(run: RunContext) -> None:
     names = ("before", *(f"teacher-{number + 1}" for number in range(len(prepared.teachers))))
     for name, model in zip(names, (prepared.student, *prepared.teachers), strict=True):
         path = run.folder.predictions / f"{name}.parquet"
-        if path.exists():
+        if isinstance(model, Classifier) and path.exists():
             run.shared.add(model, prepared.val_images, Predictions.load(path))

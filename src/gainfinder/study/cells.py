@@ -173,6 +173,7 @@ def _matches(rule: Mapping[str, Any], cell: Cell) -> bool:
     own: dict[str, tuple[Any, ...]] = {
         "student": (cell.student,),
         "teacher": cell.teachers,
+        "teacher_count": (len(cell.teachers),),
         "data": (cell.data,),
         "variant": (cell.variant,),
     }

@@ -43,7 +43,7 @@ from ..errors import SettingsError
 from ..references import suggest
 from .toml_lines import line_of
 
-FIXED_KEYS = ("student", "teacher", "data", "variant")
+FIXED_KEYS = ("student", "teacher", "teacher_count", "data", "variant")
 """Keys of a rule besides the settings."""
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w-]*)\}")
 

@@ -12,6 +12,7 @@ report/          tables, figures, a page and all rows
 
 import json
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from ..errors import RunFolderError
@@ -185,25 +187,35 @@ class StudyFolder:
 
     def note_progress(self, cell: Cell, progress: Mapping[str, Any]) -> None:
         """Note how far a cell's worker is; not synced: after a crash of the machine nobody is at work."""
-        path = self._running / f"{cell.key}.json"
+        path = self._note(cell)
         partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
         partial.write_text(json.dumps(progress), encoding="utf-8")
         partial.replace(path)
 
     def end_progress(self, cell: Cell) -> None:
         """Note that nobody is at work on a cell."""
-        (self._running / f"{cell.key}.json").unlink(missing_ok=True)
+        self._note(cell).unlink(missing_ok=True)
 
     def progress(self, cell: Cell) -> dict[str, Any] | None:
         """How far the worker on a cell is; None where nobody is at work on it."""
-        path = self._running / f"{cell.key}.json"
         try:
-            if abs(time.time() - path.stat().st_mtime) > STALE_S:
-                return None
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            age_s = abs(time.time() - self._note(cell).stat().st_mtime)
+        except OSError:
             return None
+        found = self.last_note(cell)
+        gone = found.get("host") == socket.gethostname() and not psutil.pid_exists(int(found.get("pid", -1)))
+        return None if age_s > STALE_S or gone or not found else found
+
+    def last_note(self, cell: Cell) -> dict[str, Any]:
+        """What the last worker on a cell noted, also of one that is gone; empty where nobody was since it ended."""
+        try:
+            found: dict[str, Any] = json.loads(self._note(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
         return found
+
+    def _note(self, cell: Cell) -> Path:
+        return self._running / f"{cell.key}.json"
 
     def _failure_file(self, cell: Cell) -> Path:
         return self._failed / f"{cell.key}.json"

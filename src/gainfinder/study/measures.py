@@ -77,6 +77,7 @@ class CellMeasures(Record):
         seconds: seconds of work, those of workers that were lost included as far as they are known.
         epochs: epochs trained.
         images_seen: views learned from.
+        trained: likewise with those that were learned from again after a worker was lost.
         parameters: number of the student's weights.
         teachers: measures of each teacher.
         class_transfer: transfer in the top classes; empty without labels or flips.
@@ -88,6 +89,7 @@ class CellMeasures(Record):
     seconds: float
     epochs: int
     images_seen: int
+    trained: int = 0
     parameters: int | None = None
     teachers: tuple[TeacherMeasures, ...] = ()
     class_transfer: tuple[ClassTransfer, ...] = ()

@@ -1,0 +1,130 @@
+"""What a study will cost: cells, hours and disk, from a few real steps of some of its cells."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import GainfinderError
+from ..profiling import Estimate, estimate
+from ..runs import banked_models
+from ..study import CELL_FILE, Cell, StudyFolder, read_measures
+from .loaded import LoadedSources
+
+TIMED = 24
+"""Cells that are timed, at most."""
+RESULTS_MB = 0.1
+"""Size of a cell that keeps its results alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """The cost of a study.
+
+    Attributes:
+        cells: number of cells.
+        done: number of these that are done.
+        hours: hours of one worker for the others; None where no cell was timed.
+        disk_mb: disk that all results take, the bank's aside.
+        bank_mb: disk that the bank takes at most.
+        timed: number of cells that were timed or are done, from which the rest is estimated.
+        mistakes: `cell: why` of timed cells that cannot be run.
+    """
+
+    cells: int
+    done: int
+    hours: float | None
+    disk_mb: float | None
+    bank_mb: float | None
+    timed: int
+    mistakes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        return asdict(self)
+
+
+def plan_study(
+    folder: StudyFolder,
+    cells: Sequence[Cell],
+    *,
+    keep_all: bool = True,
+    most: int = TIMED,
+    on_cell: Callable[[Cell], None] | None = None,
+) -> StudyPlan:
+    """Estimate what is left of a study; nothing is written.
+
+    Cells of one student, variant and number of teachers are taken to cost alike: one of them is timed, or one that is
+    done is looked up.
+
+    Args:
+        folder: the study's folder, which need not exist.
+        cells: its cells.
+        keep_all: whether students and predictions are kept.
+        most: number of cells that are timed, at most; 0 times none.
+        on_cell: called before a cell is timed.
+    """
+    kinds: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        kinds.setdefault(_kind(cell), []).append(cell)
+    seconds = {kind: found for kind, alike in kinds.items() if (found := _measured_s(folder, alike)) is not None}
+    loaded, mistakes, costs, entries = LoadedSources(), [], [], []
+    for kind in _spread([kind for kind in kinds if kind not in seconds], most):
+        cell = kinds[kind][0]
+        if on_cell is not None:
+            on_cell(cell)
+        try:
+            prepared = loaded.prepare(cell.spec)
+            cost = estimate(prepared)
+        except GainfinderError as error:
+            mistakes.append(f"{cell.label}: {error}")
+            continue
+        seconds[kind] = _without_bank_s(cost)
+        costs.append(cost)
+        entries += [cost.bank_mb / len(banked_models(prepared))] if banked_models(prepared) else []
+    left = [cell for cell in cells if not folder.is_done(cell)]
+    mean_s = statistics.fmean(seconds.values()) if seconds else None
+    result_mb = statistics.fmean(cost.result_mb for cost in costs) if costs else None
+    return StudyPlan(
+        cells=len(cells),
+        done=len(cells) - len(left),
+        hours=None if mean_s is None else sum(seconds.get(_kind(cell), mean_s) for cell in left) / 3600,
+        disk_mb=None if result_mb is None else len(cells) * (result_mb if keep_all else RESULTS_MB),
+        bank_mb=None if not costs else _banked(cells) * (statistics.fmean(entries) if entries else 0.0),
+        timed=len(seconds),
+        mistakes=tuple(mistakes),
+    )
+
+
+def _kind(cell: Cell) -> tuple[Any, ...]:
+    """Cells of one kind cost alike."""
+    config = cell.spec.config
+    axes = tuple((name, str(value)) for name, value in cell.axes.items() if name != "seed")
+    return cell.student, cell.data, cell.variant, len(cell.teachers), config.strategy, axes
+
+
+def _measured_s(folder: StudyFolder, cells: Sequence[Cell]) -> float | None:
+    found = [read_measures(folder.run_folder(cell).path / CELL_FILE).seconds for cell in cells if folder.is_done(cell)]
+    return statistics.fmean(found) if found else None
+
+
+def _without_bank_s(cost: Estimate) -> float:
+    return cost.training_s + cost.measuring_s
+
+
+def _spread(kinds: list[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
+    """So many of them, evenly over the list."""
+    if len(kinds) <= most:
+        return kinds
+    return [kinds[number * len(kinds) // most] for number in range(most)]
+
+
+def _banked(cells: Sequence[Cell]) -> int:
+    """Number of (model, views) whose logits the bank keeps."""
+    found = set()
+    for cell in cells:
+        config = cell.spec.config
+        if config.bank is not None:
+            views = (cell.data, config.seed if config.view_seed is None else config.view_seed, config.augment)
+            found |= {(model, views) for model in (cell.spec.student, *cell.spec.teachers)}
+    return len(found)
