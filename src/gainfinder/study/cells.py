@@ -1,5 +1,6 @@
 """The cells of a study: every combination of student, teachers, images, variant and axes that no rule leaves out."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     axes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Digest of the resolved references and settings: the name of its folder."""
         return self.spec.digest()[:KEY_DIGITS]

@@ -9,7 +9,7 @@ from typing import Any
 from ..runs import Callback
 from ..study import Cell, StudyFolder
 
-INTERVAL_S = 1.0
+INTERVAL_S = 0.5
 """A note is renewed as often as this while work goes on …"""
 BEAT_S = 10.0
 """… and as often as this where a stage says nothing."""
