@@ -9,16 +9,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
-from sklearn.datasets import load_digits
-from timm.models import save_for_hf
-from torch import nn
 
 from once import made_once
-from tiny_models import SIZE, tiny
+from tiny_models import TRAIN_CLASSES, train_zoo
 
 MOST_WORKERS = 8
-TRAIN_CLASSES = {"vit": range(10), "resnet": range(10), "convnext": (0, 1, 2, 3, 4, 5)}
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -41,35 +36,8 @@ def logger_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """References of three tiny classifiers of handwritten digits, each surer of some digits than of others."""
-    folder = made_once(tmp_path_factory, "zoo", _train_zoo)
+    folder = made_once(tmp_path_factory, "zoo", train_zoo)
     return {name: f"local-dir:{folder / name}" for name in TRAIN_CLASSES}
-
-
-def _train_zoo(folder: Path) -> None:
-    images, labels = load_digits(return_X_y=True)
-    x = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8).expand(-1, 3, -1, -1) / 16
-    x = (nn.functional.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True) - 0.5) / 0.5
-    y = torch.tensor(labels)
-    with torch.random.fork_rng():
-        for name, classes in TRAIN_CLASSES.items():
-            torch.manual_seed(0)
-            model = tiny(name)
-            # A twentieth of the other digits: an area of expertise, not a gap.
-            keep = torch.isin(y, torch.tensor(list(classes))) | (torch.arange(len(y)) % 20 == 0)
-            _fit(model, x[keep], y[keep])
-            save_for_hf(model, str(folder / name), safe_serialization=True)
-
-
-def _fit(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    model.train()
-    for _ in range(4):
-        for batch in torch.randperm(len(y)).split(64):
-            loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    model.eval()
 
 
 @pytest.fixture

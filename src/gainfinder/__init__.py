@@ -5,11 +5,10 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `run`, `ask`, `certify`, `write_report`. What
-they take and give:
-`Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
-`TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own. Modules:
-`flips`, `partition`, `objectives`.
+Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `run`, `ask`, `certify`, `write_report`,
+`run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`, `TransferConfig` (the
+settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's
+loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -20,7 +19,19 @@ from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import partition
-    from .api import ask, certify, load_images, load_model, predict, run, scan, transfer, write_report
+    from .api import (
+        ask,
+        certify,
+        load_images,
+        load_model,
+        predict,
+        run,
+        run_study,
+        scan,
+        study_rows,
+        transfer,
+        write_report,
+    )
     from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
     from .losses import TransferLoss, objectives
@@ -49,7 +60,9 @@ __all__ = [
     "partition",
     "predict",
     "run",
+    "run_study",
     "scan",
+    "study_rows",
     "transfer",
     "write_report",
 ]
@@ -72,7 +85,9 @@ _HOMES = {
     "objectives": "losses",
     "predict": "api",
     "run": "api",
+    "run_study": "api",
     "scan": "api",
+    "study_rows": "api",
     "transfer": "api",
     "write_report": "report",
 }

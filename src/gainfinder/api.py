@@ -1,7 +1,7 @@
 """The Python API: models and images by name or as objects. Runs the packages below and writes reports."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, cast
@@ -26,6 +26,10 @@ from .runs import (
     prepare_spec,
     prepare_transfer,
 )
+from .study import StudyFolder, StudyRow, read_study
+from .study import study_rows as rows_of_study
+from .workers import StudySummary, make_backend
+from .workers import run_study as execute_study
 from .zoo import scan_folder_of_predictions, scan_models
 
 __all__ = [
@@ -36,7 +40,9 @@ __all__ = [
     "load_model",
     "predict",
     "run",
+    "run_study",
     "scan",
+    "study_rows",
     "transfer",
     "write_report",
 ]
@@ -261,6 +267,63 @@ def certify(folder: str | Path, answers: str | Path) -> Certificate:
     certificate = certify_student(Path(folder), Path(answers))
     refresh_report(Path(folder))
     return certificate
+
+
+def run_study(
+    file: str | Path,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    on: str = "local",
+    engine: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    overrides: Sequence[str] = (),
+    retry: bool = False,
+    mirror: str | None = None,
+    on_poll: Callable[[], object] | None = None,
+) -> StudySummary:
+    """Run the cells of a study that are not done; what is missing on disk is what is left to do.
+
+    Args:
+        file: the study, a TOML file.
+        out: its folder; one that holds this study goes on, or grows by cells that are new.
+        workers: worker processes at once, for each GPU of this machine, or in all on Ray and Slurm.
+        on: the engine: `local`, `ray` or `slurm`.
+        engine: options of Ray (`address`, `num_cpus`, `num_gpus` …) or Slurm (those of submitit).
+        threads: torch's threads of each worker; None leaves them to torch.
+        overrides: `KEY=VALUE`, each in place of a value of the file.
+        retry: whether cells that failed are tried again.
+        mirror: URL that finished cells are copied to, too.
+        on_poll: called every half second while workers run.
+
+    Raises:
+        SettingsError: something in the file is wrong, with its line; or the engine or its options are unknown.
+        RunFolderError: the folder holds something else, or workers cannot run.
+        MissingExtra: the engine's package is not installed.
+    """
+    backend = make_backend(on, out=Path(out), options=engine)
+    return execute_study(
+        read_study(file, overrides),
+        out,
+        backend=backend,
+        workers=workers * backend.devices,
+        threads=threads,
+        retry=retry,
+        mirror=mirror,
+        on_poll=on_poll,
+    )
+
+
+def study_rows(out: str | Path) -> list[StudyRow]:
+    """A row of measures for each cell of a study; those that are not done have none.
+
+    Args:
+        out: the study's folder.
+
+    Raises:
+        RunFolderError: the folder holds no study, or a file in it is damaged.
+    """
+    return rows_of_study(StudyFolder(out))
 
 
 class _Reporting(Callback):

@@ -57,7 +57,7 @@ def test_a_page_does_as_it_says(
                 found = differences(block.code, printed, figures=block.figures)
                 assert not found, f"{page}, line {block.line}:\n{found}"
             printed = None
-        elif block.kind in ("console", "python", "json"):
+        elif block.kind in ("console", "python", "json", "toml"):
             printed = _printed(block, reader, page, demo)
 
 
@@ -75,7 +75,7 @@ def test_every_block_is_known() -> None:
         fences = [line for line in lines if line.lstrip().startswith("```")]
         found = blocks(source(page))
         assert len(fences) == 2 * len(found), f"{page}: a fence that is not read"
-        assert {block.kind for block in found} <= {"console", "python", "json", "text", ""}, page
+        assert {block.kind for block in found} <= {"console", "python", "json", "toml", "text", ""}, page
 
 
 def test_what_is_not_run_is_still_there() -> None:

@@ -4,7 +4,7 @@ A page is Markdown. A fence begins and ends at the margin; the first word after 
 
     ```console   each line that begins with `$ ` is a command, with the lines that it is continued on after a `\\`
     ```python    Python, all blocks of a page in one namespace; one that begins with `# NAME.py` is written to that file
-    ```json      one that follows "`NAME.json`:" is written to that file
+    ```json      one that follows "`NAME.json`:" is written to that file; `toml` likewise
     ```text      what the block before it prints
 
 and one without a word is a drawing, which nobody runs.
@@ -31,7 +31,7 @@ from gainfinder.cli import main
 
 FENCE = re.compile(r"^```(?P<kind>[a-z]*)(?P<rest>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED_PYTHON = re.compile(r"# (?P<name>\w+\.py)\n")
-NAMED_JSON = re.compile(r"`(?P<name>\w+\.json)`:\s*$")
+NAMED = re.compile(r"`(?P<name>\w+\.(?:json|toml))`:\s*$")
 FIGURE = re.compile(r"(?<![\w.])[+−-]?\d[\d,]*(?:\.\d+(?:e[+-]?\d+)?(?=%|\b)|(?=%| %))")
 INSTALLS = "pip install uv && uv run gainfinder "
 """What stands before a command that is run without it: the package is there already."""
@@ -42,7 +42,7 @@ class Block:
     """A fenced block.
 
     Attributes:
-        kind: console, python, json, text, or nothing.
+        kind: console, python, json, toml, text, or nothing.
         figures: whether its figures may differ.
         code: what stands in it.
         line: of its first line in the page, counted from 1.
@@ -71,8 +71,8 @@ def blocks(page: str) -> list[Block]:
     for match in FENCE.finditer(page):
         kind, code = match["kind"], match["code"]
         name = NAMED_PYTHON.match(code) if kind == "python" else None
-        if kind == "json":
-            name = NAMED_JSON.search(page[: match.start()])
+        if kind in ("json", "toml"):
+            name = NAMED.search(page[: match.start()])
         found.append(
             Block(
                 kind=kind,

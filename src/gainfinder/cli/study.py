@@ -129,8 +129,7 @@ def run(
         print_json(vars(found))
     else:
         print_lines(
-            f"{found.done} cells done, {found.failed} failed"
-            + (f"; {found.lost} workers were lost" if found.lost else ""),
+            f"{found.done} cells done, {found.failed} failed{lost}",
             *failure_lines(out),
             f"`gainfinder study report {out}` makes tables and figures of them",
         )

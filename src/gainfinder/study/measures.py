@@ -108,7 +108,7 @@ def read_measures(path: Path) -> CellMeasures:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(
-            f"{path}: not as gainfinder wrote it ({error}); remove {path.parent} to run it again"
+            f"{path}: not as gainfinder wrote it ({error}); remove {path.parent}, and the cell runs again"
         ) from error
     return validated(CellMeasures, document, path)
 

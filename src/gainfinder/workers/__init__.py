@@ -6,7 +6,7 @@ Imports: errors, libraries, config, models, data, study, runs, profiling.
 """
 
 from .backends import Backend, LocalBackend, make_backend
-from .coordinator import Coordinator, run_study
+from .coordinator import Coordinator, StudySummary, run_study
 from .plan import StudyPlan, plan_study
 from .task import WorkerTask
 from .worker import work
@@ -16,6 +16,7 @@ __all__ = [
     "Coordinator",
     "LocalBackend",
     "StudyPlan",
+    "StudySummary",
     "WorkerTask",
     "make_backend",
     "plan_study",

@@ -1,0 +1,116 @@
+"""Workers that are lost are replaced; a cell that takes one after the other with it has failed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gainfinder.errors import RunFolderError
+from gainfinder.study import Cell, StudyFolder, read_study
+from gainfinder.workers import Coordinator, WorkerTask
+from gainfinder.workers.claims import Claims
+from studies import SMALL
+
+
+class MadeHandle:
+    """A worker that has ended by the time it is looked at."""
+
+    def __init__(self, ended: str) -> None:
+        self.ended = ended
+
+    def poll(self) -> str | None:
+        return self.ended
+
+    def stop(self) -> None:
+        pass
+
+
+class MadeBackend:
+    """Runs a function in place of a worker."""
+
+    name = "made"
+    outlives = False
+    devices = 1
+
+    def __init__(self, act: Callable[[WorkerTask], str]) -> None:
+        self.act = act
+        self.started = 0
+
+    def start(self, task: WorkerTask) -> MadeHandle:
+        self.started += 1
+        return MadeHandle(self.act(task))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    (tmp_path / "small.toml").write_text(SMALL)
+    found = StudyFolder(tmp_path / "out")
+    found.claim(read_study(tmp_path / "small.toml"))
+    return found
+
+
+def finish(folder: StudyFolder, cell: Cell) -> None:
+    path = folder.run_folder(cell).path
+    path.mkdir(parents=True)
+    (path / "result.json").write_text("{}")
+    folder.finish(cell, {})
+    folder.end_progress(cell)
+
+
+def die_at(folder: StudyFolder, cell: Cell, task: WorkerTask, trained: int) -> str:
+    """What a worker that is killed leaves."""
+    gone = next(pid for pid in range(99999, 1, -1) if not psutil.pid_exists(pid))
+    import socket
+
+    note = {"worker": task.number, "host": socket.gethostname(), "pid": gone, "trained": trained}
+    folder.note_progress(cell, note)
+    return "killed by signal 9"
+
+
+def test_a_lost_worker_is_replaced_until_all_is_done(folder: StudyFolder) -> None:
+    trained = iter(range(0, 1000, 10))
+
+    def act(task: WorkerTask) -> str:
+        cell = next(iter(Claims(folder, folder.all_cells(), number=0, workers=1)))
+        if (done := next(trained)) % 30:  # two of three die, each after some progress
+            return die_at(folder, cell, task, done)
+        finish(folder, cell)
+        return ""
+
+    summary = Coordinator(folder, MadeBackend(act), workers=1).run(poll_s=0)
+    assert (summary.done, summary.failed, summary.missing) == (6, 0, 0) and summary.lost > 6
+
+
+def test_a_cell_on_which_three_are_lost_without_progress_has_failed(folder: StudyFolder) -> None:
+    poison = folder.all_cells()[1]
+
+    def act(task: WorkerTask) -> str:
+        cell = next(iter(Claims(folder, folder.all_cells(), number=0, workers=1)))
+        if cell == poison:
+            return die_at(folder, cell, task, 50)
+        finish(folder, cell)
+        return ""
+
+    summary = Coordinator(folder, MadeBackend(act), workers=1).run(poll_s=0)
+    assert (summary.done, summary.failed, summary.lost) == (5, 1, 3)
+    failure = folder.failure(poison)
+    assert failure is not None and "3 workers were lost on it without getting farther (killed by" in failure.error
+
+
+def test_workers_that_take_no_cell_end_the_run(folder: StudyFolder) -> None:
+    backend = MadeBackend(lambda task: "ended with code 1")
+    with pytest.raises(RunFolderError, match="workers end before they take a cell: ended with code 1"):
+        Coordinator(folder, backend, workers=1).run(poll_s=0)
+    assert backend.started == 3
+
+
+def test_no_more_workers_than_cells(folder: StudyFolder) -> None:
+    for cell in folder.all_cells()[1:]:
+        finish(folder, cell)
+    backend = MadeBackend(lambda task: (finish(folder, folder.all_cells()[0]), "")[1])
+    Coordinator(folder, backend, workers=4).run(poll_s=0)
+    assert backend.started == 1
