@@ -14,36 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 import gainfinder
+from engines import InProcess
 from gainfinder.cli import app
 from gainfinder.errors import RunFolderError, SettingsError
 from gainfinder.study import CellState, StudyFolder, read_study, study_cells, study_rows
-from gainfinder.workers import WorkerTask, run_study, work
+from gainfinder.workers import run_study
 from gainfinder.workers.worker import RESULTS
 from studies import result_of, write_study
 from transfers import same, weights
 
 RUNNER = CliRunner()
-
-
-class InProcess:
-    """An engine whose workers run here, one after another."""
-
-    name = "here"
-    outlives = False
-    devices = 1
-
-    def start(self, task: WorkerTask) -> "InProcess":
-        work(task)
-        return self
-
-    def poll(self) -> str:
-        return ""
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def ran(file: Path, out: Path, *overrides: str, retry: bool = False) -> StudyFolder:
