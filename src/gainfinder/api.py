@@ -155,6 +155,9 @@ def scan(
     max_broken: float = 0.01,
     student: str | None = None,
     choose: int = CHOOSE,
+    class_names: str | Path | None = None,
+    class_embeddings: str | Path | None = None,
+    embed: str | None = None,
     on_model: Callable[[str, int], ImageCount] | None = None,
     out: str | Path | None = None,
     command: str | None = None,
@@ -170,14 +173,22 @@ def scan(
     Args:
         models: two or more references, classifiers or modules; or a folder of predictions, Parquet files as `predict`
             and `scan` write them, which need neither models nor images.
-        data: a data reference, `Images`, or a data set that yields (image, label); None with a folder of predictions.
+        data: a data reference, `Images`, or a data set that yields images or (image, label); None with a folder of
+            predictions. Without labels what needs them is None, and stand-ins and estimates are there alone.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
         workers: processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
         student: reference of one of the models, for which teachers are chosen greedily: each the one with which the
-            better of the routed and the mean ensemble of all chosen so far is best.
+            better of the routed and the mean ensemble of all chosen so far is best, or without labels is estimated to
+            be by all models together.
         choose: number of these teachers at most.
+        class_names: file of the classes' names for areas of expertise: a name a line in class order, or JSON, such a
+            list or {"class": "name"}. By default what data and models call them, and timm's names for ImageNet's.
+        class_embeddings: file of an embedding of each class: .npy, .npz, .safetensors, .parquet or .csv, by the class's
+            name or in class order. With it areas of expertise have a semantic similarity.
+        embed: text model that embeds the classes' names, in its place: `open_clip:NAME/PRETRAINED`,
+            `open_clip:local-dir:FOLDER`, `open_clip:hf-hub:REPO` or `sentence-transformers:NAME`.
         on_model: function of each model's reference and the number of images, which returns a callback for images done.
         out: folder for the scan as `scan.json`, the predictions, and a report; one that holds a scan of these models,
             or some of them, on the same data is written anew. None keeps nothing.
@@ -185,19 +196,28 @@ def scan(
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
-        SettingsError: fewer than two models, or a reference given twice, models without images, or a student
-            that is none of them.
+        SettingsError: fewer than two models, or a reference given twice, models without images, a student that is none
+            of them, or names or embeddings of classes for images without labels.
         BadReference: a reference cannot be parsed.
-        DataError: the images carry no labels, or their classes do not fit the first model's; or the predictions are not
-            of the same images and classes.
-        ModelError: fewer than two models could be run.
+        MissingExtra: the text model's package is not installed.
+        DataError: the images' classes do not fit the first model's; or the predictions are not of the same images and
+            classes; or names or embeddings do not fit the classes.
+        ModelError: fewer than two models could be run, or the text model could not.
     """
     if isinstance(models, str | Path):
         if data is not None or out is not None:
             raise SettingsError(
                 f"a scan of the predictions in {models} takes neither `data` nor `out`; models are given as a list"
             )
-        return scan_folder_of_predictions(models, student=student, choose=choose)
+        return scan_folder_of_predictions(
+            models,
+            device=device,
+            student=student,
+            choose=choose,
+            class_names=class_names,
+            class_embeddings=class_embeddings,
+            embed=embed,
+        )
     if data is None:
         raise SettingsError("a scan of models needs images: give `data`; a folder of predictions needs none")
     found = scan_models(
@@ -209,6 +229,9 @@ def scan(
         max_broken=max_broken,
         student=student,
         choose=choose,
+        class_names=class_names,
+        class_embeddings=class_embeddings,
+        embed=embed,
         on_model=on_model,
         out=out,
         command=command,

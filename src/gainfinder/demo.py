@@ -178,9 +178,9 @@ def _run(folder: Path, callback: Callback, seed: int) -> Demo:
 
 def choose_pair(found: Scan) -> tuple[str, str]:
     """The strongest model as the student; of the weaker others, the one that knows most of what it does not."""
-    student = max(found.models, key=lambda model: model.accuracy).model
+    student = max(found.models, key=lambda model: model.accuracy or 0.0).model
     pairs = [pair for pair in found.pairs if pair.student == student]
-    return student, max(pairs, key=lambda pair: pair.positive_flips).teacher
+    return student, max(pairs, key=lambda pair: pair.positive_flips or 0.0).teacher
 
 
 def train_zoo(folder: Path, *, callback: Callback, seed: int) -> list[str]:

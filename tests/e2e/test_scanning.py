@@ -43,6 +43,20 @@ def scanned(models: Any, out: Path | None = None, runs: Runs | None = None) -> S
     return gainfinder.scan(models, DATA, device="cpu", workers=0, out=out, on_model=runs)
 
 
+def rounded(scan: Scan) -> Scan:
+    """Estimates are sums of floats, in whichever order the models come, of probabilities that a file may have rounded."""
+    models = tuple(replace(one, estimated_accuracy=round(one.estimated_accuracy, 5)) for one in scan.models)
+    pairs = tuple(
+        replace(
+            one,
+            estimated_positive_flips=round(one.estimated_positive_flips, 5),
+            estimated_delta_acc_pp=round(one.estimated_delta_acc_pp, 3),
+        )
+        for one in scan.pairs
+    )
+    return replace(scan, models=models, pairs=pairs, tracking=())
+
+
 def document(folder: Path) -> Any:
     found = json.loads((folder / "scan.json").read_text())
     del found["environment"]
@@ -57,7 +71,7 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(
         monkeypatch.setattr("gainfinder.zoo.scan.LOGITS_BYTES", 1)
     models, folder, runs = list(zoo.values()), tmp_path / "stopped", Runs()
     undisturbed = scanned(models, tmp_path / "whole")
-    assert undisturbed == scanned(models)
+    assert rounded(undisturbed) == rounded(scanned(models))
     with pytest.raises(KeyboardInterrupt):
         scanned(models, folder, Runs(most=2))
     assert not (folder / "scan.json").exists() and len(list((folder / "predictions").iterdir())) == 2
@@ -121,6 +135,7 @@ def test_a_model_that_fails_is_left_out(zoo: dict[str, str], tmp_path: Path, cap
 def test_a_folder_of_predictions_is_enough(zoo: dict[str, str], tmp_path: Path) -> None:
     whole = scanned(list(zoo.values()), tmp_path / "scan")
     found = gainfinder.scan(tmp_path / "scan" / "predictions")
+    found, whole = rounded(found), rounded(whole)
     assert {one.model: one for one in found.models} == {one.model: one for one in whole.models}
     assert set(found.pairs) == set(whole.pairs) and found.samples == whole.samples
     written = tmp_path / "written"
@@ -141,7 +156,7 @@ def test_teachers_are_chosen_for_a_student(zoo: dict[str, str], tmp_path: Path) 
     asked: dict[str, Any] = {"device": "cpu", "workers": 0, "student": zoo["vit"], "out": tmp_path / "scan"}
     found = gainfinder.scan(list(zoo.values()), DATA, **asked)
     assert found.student == zoo["vit"] and found.teachers
-    pairs = {one.teacher: one.headroom_pp for one in found.pairs if one.student == zoo["vit"]}
+    pairs = {one.teacher: one.headroom_pp or 0.0 for one in found.pairs if one.student == zoo["vit"]}
     first = found.teachers[0]
     assert (first.teacher, first.headroom_pp) == (max(pairs, key=pairs.__getitem__), pytest.approx(max(pairs.values())))
     assert all(one.added_pp > 0 and one.teacher != zoo["vit"] for one in found.teachers)
@@ -163,7 +178,7 @@ def test_predictions_that_do_not_fit_together_are_refused(zoo: dict[str, str], t
         gainfinder.scan(tmp_path)
     assert one.target is not None and one.class_names is not None
     others = {
-        "has no labels to tell who is right": replace(one, target=None),
+        r"b\.parquet has no labels, and .*a\.parquet has": replace(one, target=None),
         "are not of the same images": replace(one, ids=("another", *one.ids[1:])),
         "have other labels for the same images": replace(one, target=one.target.flip(0)),
         "has other classes than": replace(one, class_names=tuple(reversed(one.class_names))),

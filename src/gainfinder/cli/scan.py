@@ -25,7 +25,7 @@ def scan(
     timm_limit: Annotated[
         int | None, typer.Option(help="Of each pattern the first so many models.", min=1, show_default=False)
     ] = None,
-    data: Annotated[str | None, typer.Option(help=f"Labelled images: {DATA_HELP}.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help=f"Images, labelled or not: {DATA_HELP}.", show_default=False)] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -38,6 +38,29 @@ def scan(
         typer.Option(help="One of the models: choose teachers for it, one after another.", show_default=False),
     ] = None,
     choose: Annotated[int, typer.Option(help="Number of these teachers at most.", min=1)] = 3,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            help='File of class names: one a line in class order, or JSON, a list or {"class": "name"}.',
+            show_default=False,
+        ),
+    ] = None,
+    class_embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of an embedding of each class, by name or in class order: .npy, .npz, .safetensors, .parquet "
+            "or .csv. Says how alike the classes of an area of expertise are.",
+            show_default=False,
+        ),
+    ] = None,
+    embed: Annotated[
+        str | None,
+        typer.Option(
+            help="Text model that embeds the class names, in its place: open_clip:NAME/PRETRAINED (the paper's is "
+            "open_clip:ViT-B-32/openai), open_clip:local-dir:FOLDER or sentence-transformers:NAME-OR-FOLDER.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -54,6 +77,12 @@ def scan(
     the entropy of the positive flips over classes (low: an area of expertise), and what there is to win: the share that
     either has right (oracle), the accuracy of the surer of the two answers (routed) and of the mean of their calibrated
     probabilities, and the better of these two less the student's accuracy (headroom).
+
+    The smallest sets of classes that hold 2, 5, 10, 20 and 50 per cent of the positive flips are areas of expertise;
+    with embeddings of the classes, how alike they are.
+
+    Without labels: where the models disagree, who is the surer, and what all of them together hold for right, as
+    estimates of accuracy and positive flips. With labels it says how well these follow what they stand in for.
 
     With --student: which teachers to take for it, each the one that adds most to the ensemble of all so far.
 
@@ -80,6 +109,9 @@ def scan(
             max_broken=max_broken,
             student=student,
             choose=choose,
+            class_names=class_names,
+            class_embeddings=class_embeddings,
+            embed=embed,
             on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
             out=out,
             command=typed_command(),

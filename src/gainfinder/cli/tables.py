@@ -12,7 +12,9 @@ from ..references import short_names
 from ..results import GuardDecision, TransferMetrics
 
 CEILING_COLUMNS = ("oracle", "routed", "mean", "headroom pp")
-TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source")
+TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source", "for", "first classes")
+SHOWN_CLASSES = 3
+"""Classes of an area of expertise that are named."""
 SHOWN_BROKEN = 10
 """Broken images named one by one."""
 
@@ -52,9 +54,22 @@ def show_broken(broken: Sequence[str]) -> None:
 
 
 def scan_tables(document: Mapping[str, Any]) -> None:
-    """A scan for people: models by accuracy, then pairs by positive flips."""
+    """A scan for people: models by accuracy, then pairs by positive flips, or by what stands in for them."""
+    name = short_names([model["model"] for model in document["models"]])
+    if document["labelled"]:
+        _labelled_scan(document, name)
+    else:
+        _unlabelled_scan(document, name)
+    if document["failed_models"]:
+        print_table(
+            "Left out",
+            ("model", "reason"),
+            [(failed["model"], failed["reason"]) for failed in document["failed_models"]],
+        )
+
+
+def _labelled_scan(document: Mapping[str, Any], name: Mapping[str, str]) -> None:
     models = sorted(document["models"], key=lambda model: -model["accuracy"])
-    name = short_names([model["model"] for model in models])
     print_table(
         f"Accuracy on {document['samples']:,} images",
         ("model", "accuracy", "reference"),
@@ -65,7 +80,6 @@ def scan_tables(document: Mapping[str, Any]) -> None:
         ("student", *CEILING_COLUMNS),
         [(name[model["model"]], *_ceiling_cells(model)) for model in models],
     )
-    pairs = sorted(document["pairs"], key=lambda pair: -pair["positive_flips"])
     print_table(
         "What each teacher has right and the student wrong (positive flips, share of all images)",
         ("student ← teacher", "Δacc pp", "positive", "negative", "entropy nats", *CEILING_COLUMNS),
@@ -75,10 +89,10 @@ def scan_tables(document: Mapping[str, Any]) -> None:
                 f"{pair['delta_acc_pp']:+.2f}",
                 f"{pair['positive_flips']:.4f}",
                 f"{pair['negative_flips']:.4f}",
-                "–" if pair["flip_entropy"] is None else f"{pair['flip_entropy']:.3f}",
+                _optional(pair["flip_entropy"], ".3f"),
                 *_ceiling_cells(pair),
             )
-            for pair in pairs
+            for pair in sorted(document["pairs"], key=lambda pair: -pair["positive_flips"])
         ],
     )
     if document["student"] is not None:
@@ -89,24 +103,99 @@ def scan_tables(document: Mapping[str, Any]) -> None:
                 (
                     name[one["teacher"]],
                     f"{one['routed_accuracy']:.4f}",
-                    "–" if one["mean_accuracy"] is None else f"{one['mean_accuracy']:.4f}",
+                    _optional(one["mean_accuracy"], ".4f"),
                     f"{one['headroom_pp']:+.2f}",
                     f"{one['added_pp']:+.2f}",
                 )
                 for one in document["teachers"]
             ],
         )
-    if document["failed_models"]:
+    _expertise_table(document["expertise"], name)
+    if len(document["models"]) > 2:
         print_table(
-            "Left out",
-            ("model", "reason"),
-            [(failed["model"], failed["reason"]) for failed in document["failed_models"]],
+            "How well what needs no labels follows what does",
+            ("stand-in", "for", "rank correlation", "slope"),
+            [
+                (one["stand_in"], one["measure"], _optional(one["spearman"], ".3f"), _optional(one["slope"], ".2f"))
+                for one in document["tracking"]
+            ],
+        )
+
+
+def _expertise_table(expertise: Mapping[str, Any], name: Mapping[str, str]) -> None:
+    """The areas of expertise of the pairs shown: their sizes, how alike their classes are, and the first classes."""
+    rows = []
+    for pair in expertise["pairs"]:
+        first = [one["name"] for one in pair["classes"][:SHOWN_CLASSES] if one["flips"]]
+        rows.append(
+            (
+                f"{name[pair['student']]} ← {name[pair['teacher']]}",
+                pair["kind"],
+                *(_area_cell(area) for area in pair["areas"]),
+                ", ".join(first),
+            )
+        )
+    if rows:
+        alike = "" if expertise["embeddings"] is None else ", and how much more alike these are than all"
+        print_table(
+            f"Areas of expertise: the fewest classes that hold so much of the positive flips{alike}",
+            (
+                "student ← teacher",
+                "teacher is",
+                *(f"{percent} %" for percent in expertise["percents"]),
+                "first classes",
+            ),
+            rows,
+        )
+
+
+def _area_cell(area: Mapping[str, Any]) -> str:
+    return f"{area['size']}" + ("" if area["similarity"] is None else f" {area['similarity']:+.1%}")
+
+
+def _unlabelled_scan(document: Mapping[str, Any], name: Mapping[str, str]) -> None:
+    print_table(
+        f"Models on {document['samples']:,} images without labels; accuracy is an estimate by all of them together",
+        ("model", "accuracy, estimated", "agreement with others", "reference"),
+        [
+            (name[one["model"]], f"{one['estimated_accuracy']:.4f}", f"{one['agreement']:.4f}", one["model"])
+            for one in sorted(document["models"], key=lambda model: -model["estimated_accuracy"])
+        ],
+    )
+    print_table(
+        "Where they disagree (shares of all images), and what each teacher is held to have right and the student wrong",
+        ("student ← teacher", "disagree", "teacher surer", "kappa", "Δacc pp, estimated", "positive, estimated"),
+        [
+            (
+                f"{name[pair['student']]} ← {name[pair['teacher']]}",
+                f"{pair['disagreement']:.4f}",
+                f"{pair['surer_disagreement']:.4f}",
+                _optional(pair["kappa"], ".3f"),
+                f"{pair['estimated_delta_acc_pp']:+.2f}",
+                f"{pair['estimated_positive_flips']:.4f}",
+            )
+            for pair in sorted(document["pairs"], key=lambda pair: -pair["estimated_positive_flips"])
+        ],
+    )
+    if document["student"] is not None:
+        print_table(
+            f"Teachers for {name[document['student']]}, each the one that is held to add most to the ensemble of all "
+            "so far",
+            ("teacher", "headroom pp, estimated", "added pp, estimated"),
+            [
+                (name[one["teacher"]], f"{one['estimated_headroom_pp']:+.2f}", f"{one['estimated_added_pp']:+.2f}")
+                for one in document["teachers"]
+            ],
         )
 
 
 def _ceiling_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     shares = (row["oracle_accuracy"], row["routed_accuracy"], row["mean_accuracy"])
-    return (*("–" if share is None else f"{share:.4f}" for share in shares), f"{row['headroom_pp']:+.2f}")
+    return (*(_optional(share, ".4f") for share in shares), f"{row['headroom_pp']:+.2f}")
+
+
+def _optional(number: float | None, form: str) -> str:
+    return "–" if number is None else f"{number:{form}}"
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,7 +11,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..errors import DataError
 from ..partition import argmax_confidence
 from ..predictions import Predictions
 from .calibration import fit_temperature
@@ -61,17 +60,12 @@ class Answers:
 
     @classmethod
     def of(cls, predictions: Predictions, *, keep_logits: bool = True) -> Self:
-        """The answers in predictions for labelled images.
+        """The answers in predictions.
 
         Args:
-            predictions: the predictions.
+            predictions: the predictions. Without labels there is nothing to calibrate by, and temperatures are 1.
             keep_logits: whether the ensemble of mean probabilities is wanted, which needs N × C numbers a model.
-
-        Raises:
-            DataError: they carry no labels.
         """
-        if predictions.target is None:
-            raise DataError(f"predictions of {predictions.model} carry no labels")
         predicted_N, confidence_N = predictions.predicted, predictions.confidence
         if not keep_logits:
             return cls(predicted_N=predicted_N, confidence_N=confidence_N)
@@ -79,7 +73,11 @@ class Answers:
             predicted_N=predicted_N,
             confidence_N=confidence_N,
             logits_NC=predictions.logits,
-            temperature_N=cross_fitted_temperatures(predictions.logits, predictions.target),
+            temperature_N=(
+                torch.ones(len(predictions))
+                if predictions.target is None
+                else cross_fitted_temperatures(predictions.logits, predictions.target)
+            ),
         )
 
     def probs(self, rows: slice = slice(None)) -> Tensor | None:

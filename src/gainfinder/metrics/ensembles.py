@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .ceilings import ROWS, Answers, better_of
-from .flips import accuracy
+from .stand_ins import expected_accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class ChosenTeacher:
 
 
 def choose_teachers(
-    student: Answers, teachers: Sequence[Answers], target_N: Tensor, *, most: int
+    student: Answers, teachers: Sequence[Answers], truth: Tensor, *, most: int
 ) -> tuple[ChosenTeacher, ...]:
     """Choose teachers one after another, each the one with which the better of both ensembles is best.
 
@@ -43,8 +43,9 @@ def choose_teachers(
     Args:
         student: the student's answers.
         teachers: the answers of the teachers to the same images, in the student's class order.
-        target_N: labels, int64 (N,), N ≥ 1. The same labels choose and measure: of many teachers the headroom of the
-            chosen ones is a little too high.
+        truth: labels, int64 (N,), N ≥ 1. The same labels choose and measure: of many teachers the headroom of the
+            chosen ones is a little too high. Without labels class probabilities (N, C), as `stand_ins.pooled_probs`
+            gives them of all models: accuracies are then expected by these, which is too high as well.
         most: number of teachers at most, 1 or more.
 
     Returns:
@@ -61,13 +62,13 @@ def choose_teachers(
         >>> [(one.teacher, round(one.headroom_pp, 1)) for one in found]
         [(1, 66.7)]
     """
-    own = accuracy(student.predicted_N, target_N)
+    own = expected_accuracy(student.predicted_N, truth)
     ensemble = _Ensemble.of(student)
     chosen: list[ChosenTeacher] = []
     left = dict(enumerate(teachers))
     best = own
     while left and len(chosen) < most:
-        measured = {number: ensemble.measured_with(teacher, target_N) for number, teacher in left.items()}
+        measured = {number: ensemble.measured_with(teacher, truth) for number, teacher in left.items()}
         number = max(measured, key=lambda one: (better_of(*measured[one]), -one))
         routed, mean = measured[number]
         now = better_of(routed, mean)
@@ -106,17 +107,17 @@ class _Ensemble:
             probs_NC=None if probs_NC is None or own_NC is None else probs_NC + own_NC,
         )
 
-    def measured_with(self, model: Answers, target_N: Tensor) -> tuple[float, float | None]:
+    def measured_with(self, model: Answers, truth: Tensor) -> tuple[float, float | None]:
         """Accuracy of the routed ensemble and of that of means with a further model."""
-        routed = accuracy(self._routed_with(model), target_N)
+        routed = expected_accuracy(self._routed_with(model), truth)
         predicted = []
-        for start in range(0, len(target_N), ROWS):
+        for start in range(0, len(truth), ROWS):
             rows = slice(start, start + ROWS)
             own_NC = model.probs(rows)
             if self.probs_NC is None or own_NC is None:
                 return routed, None
             predicted.append((self.probs_NC[rows] + own_NC).argmax(dim=1))
-        return routed, accuracy(torch.cat(predicted), target_N)
+        return routed, expected_accuracy(torch.cat(predicted), truth)
 
     def _routed_with(self, model: Answers) -> Tensor:
         """The surer answers; ties go to those that were there."""

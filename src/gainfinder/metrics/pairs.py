@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from itertools import permutations
 from typing import Any
 
 import torch
@@ -12,128 +13,15 @@ from ..errors import DataError, SettingsError
 from ..predictions import Predictions
 from .ceilings import Answers, Ceilings
 from .ensembles import choose_teachers
+from .scanned import Scan, ScannedModel, ScannedPair, TeacherChoice
+from .stand_ins import StandIns, measure_stand_ins, pooled_probs
+from .tracking import track
 from .zoo_ceilings import ceilings_of_pairs, ceilings_with_all_others
+from .zoo_expertise import ClassTexts, ZooAreas, areas_of_zoo, expertise_of
 from .zoo_flips import ZooFlips, compare_zoo
 
 CHOOSE = 3
 """Teachers that are chosen for a student, at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScannedModel:
-    """A model, and what it could win from all the others together.
-
-    Attributes:
-        model: reference of the model.
-        accuracy: share of all samples that it has right.
-        oracle_accuracy: share of all samples that any of the models has right.
-        routed_accuracy: accuracy of the routed ensemble of all models.
-        mean_accuracy: accuracy of the ensemble of mean probabilities of all models; None where logits were not kept.
-        headroom_pp: accuracy of the better of the two less this model's, percentage points.
-    """
-
-    model: str
-    accuracy: float
-    oracle_accuracy: float
-    routed_accuracy: float
-    mean_accuracy: float | None
-    headroom_pp: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScannedPair:
-    """An ordered pair of models.
-
-    Attributes:
-        student: reference of the model that could learn.
-        teacher: reference of the model that could teach.
-        delta_acc_pp: accuracy of the teacher minus that of the student, percentage points.
-        positive_flips: share of all samples that the teacher has right and the student wrong.
-        negative_flips: share of all samples that the teacher has wrong and the student right.
-        flip_entropy: entropy of the normalised counts of positive flips by class, nats; None without flips.
-        oracle_accuracy: share of all samples that either has right.
-        routed_accuracy: accuracy of the routed ensemble of both.
-        mean_accuracy: accuracy of the ensemble of their mean probabilities; None where logits were not kept.
-        headroom_pp: accuracy of the better of the two less the student's, percentage points.
-    """
-
-    student: str
-    teacher: str
-    delta_acc_pp: float
-    positive_flips: float
-    negative_flips: float
-    flip_entropy: float | None
-    oracle_accuracy: float
-    routed_accuracy: float
-    mean_accuracy: float | None
-    headroom_pp: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScanFailure:
-    """A model that was left out.
-
-    Attributes:
-        model: reference of the model.
-        reason: why it could not be loaded or run, in one line.
-    """
-
-    model: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherChoice:
-    """A teacher of a greedy choice for one student, and what an ensemble with all chosen so far has (`ensembles.py`).
-
-    Attributes:
-        teacher: reference of the teacher.
-        routed_accuracy: accuracy of the routed ensemble of the student and all chosen so far.
-        mean_accuracy: accuracy of the ensemble of their mean probabilities; None where logits were not kept.
-        headroom_pp: accuracy of the better of the two less the student's, percentage points.
-        added_pp: what this teacher has added to the headroom, percentage points.
-    """
-
-    teacher: str
-    routed_accuracy: float
-    mean_accuracy: float | None
-    headroom_pp: float
-    added_pp: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scan:
-    """Every model's accuracy and every ordered pair's complementary knowledge, and their ceilings (`ceilings.py`).
-
-    Attributes:
-        models: the models.
-        pairs: all ordered pairs of them.
-        samples: number of images.
-        broken: `where: reason` of each image that could not be decoded.
-        failed: models that were left out.
-        student: reference of the student that teachers were chosen for; None without.
-        teachers: these teachers, the first choice first.
-    """
-
-    models: tuple[ScannedModel, ...]
-    pairs: tuple[ScannedPair, ...]
-    samples: int
-    broken: tuple[str, ...]
-    failed: tuple[ScanFailure, ...] = ()
-    student: str | None = None
-    teachers: tuple[TeacherChoice, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The scan as plain values, as `--json` prints it."""
-        return {
-            "models": [asdict(model) for model in self.models],
-            "pairs": [asdict(pair) for pair in self.pairs],
-            "samples": self.samples,
-            "broken_images": list(self.broken),
-            "failed_models": [asdict(one) for one in self.failed],
-            "student": self.student,
-            "teachers": [asdict(one) for one in self.teachers],
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,21 +32,19 @@ class PredictedClasses:
         model: the model's reference.
         ids: N sample ids.
         answers: predicted classes and confidences, and the logits where they are kept.
-        target: labels, int64 (N,).
+        target: labels, int64 (N,), or None where the images carry none.
         broken: `where: reason` of each image that has no row.
     """
 
     model: str
     ids: tuple[str, ...]
     answers: Answers
-    target: Tensor
+    target: Tensor | None
     broken: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, predictions: Predictions, *, keep_logits: bool = True) -> "PredictedClasses":
-        """The predicted classes in predictions for labelled images, and their logits if they are to be kept."""
-        if predictions.target is None:
-            raise DataError(f"predictions of {predictions.model} carry no labels")
+        """The predicted classes in predictions, and their logits if they are to be kept."""
         return cls(
             model=predictions.model,
             ids=predictions.ids,
@@ -174,13 +60,21 @@ class PredictedClasses:
 
 
 def scan_predictions(
-    models: Sequence[PredictedClasses], *, num_classes: int, student: str | None = None, choose: int = CHOOSE
+    models: Sequence[PredictedClasses],
+    *,
+    num_classes: int,
+    texts: ClassTexts | None = None,
+    student: str | None = None,
+    choose: int = CHOOSE,
 ) -> Scan:
-    """Complementary knowledge of all ordered pairs of models, each of which predicted the same labelled images.
+    """Complementary knowledge of all ordered pairs of models, each of which predicted the same images.
+
+    Without labels: where they disagree, and what all of them together hold for right.
 
     Args:
         models: two or more models' predicted classes.
         num_classes: number of classes.
+        texts: names of the classes, and embeddings of them for the areas of expertise; None for indices.
         student: reference of the model that teachers are chosen for; None for none.
         choose: number of teachers at most.
 
@@ -188,59 +82,158 @@ def scan_predictions(
         DataError: the images or their labels differ.
         SettingsError: the student is none of the models.
     """
-    first, target_N = models[0], models[0].target
+    first = models[0]
     for model in models[1:]:
-        if model.ids != first.ids or not torch.equal(model.target, target_N):
+        if model.ids != first.ids or not _same_labels(model.target, first.target):
             raise DataError(f"predictions of {first.model} and {model.model} are not for the same images and labels")
-    answers = [model.answers for model in models]
-    predicted_MN = torch.stack([model.predicted for model in models])
-    flips = compare_zoo(predicted_MN, target_N, num_classes, keep_classes=False)
+    names, answers, target_N = [model.model for model in models], [model.answers for model in models], first.target
+    teachers = () if student is None else _chosen(names, answers, target_N, num_classes, student=student, most=choose)
+    known, expertise = _NOT_KNOWN, None
+    if target_N is not None:
+        texts = texts or ClassTexts.by_index(num_classes)
+        flips = compare_zoo(torch.stack([one.predicted_N for one in answers]), target_N, num_classes)
+        samples_C = torch.bincount(target_N, minlength=num_classes)
+        areas = areas_of_zoo(flips, texts, samples_C)
+        known = _known(answers, target_N, flips, areas)
+        chosen = [one.teacher for one in teachers]
+        expertise = expertise_of(
+            names, flips, areas, texts=texts, samples_C=samples_C, student=student, teachers=chosen
+        )
+    stand_ins = measure_stand_ins(answers, num_classes)
+    scanned, pairs = _models(names, known, stand_ins), _pairs(names, known, stand_ins)
     return Scan(
-        models=tuple(
-            ScannedModel(model=model.model, accuracy=right, **vars(above))
-            for model, right, above in zip(
-                models, flips.accuracy_M.tolist(), ceilings_with_all_others(answers, target_N), strict=True
-            )
-        ),
-        pairs=_pairs([model.model for model in models], flips, ceilings_of_pairs(answers, target_N, flips)),
+        models=scanned,
+        pairs=pairs,
         samples=len(first.ids),
         broken=first.broken,
+        labelled=target_N is not None,
         student=student,
-        teachers=() if student is None else _chosen(models, student, target_N, choose),
+        teachers=teachers,
+        expertise=expertise,
+        tracking=() if target_N is None else track(scanned, pairs),
     )
 
 
-def _chosen(
-    models: Sequence[PredictedClasses], student: str, target_N: Tensor, choose: int
-) -> tuple[TeacherChoice, ...]:
-    by_name = {model.model: model.answers for model in models}
-    if student not in by_name:
-        raise SettingsError(f"student is {student!r}, which is none of the models that could be compared")
-    names = [name for name in by_name if name != student]
-    found = choose_teachers(by_name[student], [by_name[name] for name in names], target_N, most=choose)
-    return tuple(TeacherChoice(**{**vars(one), "teacher": names[one.teacher]}) for one in found)
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What labels tell: the fields of each model and of each ordered pair, by their places; without labels none."""
+
+    models: Mapping[int, Mapping[str, Any]]
+    pairs: Mapping[tuple[int, int], Mapping[str, Any]]
 
 
-def _pairs(
-    names: Sequence[str], flips: ZooFlips, ceilings: Mapping[tuple[int, int], Ceilings]
-) -> tuple[ScannedPair, ...]:
+_NOT_KNOWN = _Known(models={}, pairs={})
+_CEILINGS = tuple(field.name for field in fields(Ceilings))
+_OF_A_MODEL = ("accuracy", *_CEILINGS)
+_OF_A_PAIR = (
+    "delta_acc_pp",
+    "positive_flips",
+    "negative_flips",
+    "flip_entropy",
+    *_CEILINGS,
+    "area_sizes",
+    "area_similarity",
+)
+
+
+def _known(answers: Sequence[Answers], target_N: Tensor, flips: ZooFlips, areas: ZooAreas) -> _Known:
     # As lists: a number at a time out of a tensor takes a hundred times as long.
     positive, negative = flips.positive_flips_MM.tolist(), flips.negative_flips_MM.tolist()
-    delta_acc_pp, entropy = flips.delta_acc_pp_MM.tolist(), _entropies(flips)
+    delta_acc_pp, entropy = flips.delta_acc_pp_MM.tolist(), flips.flip_entropy_MM.tolist()
+    sizes = areas.sizes_MMA.tolist()
+    similarity = None if areas.similarity_MMA is None else areas.similarity_MMA.tolist()
+    return _Known(
+        models={
+            place: {"accuracy": right, **vars(above)}
+            for place, (right, above) in enumerate(
+                zip(flips.accuracy_M.tolist(), ceilings_with_all_others(answers, target_N), strict=True)
+            )
+        },
+        pairs={
+            (s, t): {
+                "delta_acc_pp": delta_acc_pp[s][t],
+                "positive_flips": positive[s][t],
+                "negative_flips": negative[s][t],
+                "flip_entropy": _number(entropy[s][t]),
+                **vars(above),
+                "area_sizes": tuple(sizes[s][t]) if positive[s][t] else None,
+                "area_similarity": tuple(map(_number, similarity[s][t])) if similarity and positive[s][t] else None,
+            }
+            for (s, t), above in ceilings_of_pairs(answers, target_N, flips).items()
+        },
+    )
+
+
+def _models(names: Sequence[str], known: _Known, stand_ins: StandIns) -> tuple[ScannedModel, ...]:
+    agreement, estimated = stand_ins.agreement_M.tolist(), stand_ins.estimated_accuracy_M.tolist()
+    strength = [None] * len(names) if stand_ins.strength_M is None else stand_ins.strength_M.tolist()
+    unknown = dict.fromkeys(_OF_A_MODEL)
+    return tuple(
+        ScannedModel(
+            model=name,
+            **known.models.get(place, unknown),
+            agreement=agreement[place],
+            strength=strength[place],
+            estimated_accuracy=estimated[place],
+        )
+        for place, name in enumerate(names)
+    )
+
+
+def _pairs(names: Sequence[str], known: _Known, stand_ins: StandIns) -> tuple[ScannedPair, ...]:
+    disagreement, surer = stand_ins.disagreement_MM.tolist(), stand_ins.surer_disagreement_MM.tolist()
+    kappa, estimated = stand_ins.kappa_MM.tolist(), stand_ins.estimated_positive_flips_MM.tolist()
+    accuracy, unknown = stand_ins.estimated_accuracy_M.tolist(), dict.fromkeys(_OF_A_PAIR)
     return tuple(
         ScannedPair(
             student=names[s],
             teacher=names[t],
-            delta_acc_pp=delta_acc_pp[s][t],
-            positive_flips=positive[s][t],
-            negative_flips=negative[s][t],
-            flip_entropy=entropy[s][t],
-            **vars(above),
+            **known.pairs.get((s, t), unknown),
+            disagreement=disagreement[s][t],
+            surer_disagreement=surer[s][t],
+            kappa=_number(kappa[s][t]),
+            estimated_positive_flips=estimated[s][t],
+            estimated_delta_acc_pp=100 * (accuracy[t] - accuracy[s]),
         )
-        for (s, t), above in ceilings.items()
+        for s, t in permutations(range(len(names)), 2)
     )
 
 
-def _entropies(flips: ZooFlips) -> list[list[float | None]]:
-    """Nats, or None without flips."""
-    return [[None if math.isnan(one) else one for one in row] for row in flips.flip_entropy_MM.tolist()]
+def _chosen(
+    names: Sequence[str],
+    answers: Sequence[Answers],
+    target_N: Tensor | None,
+    num_classes: int,
+    *,
+    student: str,
+    most: int,
+) -> tuple[TeacherChoice, ...]:
+    if student not in names:
+        raise SettingsError(f"student is {student!r}, which is none of the models that could be compared")
+    own = names.index(student)
+    others = [place for place in range(len(names)) if place != own]
+    truth = pooled_probs(answers, num_classes) if target_N is None else target_N
+    found = choose_teachers(answers[own], [answers[place] for place in others], truth, most=most)
+    return tuple(
+        TeacherChoice(
+            teacher=names[others[one.teacher]],
+            routed_accuracy=None if target_N is None else one.routed_accuracy,
+            mean_accuracy=None if target_N is None else one.mean_accuracy,
+            headroom_pp=None if target_N is None else one.headroom_pp,
+            added_pp=None if target_N is None else one.added_pp,
+            estimated_headroom_pp=one.headroom_pp if target_N is None else None,
+            estimated_added_pp=one.added_pp if target_N is None else None,
+        )
+        for one in found
+    )
+
+
+def _same_labels(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return torch.equal(first, second)
+
+
+def _number(value: float) -> float | None:
+    """None for NaN."""
+    return None if math.isnan(value) else value

@@ -10,6 +10,7 @@ from .classifier import Classifier, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
 from .from_table import PredictionTable
+from .imagenet import imagenet_texts
 from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
@@ -27,6 +28,7 @@ __all__ = [
     "feature_size",
     "find_classifier_layer",
     "has_batch_norm",
+    "imagenet_texts",
     "load_copy",
     "load_into",
     "load_model",

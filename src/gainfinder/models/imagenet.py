@@ -28,5 +28,29 @@ def as_wnids(names: Sequence[str]) -> tuple[str, ...]:
     return imagenet_wnids() if agreeing >= 0.95 * len(known) else tuple(names)
 
 
+def imagenet_texts(names: Sequence[str] | None, count: int) -> tuple[str, ...] | None:
+    """What ImageNet's classes are called: of each the first of its lemmas in WordNet, as timm lists them.
+
+    Args:
+        names: names of the classes, or None.
+        count: number of classes.
+
+    Returns:
+        Names for classes that are all called by a WordNet id, and for 1000 that have no names or only their indices;
+        None for others.
+
+    Example:
+        >>> imagenet_texts(["n01443537", "n01440764"], 2), imagenet_texts(["cat", "n01440764"], 2)
+        (('goldfish', 'tench'), None)
+    """
+    info = ImageNetInfo("imagenet-1k")
+    if names is None or tuple(names) == tuple(map(str, range(count))):
+        names = info.label_names() if count == info.num_classes() else ()
+    try:
+        return tuple(info.label_name_to_description(name).split(",", maxsplit=1)[0] for name in names) or None
+    except KeyError:
+        return None
+
+
 def _first_term(name: str) -> str:
     return name.split(",", maxsplit=1)[0].strip().lower().replace("_", " ")

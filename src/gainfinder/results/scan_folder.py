@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunFolderError
-from ..files import PARTIAL, check_writable, remove_partials, write_json
+from ..files import PARTIAL, check_writable, remove_partials, write_text
 from .documents import validated
 from .metrics import Record
 
@@ -17,15 +17,15 @@ SCAN_PREDICTIONS = "predictions"
 
 class _Model(Record):
     model: str
-    accuracy: float
+    accuracy: float | None
 
 
 class _Pair(Record):
     student: str
     teacher: str
-    delta_acc_pp: float
-    positive_flips: float
-    negative_flips: float
+    delta_acc_pp: float | None
+    positive_flips: float | None
+    negative_flips: float | None
     flip_entropy: float | None
 
 
@@ -78,8 +78,14 @@ def _is_left(child: Path) -> bool:
 
 
 def write_scan(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write a scan (`Scan.to_dict`, with what it was made of) atomically."""
-    write_json(folder / SCAN_FILE, document)
+    """Write a scan (`Scan.to_dict`, with what it was made of) atomically: a line a row, for 301 models have 90,300."""
+    parts = []
+    for key, value in document.items():
+        is_rows = isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value)
+        lines = [f"    {json.dumps(one, ensure_ascii=False)}" for one in value] if is_rows else []
+        text = "[\n" + ",\n".join(lines) + "\n  ]" if is_rows else json.dumps(value, ensure_ascii=False)
+        parts.append(f"  {json.dumps(key)}: {text}")
+    write_text(folder / SCAN_FILE, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def read_scan(folder: Path) -> dict[str, Any]:

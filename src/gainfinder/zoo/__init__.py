@@ -1,7 +1,7 @@
 """Many models on the same images: what each knows that each other does not know.
 
-In: models and labelled images, or a folder of predictions. Out: a `Scan`, and its folder.
-Imports: errors, references, predictions, metrics, models, data, devices, inference, results.
+In: models and images, or a folder of predictions; names or embeddings of classes. Out: a `Scan`, and its folder.
+Imports: errors, references, files, libraries, predictions, metrics, models, data, devices, inference, results.
 """
 
 from .scan import scan_folder_of_predictions, scan_models

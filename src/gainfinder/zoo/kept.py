@@ -26,7 +26,7 @@ class KeptPredictions:
 
     Args:
         folder: made with the first file.
-        images: the images, with labels.
+        images: the images, with labels or without.
         whole: whether the logits of all classes are kept, and wanted.
     """
 
@@ -75,18 +75,15 @@ def predicted_classes(found: Columns, *, keep_logits: bool = True) -> PredictedC
     """What a scan compares of a file of predictions.
 
     Args:
-        found: a file as gainfinder writes it, with labels; of all classes or the most probable.
+        found: a file as gainfinder writes it, of all classes or the most probable.
         keep_logits: whether the logits are kept, where the file has those of all classes.
 
     Raises:
-        DataError: the file is not such a file, or has no labels.
+        DataError: the file is not such a file.
     """
-    if found.target is None or not isinstance(found.about.get("model"), str):
-        raise DataError(
-            f"{found.where}: has no labels to tell who is right; expected a file that `gainfinder predict` made of "
-            "labelled images"
-        )
-    target = torch.from_numpy(found.target)
+    if not isinstance(found.about.get("model"), str):
+        raise DataError(f"{found.where}: does not say of which model; expected a file that `gainfinder predict` made")
+    target = None if found.target is None else torch.from_numpy(found.target)
     about = found.about
     if found.classes is None and found.kind == "logits":
         whole = Predictions(model=about["model"], ids=found.ids, logits=torch.from_numpy(found.values), target=target)

@@ -12,11 +12,12 @@ from ..data import Images, ImageSource, load_images
 from ..devices import default_workers, environment, resolve_device
 from ..errors import BadReference, DataError, ModelError, SettingsError
 from ..inference import ImageCount, align_images, align_model, named_after, predict_images
-from ..metrics import CHOOSE, PredictedClasses, Scan, ScanFailure, scan_predictions
+from ..metrics import CHOOSE, ClassTexts, PredictedClasses, Scan, ScanFailure, scan_predictions
 from ..models import Classifier, ModelSource, parse_model_ref
 from ..predictions import Columns, Predictions, read_columns
 from ..references import suggest
 from ..results import SCAN_PREDICTIONS, claim_scan_folder, write_scan
+from .class_texts import TextRequest
 from .kept import KeptPredictions, predicted_classes
 from .sources import load_ahead
 
@@ -37,6 +38,9 @@ def scan_models(
     max_broken: float = 0.01,
     student: str | None = None,
     choose: int = CHOOSE,
+    class_names: str | Path | None = None,
+    class_embeddings: str | Path | None = None,
+    embed: str | None = None,
     on_model: OnModel | None = None,
     out: str | Path | None = None,
     command: str | None = None,
@@ -54,13 +58,16 @@ def scan_models(
 
     Args:
         models: two or more references, classifiers or modules.
-        data: a data reference, `Images`, or a data set that yields (image, label).
+        data: a data reference, `Images`, or a data set that yields images or (image, label).
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: number of images in a forward pass.
         workers: number of processes that decode images; by default none on a CPU, else up to 8.
         max_broken: largest share of images that may be undecodable.
         student: reference of the model that teachers are chosen for, one of `models`; None for none.
         choose: number of teachers at most.
+        class_names: file of class names; None for those that data and models have.
+        class_embeddings: file of embeddings of the classes, for areas of expertise.
+        embed: text model that embeds the classes' names, in its place.
         on_model: called before a model runs.
         out: folder for the scan as `scan.json`, and the predictions; one that holds a scan of these models, or some of
             them, on the same data is written anew. None keeps nothing.
@@ -68,15 +75,18 @@ def scan_models(
 
     Raises:
         RunFolderError: `out` holds something else, or cannot be written.
-        SettingsError: fewer than two models, a reference given twice, or a student that is none of them.
+        SettingsError: fewer than two models, a reference given twice, a student that is none of them, or names or
+            embeddings of classes for images without labels.
         BadReference: a reference cannot be parsed.
-        DataError: the images carry no labels, or their classes do not fit the first model's.
-        ModelError: fewer than two models could be run.
+        MissingExtra: the text model's package is not installed.
+        DataError: the images' classes do not fit the first model's; or names or embeddings do not fit the classes.
+        ModelError: fewer than two models could be run, or the text model could not.
     """
     _check_models(models, student=student)
     images = load_images(data)
-    if images.labels is None:
-        raise DataError(f"{images.reference}: a scan needs labels to tell who is right; these images carry none")
+    request = TextRequest.of(
+        class_names=class_names, class_embeddings=class_embeddings, embed=embed, labelled=images.labels is not None
+    )
     where = resolve_device(device)
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -89,11 +99,13 @@ def scan_models(
         workers=default_workers(where) if workers is None else workers,
         max_broken=max_broken,
         on_model=on_model,
+        request=request,
         folder=None if folder is None else folder / SCAN_PREDICTIONS,
     )
     for source, loaded in load_ahead(models):
         if isinstance(loaded, Classifier):
             work.add(loaded, name=_name(source))
+            work.find_texts()
         else:
             work.fail(_name(source), loaded)
     scan = work.scan(student=student, choose=choose)
@@ -107,18 +119,35 @@ def scan_models(
     return scan
 
 
-def scan_folder_of_predictions(folder: str | Path, *, student: str | None = None, choose: int = CHOOSE) -> Scan:
+def scan_folder_of_predictions(
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    student: str | None = None,
+    choose: int = CHOOSE,
+    class_names: str | Path | None = None,
+    class_embeddings: str | Path | None = None,
+    embed: str | None = None,
+) -> Scan:
     """Measure complementary knowledge between models from their predictions alone, without models or images.
 
     Args:
         folder: a folder of Parquet files as `gainfinder predict` writes them, or a scan leaves them in `predictions/`:
-            each of the same labelled images and classes, in any order of the images.
+            each of the same images and classes, in any order of the images; with labels, or all without.
+        device: where a text model runs.
         student: the model, as its file names it, that teachers are chosen for; None for none.
         choose: number of teachers at most.
+        class_names: as in `scan_models`, and the following.
+        class_embeddings: file of embeddings of the classes.
+        embed: text model that embeds the classes' names.
 
     Raises:
-        SettingsError: the student is none of the models.
-        DataError: there are fewer than two files, or they are not of the same labelled images and classes.
+        SettingsError: the student is none of the models, or names or embeddings are given without labels.
+        BadReference: the text model's reference cannot be parsed.
+        MissingExtra: its package is not installed.
+        ModelError: it cannot be loaded.
+        DataError: there are fewer than two files, or they are not of the same images, labels and classes; or names or
+            embeddings do not fit these.
     """
     paths = sorted(Path(folder).glob("*.parquet"))
     if len(paths) < 2:
@@ -140,7 +169,14 @@ def scan_folder_of_predictions(folder: str | Path, *, student: str | None = None
         if found:
             one = _in_order(one, found[0], path, paths[0])
         found.append(replace(one, model=_free_name(one.model, [other.model for other in found])))
-    return scan_predictions(found, num_classes=len(names), student=student, choose=choose)
+    target_N = found[0].target
+    request = TextRequest.of(
+        class_names=class_names, class_embeddings=class_embeddings, embed=embed, labelled=target_N is not None
+    )
+    texts = None
+    if target_N is not None:
+        texts = request.texts(names, _present(target_N, len(names)), device=resolve_device(device))
+    return scan_predictions(found, num_classes=len(names), texts=texts, student=student, choose=choose)
 
 
 @dataclass(kw_only=True)
@@ -154,10 +190,12 @@ class _Scanning:
     workers: int
     max_broken: float
     on_model: OnModel | None
+    request: TextRequest
     folder: Path | None
     first: Classifier | None = None
     kept: KeptPredictions | None = None
     keep_logits: bool = True
+    texts: ClassTexts | None = None
     predicted: list[PredictedClasses] = field(default_factory=list)
     failed: list[ScanFailure] = field(default_factory=list)
 
@@ -176,6 +214,15 @@ class _Scanning:
         except (ModelError, SettingsError) as error:  # it does not fit, fails or needs too much memory
             self.fail(name, error)
 
+    def find_texts(self) -> None:
+        """What the classes are called, as soon as they are known: what does not fit ends the scan when it begins."""
+        if self.texts is None and self.first is not None and self.images.labels is not None:
+            self.texts = self.request.texts(
+                self.first.class_names,
+                _present(torch.from_numpy(self.images.labels), self.first.num_classes),
+                device=self.device,
+            )
+
     def fail(self, name: str, error: Exception) -> None:
         """Leave a model out."""
         _log.warning("left out: %s", error if str(error).startswith(name) else f"{name}: {error}")
@@ -188,7 +235,13 @@ class _Scanning:
             raise ModelError(
                 f"a scan compares models, and {len(self.predicted)} of {self.count} could be run: {reasons}"
             )
-        found = scan_predictions(self.predicted, num_classes=self.first.num_classes, student=student, choose=choose)
+        found = scan_predictions(
+            self.predicted,
+            num_classes=self.first.num_classes,
+            texts=self.texts,
+            student=student,
+            choose=choose,
+        )
         return replace(found, failed=tuple(self.failed))
 
     def _aligned(self, loaded: Classifier) -> Classifier:
@@ -233,10 +286,18 @@ def _in_order(found: PredictedClasses, first: PredictedClasses, path: Path, firs
         missing = next(iter(row_of.keys() ^ set(first.ids)))
         raise DataError(f"{path} and {first_path} are not of the same images: only one of them has {missing!r}")
     rows = torch.tensor([row_of[sample_id] for sample_id in first.ids])
-    found = replace(found, ids=first.ids, answers=found.answers.of_rows(rows), target=found.target[rows])
-    if not torch.equal(found.target, first.target):
+    if (found.target is None) != (first.target is None):
+        without, other = (path, first_path) if found.target is None else (first_path, path)
+        raise DataError(f"{without} has no labels, and {other} has; expected both alike")
+    target_N = None if found.target is None else found.target[rows]
+    if target_N is not None and first.target is not None and not torch.equal(target_N, first.target):
         raise DataError(f"{path} and {first_path} have other labels for the same images")
-    return found
+    return replace(found, ids=first.ids, answers=found.answers.of_rows(rows), target=target_N)
+
+
+def _present(target_N: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Which classes have images, bool (C,)."""
+    return torch.bincount(target_N, minlength=num_classes) > 0
 
 
 def _name(source: ModelSource) -> str:
