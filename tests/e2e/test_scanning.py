@@ -44,7 +44,7 @@ def scanned(models: Any, out: Path | None = None, runs: Runs | None = None) -> S
 
 
 def rounded(scan: Scan) -> Scan:
-    """Estimates are sums of floats, in whichever order the models come, of probabilities that a file may have rounded."""
+    """Estimates are sums of floats, in any order of the models, of probabilities that a file may have rounded."""
     models = tuple(replace(one, estimated_accuracy=round(one.estimated_accuracy, 5)) for one in scan.models)
     pairs = tuple(
         replace(

@@ -13,10 +13,11 @@ from ..files import remove_partials, write_text
 from ..results import REPORT_FILE, SCAN_FILE
 from .certificates import certificate_text as certificate_text
 from .charts import FIGURE_NAMES, Figure, demo_figure, save_figure
-from .page import scan_page, transfer_page
+from .page import scan_page, transfer_page, unlabelled_scan_page
 from .question_page import write_question_page as write_question_page
 from .records import ScanRecord, read_record
 from .rows import pair_rows
+from .scan_parts import unlabelled_scan_section
 from .sections import scan_section, transfer_section
 
 FIGURES = "figures"
@@ -42,7 +43,9 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     """
     path = Path(folder)
     record = read_record(path)
-    if isinstance(record, ScanRecord):
+    if isinstance(record, ScanRecord) and not record.document.get("labelled", True):
+        page, figures = unlabelled_scan_page(unlabelled_scan_section(record.document)), []
+    elif isinstance(record, ScanRecord):
         scanned = scan_section(record)
         page, figures = scan_page(scanned), list(scanned.figures)
     else:

@@ -12,6 +12,7 @@ from ..config import WEIGHT_DECAY
 from ..results import RunConfig, TransferMetrics
 from .charts import Figure
 from .rows import counted
+from .scan_parts import UnlabelledScanSection, expertise_part, tracking_part
 from .sections import ScanSection, TransferSection
 
 _TEMPLATES = files(__package__) / "templates"
@@ -35,7 +36,19 @@ def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
 
 def scan_page(section: ScanSection) -> str:
     """The page of a scan."""
-    return _render("scan.html.j2", section=section, made=_environment_rows(section.document.get("environment") or {}))
+    return _render(
+        "scan.html.j2",
+        section=section,
+        expertise=expertise_part(section.document),
+        tracking=tracking_part(section.document),
+        made=_environment_rows(section.document.get("environment") or {}),
+    )
+
+
+def unlabelled_scan_page(section: UnlabelledScanSection) -> str:
+    """The page of a scan of images without labels."""
+    made = _environment_rows(section.document.get("environment") or {})
+    return _render("scan_unlabelled.html.j2", section=section, made=made)
 
 
 def render_template(template: str, **values: Any) -> str:
