@@ -171,6 +171,54 @@ def test_teachers_are_chosen_for_a_student(zoo: dict[str, str], tmp_path: Path) 
     assert done.exit_code == 2 and "which is none of the 3 models given; near matches: " in done.stderr
 
 
+def test_without_labels_estimates_stand_in(zoo: dict[str, str], tmp_path: Path) -> None:
+    labelled = gainfinder.load_images(DATA)
+    bare = replace(labelled, labels=None, num_classes=None)
+    models, asked = list(zoo.values()), {"device": "cpu", "workers": 0, "student": zoo["vit"]}
+    found = gainfinder.scan(models, bare, out=tmp_path / "scan", **asked)  # type: ignore[arg-type]
+    known = gainfinder.scan(models, labelled, **asked)  # type: ignore[arg-type]
+    assert not found.labelled and found.expertise is None and all(one.accuracy is None for one in found.models)
+    strongest = max(known.models, key=lambda model: model.accuracy or 0.0).model
+    assert max(found.models, key=lambda model: model.estimated_accuracy).model == strongest
+    assert found.teachers[0].teacher == known.teachers[0].teacher
+    assert found.teachers[0].headroom_pp is None and (found.teachers[0].estimated_headroom_pp or 0) > 0
+    assert rounded(gainfinder.scan(models, bare, out=tmp_path / "scan", **asked)) == rounded(found)  # type: ignore[arg-type]
+    alone = gainfinder.scan(tmp_path / "scan" / "predictions", student=zoo["vit"])
+    assert set(rounded(alone).pairs) == set(rounded(found).pairs)
+    folder = str(tmp_path / "scan" / "predictions")
+    done = RUNNER.invoke(app, ["scan", "--predictions", folder, "--student", zoo["vit"]])
+    assert done.exit_code == 0 and "443 images without labels" in done.stdout, done.stderr
+    assert "held to add most" in done.stdout
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {c}" for c in range(10)))
+    done = RUNNER.invoke(app, ["scan", "--predictions", folder, "--class-names", str(names)])
+    assert done.exit_code == 2 and "--class-names is for areas of expertise, which need labels" in done.stderr
+
+
+def test_areas_of_expertise_by_the_command(zoo: dict[str, str], tmp_path: Path) -> None:
+    names, embeddings = tmp_path / "names.txt", tmp_path / "embeddings.csv"
+    names.write_text("\n".join(f"digit {c}" for c in range(10)))
+    embeddings.write_text("\n".join(f"digit {c},{c + 1},{10 - c}" for c in range(10)))
+    base = ["scan", *(part for one in zoo.values() for part in ("--model", one)), "--data", DATA, "--workers", "0"]
+    options = ["--class-names", str(names), "--class-embeddings", str(embeddings)]
+    done = RUNNER.invoke(app, [*base, *options, "--json", "--out", str(tmp_path / "scan")])
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)["expertise"]
+    assert found["embeddings"] == str(embeddings) and found == document(tmp_path / "scan")["expertise"]
+    assert all(one["name"] == f"digit {one['index']}" for pair in found["pairs"] for one in pair["classes"])
+    assert found["areas"][-1]["mean_similarity"] is not None
+    done = RUNNER.invoke(app, [*base, *options])
+    assert "Areas of expertise" in done.stdout and "digit " in done.stdout and "rank correlation" in done.stdout
+    for options, message in (
+        (["--class-names", str(tmp_path / "none.txt")], "class names"),
+        (["--class-embeddings", str(embeddings)], "no embedding of 10 of 10 classes, such as '0'"),
+        (["--embed", "clip:ViT-B-32"], "unknown library 'clip'"),
+        (["--class-embeddings", str(embeddings), "--embed", "open_clip:ViT-B-32/openai"], "give one of them"),
+    ):
+        done = RUNNER.invoke(app, [*base, *options])
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1 and message in done.stderr, done.stderr
+
+
 def test_predictions_that_do_not_fit_together_are_refused(zoo: dict[str, str], tmp_path: Path) -> None:
     one = gainfinder.predict(zoo["vit"], DATA, device="cpu", workers=0)
     one.write(tmp_path / "a.parquet")

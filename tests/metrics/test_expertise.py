@@ -49,6 +49,7 @@ def test_no_area_is_a_class_too_large() -> None:
 def test_similarity_is_the_mean_over_pairs_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAIRS", 5)
     common = mean_similarity(EMBEDDINGS)
+    assert common is not None
     assert common == pytest.approx(naive_similarity(EMBEDDINGS), rel=1e-12)
     areas = areas_of_expertise(COUNTS)
     found = semantic_similarity(areas, EMBEDDINGS * torch.rand(30, 1).add(0.1), all_similarity=common)

@@ -21,7 +21,7 @@ SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "lr": 3e-2, "method": "kl-d
 
 @pytest.fixture(scope="session")
 def results(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders: `transfer`, `guarded`, `sequence`, `soup`, `unlabelled`, `control`, `scan`."""
+    """Folders: `transfer`, `guarded`, `sequence`, `soup`, `unlabelled`, `control`, `scan`, `scan-bare`."""
     folder = made_once(tmp_path_factory, "results", lambda folder: _fill(folder, zoo))
     return {path.name: path for path in folder.iterdir()}
 
@@ -40,6 +40,7 @@ def _fill(folder: Path, zoo: dict[str, str]) -> None:
     gainfinder.transfer(student, teacher, **unlabelled, out=folder / "unlabelled", **SETTINGS)
     gainfinder.transfer(student, student, **data, out=folder / "control", **SETTINGS)
     gainfinder.scan(list(zoo.values()), "digits#1/4", device="cpu", workers=0, out=folder / "scan")
+    gainfinder.scan(list(zoo.values()), bare, student=student, device="cpu", workers=0, out=folder / "scan-bare")
 
 
 @pytest.fixture(scope="module")

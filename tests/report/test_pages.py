@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -15,12 +16,12 @@ from gainfinder.cli import app
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
 from gainfinder.report import write_report
-from gainfinder.results import read_thumbnails
+from gainfinder.results import read_thumbnails, write_scan
 from gainfinder.runs.thumbnails import MOST
 
 from .conftest import SETTINGS
 
-KINDS = ("transfer", "guarded", "sequence", "soup", "unlabelled", "control", "scan")
+KINDS = ("transfer", "guarded", "sequence", "soup", "unlabelled", "control", "scan", "scan-bare")
 
 
 def page(folder: Path) -> str:
@@ -97,6 +98,7 @@ def test_a_transfer_tells_its_measures(results: dict[str, Path]) -> None:
         ("soup", {"measures", "classes"}),
         ("unlabelled", set()),
         ("scan", {"matrix", "knowledge", "entropy"}),
+        ("scan-bare", set()),
     ],
 )
 def test_figures_are_vector_files_with_their_rows(results: dict[str, Path], kind: str, names: set[str]) -> None:
@@ -193,6 +195,58 @@ def test_a_scan_shows_models_and_pairs(results: dict[str, Path], zoo: dict[str, 
         shares = (pair["oracle_accuracy"], pair["routed_accuracy"], pair["mean_accuracy"])
         assert f"{' '.join(f'{share:.2%}' for share in shares)} {pair['headroom_pp']:+.2f}" in read
     assert len(document["pairs"]) == 6 == len(pq.read_table(results["scan"] / "figures/matrix-rows.parquet"))
+
+
+def test_a_scan_shows_areas_of_expertise_and_how_well_stand_ins_do(results: dict[str, Path]) -> None:
+    document, read = json.loads((results["scan"] / "scan.json").read_text()), text(results["scan"])
+    for pair in document["expertise"]["pairs"]:
+        assert f"{pair['delta_acc_pp']:+.2f} pp in accuracy" in read
+        for area in pair["areas"]:
+            names = ", ".join(one["name"] for one in pair["classes"][: area["size"]])
+            assert f"{area['percent']} % {area['size']} {names}" in read
+    for area in document["expertise"]["areas"]:
+        assert f"{area['percent']} % {area['pairs']} {area['mean_size']:.1f}" in read
+    for one in document["tracking"]:
+        assert f"{'6 pairs' if one['students'] else '3 models'} {one['spearman']:.3f} {one['slope']:.2f}" in read
+
+
+def test_areas_have_a_similarity_where_there_are_embeddings(results: dict[str, Path], tmp_path: Path) -> None:
+    np.save(tmp_path / "embeddings.npy", np.random.default_rng(0).random((10, 4)))
+    copy = shutil.copytree(results["scan"], tmp_path / "scan")
+    found = gainfinder.scan(copy / "predictions", class_embeddings=tmp_path / "embeddings.npy").to_dict()
+    document = json.loads((copy / "scan.json").read_text())
+    write_scan(copy, {**document, **found})
+    write_report(copy)
+    read, areas = text(copy), [area for pair in found["expertise"]["pairs"] for area in pair["areas"]]
+    assert f"by {tmp_path / 'embeddings.npy'}" in read
+    assert len({area["similarity"] for area in areas}) == 2, "some have one"
+    for area in areas:
+        alike = "–" if area["similarity"] is None else f"{100 * area['similarity']:+.1f} %"
+        assert f"{area['percent']} % {area['size']} {alike} " in read
+
+
+def test_a_scan_of_an_earlier_version_has_a_page(results: dict[str, Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(results["scan"], tmp_path / "scan")
+    document = json.loads((copy / "scan.json").read_text())
+    write_scan(
+        copy, {key: value for key, value in document.items() if key not in {"expertise", "tracking", "labelled"}}
+    )
+    write_report(copy)
+    assert "Areas of expertise" not in text(copy).split("Who knows what")[0] and "All pairs" in text(copy)
+
+
+def test_a_scan_without_labels_shows_estimates_alone(results: dict[str, Path]) -> None:
+    document, read = json.loads((results["scan-bare"] / "scan.json").read_text()), text(results["scan-bare"])
+    assert document["labelled"] is False and "without labels: nobody knows who is right" in read
+    for model in document["models"]:
+        assert f"{model['estimated_accuracy']:.2%} {model['agreement']:.2%}" in read and model["accuracy"] is None
+    for pair in document["pairs"]:
+        shares = f"{pair['disagreement']:.2%} {pair['surer_disagreement']:.2%} {pair['kappa']:.3f}"
+        estimates = f"{pair['estimated_delta_acc_pp']:+.2f} {pair['estimated_positive_flips']:.2%}"
+        assert f"{shares} {estimates}" in read
+    assert document["teachers"]
+    for one in document["teachers"]:
+        assert f"{one['estimated_headroom_pp']:+.2f} {one['estimated_added_pp']:+.2f}" in read
 
 
 def test_thumbnails_are_of_images_that_changed(results: dict[str, Path]) -> None:
