@@ -21,6 +21,11 @@ from gainfinder.zoo.text_models import TextModel, check_installed, embed_names, 
 NAMES = ("cat", "dog", "hen, bird")
 VALUES = np.array([[1.0, 0.0, 0.5], [0.5, 1.0, 0.25], [0.25, 0.5, 2.0]])
 CPU = torch.device("cpu")
+TINY_CLIP: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
 PRESENT = torch.ones(3, dtype=torch.bool)
 
 
@@ -169,11 +174,7 @@ def test_references_of_text_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_open_clip_folder_embeds_names(tmp_path: Path) -> None:
     open_clip = pytest.importorskip("open_clip")
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    }
+    config = TINY_CLIP
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     torch.manual_seed(0)
     module = open_clip.CLIP(**config).eval()
@@ -189,6 +190,28 @@ def test_an_open_clip_folder_embeds_names(tmp_path: Path) -> None:
     (tmp_path / "open_clip_pytorch_model.bin").unlink()
     with pytest.raises(ModelError, match="cannot embed class names"):
         embed_names(model, NAMES, device=CPU)
+    for text, message in (
+        (f"open_clip:local-dir:{tmp_path / 'none'}", "does not exist"),
+        ("open_clip:ViT-B-33/openai", r"no architecture 'ViT-B-33'; near matches: ViT-B-32"),
+        ("open_clip:ViT-B-32/opened", r"neither a file nor one of open_clip's weights of ViT-B-32: openai"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            embed_names(parse_text_model(text), NAMES, device=CPU)
+
+
+def test_an_open_clip_architecture_with_own_weights_embeds_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    config = TINY_CLIP
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
+    torch.manual_seed(1)
+    module = open_clip.CLIP(**config).eval()
+    torch.save(module.state_dict(), tmp_path / "tiny.pt")
+    found = embed_names(parse_text_model(f"open_clip:tiny/{tmp_path / 'tiny.pt'}"), NAMES, device=CPU)
+    with torch.no_grad():
+        expected = module.encode_text(open_clip.SimpleTokenizer(context_length=16)(list(NAMES)))
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_a_sentence_transformers_folder_embeds_names(tmp_path: Path) -> None:
@@ -198,7 +221,7 @@ def test_a_sentence_transformers_folder_embeds_names(tmp_path: Path) -> None:
     found = embed_names(model, NAMES, device=CPU)
     assert found.shape == (3, 16) and not torch.allclose(found[0], found[1])
     assert torch.allclose(embed_names(model, NAMES[::-1], device=CPU).flip(0), found, atol=1e-5)
-    with pytest.raises(ModelError, match="cannot embed class names"):
+    with pytest.raises(ModelError, match="does not exist"):
         embed_names(TextModel(library="sentence-transformers", name=str(tmp_path / "none")), NAMES, device=CPU)
 
 

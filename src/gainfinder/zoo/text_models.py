@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BadReference, GainfinderError, MissingExtra, ModelError
+from ..files import near_siblings
 from ..libraries import hub_or_cache, hub_reason, quiet
 from ..references import suggest
 
@@ -99,22 +100,40 @@ def embed_names(model: TextModel, names: Sequence[str], *, device: torch.device)
         ModelError: it cannot be loaded or run.
     """
     embed = _by_open_clip if model.library == "open_clip" else _by_sentence_transformers
-    local = model.name.removeprefix("local-dir:") if model.pretrained is None else model.pretrained
-    with quiet(*_LOGGERS), hub_or_cache(needed=not Path(local).expanduser().exists()) as reachable:
+    local = _path(model)
+    if not local.exists() and (local.is_absolute() or model.name.startswith(("local-dir:", "."))):
+        raise ModelError(f"{model}: {str(local)!r} does not exist{near_siblings(local)}")
+    with quiet(*_LOGGERS), hub_or_cache(needed=not local.exists()) as reachable:
         try:
             found_CD = embed(model, names, device)
         except GainfinderError:
             raise
         except Exception as error:  # each library and file format has exceptions of its own
-            raise ModelError(f"{model}: cannot embed class names: {hub_reason(error, reachable=reachable)}") from error
+            # open_clip wraps what the hub's client raises
+            raised = error if reachable else OSError(str(error))
+            raise ModelError(f"{model}: cannot embed class names: {hub_reason(raised, reachable=reachable)}") from error
     if not bool(found_CD.isfinite().all() & found_CD.any(dim=1).all()):
         raise ModelError(f"{model}: gives NaN, infinity or zeros for a class name")
     return found_CD
 
 
+def _path(model: TextModel) -> Path:
+    """The file or folder that it may be in."""
+    return Path(model.pretrained or model.name.removeprefix("local-dir:")).expanduser()
+
+
 def _by_open_clip(model: TextModel, names: Sequence[str], device: torch.device) -> Tensor:
     import open_clip  # noqa: PLC0415 (slow, and an extra)
 
+    if model.pretrained is not None:
+        known, tags = open_clip.list_models(), open_clip.list_pretrained_tags_by_model(model.name)
+        if model.name not in known:
+            raise ModelError(f"{model}: open_clip has no architecture {model.name!r}{suggest(model.name, known)}")
+        if model.pretrained not in tags and not _path(model).exists():
+            raise ModelError(
+                f"{model}: {model.pretrained!r} is neither a file nor one of open_clip's weights of {model.name}: "
+                f"{', '.join(tags) or 'none'}"
+            )
     encoder: Any = open_clip.create_model(
         model.name, pretrained=model.pretrained, device=device, require_pretrained=True
     ).eval()
