@@ -161,7 +161,7 @@ def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
         "TransferResult", "TransferSpec", "ask", "certify", "flips", "load_images", "load_model", "objectives",
-        "partition", "predict", "run", "scan", "transfer", "write_report",
+        "partition", "predict", "run", "run_study", "scan", "study_rows", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

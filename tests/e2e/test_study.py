@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -155,9 +156,9 @@ def start(file: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def wait_for(condition: object, timeout_s: float = 240.0) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 240.0) -> None:
     end = time.monotonic() + timeout_s
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)
 
@@ -203,7 +204,7 @@ def test_the_command_plans_runs_and_shows(file: Path, tmp_path: Path) -> None:
     now = json.loads(shown.stdout)
     assert (now["done"], now["failed"], now["missing"], now["running"]) == (2, 0, 0, [])
     rows = study_rows(StudyFolder(out))
-    assert now["best_delta_pp"] == max(row.transfer_delta_pp for row in rows)
+    assert now["best_delta_pp"] == max(row.transfer_delta_pp or 0.0 for row in rows)
     assert RUNNER.invoke(app, ["study", "plan", str(file), "--out", str(out), "--timed", "0", *few]).exit_code == 0
 
 

@@ -38,32 +38,35 @@ def finished_here(file: Path, out: Path, *overrides: str) -> StudyFolder:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Ray cluster of two nodes with a processor each, and a head with none."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, list[Any]]]:
+    """A Ray cluster whose head has no processor, and its two nodes with one each."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    found.nodes = [found.add_node(num_cpus=1) for _ in range(2)]
-    yield found
+    yield found, [found.add_node(num_cpus=1) for _ in range(2)]
     ray.shutdown()
     found.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_study_on_two_nodes_of_which_one_is_lost_goes_on_here(file: Path, tmp_path: Path, cluster: Any) -> None:
-    out, lost = tmp_path / "out", []
+def test_a_study_on_two_nodes_of_which_one_is_lost_goes_on_here(
+    file: Path, tmp_path: Path, cluster: tuple[Any, list[Any]]
+) -> None:
+    out = tmp_path / "out"
+    lost: list[Any] = []
+    ray_cluster, nodes = cluster
 
     def lose_a_node() -> None:
         folder = StudyFolder(out)
         notes = [note for cell in folder.all_cells() if (note := folder.progress(cell)) is not None]
         if not lost and len({note["pid"] for note in notes}) == 2 and any(note["trained"] for note in notes):
-            lost.append(cluster.nodes[0])
-            cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+            lost.append(nodes[0])
+            ray_cluster.remove_node(nodes[0], allow_graceful=False)
 
-    backend = make_backend("ray", out=out, options={"address": cluster.address})
+    backend = make_backend("ray", out=out, options={"address": ray_cluster.address})
     summary = run_study(read_study(file, FEW), out, backend=backend, workers=2, threads=1, on_poll=lose_a_node)
     assert lost and summary.lost >= 1 and (summary.done, summary.failed) == (2, 0)
     # Begun on Ray and grown here: by the same files.
@@ -75,7 +78,8 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_goes_on_here(file: Path, tmp_
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
 def test_jobs_of_slurm_do_a_study_and_a_lost_one_is_submitted_again(file: Path, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    out, lost = tmp_path / "out", []
+    out = tmp_path / "out"
+    lost: list[int] = []
 
     def lose_a_job() -> None:
         folder = StudyFolder(out)

@@ -1,5 +1,6 @@
 """Workers that are lost are replaced; a cell that takes one after the other with it has failed."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,8 +65,6 @@ def finish(folder: StudyFolder, cell: Cell) -> None:
 def die_at(folder: StudyFolder, cell: Cell, task: WorkerTask, trained: int) -> str:
     """What a worker that is killed leaves."""
     gone = next(pid for pid in range(99999, 1, -1) if not psutil.pid_exists(pid))
-    import socket
-
     note = {"worker": task.number, "host": socket.gethostname(), "pid": gone, "trained": trained}
     folder.note_progress(cell, note)
     return "killed by signal 9"
@@ -111,6 +110,11 @@ def test_workers_that_take_no_cell_end_the_run(folder: StudyFolder) -> None:
 def test_no_more_workers_than_cells(folder: StudyFolder) -> None:
     for cell in folder.all_cells()[1:]:
         finish(folder, cell)
-    backend = MadeBackend(lambda task: (finish(folder, folder.all_cells()[0]), "")[1])
+
+    def act(task: WorkerTask) -> str:
+        finish(folder, folder.all_cells()[0])
+        return ""
+
+    backend = MadeBackend(act)
     Coordinator(folder, backend, workers=4).run(poll_s=0)
     assert backend.started == 1

@@ -1,5 +1,7 @@
 """A worker loads a model and images once, and its transfers are those of a command by itself."""
 
+from typing import Any
+
 import pytest
 
 from gainfinder.config import TransferConfig, TransferSpec
@@ -9,11 +11,9 @@ from gainfinder.workers.loaded import LoadedSources
 from transfers import SHORT
 
 
-def spec(zoo: dict[str, str], **about: object) -> TransferSpec:
+def spec(zoo: dict[str, str], **about: Any) -> TransferSpec:
     config = TransferConfig(**{**SHORT, "method": "kl-dp-u", "labels": "none"})
-    return TransferSpec(
-        **{"student": zoo["vit"], "teachers": (zoo["resnet"],), "data": "digits#1/4", "config": config, **about}
-    )
+    return TransferSpec(student=zoo["vit"], teachers=(zoo["resnet"],), data="digits#1/4", config=config, **about)
 
 
 def test_sources_are_loaded_once_as_long_as_there_is_room(zoo: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_sources_are_loaded_once_as_long_as_there_is_room(zoo: dict[str, str], m
 
 
 @pytest.mark.parametrize("about", [{}, {"val": "digits#2/4"}, {"val": "digits#2/4", "referees": ()}])
-def test_a_transfer_is_prepared_as_by_its_command(zoo: dict[str, str], about: dict[str, object]) -> None:
+def test_a_transfer_is_prepared_as_by_its_command(zoo: dict[str, str], about: dict[str, Any]) -> None:
     loaded, wanted = LoadedSources(), spec(zoo, **about)
     loaded.prepare(wanted)
     assert describe(loaded.prepare(wanted)) == describe(prepare_spec(wanted))
