@@ -1,0 +1,162 @@
+"""How sure a study's figures are: intervals over students and teachers, paired tests, Holm's adjustment.
+
+The intervals of `metrics/intervals.py` say how far the images measured on could have decided a transfer; these say how
+far the models that were chosen could have decided a mean over transfers. Every draw is of a fixed seed.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Range = tuple[float, float]
+RESAMPLES = 10_000
+SEED = 0
+LEVEL = 0.95
+EXACT = 13
+"""Up to so many units all sign flips are counted: 8,192 of them."""
+
+
+def crossed_interval(values_ST: Array) -> Range | None:
+    """Percentile interval of a mean over pairs, by a bootstrap over students and, independently, over teachers.
+
+    Pairs that share a student or a teacher are not independent, so models are drawn, not pairs: a pair counts as often
+    as its student times as often as its teacher (Owen 2007, the pigeonhole bootstrap). A single column, or row, is the
+    plain bootstrap over the other.
+
+    Args:
+        values_ST: float (S, T), a row a student, a column a teacher; NaN where there is no value.
+
+    Returns:
+        (low, high) of 95 %, from 10,000 resamples with a fixed seed; None with fewer than two values.
+
+    Example:
+        >>> crossed_interval(np.array([[1.0], [1.0], [1.0]]))
+        (1.0, 1.0)
+        >>> crossed_interval(np.array([[2.0]])) is None
+        True
+    """
+    known_ST = ~np.isnan(values_ST)
+    if known_ST.sum() < 2:
+        return None
+    known_ST, values_ST = _without_empty(known_ST, values_ST)
+    filled_ST = np.where(known_ST, values_ST, 0.0)
+    students_BS, teachers_BT = _counts(known_ST.shape[0], 0), _counts(known_ST.shape[1], 1)
+    weight_B = ((students_BS @ known_ST.astype(float)) * teachers_BT).sum(axis=1)
+    total_B = ((students_BS @ filled_ST) * teachers_BT).sum(axis=1)
+    return _range(total_B[weight_B > 0] / weight_B[weight_B > 0])
+
+
+def mean_interval(values: Sequence[float]) -> Range | None:
+    """Percentile interval of a mean, by a bootstrap over its units; None with fewer than two."""
+    return crossed_interval(np.asarray(values, dtype=float)[:, None])
+
+
+def median_interval(values: Sequence[float]) -> Range | None:
+    """Percentile interval of a median, by a bootstrap over its units; None with fewer than two."""
+    if len(values) < 2:
+        return None
+    drawn = np.random.Generator(np.random.PCG64(SEED)).integers(len(values), size=(RESAMPLES, len(values)))
+    return _range(np.median(np.asarray(values, dtype=float)[drawn], axis=1))
+
+
+def slope_interval(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> tuple[float, Range | None] | None:
+    """Slope of y on x within groups (least squares, a constant for each group), by a bootstrap over the points.
+
+    Args:
+        x: a value a point.
+        y: likewise.
+        groups: the group of each point.
+
+    Returns:
+        The slope and its interval, None with fewer than three points that differ; None without two points of a group
+        that differ in x.
+    """
+    x_N, y_N, group_N = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(groups)
+    estimate = _slope(x_N, y_N, group_N)
+    if estimate is None:
+        return None
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    drawn = (generator.integers(len(x_N), size=len(x_N)) for _ in range(RESAMPLES // 10))
+    slopes = [_slope(x_N[i], y_N[i], group_N[i]) for i in drawn]
+    known = np.array([one for one in slopes if one is not None])
+    return estimate, _range(known) if len(x_N) > 2 and len(known) else None
+
+
+def sign_flip_p(differences: Sequence[float]) -> float | None:
+    """Two-sided p of a mean difference of zero: the share of sign flips with a mean at least as far from zero.
+
+    All flips of up to 13 units, else 10,000 random ones with a fixed seed, the observed one counted among them.
+
+    Args:
+        differences: one for each unit, such as a pair, or the sum over a student's pairs.
+
+    Returns:
+        None without units.
+
+    Example:
+        >>> sign_flip_p([1.0, 2.0, 3.0])  # 2 of the 8 flips are as far from zero
+        0.25
+    """
+    d_N = np.asarray(differences, dtype=float)
+    if not len(d_N):
+        return None
+    as_far = int((np.abs(_signs(len(d_N)) @ d_N) >= abs(d_N.sum()) - 1e-9).sum())
+    return as_far / 2 ** len(d_N) if len(d_N) <= EXACT else (as_far + 1) / (RESAMPLES + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for their number, so that the chance of one false positive among all stays below the level.
+
+        the i-th smallest of m becomes max over j ≤ i of min(1, (m − j + 1) · p_j)
+
+    Source: S. Holm (1979).
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _without_empty(known_ST: Array, values_ST: Array) -> tuple[Array, Array]:
+    """Students and teachers without any value are not drawn."""
+    rows, columns = known_ST.any(axis=1), known_ST.any(axis=0)
+    return known_ST[rows][:, columns], values_ST[rows][:, columns]
+
+
+@functools.cache
+def _counts(size: int, stream: int) -> Array:
+    """How often each of so many models is drawn, in each resample."""
+    generator = np.random.Generator(np.random.PCG64([SEED, stream]))
+    return generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float)
+
+
+@functools.lru_cache(maxsize=8)
+def _signs(size: int) -> Array:
+    if size <= EXACT:
+        return 1.0 - 2.0 * ((np.arange(2**size)[:, None] >> np.arange(size)) & 1)
+    generator = np.random.Generator(np.random.PCG64(SEED))
+    return 1.0 - 2.0 * generator.integers(2, size=(RESAMPLES, size))
+
+
+def _range(values: Array) -> Range:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _slope(x_N: Array, y_N: Array, group_N: Array) -> float | None:
+    above = below = 0.0
+    for group in np.unique(group_N):
+        inside = group_N == group
+        centred = x_N[inside] - x_N[inside].mean()
+        above += float(centred @ y_N[inside])
+        below += float(centred @ centred)
+    return above / below if below > 1e-12 else None
