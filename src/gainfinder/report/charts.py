@@ -72,9 +72,9 @@ def measures(rows: Rows) -> Figure:
         rows: rows with the keys `measure`, `value_pp`, `low_pp`, `high_pp`, `kind` (gain, loss or delta) and `about`.
     """
     order = [str(row["measure"]) for row in rows]
-    y = alt.Y("measure:N", title=None, sort=order, axis=_labels(order))
+    y = alt.Y("measure:N", title=None, sort=order, axis=label_axis(order))
     colour = _kinds({"delta": INK, "gain": GAIN, "loss": LOSS})
-    base = alt.Chart(_table(rows))
+    base = alt.Chart(arrow_table(rows))
     bars = base.mark_rule(strokeWidth=2).encode(
         y=y,
         x=alt.X("low_pp:Q", title="percentage points of all images", axis=alt.Axis(tickCount=6)),
@@ -84,7 +84,7 @@ def measures(rows: Rows) -> Figure:
     )
     dots = base.mark_circle(size=110, opacity=1).encode(y=y, x="value_pp:Q", color=colour, description="about:N")
     chart = (_zero("x") + bars + dots).properties(width=WIDTH, height=36 * len(rows))
-    return Figure(name="measures", title="Changes with 95 % intervals", chart=_styled(chart), rows={"rows": rows})
+    return Figure(name="measures", title="Changes with 95 % intervals", chart=styled(chart), rows={"rows": rows})
 
 
 def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
@@ -97,7 +97,7 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     """
     last = max((row["epoch"] for row in rows), default=0)
     lines = (
-        alt.Chart(_table(rows))
+        alt.Chart(arrow_table(rows))
         .mark_line(point=alt.OverlayMarkDef(size=60 if last <= FEW_EPOCHS else 12, opacity=1))
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
@@ -108,7 +108,7 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     )
     layers: list[Any] = [lines]
     if steps:
-        ends = alt.Chart(_table(steps)).encode(x="epoch:Q", description="about:N")
+        ends = alt.Chart(arrow_table(steps)).encode(x="epoch:Q", description="about:N")
         # Names of teachers would lie upon each other; their numbers do not, and say the names on hover.
         numbers = ends.mark_text(align="right", baseline="top", dx=-4, color=MUTED).encode(
             y=alt.value(2), text="step:N"
@@ -116,7 +116,7 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
         layers += [ends.mark_rule(color=MUTED, strokeDash=[3, 3], aria=False), numbers]
     chart = cast(alt.LayerChart, alt.layer(*layers)).properties(width=WIDTH, height=230)
     tables = {"rows": rows, **({"steps": steps} if steps else {})}
-    return Figure(name="epochs", title="Gain and loss after each epoch", chart=_styled(chart), rows=tables)
+    return Figure(name="epochs", title="Gain and loss after each epoch", chart=styled(chart), rows=tables)
 
 
 def over_classes(rows: Rows) -> Figure:
@@ -126,16 +126,16 @@ def over_classes(rows: Rows) -> Figure:
         rows: one row a class, with the keys `name`, `positive_flips`, `transferred`, `gained`, `lost` and `about`.
     """
     shown = sorted(rows, key=lambda row: (-int(row["positive_flips"]), -int(row["gained"])))[:MOST_CLASSES]
-    data = _table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
+    data = arrow_table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
     names = [str(row["name"]) for row in shown]
-    y = alt.Y("name:N", title=None, sort=names, axis=_labels(names))
+    y = alt.Y("name:N", title=None, sort=names, axis=label_axis(names))
     base = alt.Chart(data).encode(y=y, description="about:N")
     whole = alt.Axis(tickMinStep=1, format="d", tickCount=6)
     there = base.mark_bar(color=AVAILABLE).encode(x=alt.X("positive_flips:Q", title="images", axis=whole))
     arrived = base.mark_bar(color=GAIN, size=8).encode(x="transferred:Q")
     lost = base.mark_bar(color=LOSS, size=8).encode(x="minus_lost:Q")
     chart = (there + arrived + lost + _zero("x")).properties(width=WIDTH - 60, height=24 * len(shown))
-    return Figure(name="classes", title="Gains and losses by class", chart=_styled(chart), rows={"rows": rows})
+    return Figure(name="classes", title="Gains and losses by class", chart=styled(chart), rows={"rows": rows})
 
 
 def over_partition(rows: Rows) -> Figure:
@@ -146,10 +146,10 @@ def over_partition(rows: Rows) -> Figure:
     """
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
     chart = (
-        alt.Chart(_table(rows))
+        alt.Chart(arrow_table(rows))
         .mark_bar()
         .encode(
-            y=alt.Y("group:N", title=None, sort=groups, axis=_labels(groups)),
+            y=alt.Y("group:N", title=None, sort=groups, axis=label_axis(groups)),
             x=alt.X(
                 "share:Q",
                 title="taught by",
@@ -162,7 +162,7 @@ def over_partition(rows: Rows) -> Figure:
         )
         .properties(width=WIDTH - 110, height=36 * len(groups))
     )
-    return Figure(name="partition", title="Whom the partition lets teach", chart=_styled(chart), rows={"rows": rows})
+    return Figure(name="partition", title="Whom the partition lets teach", chart=styled(chart), rows={"rows": rows})
 
 
 def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
@@ -175,9 +175,9 @@ def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
     side = max(38, min(64, 520 // len(names)))
     most = max((float(row["positive_flips"]) for row in pairs), default=0.0)
     across = alt.Axis(labelAngle=-40, orient="top", labelExpr=LABEL, labelLimit=LABEL_LIMIT)
-    base = alt.Chart(_table(pairs)).encode(
+    base = alt.Chart(arrow_table(pairs)).encode(
         x=alt.X("teacher_name:N", title="teacher", sort=list(names), axis=across),
-        y=alt.Y("student_name:N", title="student", sort=list(names), axis=_labels(names)),
+        y=alt.Y("student_name:N", title="student", sort=list(names), axis=label_axis(names)),
     )
     cells = base.mark_rect().encode(
         color=alt.Color("positive_flips:Q", legend=None, scale=alt.Scale(scheme="blues", domain=[0, most or 1])),
@@ -190,7 +190,7 @@ def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
     )
     chart = (cells + text).properties(width=side * len(names), height=side * len(names))
     return Figure(
-        name="matrix", title="Positive flips of every ordered pair", chart=_styled(chart), rows={"rows": pairs}
+        name="matrix", title="Positive flips of every ordered pair", chart=styled(chart), rows={"rows": pairs}
     )
 
 
@@ -201,7 +201,7 @@ def complementary_knowledge(pairs: Rows) -> alt.Chart:
         pairs: rows with the keys `delta_acc_pp`, `positive_flips` and `about`, as `rows.pair_rows` gives them.
     """
     chart = (
-        alt.Chart(_table(pairs))
+        alt.Chart(arrow_table(pairs))
         .mark_circle(size=90, color=GAIN, opacity=0.8)
         .encode(
             x=alt.X("delta_acc_pp:Q", title="accuracy of teacher − student (pp)"),
@@ -221,7 +221,7 @@ def expertise(pairs: Rows) -> Figure:
     """
     rows = [row for row in pairs if row["flip_entropy"] is not None]
     chart = (
-        alt.Chart(_table(rows))
+        alt.Chart(arrow_table(rows))
         .mark_circle(size=90, color=GAIN, opacity=0.8)
         .encode(
             x=alt.X("delta_acc_pp:Q", title="accuracy of teacher − student (pp)"),
@@ -233,14 +233,14 @@ def expertise(pairs: Rows) -> Figure:
         .properties(width=WIDTH, height=240)
     )
     return Figure(
-        name="entropy", title="Entropy of positive flips over classes", chart=_styled(chart), rows={"rows": rows}
+        name="entropy", title="Entropy of positive flips over classes", chart=styled(chart), rows={"rows": rows}
     )
 
 
 def knowledge_figure(pairs: Rows) -> Figure:
     """`complementary_knowledge` for a page."""
     title = "Positive flips against the difference in accuracy"
-    return Figure(name="knowledge", title=title, chart=_styled(complementary_knowledge(pairs)), rows={"rows": pairs})
+    return Figure(name="knowledge", title=title, chart=styled(complementary_knowledge(pairs)), rows={"rows": pairs})
 
 
 def demo_figure(pairs: Rows, epochs: Rows, *, samples: int) -> Figure:
@@ -254,7 +254,7 @@ def demo_figure(pairs: Rows, epochs: Rows, *, samples: int) -> Figure:
     known = complementary_knowledge(pairs).properties(title=f"Complementary knowledge, {samples:,} images")
     chart = known | transfer_over_epochs(epochs, samples=samples)
     rows = {"pairs": pairs, "epochs": epochs}
-    return Figure(name="figure", title="Complementary knowledge and its transfer", chart=_styled(chart), rows=rows)
+    return Figure(name="figure", title="Complementary knowledge and its transfer", chart=styled(chart), rows=rows)
 
 
 def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
@@ -266,7 +266,7 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     lines = (
-        alt.Chart(_table(rows), title=f"Transfer delta over epochs, {samples:,} images")
+        alt.Chart(arrow_table(rows), title=f"Transfer delta over epochs, {samples:,} images")
         .mark_line(point=True)
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
@@ -285,7 +285,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         write_atomically(path, lambda partial: figure.chart.save(str(partial), format=_format(path), ppi=144))
     for key, table in figure.rows.items():
         beside = path.with_name(f"{path.stem}-{key}.parquet")
-        write_atomically(beside, lambda partial, table=table: pq.write_table(_table(table), partial))  # type: ignore[misc]
+        write_atomically(beside, lambda partial, table=table: pq.write_table(arrow_table(table), partial))  # type: ignore[misc]
 
 
 def _format(path: Path) -> Literal["pdf", "png"]:
@@ -298,7 +298,7 @@ def _kinds(colours: Mapping[str, str], *, field: str = "kind", legend: bool = Fa
     return alt.Color(f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="top") if legend else None)
 
 
-def _labels(names: Sequence[str]) -> alt.Axis:
+def label_axis(names: Sequence[str]) -> alt.Axis:
     """An axis of names with room for the longest; of long ones beginning and end, by which similar names differ."""
     longest = min(LONGEST, max(map(len, names), default=0))
     return alt.Axis(minExtent=8 + CHARACTER_PX * longest, labelLimit=LABEL_LIMIT, labelExpr=LABEL)
@@ -315,11 +315,12 @@ def _numbers(form: str) -> alt.Axis:
 
 
 def _zero(axis: Literal["x", "y"]) -> alt.Chart:
-    rule = alt.Chart(_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4], aria=False)
+    rule = alt.Chart(arrow_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4], aria=False)
     return cast(alt.Chart, rule.encode(**{axis: alt.X("zero:Q") if axis == "x" else alt.Y("zero:Q")}))
 
 
-def _styled(chart: Any) -> alt.TopLevelMixin:
+def styled(chart: Any) -> alt.TopLevelMixin:
+    """A chart in the fonts and colours of the page."""
     font = "system-ui, -apple-system, 'Segoe UI', sans-serif"
     axis = {"labelColor": INK, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED}
     text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
@@ -327,11 +328,13 @@ def _styled(chart: Any) -> alt.TopLevelMixin:
         chart.configure(background="transparent", font=font, padding=6)
         .configure_axis(**axis, **text)
         .configure_view(stroke=None)
-        .configure_legend(labelColor=INK, labelFontSize=12)
+        .configure_legend(labelColor=INK, labelFontSize=12, titleColor=MUTED, titleFontWeight="normal")
+        .configure_header(labelColor=INK, labelFontSize=12)
         .configure_title(color=INK, fontSize=13, anchor="start", fontWeight="normal")
     )
     return cast(alt.TopLevelMixin, styled)
 
 
-def _table(rows: Rows) -> pa.Table:
+def arrow_table(rows: Rows) -> pa.Table:
+    """Rows as Altair and Parquet take them."""
     return pa.Table.from_pylist([dict(row) for row in rows])

@@ -11,7 +11,7 @@ from .table import NONE, TableCell, formatted, words
 PP = "Δ in percentage points."
 SPREAD = "Mean ± standard deviation over teachers (number of teachers; n of m where some of the m pairs are missing)"
 MODELS = (
-    "Intervals in brackets: 95 %, bootstrap over students and, independently, teachers (10,000 resamples, seed 0); "
+    "Intervals in brackets: 95 %, bootstrap over students and, independently, teachers (2,000 resamples, seed 0); "
     "seeds of a pair are averaged first."
 )
 

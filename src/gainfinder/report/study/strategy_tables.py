@@ -44,7 +44,7 @@ def _strategies_table(results: Results, arms: Sequence[Arm], *, number: int, rea
         totals=len(totals),
         notes=(
             f"{PP} Last rows: means over the students that have every value of the row, intervals over them (95 %, "
-            "bootstrap, 10,000 resamples, seed 0). The best alone is chosen by the labels that measure it, so it is a "
+            "bootstrap, 2,000 resamples, seed 0). The best alone is chosen by the labels that measure it, so it is a "
             "little too high.",
         ),
     )

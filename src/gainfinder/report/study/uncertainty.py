@@ -5,6 +5,7 @@ far the models that were chosen could have decided a mean over transfers. Every 
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
-RESAMPLES = 10_000
+RESAMPLES = 2_000
+FLIPS = 10_000
 SEED = 0
 LEVEL = 0.95
 EXACT = 13
@@ -31,7 +33,7 @@ def crossed_interval(values_ST: Array) -> Range | None:
         values_ST: float (S, T), a row a student, a column a teacher; NaN where there is no value.
 
     Returns:
-        (low, high) of 95 %, from 10,000 resamples with a fixed seed; None with fewer than two values.
+        (low, high) of 95 %, from 2,000 resamples with a fixed seed; None with fewer than two values.
 
     Example:
         >>> crossed_interval(np.array([[1.0], [1.0], [1.0]]))
@@ -45,8 +47,8 @@ def crossed_interval(values_ST: Array) -> Range | None:
     known_ST, values_ST = _without_empty(known_ST, values_ST)
     filled_ST = np.where(known_ST, values_ST, 0.0)
     students_BS, teachers_BT = _counts(known_ST.shape[0], 0), _counts(known_ST.shape[1], 1)
-    weight_B = ((students_BS @ known_ST.astype(float)) * teachers_BT).sum(axis=1)
-    total_B = ((students_BS @ filled_ST) * teachers_BT).sum(axis=1)
+    weight_BT, total_BT = np.split(students_BS @ np.hstack([known_ST.astype(float), filled_ST]), 2, axis=1)
+    weight_B, total_B = (weight_BT * teachers_BT).sum(axis=1), (total_BT * teachers_BT).sum(axis=1)
     return _range(total_B[weight_B > 0] / weight_B[weight_B > 0])
 
 
@@ -61,6 +63,20 @@ def median_interval(values: Sequence[float]) -> Range | None:
         return None
     drawn = np.random.Generator(np.random.PCG64(SEED)).integers(len(values), size=(RESAMPLES, len(values)))
     return _range(np.median(np.asarray(values, dtype=float)[drawn], axis=1))
+
+
+def top_mean_interval(values: Array, top: float) -> Range | None:
+    """Percentile interval of the mean of the largest values, by a bootstrap over all; None with fewer than two.
+
+    Args:
+        values: float (N,).
+        top: share of them, the largest, that the mean is of: ⌈top · N⌉ of each resample.
+    """
+    if len(values) < 2:
+        return None
+    drawn_BN = np.random.Generator(np.random.PCG64(SEED)).integers(len(values), size=(RESAMPLES, len(values)))
+    ordered_BN = np.sort(values[drawn_BN], axis=1)
+    return _range(ordered_BN[:, -math.ceil(top * len(values)) :].mean(axis=1))
 
 
 def slope_interval(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> tuple[float, Range | None] | None:
@@ -80,7 +96,7 @@ def slope_interval(x: Sequence[float], y: Sequence[float], groups: Sequence[str]
     if estimate is None:
         return None
     generator = np.random.Generator(np.random.PCG64(SEED))
-    drawn = (generator.integers(len(x_N), size=len(x_N)) for _ in range(RESAMPLES // 10))
+    drawn = (generator.integers(len(x_N), size=len(x_N)) for _ in range(RESAMPLES))
     slopes = [_slope(x_N[i], y_N[i], group_N[i]) for i in drawn]
     known = np.array([one for one in slopes if one is not None])
     return estimate, _range(known) if len(x_N) > 2 and len(known) else None
@@ -105,7 +121,7 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
     if not len(d_N):
         return None
     as_far = int((np.abs(_signs(len(d_N)) @ d_N) >= abs(d_N.sum()) - 1e-9).sum())
-    return as_far / 2 ** len(d_N) if len(d_N) <= EXACT else (as_far + 1) / (RESAMPLES + 1)
+    return as_far / 2 ** len(d_N) if len(d_N) <= EXACT else (as_far + 1) / (FLIPS + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -139,12 +155,16 @@ def _counts(size: int, stream: int) -> Array:
     return generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(float)
 
 
-@functools.lru_cache(maxsize=8)
 def _signs(size: int) -> Array:
     if size <= EXACT:
         return 1.0 - 2.0 * ((np.arange(2**size)[:, None] >> np.arange(size)) & 1)
+    return _random_signs(1 << (size - 1).bit_length())[:, :size]
+
+
+@functools.lru_cache(maxsize=4)
+def _random_signs(size: int) -> Array:
     generator = np.random.Generator(np.random.PCG64(SEED))
-    return 1.0 - 2.0 * generator.integers(2, size=(RESAMPLES, size))
+    return 1 - 2 * generator.integers(2, size=(FLIPS, size), dtype=np.int8).astype(np.float32)
 
 
 def _range(values: Array) -> Range:
