@@ -12,7 +12,7 @@ from .errors import SettingsError
 from .inference import ImageCount, predict
 from .metrics import CHOOSE, Scan
 from .models import ModelSource, TeacherSource, load_model
-from .report import refresh_report, write_question_page, write_report
+from .report import refresh_report, write_question_page, write_report, write_study_report
 from .results import Certificate, RunFolder, read_questions, write_form
 from .runs import (
     Callback,
@@ -45,6 +45,7 @@ __all__ = [
     "study_rows",
     "transfer",
     "write_report",
+    "write_study_report",
 ]
 
 

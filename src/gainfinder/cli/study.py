@@ -12,6 +12,7 @@ from .completion import completing
 from .options import Json
 
 if TYPE_CHECKING:
+    from ..report import RowsFormat
     from ..study import StudyDocument
 
 study = typer.Typer(
@@ -164,6 +165,52 @@ def status(
     print_lines(*found.lines(), *failure_lines(folder))
 
 
+@command
+def report(
+    folder: Folder,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write the figures as PDF, too.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="Write all rows alone, in this form: parquet or csv.", metavar="FORM"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make the paper's tables and figures of the cells that are done, and say which of its findings hold.
+
+    A page, tables as Markdown and LaTeX, figures as SVG, and all rows go to report/ in the study's folder. What is
+    missing is shown as missing. No model, GPU or image is needed.
+    """
+    from ..report import write_study_report, write_study_rows
+    from .tables import print_json, print_lines
+
+    if form is not None:
+        rows, epochs = write_study_rows(folder, rows_format=_rows_format(form))
+        if json:
+            print_json({"rows": str(rows), "epochs": str(epochs)})
+        else:
+            print_lines(f"{rows}: a row for each cell", f"{epochs}: a row for each epoch of a sequence of teachers")
+        return
+    page = write_study_report(folder, pdf=pdf)
+    if json:
+        print_json(
+            {"report": str(page), "tables": str(page.parent / "tables"), "figures": str(page.parent / "figures")}
+        )
+    else:
+        print_lines(f"{page}: the page; tables, figures and all rows are beside it")
+
+
+def _rows_format(form: str) -> "RowsFormat":
+    """The form of rows that was given.
+
+    Raises:
+        SettingsError: it is unknown.
+    """
+    known: dict[str, RowsFormat] = {"parquet": "parquet", "csv": "csv"}
+    if form not in known:
+        raise SettingsError(f"`format` is {form!r}: expected {' or '.join(known)}")
+    return known[form]
+
+
 def _plan_lines(document: "StudyDocument", found: dict[str, object]) -> list[str]:
     """A plan for people."""
     from .progress import duration
@@ -204,5 +251,5 @@ def _threads(given: int | None, workers: int) -> int | None:
     return max(1, (os.cpu_count() or 1) // workers)
 
 
-for one in (plan, run, status):
+for one in (plan, run, status, report):
     study.command()(completing(one))

@@ -1,7 +1,8 @@
 """Reports: a page and figures from the files of a result folder; never a model, a GPU or the network.
 
-In: what `results` reads. Out: `report.html`, figures and their rows. Runs know nothing of it: the API writes reports.
-Imports: errors, references, files, config, predictions, metrics, results.
+In: what `results` and `study` read. Out: `report.html`, figures and their rows, of a study also tables. Runs know
+nothing of it: the API writes reports.
+Imports: errors, references, files, config, predictions, metrics, results, study.
 """
 
 import logging
@@ -19,6 +20,9 @@ from .records import ScanRecord, read_record
 from .rows import pair_rows
 from .scan_parts import unlabelled_scan_section
 from .sections import scan_section, transfer_section
+from .study import RowsFormat as RowsFormat
+from .study import write_study_report as write_study_report
+from .study import write_study_rows as write_study_rows
 
 FIGURES = "figures"
 _log = logging.getLogger("gainfinder")

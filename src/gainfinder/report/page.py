@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..config import WEIGHT_DECAY
 from ..results import RunConfig, TransferMetrics
@@ -58,7 +58,11 @@ def render_template(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters.update(
-        figure=_figure, counted=counted, pp=lambda value: f"{value:+.2f}", percent=lambda value: f"{value:.2%}"
+        figure=_figure,
+        counted=counted,
+        symbols=_symbols,
+        pp=lambda value: f"{value:+.2f}",
+        percent=lambda value: f"{value:.2%}",
     )
     return environment.get_template(template).render(**values)
 
@@ -82,6 +86,11 @@ def _figure(figure: Figure) -> Markup:
         figure.title, found[1]
     )
     return head + Markup(svg[svg.index("xmlns=") :])
+
+
+def _symbols(text: str) -> Markup:
+    """A text with Δ_transf, Δ_acc, ρ_pos and ρ_neg as they are written by hand."""
+    return Markup(re.sub(r"([Δρ])_([a-z]+)", r"\1<sub>\2</sub>", str(escape(text))))
 
 
 def _environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

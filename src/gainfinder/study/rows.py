@@ -25,6 +25,8 @@ FAMILIES = (
 )  # fmt: skip
 """A model's family by its name, first match: the paper's three."""
 OTHER = "other"
+COLUMNS = ("method", "strategy", "order", "seed")
+"""Settings that a row has a field of its own for: no axes of it."""
 TOGETHER = " + "
 """What joins the names of several teachers that teach one student."""
 
@@ -235,7 +237,7 @@ def _row(folder: StudyFolder, study: StudyDocument, cell: Cell) -> StudyRow:
         "order": config.order if several else None,
         "supervised": config.labels == "use",
         "seed": config.seed,
-        "axes": {name: str(value) for name, value in cell.axes.items() if name not in StudyRow.model_fields},
+        "axes": {name: str(value) for name, value in cell.axes.items() if name not in COLUMNS},
     }
     if state == CellState.FAILED and (failure := folder.failure(cell)) is not None:
         about["error"] = failure.error

@@ -10,7 +10,8 @@ from ...files import remove_partials, write_text
 from ...study import StudyFolder, epoch_rows, study_rows
 from ..charts import save_figure
 from .report import StudySection, study_page, study_section
-from .rows_files import RowsFormat, write_rows
+from .rows_files import RowsFormat as RowsFormat
+from .rows_files import write_rows
 from .table import latex, markdown
 
 PAGE = "index.html"
@@ -22,7 +23,8 @@ def write_study_report(folder: str | Path, *, pdf: bool = False, rows_format: Ro
     """Write the report of a study into its folder: `report/index.html`, and tables, figures and rows beside it.
 
     Tables are in `tables/` as Markdown and LaTeX, figures in `figures/` as SVG, each with its rows as Parquet; all rows
-    of the study are in `rows.parquet`, the epochs of its sequences in `epochs.parquet`. An earlier report is replaced. A study that is still running has a report of what is done.
+    of the study are in `rows.parquet`, the epochs of its sequences in `epochs.parquet`. An earlier report is replaced.
+    A study that is still running has a report of what is done.
 
     Args:
         folder: the study's folder.

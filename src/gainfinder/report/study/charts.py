@@ -24,6 +24,8 @@ KINDS = {"distillation": GAIN, "retention": LOSS, "features": OTHER}
 FAMILY_COLOURS = (*METHOD_COLOURS, "#e69f00", "#56b4e9", MUTED)
 PANEL, PANEL_HEIGHT = 250, 150
 COLUMNS = 3
+PAGE_WIDTH = 940
+DELTA = "transfer delta (pp)"
 NO_GRID = alt.Axis(grid=False)
 COLLAPSE = 4
 """A gain or loss of more than so many times the median one is outside of the frame."""
@@ -59,13 +61,18 @@ def bins_chart(name: str, title: str, rows: Rows) -> Figure:
     several = len({row["data"] for row in rows}) > 1
     measures = {TOP_MEAN: GAIN, PLAIN_MEAN: LOSS}
     base = alt.Chart().encode(
-        x=alt.X("centre_pp:Q", title="Δ_acc of teacher, pp", axis=NO_GRID, scale=alt.Scale(padding=10, zero=False)),
+        x=alt.X(
+            "centre_pp:Q",
+            title="accuracy of teacher − student (pp)",
+            axis=NO_GRID,
+            scale=alt.Scale(padding=10, zero=False),
+        ),
         color=_colours(measures, "measure", legend=True),
     )
-    value = alt.Y("value_pp:Q", title="Δ_transf, pp", axis=alt.Axis(grid=True, tickCount=5))
+    value = alt.Y("value_pp:Q", title=DELTA, axis=alt.Axis(grid=True, tickCount=5, minExtent=40))
     layers = [
         _level(0),
-        base.mark_rule(opacity=0.6, aria=False).encode(y=alt.Y("low:Q", title="Δ_transf, pp"), y2="high:Q"),
+        base.mark_rule(opacity=0.6, aria=False).encode(y=alt.Y("low:Q", title=DELTA), y2="high:Q"),
         base.mark_line(strokeWidth=1.5, aria=False).encode(y=value),
         base.mark_circle(size=45, opacity=1).encode(y=value, description="about:N"),
     ]
@@ -176,9 +183,8 @@ def student_knowledge_chart(name: str, title: str, rows: Rows) -> Figure:
             description="about:N",
         )
     )
-    panels = alt.layer(_diagonal(low, top), points, data=arrow_table(rows)).properties(
-        width=PANEL - 40, height=PANEL - 40
-    )
+    side = min(PANEL - 40, PAGE_WIDTH // len(_order(rows, "method")) - 24)
+    panels = alt.layer(_diagonal(low, top), points, data=arrow_table(rows)).properties(width=side, height=side)
     chart = panels.facet(
         row=alt.Row("source:N", sort=_order(rows, "source"), title=None),
         column=alt.Column("method:N", sort=_order(rows, "method"), title=None),
@@ -208,7 +214,7 @@ def alike_chart(name: str, title: str, points: Rows, edges: Rows) -> Figure:
             ),
             base.mark_rule(opacity=0.5, aria=False).encode(y="low:Q", y2="high:Q"),
             base.mark_circle(size=60, opacity=1).encode(
-                y=alt.Y("delta_pp:Q", title="mean Δ_transf, pp", axis=alt.Axis(grid=True)), description="about:N"
+                y=alt.Y("delta_pp:Q", title="mean transfer delta (pp)", axis=alt.Axis(grid=True)), description="about:N"
             ),
         ).properties(width=PANEL - 20, height=PANEL - 50, title=f"differ in {kind}")  # fmt: skip
         panels.append(panel)
@@ -221,7 +227,7 @@ def sequence_chart(name: str, title: str, rows: Rows) -> Figure:
     base = alt.Chart()
     lines = base.transform_filter(alt.datum.kind != "end").encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6, grid=False)),
-        y=alt.Y("value_pp:Q", title="pp of all images", axis=alt.Axis(grid=True)),
+        y=alt.Y("value_pp:Q", title="pp of all images", axis=alt.Axis(grid=True, minExtent=36)),
         color=_colours({"gained": GAIN, "lost": LOSS, "delta": INK}, "kind", legend=True),
         detail="cell:N",
     )
@@ -253,14 +259,17 @@ def _order(rows: Rows, field: str) -> list[str]:
 def _colours(colours: Mapping[str, str], field: str, *, legend: bool = False) -> alt.Color:
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     return alt.Color(
-        f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="top", symbolOpacity=1) if legend else None
+        f"{field}:N",
+        title=None,
+        scale=scale,
+        legend=alt.Legend(orient="top", symbolOpacity=1, columnPadding=26) if legend else None,
     )
 
 
 def _share(field: str, title: str, ends: tuple[float, float]) -> Any:
     kind = alt.X if field == "loss" else alt.Y
-    axis = alt.Axis(format="~%", tickCount=5)
-    return kind(f"{field}:Q", title=title, axis=axis, scale=alt.Scale(domain=list(ends), nice=False))
+    axis = alt.Axis(format="~%", tickCount=4)
+    return kind(f"{field}:Q", title=title, axis=axis, scale=alt.Scale(domain=list(ends), nice=False, zero=False))
 
 
 def _diagonal(low: float, top: float) -> alt.Chart:

@@ -106,7 +106,7 @@ def binned_rows(results: Results, arms: Iterable[Arm]) -> list[Row]:
     if not strengths or min(strengths) == max(strengths):
         return []
     edges = np.linspace(min(strengths), max(strengths), BINS + 1)
-    rows = []
+    rows: list[Row] = []
     for arm, found in pairs.items():
         deltas = np.array([one.delta for one in found])
         place = np.clip(np.searchsorted(edges, [_strength(one) for one in found], side="right") - 1, 0, BINS - 1)

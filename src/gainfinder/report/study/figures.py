@@ -68,8 +68,8 @@ def success_figure(results: Results, suffix: str) -> StudyFigure | Omitted:
     boxes, points = figure_rows.success_rows(summaries)
     return StudyFigure(
         label="Figure 4a",
-        caption="Success rate: share of teachers with Δ_transf above 0. Dots: students; box: quartiles; line: "
-        "their median; diamond: mean over all pairs with its 95 % interval (bootstrap over students and teachers; of the "
+        caption="Share of teachers with Δ_transf above 0. Dots: students; box: quartiles; line: median; "
+        " diamond: mean over all pairs with its 95 % interval (bootstrap over students and teachers; of the "
         "authors' over students). Blue: distillation, orange: methods that retain, green: features. " + _pairs(results),
         figure=charts.success_chart(f"figure-4a{suffix}", "Success rate by method", boxes, points),
     )
@@ -88,8 +88,8 @@ def bins_figure(results: Results, suffix: str) -> StudyFigure | Omitted:
 
 
 BINNED = (
-    f"Δ_transf by teacher's less student's accuracy, {figure_rows.BINS} bins of equal width: mean of the best "
-    "25 % of each (blue, as the paper shows it) and of all its pairs (orange), with 95 % intervals (bootstrap over the bin's "
+    f"Transfer delta by teacher's less student's accuracy, {figure_rows.BINS} bins of equal width: mean of the best 25 % "
+    "of each (blue, as the paper shows it) and of all its pairs (orange), with 95 % intervals (bootstrap over the bin's "
     "pairs). "
 )
 
@@ -130,7 +130,7 @@ def kinds_figure(results: Results, suffix: str) -> StudyFigure | Omitted:
     return StudyFigure(
         label="Figure 6",
         caption="Success rate of CD, CRD (features) and DIST beside XE-KL and KL+DP. Marks as in Figure 4a. "
-        + _pairs(results),
+        + _pairs(results, [one.arm for one in summaries]),
         figure=charts.success_chart(f"figure-6{suffix}", "Success rate by kind of distillation", boxes, points),
     )
 
@@ -206,7 +206,9 @@ def other_data_figure(by_data: Mapping[str, Results]) -> StudyFigure | Omitted:
         return Omitted(label="Figure 9", reason="fewer than two data sets with finished pairs")
     return StudyFigure(
         label="Figure 9",
-        caption=BINNED + "A column a data set. " + " ".join(f"{one.data}: {_pairs(one)}" for one in several),
+        caption=BINNED
+        + "A column a data set. "
+        + " ".join(f"{one.data}: {_pairs(one, _preferred(one, FIGURE_9))}" for one in several),
         figure=charts.bins_chart("figure-9", "Transfer delta by difference in accuracy, by data set", rows),
     )
 
@@ -243,10 +245,10 @@ def _preferred(results: Results, methods: Iterable[str]) -> Sequence[Arm]:
     return results.arms_of(*methods) or results.arms
 
 
-def _pairs(results: Results) -> str:
+def _pairs(results: Results, arms: Sequence[Arm] | None = None) -> str:
     """How many pairs there are, by method where some are missing."""
     counts = []
-    for arm in results.arms:
+    for arm in results.arms if arms is None else arms:
         pairs = results.of(arm)
         if pairs:
             counts.append((arm.name, sum(one.delta is not None for one in pairs), len(pairs)))

@@ -9,10 +9,10 @@ import numpy as np
 
 from .figure_rows import size_rows
 from .grouping import Arm, Results, learns_from_itself, mean
-from .overview import Share, share_of
+from .overview import share_of
 from .strategy_tables import strategy_rows
 from .table import formatted
-from .uncertainty import Range, mean_interval, slope_interval
+from .uncertainty import Array, Range, mean_interval, slope_interval
 
 Verdict = Literal["holds", "does not hold", "cannot be told"]
 TONES: dict[Verdict, str] = {"holds": "good", "does not hold": "bad", "cannot be told": "open"}
@@ -22,6 +22,8 @@ SEQUENCE = "One teacher after another beats all at once"
 SOUP = "All at once beats the soup"
 SIZE = "Larger students receive more"
 EXPERTISE = "Areas of expertise go first"
+FEWEST = 5
+"""Students from which on an interval is believed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class StudyFinding:
     Attributes:
         claim: the finding.
         method: the arm or arms that it is checked with; empty where there is none.
-        verdict: `holds` where all of the interval is above 0, `does not hold` where none is, else `cannot be told`.
+        verdict: `holds` where all of the interval is above 0, `does not hold` where none is, else `cannot be told`; of
+            fewer than five students, unless it is of a single one and five teachers, always the latter.
         estimate: what is compared with 0; None without cells for it.
         interval: its 95 % interval; None with too few.
         count: what the estimate is over, with the number.
@@ -68,9 +71,14 @@ def study_findings(results: Results) -> list[StudyFinding]:
     return found
 
 
-def verdict_of(interval: Range | None) -> Verdict:
-    """What an interval says of a claim that its estimate is above 0."""
-    if interval is None:
+def verdict_of(interval: Range | None, *, enough: bool = True) -> Verdict:
+    """What an interval says of a claim that its estimate is above 0.
+
+    Args:
+        interval: its interval.
+        enough: whether there are enough models for it: a bootstrap over fewer is too sure of itself.
+    """
+    if interval is None or not enough:
         return "cannot be told"
     return "holds" if interval[0] > 0 else "does not hold" if interval[1] <= 0 else "cannot be told"
 
@@ -79,22 +87,27 @@ def _weaker(results: Results) -> Iterator[StudyFinding]:
     for arm in _retaining(results):
         delta_ST, strength_ST = results.matrix(arm), results.matrix(arm, "delta_acc_pp")
         weaker_ST = np.where(strength_ST < 0, delta_ST, np.nan)
-        share = share_of(weaker_ST, planned=0)
-        if share.value is not None:
-            gained = int((weaker_ST > 0).sum())
-            tail = f"; {gained} of these pairs gain ({gained / share.pairs:.0%})"
-            yield _about_pairs(WEAKER, arm.name, share, "Δ_transf from weaker teachers", tail)
+        gained, pairs = int((weaker_ST > 0).sum()), int((~np.isnan(weaker_ST)).sum())
+        if pairs:
+            text = (
+                f"By {arm.name}, weaker teachers change the student's accuracy by {{}}; {gained} of {pairs} pairs "
+                f"gain ({gained / pairs:.0%})."
+            )
+            yield _of_pairs(WEAKER, arm.name, weaker_ST, text)
 
 
 def _partition(results: Results) -> Iterator[StudyFinding]:
     for method in ("kl-dp", "kl-dp-u"):
         for kl, other in results.matched("kl", method):
-            share = share_of(results.matrix(other) - results.matrix(kl), planned=0)
-            if share.value is not None:
-                both = ~np.isnan(results.matrix(other) - results.matrix(kl))
-                rates = [float(np.mean(results.success(arm)[both])) for arm in (other, kl)]
-                tail = f"; {rates[0]:.0%} of these pairs gain, and {rates[1]:.0%} by {kl.name}"
-                yield _about_pairs(PARTITION, f"{other.name}, {kl.name}", share, "Δ_transf less that of KL", tail)
+            more_ST = results.matrix(other) - results.matrix(kl)
+            both_ST = ~np.isnan(more_ST)
+            if both_ST.any():
+                rates = [float(np.mean(results.success(arm)[both_ST])) for arm in (other, kl)]
+                text = (
+                    f"{other.name} gives {{}} more than {kl.name}; {rates[0]:.0%} of these pairs gain, by {kl.name} "
+                    f"{rates[1]:.0%}."
+                )
+                yield _of_pairs(PARTITION, f"{other.name}, {kl.name}", more_ST, text)
 
 
 def _sequence(results: Results) -> Iterator[StudyFinding]:
@@ -107,17 +120,18 @@ def _soup(results: Results) -> Iterator[StudyFinding]:
 
 def _strategies(results: Results, claim: str, first: str, second: str) -> Iterator[StudyFinding]:
     for arm in results.arms:
-        values = []
+        values, students = [], set()
         for unit in strategy_rows(results, arm):
             deltas = [unit.together[name].delta if name in unit.together else None for name in (first, second)]
             if deltas[0] is not None and deltas[1] is not None:
                 values.append(deltas[0] - deltas[1])
+                students.add(unit.student)
         if values:
-            interval, count = mean_interval(values), _counted(len(values), "student")
-            told = _signed(mean(values), interval)
-            text = f"Δ_transf of {first} less {second}, by {arm.name}: {told} pp, mean of {count}."
-            yield StudyFinding(claim=claim, method=arm.name, verdict=verdict_of(interval), estimate=mean(values),
-                               interval=interval, count=count, text=text)  # fmt: skip
+            count = _counted(len(values), "student" if len(values) == len(students) else "set of teachers")
+            yield _finding(
+                claim, arm.name, mean(values), mean_interval(values), count,
+                text=f"By {arm.name}, {first} gives {{}} more than {second}.", students=len(students),
+            )  # fmt: skip
 
 
 def _size(results: Results) -> Iterator[StudyFinding]:
@@ -130,25 +144,23 @@ def _size(results: Results) -> Iterator[StudyFinding]:
             [row["family"] for row in here],
         )
         if slope is not None:
-            estimate, interval = slope
-            count = _counted(len(here), "student")
-            text = (
-                f"For twice the weights the transfer rate by {arm.name} changes by {_signed(estimate, interval)} "
-                f"points, within families, over {count}."
-            )
-            yield StudyFinding(claim=SIZE, method=arm.name, verdict=verdict_of(interval), estimate=estimate,
-                               interval=interval, count=count, text=text)  # fmt: skip
+            text = f"By {arm.name}, twice the weights change the transfer rate by {{}}, within families."
+            yield _finding(
+                SIZE, arm.name, *slope, _counted(len(here), "student"), text=text, students=len(here)
+            )  # fmt: skip
 
 
 def _expertise(results: Results) -> Iterator[StudyFinding]:
     for arm in _retaining(results):
-        overall_ST, top_ST = results.matrix(arm, "transfer_rate"), results.matrix(arm, "transfer_rate_top_2")
-        share = share_of(100 * (top_ST - overall_ST), planned=0)
-        if share.value is not None:
-            rates = [float(np.nanmean(one)) for one in (top_ST, overall_ST)]
-            tail = f" ({rates[0]:.1%} there, {rates[1]:.1%} over all classes)"
-            what = "transfer rate of the classes with the top 2 % of positive flips less that of all"
-            yield _about_pairs(EXPERTISE, arm.name, share, what, tail)
+        top_ST, overall_ST = results.matrix(arm, "transfer_rate_top_2"), results.matrix(arm, "transfer_rate")
+        more_ST = 100 * (top_ST - overall_ST)
+        known_ST = ~np.isnan(more_ST)
+        if known_ST.any():
+            text = (
+                f"By {arm.name}, of the positive flips in the classes with the top 2 % of them "
+                f"{top_ST[known_ST].mean():.1%} arrive, over all classes {overall_ST[known_ST].mean():.1%}: {{}} more."
+            )
+            yield _of_pairs(EXPERTISE, arm.name, more_ST, text)
 
 
 def _retaining(results: Results) -> list[Arm]:
@@ -156,21 +168,50 @@ def _retaining(results: Results) -> list[Arm]:
     return [arm for arm in results.arms if learns_from_itself(arm)]
 
 
-def _about_pairs(claim: str, method: str, share: Share, what: str, tail: str) -> StudyFinding:
-    assert share.value is not None
+def _of_pairs(claim: str, method: str, values_ST: Array, text: str) -> StudyFinding:
+    """A finding that is a mean over pairs."""
+    share, known_ST = share_of(values_ST, planned=0), ~np.isnan(values_ST)
+    assert share.value is not None, "there are pairs"
+    students, teachers = int(known_ST.any(axis=1).sum()), int(known_ST.any(axis=0).sum())
     count = _counted(share.pairs, "pair")
-    text = (
-        f"{what[0].upper()}{what[1:]}, by {method}: {_signed(share.value, share.interval)} pp, mean of {count}{tail}."
+    return _finding(
+        claim, method, share.value, share.interval, count, text=text, students=students, teachers=teachers
+    )  # fmt: skip
+
+
+def _finding(
+    claim: str, method: str, estimate: float, interval: Range | None, count: str,
+    *, text: str, students: int, teachers: int = 0,
+) -> StudyFinding:  # fmt: skip
+    """A finding with its estimate put into its text.
+
+    Args:
+        claim: the finding.
+        method: the arm.
+        estimate: what is compared with 0.
+        interval: its interval.
+        count: what it is over.
+        text: what was found, with {} for the estimate.
+        students: number of students that it is over.
+        teachers: number of teachers likewise.
+    """
+    enough = students >= FEWEST or (students == 1 and teachers >= FEWEST)
+    told = f"{formatted(estimate)} {'points' if claim in (SIZE, EXPERTISE) else 'pp'}"
+    if interval is not None:
+        told += f" (95 %: {formatted(interval[0])} to {formatted(interval[1])}; {count})"
+    else:
+        told += f" ({count})"
+    few = "" if enough else f" Of {_counted(students, 'student')} that says little."
+    return StudyFinding(
+        claim=claim,
+        method=method,
+        verdict=verdict_of(interval, enough=enough),
+        estimate=estimate,
+        interval=interval,
+        count=count,
+        text=text.format(told) + few,
     )
-    return StudyFinding(claim=claim, method=method, verdict=verdict_of(share.interval), estimate=share.value,
-                        interval=share.interval, count=count, text=text)  # fmt: skip
-
-
-def _signed(value: float, interval: Range | None) -> str:
-    if interval is None:
-        return formatted(value)
-    return f"{formatted(value)} (95 %: {formatted(interval[0])} to {formatted(interval[1])})"
 
 
 def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count} {what if count == 1 else what.replace('set of', 'sets of') if 'set of' in what else what + 's'}"

@@ -151,7 +151,7 @@ def _pair_table(results: Results, arm: Arm) -> StudyTable:
 
 def flips_table(results: Results) -> StudyTable | Omitted:
     """Table 8: how positive and negative flips change."""
-    rows = []
+    rows: list[tuple[TableCell, ...]] = []
     for arm in results.arms:
         positive_ST = results.matrix(arm, "positive_flips_after") - results.matrix(arm, "positive_flips")
         negative_ST = results.matrix(arm, "negative_flips_after") - results.matrix(arm, "negative_flips")
@@ -181,7 +181,7 @@ def flips_table(results: Results) -> StudyTable | Omitted:
 
 
 def strengths(results: Results) -> dict[tuple[str, str], float]:
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for pair in results.pairs:
         value = pair.mean("delta_acc_pp")
         if value is not None:

@@ -15,8 +15,8 @@ from .grouping import Results, group_rows
 from .table import StudyTable, words
 from .tables import study_tables
 
-LEADING = ("methods", "comparisons")
-"""Tables that the page shows open, above the figures."""
+LEADING = "methods"
+"""The table that the page shows open, above the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)

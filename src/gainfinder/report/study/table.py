@@ -9,6 +9,8 @@ NONE = "–"
 """What a cell without a value says."""
 WIDE = 7
 """A table of more columns is set smaller in LaTeX."""
+_SYMBOL = re.compile(r"\$\\(Delta|rho)\$\\_(\w+)")
+"""Δ_transf, Δ_acc, ρ_pos, ρ_neg, once they are escaped."""
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -118,7 +120,8 @@ def escape_latex(text: str) -> str:
         resnet\\_50 \\& 3\\%: $-$0.30
     """
     signed = re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
-    return "".join(_LATEX.get(letter, letter) for letter in signed)
+    escaped = "".join(_LATEX.get(letter, letter) for letter in signed)
+    return _SYMBOL.sub(r"$\\\1_{\\mathrm{\2}}$", escaped)
 
 
 def _row(cells: Sequence[TableCell]) -> str:
