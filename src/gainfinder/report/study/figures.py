@@ -88,8 +88,8 @@ def bins_figure(results: Results, suffix: str) -> StudyFigure | Omitted:
 
 
 BINNED = (
-    f"Transfer delta by teacher's less student's accuracy, {figure_rows.BINS} bins of equal width: mean of the best 25 % "
-    "of each (blue, as the paper shows it) and of all its pairs (orange), with 95 % intervals (bootstrap over the bin's "
+    f"Transfer delta by Δ_acc, teacher less student, {figure_rows.BINS} bins of equal width: mean of the best 25 % of "
+    "each (blue, as the paper shows it) and of all its pairs (orange), with 95 % intervals (bootstrap over the bin's "
     "pairs). "
 )
 

@@ -123,6 +123,10 @@ class Results:
             found[pair.arm][pair.student, pair.teacher] = pair
         return found
 
+    @functools.cached_property
+    def _matrices(self) -> dict[tuple[Arm, str], Array]:
+        return {}
+
     def of(self, arm: Arm, *, student: str | None = None) -> list[Pair]:
         """The pairs of an arm, done or not; of one student where it is named."""
         return [one for one in self._by_arm[arm].values() if student in (None, one.student)]
@@ -135,8 +139,11 @@ class Results:
         """A measure of all pairs of an arm.
 
         Returns:
-            float (S, T), a row a student and a column a teacher; NaN where a pair is missing or has no such measure.
+            float (S, T), a row a student and a column a teacher; NaN where a pair is missing or has no such measure. It
+            is the same array each time and cannot be written to.
         """
+        if (arm, measure) in self._matrices:
+            return self._matrices[arm, measure]
         found = np.full((len(self.students), len(self.teachers)), np.nan)
         row = {name: i for i, name in enumerate(self.students)}
         column = {name: i for i, name in enumerate(self.teachers)}
@@ -144,6 +151,8 @@ class Results:
             value = pair.mean(measure)
             if value is not None:
                 found[row[pair.student], column[pair.teacher]] = value
+        found.flags.writeable = False
+        self._matrices[arm, measure] = found
         return found
 
     def success(self, arm: Arm) -> Array:

@@ -91,15 +91,13 @@ def slope_interval(x: Sequence[float], y: Sequence[float], groups: Sequence[str]
         The slope and its interval, None with fewer than three points that differ; None without two points of a group
         that differ in x.
     """
-    x_N, y_N, group_N = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(groups)
-    estimate = _slope(x_N, y_N, group_N)
-    if estimate is None:
+    masks_GN = np.asarray(groups)[None, :] == np.unique(groups)[:, None]
+    x_N, y_N = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    estimate = _slopes(np.ones((1, len(x_N))), x_N, y_N, masks_GN)
+    if not len(estimate):
         return None
-    generator = np.random.Generator(np.random.PCG64(SEED))
-    drawn = (generator.integers(len(x_N), size=len(x_N)) for _ in range(RESAMPLES))
-    slopes = [_slope(x_N[i], y_N[i], group_N[i]) for i in drawn]
-    known = np.array([one for one in slopes if one is not None])
-    return estimate, _range(known) if len(x_N) > 2 and len(known) else None
+    slopes = _slopes(_counts(len(x_N), 0), x_N, y_N, masks_GN)
+    return float(estimate[0]), _range(slopes) if len(x_N) > 2 and len(slopes) else None
 
 
 def sign_flip_p(differences: Sequence[float]) -> float | None:
@@ -172,11 +170,12 @@ def _range(values: Array) -> Range:
     return float(low), float(high)
 
 
-def _slope(x_N: Array, y_N: Array, group_N: Array) -> float | None:
-    above = below = 0.0
-    for group in np.unique(group_N):
-        inside = group_N == group
-        centred = x_N[inside] - x_N[inside].mean()
-        above += float(centred @ y_N[inside])
-        below += float(centred @ centred)
-    return above / below if below > 1e-12 else None
+def _slopes(weight_BN: Array, x_N: Array, y_N: Array, masks_GN: Array) -> Array:
+    """Slopes for several weightings of the points; those without two points of a group that differ are left out."""
+    above_B, below_B = np.zeros(len(weight_BN)), np.zeros(len(weight_BN))
+    for inside_N in masks_GN:
+        weight, x, y = weight_BN[:, inside_N], x_N[inside_N] - x_N[inside_N].mean(), y_N[inside_N]
+        count_B = np.maximum(weight.sum(axis=1), 1)
+        above_B += weight @ (x * y) - (weight @ x) * (weight @ y) / count_B
+        below_B += weight @ x**2 - (weight @ x) ** 2 / count_B
+    return above_B[below_B > 1e-9] / below_B[below_B > 1e-9]
