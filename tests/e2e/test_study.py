@@ -206,6 +206,13 @@ def test_the_command_plans_runs_and_shows(file: Path, tmp_path: Path) -> None:
     rows = study_rows(StudyFolder(out))
     assert now["best_delta_pp"] == max(row.transfer_delta_pp or 0.0 for row in rows)
     assert RUNNER.invoke(app, ["study", "plan", str(file), "--out", str(out), "--timed", "0", *few]).exit_code == 0
+    report = json.loads(RUNNER.invoke(app, ["study", "report", str(out), "--json"]).stdout)
+    assert "2 cells: 2 done." in Path(report["report"]).read_text(encoding="utf-8")
+    assert (Path(report["tables"]) / "table-1.tex").exists() and (Path(report["figures"]) / "figure-4a.svg").exists()
+    handed = RUNNER.invoke(app, ["study", "report", str(out), "--format", "csv"])
+    assert handed.stdout.startswith(str(out / "report" / "rows.csv")), handed.output
+    refused = RUNNER.invoke(app, ["study", "report", str(out), "--format", "xml"])
+    assert refused.exit_code == 2 and "expected parquet or csv" in refused.stderr
 
 
 def test_a_study_with_failed_cells_says_so_and_ends_with_1(file: Path, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def _weaker(results: Results) -> Iterator[StudyFinding]:
         gained, pairs = int((weaker_ST > 0).sum()), int((~np.isnan(weaker_ST)).sum())
         if pairs:
             text = (
-                f"By {arm.name}, weaker teachers change the student's accuracy by {{}}; {gained} of {pairs} pairs "
-                f"gain ({gained / pairs:.0%})."
+                f"By {arm.name}, weaker teachers change the student's accuracy by {{value}} {{range}}; "
+                f"{gained} of {pairs} pairs gain ({gained / pairs:.0%})."
             )
             yield _of_pairs(WEAKER, arm.name, weaker_ST, text)
 
@@ -104,8 +104,8 @@ def _partition(results: Results) -> Iterator[StudyFinding]:
             if both_ST.any():
                 rates = [float(np.mean(results.success(arm)[both_ST])) for arm in (other, kl)]
                 text = (
-                    f"{other.name} gives {{}} more than {kl.name}; {rates[0]:.0%} of these pairs gain, by {kl.name} "
-                    f"{rates[1]:.0%}."
+                    f"{other.name} gives {{value}} more than {kl.name} {{range}}; {rates[0]:.0%} of these pairs "
+                    f"gain, by {kl.name} {rates[1]:.0%}."
                 )
                 yield _of_pairs(PARTITION, f"{other.name}, {kl.name}", more_ST, text)
 
@@ -130,7 +130,7 @@ def _strategies(results: Results, claim: str, first: str, second: str) -> Iterat
             count = _counted(len(values), "student" if len(values) == len(students) else "set of teachers")
             yield _finding(
                 claim, arm.name, mean(values), mean_interval(values), count,
-                text=f"By {arm.name}, {first} gives {{}} more than {second}.", students=len(students),
+                text=f"By {arm.name}, {first} gives {{value}} more than {second} {{range}}.", students=len(students),
             )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def _size(results: Results) -> Iterator[StudyFinding]:
             [row["family"] for row in here],
         )
         if slope is not None:
-            text = f"By {arm.name}, twice the weights change the transfer rate by {{}}, within families."
+            text = f"By {arm.name}, twice the weights change the transfer rate by {{value}} within families {{range}}."
             yield _finding(
                 SIZE, arm.name, *slope, _counted(len(here), "student"), text=text, students=len(here)
             )  # fmt: skip
@@ -158,7 +158,8 @@ def _expertise(results: Results) -> Iterator[StudyFinding]:
         if known_ST.any():
             text = (
                 f"By {arm.name}, of the positive flips in the classes with the top 2 % of them "
-                f"{top_ST[known_ST].mean():.1%} arrive, over all classes {overall_ST[known_ST].mean():.1%}: {{}} more."
+                f"{top_ST[known_ST].mean():.1%} arrive, over all classes "
+                f"{overall_ST[known_ST].mean():.1%}: {{value}} more {{range}}."
             )
             yield _of_pairs(EXPERTISE, arm.name, more_ST, text)
 
@@ -191,16 +192,13 @@ def _finding(
         estimate: what is compared with 0.
         interval: its interval.
         count: what it is over.
-        text: what was found, with {} for the estimate.
+        text: what was found, with {value} for the estimate and {range} for its interval and number.
         students: number of students that it is over.
         teachers: number of teachers likewise.
     """
     enough = students >= FEWEST or (students == 1 and teachers >= FEWEST)
     told = f"{formatted(estimate)} {'points' if claim in (SIZE, EXPERTISE) else 'pp'}"
-    if interval is not None:
-        told += f" (95 %: {formatted(interval[0])} to {formatted(interval[1])}; {count})"
-    else:
-        told += f" ({count})"
+    ends = "" if interval is None else f"95 %: {formatted(interval[0])} to {formatted(interval[1])}; "
     few = "" if enough else f" Of {_counted(students, 'student')} that says little."
     return StudyFinding(
         claim=claim,
@@ -209,7 +207,7 @@ def _finding(
         estimate=estimate,
         interval=interval,
         count=count,
-        text=text.format(told) + few,
+        text=text.format(value=told, range=f"({ends}{count})") + few,
     )
 
 
