@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,8 +112,11 @@ class _LocalHandle:
 
     def poll(self) -> str | None:
         code = self.process.poll()
-        if code is None or code == 0:
-            return None if code is None else ""
+        if code is None:
+            return None
+        self._hang_up()
+        if code == 0:
+            return ""
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return f"worker process {self.process.pid} {how}; see {self.log}"
 
@@ -123,6 +127,12 @@ class _LocalHandle:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        assert self.process.stdin is not None, "it is a pipe"
+        with suppress(OSError):
+            self.process.stdin.close()
 
 
 class RayBackend:
