@@ -191,8 +191,8 @@ def scan(
         embed: text model that embeds the classes' names, in its place: `open_clip:NAME/PRETRAINED`,
             `open_clip:local-dir:FOLDER`, `open_clip:hf-hub:REPO` or `sentence-transformers:NAME`.
         on_model: function of each model's reference and the number of images, which returns a callback for images done.
-        out: folder for the scan as `scan.json`, the predictions, and a report; one that holds a scan of these models,
-            or some of them, on the same data is written anew. None keeps nothing.
+        out: folder for the scan as `scan.json` and `pairs.parquet`, the predictions, and a report; one that
+            holds a scan of these models, or some of them, on the same data is written anew. None keeps nothing.
         command: command line that requested it, kept with the scan.
 
     Raises:

@@ -58,7 +58,7 @@ def rounded(scan: Scan) -> Scan:
 
 
 def document(folder: Path) -> Any:
-    found = json.loads((folder / "scan.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "scan.json").read_text())
     del found["environment"]
     return found
 

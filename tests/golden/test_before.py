@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from compare import carried_over, leaves
 from safetensors.torch import load_file
@@ -172,8 +173,11 @@ def test_predictions_teach(before: Path, say: Say) -> None:
 
 def test_a_scan_may_be_made_anew(before: Path, say: Say) -> None:
     old = read(before / "scan" / "scan.json")
+    say("report", "scan")
+    assert "All pairs" in (before / "scan" / "report.html").read_text(encoding="utf-8")
     say(*command("scan"))
-    new = read(before / "scan" / "scan.json")
+    pairs = pq.read_table(before / "scan" / "pairs.parquet").to_pylist()  # a file of their own since
+    new = {**read(before / "scan" / "scan.json"), "pairs": pairs}
     for pair in (*old["pairs"], *new["pairs"]):  # since summed in another order
         pair["flip_entropy"] = None if pair["flip_entropy"] is None else round(pair["flip_entropy"], 12)
     assert lost({**old, "environment": {}}, {**new, "environment": {}}) == {}

@@ -44,6 +44,24 @@ def test_as_each_pair_by_itself(keep_logits: bool) -> None:
     assert scan.pairs[3].flip_entropy is None, "the first knows nothing that the first does not"
 
 
+def test_errors_in_common() -> None:
+    models = [model(seed, keep_logits=False) for seed in (1, 2, 3)]
+    all_right = replace(models[0], model="right", answers=replace(models[0].answers, predicted_N=TARGET))
+    models += [all_right, replace(all_right, model="right again")]
+    for found, (student, teacher) in zip(
+        scan_predictions(models, num_classes=C).pairs, permutations(models, 2), strict=True
+    ):
+        wrong = [(one.predicted != TARGET).tolist() for one in (student, teacher)]
+        both = sum(s and t for s, t in zip(*wrong, strict=True))
+        either = sum(s or t for s, t in zip(*wrong, strict=True))
+        agreed = sum(s == t for s, t in zip(*wrong, strict=True)) / N
+        a, b = (1 - sum(one) / N for one in wrong)
+        by_chance = a * b + (1 - a) * (1 - b)
+        assert found.error_overlap == (pytest.approx(both / either) if either else None)
+        kappa = None if by_chance == 1 else pytest.approx((agreed - by_chance) / (1 - by_chance))
+        assert found.error_consistency == kappa
+
+
 def test_predictions_for_other_images_or_labels() -> None:
     first, second = (model(seed, keep_logits=False) for seed in (1, 2))
     message = "predictions of m1 and m2 are not for the same images and labels"

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from gainfinder.cli import app
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
 from gainfinder.report import write_report
-from gainfinder.results import read_thumbnails, write_scan
+from gainfinder.results import read_pairs, read_scan, read_thumbnails, write_scan
 from gainfinder.runs.thumbnails import MOST
 
 from .conftest import SETTINGS
@@ -32,6 +33,12 @@ def text(folder: Path) -> str:
     """What a reader reads, in one line."""
     body = re.sub(r"<(style|script|svg).*?</\1>", " ", page(folder), flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def whole(folder: Path) -> dict[str, Any]:
+    """A scan with its pairs."""
+    document = read_scan(folder)
+    return {**document, "pairs": read_pairs(folder, document).to_pylist()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +104,7 @@ def test_a_transfer_tells_its_measures(results: dict[str, Path]) -> None:
         ("sequence", {"measures", "epochs", "classes"}),
         ("soup", {"measures", "classes"}),
         ("unlabelled", set()),
-        ("scan", {"matrix", "knowledge", "entropy"}),
+        ("scan", {"matrix", "knowledge", "entropy", "entropy-by-flips", "class-flips"}),
         ("scan-bare", set()),
     ],
 )
@@ -186,12 +193,13 @@ def test_the_control_is_known_as_such(results: dict[str, Path]) -> None:
 
 
 def test_a_scan_shows_models_and_pairs(results: dict[str, Path], zoo: dict[str, str]) -> None:
-    document = json.loads((results["scan"] / "scan.json").read_text())
+    document = whole(results["scan"])
     read = text(results["scan"])
     for model in document["models"]:
         assert f"{model['accuracy']:.2%}" in read and model["model"] in read
     for pair in document["pairs"]:
         assert f"{pair['positive_flips']:.2%} {pair['negative_flips']:.2%}" in read
+        assert f"{pair['error_overlap']:.2%} {pair['error_consistency']:.3f}" in read
         shares = (pair["oracle_accuracy"], pair["routed_accuracy"], pair["mean_accuracy"])
         assert f"{' '.join(f'{share:.2%}' for share in shares)} {pair['headroom_pp']:+.2f}" in read
     assert len(document["pairs"]) == 6 == len(pq.read_table(results["scan"] / "figures/matrix-rows.parquet"))
@@ -214,8 +222,7 @@ def test_areas_have_a_similarity_where_there_are_embeddings(results: dict[str, P
     np.save(tmp_path / "embeddings.npy", np.random.default_rng(0).random((10, 4)))
     copy = shutil.copytree(results["scan"], tmp_path / "scan")
     found = gainfinder.scan(copy / "predictions", class_embeddings=tmp_path / "embeddings.npy").to_dict()
-    document = json.loads((copy / "scan.json").read_text())
-    write_scan(copy, {**document, **found})
+    write_scan(copy, {**whole(copy), **found})
     write_report(copy)
     read, areas = text(copy), [area for pair in found["expertise"]["pairs"] for area in pair["areas"]]
     assert f"by {tmp_path / 'embeddings.npy'}" in read
@@ -227,16 +234,21 @@ def test_areas_have_a_similarity_where_there_are_embeddings(results: dict[str, P
 
 def test_a_scan_of_an_earlier_version_has_a_page(results: dict[str, Path], tmp_path: Path) -> None:
     copy = shutil.copytree(results["scan"], tmp_path / "scan")
-    document = json.loads((copy / "scan.json").read_text())
-    write_scan(
-        copy, {key: value for key, value in document.items() if key not in {"expertise", "tracking", "labelled"}}
-    )
+    document = {key: value for key, value in whole(copy).items() if key not in {"expertise", "tracking", "labelled"}}
+    of_then = ("student", "teacher", "delta_acc_pp", "positive_flips", "negative_flips", "flip_entropy")
+    document["pairs"] = [{key: pair[key] for key in of_then} for pair in document["pairs"]]
+    (copy / "pairs.parquet").unlink()
+    (copy / "scan.json").write_text(json.dumps(document))
     write_report(copy)
-    assert "Areas of expertise" not in text(copy).split("Who knows what")[0] and "All pairs" in text(copy)
+    read = text(copy)
+    assert "Areas of expertise" not in read.split("Who knows what")[0] and "either right" not in read
+    for pair in whole(results["scan"])["pairs"]:
+        assert f"{pair['error_overlap']:.2%} {pair['error_consistency']:.3f}" in read, "worked out"
+    assert not (copy / "figures/class-flips.svg").exists()
 
 
 def test_a_scan_without_labels_shows_estimates_alone(results: dict[str, Path]) -> None:
-    document, read = json.loads((results["scan-bare"] / "scan.json").read_text()), text(results["scan-bare"])
+    document, read = whole(results["scan-bare"]), text(results["scan-bare"])
     assert document["labelled"] is False and "without labels: nobody knows who is right" in read
     for model in document["models"]:
         assert f"{model['estimated_accuracy']:.2%} {model['agreement']:.2%}" in read and model["accuracy"] is None

@@ -41,6 +41,7 @@ from .transfer import (
 )
 from .zoo_expertise import ClassTexts
 from .zoo_flips import ZooFlips, compare_zoo
+from .zoo_order import order_alike
 
 __all__ = [
     "ALPHAS",
@@ -104,6 +105,7 @@ __all__ = [
     "measure_ceilings",
     "measure_stand_ins",
     "measure_transfer",
+    "order_alike",
     "pooled_probs",
     "posterior_of",
     "rank_correlation",

@@ -130,6 +130,8 @@ _OF_A_PAIR = (
     "positive_flips",
     "negative_flips",
     "flip_entropy",
+    "error_overlap",
+    "error_consistency",
     *_CEILINGS,
     "area_sizes",
     "area_similarity",
@@ -140,6 +142,7 @@ def _known(answers: Sequence[Answers], target_N: Tensor, flips: ZooFlips, areas:
     # As lists: a number at a time out of a tensor takes a hundred times as long.
     positive, negative = flips.positive_flips_MM.tolist(), flips.negative_flips_MM.tolist()
     delta_acc_pp, entropy = flips.delta_acc_pp_MM.tolist(), flips.flip_entropy_MM.tolist()
+    overlap, consistency = flips.error_overlap_MM.tolist(), flips.error_consistency_MM.tolist()
     sizes = areas.sizes_MMA.tolist()
     similarity = None if areas.similarity_MMA is None else areas.similarity_MMA.tolist()
     return _Known(
@@ -155,6 +158,8 @@ def _known(answers: Sequence[Answers], target_N: Tensor, flips: ZooFlips, areas:
                 "positive_flips": positive[s][t],
                 "negative_flips": negative[s][t],
                 "flip_entropy": _number(entropy[s][t]),
+                "error_overlap": _number(overlap[s][t]),
+                "error_consistency": _number(consistency[s][t]),
                 **vars(above),
                 "area_sizes": tuple(sizes[s][t]) if positive[s][t] else None,
                 "area_similarity": tuple(map(_number, similarity[s][t])) if similarity and positive[s][t] else None,

@@ -45,6 +45,9 @@ class ScannedPair:
         positive_flips: share of all samples that the teacher has right and the student wrong.
         negative_flips: share of all samples that the teacher has wrong and the student right.
         flip_entropy: entropy of the normalised counts of positive flips by class, nats; None without flips.
+        error_overlap: of the samples that either has wrong, the share that both have wrong; None without an error.
+        error_consistency: Cohen's κ of who is right, 0 as by chance, 1 the same errors; None where chance alone lets
+            them agree on everything.
         oracle_accuracy: share of all samples that either has right.
         routed_accuracy: accuracy of the routed ensemble of both.
         mean_accuracy: accuracy of the ensemble of their mean probabilities; None where logits were not kept.
@@ -66,6 +69,8 @@ class ScannedPair:
     positive_flips: float | None
     negative_flips: float | None
     flip_entropy: float | None
+    error_overlap: float | None
+    error_consistency: float | None
     oracle_accuracy: float | None
     routed_accuracy: float | None
     mean_accuracy: float | None

@@ -19,10 +19,11 @@ from .question_page import write_question_page as write_question_page
 from .records import ScanRecord, read_record
 from .rows import pair_rows
 from .scan_parts import unlabelled_scan_section
-from .sections import scan_section, transfer_section
+from .sections import transfer_section
 from .study import RowsFormat as RowsFormat
 from .study import write_study_report as write_study_report
 from .study import write_study_rows as write_study_rows
+from .zoo_section import scan_section
 
 FIGURES = "figures"
 _log = logging.getLogger("gainfinder")
@@ -31,8 +32,8 @@ _log = logging.getLogger("gainfinder")
 def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) -> Path:
     """Write `report.html` into a result folder, one page that opens anywhere, and its figures into `figures/`.
 
-    Each figure is there as `NAME.svg` and its rows as `NAME-rows.parquet`. What was there of an earlier report is
-    replaced, its PDFs too; nothing else is touched.
+    Each figure is there as `NAME.svg` and its rows as `NAME-rows.parquet`; those of a matrix of many models are the
+    scan's `pairs.parquet`. What was there of an earlier report is replaced, its PDFs too; nothing else is touched.
 
     Args:
         folder: a result folder that a transfer or a scan left.
@@ -48,7 +49,7 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     path = Path(folder)
     record = read_record(path)
     if isinstance(record, ScanRecord) and not record.document.get("labelled", True):
-        page, figures = unlabelled_scan_page(unlabelled_scan_section(record.document)), []
+        page, figures = unlabelled_scan_page(unlabelled_scan_section(record)), []
     elif isinstance(record, ScanRecord):
         scanned = scan_section(record)
         page, figures = scan_page(scanned), list(scanned.figures)

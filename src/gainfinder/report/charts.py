@@ -25,7 +25,10 @@ METHOD_COLOURS = (GAIN, LOSS, OTHER, "#cc79a7")
 WIDTH = 330
 FEW_EPOCHS = 40
 """Epochs whose points are drawn large; of more they would run into each other."""
-FIGURE_NAMES = ("measures", "epochs", "classes", "partition", "matrix", "knowledge", "entropy")
+FIGURE_NAMES = (
+    *("measures", "epochs", "classes", "partition"),
+    *("matrix", "knowledge", "entropy", "entropy-by-flips", "class-flips", "areas"),
+)
 """Names of the figures of a page."""
 CHARACTER_PX = 7.4
 """Room for a character of a label: fonts differ from machine to machine, and a narrow guess would cut labels off."""
@@ -72,9 +75,9 @@ def measures(rows: Rows) -> Figure:
         rows: rows with the keys `measure`, `value_pp`, `low_pp`, `high_pp`, `kind` (gain, loss or delta) and `about`.
     """
     order = [str(row["measure"]) for row in rows]
-    y = alt.Y("measure:N", title=None, sort=order, axis=label_axis(order))
-    colour = _kinds({"delta": INK, "gain": GAIN, "loss": LOSS})
-    base = alt.Chart(arrow_table(rows))
+    y = alt.Y("measure:N", title=None, sort=order, axis=name_axis(order))
+    colour = kind_colour({"delta": INK, "gain": GAIN, "loss": LOSS})
+    base = alt.Chart(row_table(rows))
     bars = base.mark_rule(strokeWidth=2).encode(
         y=y,
         x=alt.X("low_pp:Q", title="percentage points of all images", axis=alt.Axis(tickCount=6)),
@@ -83,7 +86,7 @@ def measures(rows: Rows) -> Figure:
         description="about:N",
     )
     dots = base.mark_circle(size=110, opacity=1).encode(y=y, x="value_pp:Q", color=colour, description="about:N")
-    chart = (_zero("x") + bars + dots).properties(width=WIDTH, height=36 * len(rows))
+    chart = (zero_line("x") + bars + dots).properties(width=WIDTH, height=36 * len(rows))
     return Figure(name="measures", title="Changes with 95 % intervals", chart=styled(chart), rows={"rows": rows})
 
 
@@ -97,18 +100,18 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     """
     last = max((row["epoch"] for row in rows), default=0)
     lines = (
-        alt.Chart(arrow_table(rows))
+        alt.Chart(row_table(rows))
         .mark_line(point=alt.OverlayMarkDef(size=60 if last <= FEW_EPOCHS else 12, opacity=1))
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
-            y=alt.Y("share:Q", title="of all images", axis=_numbers("~%")),
-            color=_kinds({"gained": GAIN, "lost": LOSS}, legend=True),
+            y=alt.Y("share:Q", title="of all images", axis=number_axis("~%")),
+            color=kind_colour({"gained": GAIN, "lost": LOSS}, columns=2),
             description="about:N",
         )
     )
     layers: list[Any] = [lines]
     if steps:
-        ends = alt.Chart(arrow_table(steps)).encode(x="epoch:Q", description="about:N")
+        ends = alt.Chart(row_table(steps)).encode(x="epoch:Q", description="about:N")
         # Names of teachers would lie upon each other; their numbers do not, and say the names on hover.
         numbers = ends.mark_text(align="right", baseline="top", dx=-4, color=MUTED).encode(
             y=alt.value(2), text="step:N"
@@ -126,15 +129,15 @@ def over_classes(rows: Rows) -> Figure:
         rows: one row a class, with the keys `name`, `positive_flips`, `transferred`, `gained`, `lost` and `about`.
     """
     shown = sorted(rows, key=lambda row: (-int(row["positive_flips"]), -int(row["gained"])))[:MOST_CLASSES]
-    data = arrow_table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
+    data = row_table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
     names = [str(row["name"]) for row in shown]
-    y = alt.Y("name:N", title=None, sort=names, axis=label_axis(names))
+    y = alt.Y("name:N", title=None, sort=names, axis=name_axis(names))
     base = alt.Chart(data).encode(y=y, description="about:N")
     whole = alt.Axis(tickMinStep=1, format="d", tickCount=6)
     there = base.mark_bar(color=AVAILABLE).encode(x=alt.X("positive_flips:Q", title="images", axis=whole))
     arrived = base.mark_bar(color=GAIN, size=8).encode(x="transferred:Q")
     lost = base.mark_bar(color=LOSS, size=8).encode(x="minus_lost:Q")
-    chart = (there + arrived + lost + _zero("x")).properties(width=WIDTH - 60, height=24 * len(shown))
+    chart = (there + arrived + lost + zero_line("x")).properties(width=WIDTH - 60, height=24 * len(shown))
     return Figure(name="classes", title="Gains and losses by class", chart=styled(chart), rows={"rows": rows})
 
 
@@ -146,52 +149,23 @@ def over_partition(rows: Rows) -> Figure:
     """
     groups = list(dict.fromkeys(str(row["group"]) for row in rows))
     chart = (
-        alt.Chart(arrow_table(rows))
+        alt.Chart(row_table(rows))
         .mark_bar()
         .encode(
-            y=alt.Y("group:N", title=None, sort=groups, axis=label_axis(groups)),
+            y=alt.Y("group:N", title=None, sort=groups, axis=name_axis(groups)),
             x=alt.X(
                 "share:Q",
                 title="taught by",
                 axis=alt.Axis(format="~%", values=[0, 0.25, 0.5, 0.75, 1]),
                 scale=alt.Scale(domain=[0, 1]),
             ),
-            color=_kinds({"teacher": GAIN, "initial student": OTHER}, field="taught_by", legend=True),
+            color=kind_colour({"teacher": GAIN, "initial student": OTHER}, field="taught_by", columns=2),
             order=alt.Order("rank:Q"),
             description="about:N",
         )
         .properties(width=WIDTH - 110, height=36 * len(groups))
     )
     return Figure(name="partition", title="Whom the partition lets teach", chart=styled(chart), rows={"rows": rows})
-
-
-def flips_matrix(pairs: Rows, names: Sequence[str]) -> Figure:
-    """Positive flips of every ordered pair.
-
-    Args:
-        pairs: rows with the keys `student_name`, `teacher_name`, `positive_flips` and `about`.
-        names: names of the models, the strongest first.
-    """
-    side = max(38, min(64, 520 // len(names)))
-    most = max((float(row["positive_flips"]) for row in pairs), default=0.0)
-    across = alt.Axis(labelAngle=-40, orient="top", labelExpr=LABEL, labelLimit=LABEL_LIMIT)
-    base = alt.Chart(arrow_table(pairs)).encode(
-        x=alt.X("teacher_name:N", title="teacher", sort=list(names), axis=across),
-        y=alt.Y("student_name:N", title="student", sort=list(names), axis=label_axis(names)),
-    )
-    cells = base.mark_rect().encode(
-        color=alt.Color("positive_flips:Q", legend=None, scale=alt.Scale(scheme="blues", domain=[0, most or 1])),
-        description="about:N",
-    )
-    dark = alt.value("#ffffff")
-    text = base.mark_text(fontSize=11, aria=False).encode(
-        text=alt.Text("positive_flips:Q", format=".1%"),
-        color=cast(Any, alt.condition(alt.datum.positive_flips > 0.55 * most, dark, alt.value("#0b2239"))),
-    )
-    chart = (cells + text).properties(width=side * len(names), height=side * len(names))
-    return Figure(
-        name="matrix", title="Positive flips of every ordered pair", chart=styled(chart), rows={"rows": pairs}
-    )
 
 
 def complementary_knowledge(pairs: Rows) -> alt.Chart:
@@ -201,46 +175,16 @@ def complementary_knowledge(pairs: Rows) -> alt.Chart:
         pairs: rows with the keys `delta_acc_pp`, `positive_flips` and `about`, as `rows.pair_rows` gives them.
     """
     chart = (
-        alt.Chart(arrow_table(pairs))
+        alt.Chart(row_table(pairs))
         .mark_circle(size=90, color=GAIN, opacity=0.8)
         .encode(
             x=alt.X("delta_acc_pp:Q", title="accuracy of teacher − student (pp)"),
-            y=alt.Y("positive_flips:Q", title="teacher right, student wrong", axis=_numbers("~%")),
+            y=alt.Y("positive_flips:Q", title="teacher right, student wrong", axis=number_axis("~%")),
             description="about:N",
         )
         .properties(width=WIDTH, height=240)
     )
     return cast(alt.Chart, chart)
-
-
-def expertise(pairs: Rows) -> Figure:
-    """How specialised complementary knowledge is: entropy of positive flips over classes (PAPER Fig. 1b).
-
-    Args:
-        pairs: rows as in `complementary_knowledge`, with `flip_entropy`; pairs without flips are left out.
-    """
-    rows = [row for row in pairs if row["flip_entropy"] is not None]
-    chart = (
-        alt.Chart(arrow_table(rows))
-        .mark_circle(size=90, color=GAIN, opacity=0.8)
-        .encode(
-            x=alt.X("delta_acc_pp:Q", title="accuracy of teacher − student (pp)"),
-            y=alt.Y(
-                "flip_entropy:Q", title="entropy of flips (nats)", scale=alt.Scale(zero=False), axis=_numbers(".2f")
-            ),
-            description="about:N",
-        )
-        .properties(width=WIDTH, height=240)
-    )
-    return Figure(
-        name="entropy", title="Entropy of positive flips over classes", chart=styled(chart), rows={"rows": rows}
-    )
-
-
-def knowledge_figure(pairs: Rows) -> Figure:
-    """`complementary_knowledge` for a page."""
-    title = "Positive flips against the difference in accuracy"
-    return Figure(name="knowledge", title=title, chart=styled(complementary_knowledge(pairs)), rows={"rows": pairs})
 
 
 def demo_figure(pairs: Rows, epochs: Rows, *, samples: int) -> Figure:
@@ -266,15 +210,15 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
     """
     methods = list(dict.fromkeys(str(row["method"]) for row in rows))
     lines = (
-        alt.Chart(arrow_table(rows), title=f"Transfer delta over epochs, {samples:,} images")
+        alt.Chart(row_table(rows), title=f"Transfer delta over epochs, {samples:,} images")
         .mark_line(point=True)
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
             y=alt.Y("transfer_delta_pp:Q", title="transfer delta (pp)"),
-            color=_kinds(dict(zip(methods, METHOD_COLOURS, strict=False)), field="method", legend=True),
+            color=kind_colour(dict(zip(methods, METHOD_COLOURS, strict=False)), field="method", columns=2),
         )
     )
-    return cast(alt.LayerChart, (_zero("y") + lines).properties(width=WIDTH, height=240))
+    return cast(alt.LayerChart, (zero_line("y") + lines).properties(width=WIDTH, height=240))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -285,7 +229,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         write_atomically(path, lambda partial: figure.chart.save(str(partial), format=_format(path), ppi=144))
     for key, table in figure.rows.items():
         beside = path.with_name(f"{path.stem}-{key}.parquet")
-        write_atomically(beside, lambda partial, table=table: pq.write_table(arrow_table(table), partial))  # type: ignore[misc]
+        write_atomically(beside, lambda partial, table=table: pq.write_table(row_table(table), partial))  # type: ignore[misc]
 
 
 def _format(path: Path) -> Literal["pdf", "png"]:
@@ -293,12 +237,14 @@ def _format(path: Path) -> Literal["pdf", "png"]:
     return kinds[path.suffix]
 
 
-def _kinds(colours: Mapping[str, str], *, field: str = "kind", legend: bool = False) -> alt.Color:
+def kind_colour(colours: Mapping[str, str], *, field: str = "kind", columns: int = 0) -> alt.Color:
+    """A colour for each kind, and a legend of so many columns on top; of 0 none."""
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    return alt.Color(f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="top") if legend else None)
+    legend = alt.Legend(orient="top", columns=columns, columnPadding=14) if columns else None
+    return alt.Color(f"{field}:N", title=None, scale=scale, legend=legend)
 
 
-def label_axis(names: Sequence[str]) -> alt.Axis:
+def name_axis(names: Sequence[str]) -> alt.Axis:
     """An axis of names with room for the longest; of long ones beginning and end, by which similar names differ."""
     longest = min(LONGEST, max(map(len, names), default=0))
     return alt.Axis(minExtent=8 + CHARACTER_PX * longest, labelLimit=LABEL_LIMIT, labelExpr=LABEL)
@@ -310,17 +256,19 @@ def _epochs(rows: Rows) -> alt.Axis:
     return alt.Axis(values=list(range(0, last + 1, -(-last // 10) or 1)), format="d")
 
 
-def _numbers(form: str) -> alt.Axis:
+def number_axis(form: str) -> alt.Axis:
+    """An axis of numbers with room for their labels, so that axes of figures above each other begin at one place."""
     return alt.Axis(format=form, minExtent=44)
 
 
-def _zero(axis: Literal["x", "y"]) -> alt.Chart:
-    rule = alt.Chart(arrow_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4], aria=False)
+def zero_line(axis: Literal["x", "y"]) -> alt.Chart:
+    """A dashed line at zero."""
+    rule = alt.Chart(row_table([{"zero": 0.0}])).mark_rule(color=MUTED, strokeDash=[4, 4], aria=False)
     return cast(alt.Chart, rule.encode(**{axis: alt.X("zero:Q") if axis == "x" else alt.Y("zero:Q")}))
 
 
 def styled(chart: Any) -> alt.TopLevelMixin:
-    """A chart in the fonts and colours of the page."""
+    """A chart in the fonts and colours of all figures."""
     font = "system-ui, -apple-system, 'Segoe UI', sans-serif"
     axis = {"labelColor": INK, "titleColor": MUTED, "gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED}
     text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
@@ -335,6 +283,6 @@ def styled(chart: Any) -> alt.TopLevelMixin:
     return cast(alt.TopLevelMixin, styled)
 
 
-def arrow_table(rows: Rows) -> pa.Table:
-    """Rows as Altair and Parquet take them."""
+def row_table(rows: Rows) -> pa.Table:
+    """Rows as a table, as Altair takes it and files hold it."""
     return pa.Table.from_pylist([dict(row) for row in rows])

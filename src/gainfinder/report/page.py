@@ -13,7 +13,8 @@ from ..results import RunConfig, TransferMetrics
 from .charts import Figure
 from .rows import counted
 from .scan_parts import UnlabelledScanSection, expertise_part, tracking_part
-from .sections import ScanSection, TransferSection
+from .sections import TransferSection
+from .zoo_section import ScanSection
 
 _TEMPLATES = files(__package__) / "templates"
 
@@ -41,6 +42,8 @@ def scan_page(section: ScanSection) -> str:
         section=section,
         expertise=expertise_part(section.document),
         tracking=tracking_part(section.document),
+        data=Markup(section.data),
+        zoo_script=template_text("zoo.js"),
         made=_environment_rows(section.document.get("environment") or {}),
     )
 

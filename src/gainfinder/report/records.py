@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ..errors import RunFolderError
 from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
@@ -16,6 +18,7 @@ from ..results import (
     RunFolder,
     Thumbnail,
     TransferMetrics,
+    read_pairs,
     read_scan,
     read_thumbnails,
     validated,
@@ -85,10 +88,12 @@ class ScanRecord:
     Attributes:
         folder: path of the result folder.
         document: the JSON object in `scan.json`.
+        pairs: the ordered pairs, a row each, see `results.read_pairs`.
     """
 
     folder: Path
     document: Mapping[str, Any]
+    pairs: pa.Table
 
 
 Record = TransferRecord | ScanRecord
@@ -103,7 +108,8 @@ def read_record(folder: Path) -> Record:
     if not folder.is_dir():
         raise RunFolderError(f"{folder}: there is no such folder; expected one that a transfer or a scan left")
     if (folder / SCAN_FILE).exists():
-        return ScanRecord(folder=folder, document=read_scan(folder))
+        document = read_scan(folder)
+        return ScanRecord(folder=folder, document=document, pairs=read_pairs(folder, document))
     return _read_transfer(folder)
 
 

@@ -11,6 +11,7 @@ from ..references import short_names
 from .records import TransferRecord
 
 Row = dict[str, Any]
+Rows = list[Row]
 SHORT = 40
 """Characters of a name in a sentence."""
 RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRO"}
@@ -207,8 +208,3 @@ def quoted(name: str) -> str:
     short = line if len(line) <= SHORT else f"{line[: SHORT // 3]}…{line[SHORT // 3 + 1 - SHORT :]}"
     strange = any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in short)
     return f"\u2068{short}\u2069" if strange else short
-
-
-def strongest_first(document: dict[str, Any]) -> Sequence[Row]:
-    """The models of a scan by accuracy."""
-    return sorted(document["models"], key=lambda model: -float(model["accuracy"]))

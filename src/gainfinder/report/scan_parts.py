@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from ..references import short_names
+from .records import ScanRecord
 from .rows import Row
 
 SHOWN_CLASSES = 12
@@ -69,6 +70,7 @@ class UnlabelledScanSection:
         document: the scan, as `scan.json` holds it.
         model_rows: the models by estimated accuracy, with short names, and the teacher of the most estimated flips.
         pair_rows: ordered pairs by estimated positive flips, the first of them.
+        pair_count: number of all ordered pairs.
         teachers: those chosen for a student, with short names.
     """
 
@@ -76,6 +78,7 @@ class UnlabelledScanSection:
     document: Mapping[str, Any]
     model_rows: tuple[Row, ...]
     pair_rows: tuple[Row, ...]
+    pair_count: int
     teachers: tuple[Row, ...]
 
 
@@ -123,10 +126,11 @@ def tracking_part(document: Mapping[str, Any]) -> TrackingPart | None:
     )
 
 
-def unlabelled_scan_section(document: Mapping[str, Any]) -> UnlabelledScanSection:
+def unlabelled_scan_section(record: ScanRecord) -> UnlabelledScanSection:
     """What a page shows of a scan without labels."""
+    document = record.document
     name = _names(document)
-    pairs = sorted(document["pairs"], key=lambda pair: -float(pair["estimated_positive_flips"]))
+    pairs = sorted(record.pairs.to_pylist(), key=lambda pair: -float(pair["estimated_positive_flips"]))
     best: dict[str, Row] = {}
     for pair in pairs:
         best.setdefault(pair["student"], pair)
@@ -147,6 +151,7 @@ def unlabelled_scan_section(document: Mapping[str, Any]) -> UnlabelledScanSectio
             {**pair, "student_name": name[pair["student"]], "teacher_name": name[pair["teacher"]]}
             for pair in pairs[:SHOWN_PAIRS]
         ),
+        pair_count=len(pairs),
         teachers=tuple({**one, "name": name[one["teacher"]]} for one in document["teachers"]),
     )
 

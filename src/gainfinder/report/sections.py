@@ -1,4 +1,4 @@
-"""What a page shows of a transfer or a scan, ready to be laid out: figures, tables, sentences, pictures."""
+"""What a page shows of a transfer, ready to be laid out: figures, tables, sentences, pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from ..results import GuardDecision, TransferMetrics, changed_images
 from . import charts, rows
 from .charts import Figure
 from .findings import Finding, findings, next_steps
-from .records import ScanRecord, TransferRecord
+from .records import TransferRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,26 +108,6 @@ class TransferSection:
         return [one for one in (self.measures, self.epochs, self.classes, self.partition) if one is not None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScanSection:
-    """A scan.
-
-    Attributes:
-        title: title of the page.
-        document: the scan, as `scan.json` holds it.
-        model_rows: name, reference and accuracy of each model, the strongest first, what it could learn and from
-            whom, and what it could win from all the others together.
-        pair_rows: rows of all ordered pairs, most positive flips first.
-        figures: the matrix and the two charts.
-    """
-
-    title: str
-    document: Mapping[str, Any]
-    model_rows: tuple[dict[str, Any], ...]
-    pair_rows: tuple[dict[str, Any], ...]
-    figures: tuple[Figure, ...]
-
-
 def transfer_section(record: TransferRecord, *, images: bool = True) -> TransferSection:
     """The section of a transfer.
 
@@ -159,27 +139,6 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         changed={kind: len(ids) for kind, ids in changed_images(record.before, record.after).items()},
         guarded=bool(record.guards),
         steps=tuple(transfer_section(step, images=images) for step in record.steps),
-    )
-
-
-def scan_section(record: ScanRecord) -> ScanSection:
-    """The section of a scan."""
-    document = dict(record.document)
-    pairs = rows.pair_rows(document)
-    models = rows.strongest_first(document)
-    name = short_names([model["model"] for model in document["models"]])
-    figures = [
-        charts.flips_matrix(pairs, [name[model["model"]] for model in models]),
-        charts.knowledge_figure(pairs),
-    ]
-    if any(pair["flip_entropy"] is not None for pair in pairs):
-        figures.append(charts.expertise(pairs))
-    return ScanSection(
-        title=f"What {len(models)} models know that each other does not",
-        document=document,
-        model_rows=tuple(_about_model(model, pairs, name) for model in models),
-        pair_rows=tuple(sorted(pairs, key=lambda pair: -float(pair["positive_flips"]))),
-        figures=tuple(figures),
     )
 
 
@@ -290,17 +249,3 @@ def _predicted(predictions: Predictions, i: int) -> str:
 def _data_url(image: bytes) -> str:
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
-
-
-def _about_model(
-    model: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], name: Mapping[str, str]
-) -> dict[str, Any]:
-    best = max((pair for pair in pairs if pair["student"] == model["model"]), key=lambda pair: pair["positive_flips"])
-    return {
-        "name": name[model["model"]],
-        "reference": model["model"],
-        "accuracy": model["accuracy"],
-        **{key: model.get(key) for key in rows.CEILINGS},
-        "teacher": best["teacher_name"],
-        "positive_flips": best["positive_flips"],
-    }

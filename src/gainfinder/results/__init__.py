@@ -23,7 +23,15 @@ from .metrics import (
     Trial,
 )
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
-from .scan_folder import SCAN_FILE, SCAN_PREDICTIONS, claim_scan_folder, read_scan, write_scan
+from .scan_folder import (
+    SCAN_FILE,
+    SCAN_PAIRS,
+    SCAN_PREDICTIONS,
+    claim_scan_folder,
+    read_pairs,
+    read_scan,
+    write_scan,
+)
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
 
 __all__ = [
@@ -31,6 +39,7 @@ __all__ = [
     "NEITHER",
     "REPORT_FILE",
     "SCAN_FILE",
+    "SCAN_PAIRS",
     "SCAN_PREDICTIONS",
     "SEED",
     "BankUse",
@@ -55,6 +64,7 @@ __all__ = [
     "claim_scan_folder",
     "outcomes",
     "read_answers",
+    "read_pairs",
     "read_questions",
     "read_scan",
     "read_thumbnails",

@@ -1,18 +1,37 @@
-"""The folder of a scan that is kept: scan.json, the report that is made from it, and the models' predictions."""
+"""The folder of a scan that is kept: what was measured, the report that is made from it, the models' predictions.
 
+scan.json            the models and all of the scan but its pairs; the pairs, too, in folders of earlier versions
+pairs.parquet        all ordered pairs, a row each, a column a measure
+predictions/         the models' predictions, a file each, see `zoo/kept.py`
+report.html          a page on it, with its figures and their rows in figures/; made of the first two
+"""
+
+import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ..errors import RunFolderError
-from ..files import PARTIAL, check_writable, remove_partials, write_text
-from .documents import validated
+from ..files import PARTIAL, check_writable, remove_partials, write_atomically, write_json
+from .documents import unreadable, validated
 from .metrics import Record
 
 SCAN_FILE = "scan.json"
+SCAN_PAIRS = "pairs.parquet"
 SCAN_PREDICTIONS = "predictions"
-"""Folder of the models' predictions in it, a file each (`zoo/kept.py`)."""
+_NAME = pa.dictionary(pa.int32(), pa.string())
+_TYPES = {
+    "student": _NAME,
+    "teacher": _NAME,
+    "area_sizes": pa.list_(pa.int32()),
+    "area_similarity": pa.list_(pa.float64()),
+}
+"""Of a pair's columns; those of all others are numbers, float64, null where there is none."""
 
 
 class _Model(Record):
@@ -29,11 +48,19 @@ class _Pair(Record):
     flip_entropy: float | None
 
 
+class _PairsFile(Record):
+    """Where the pairs are, and the file's digest: a scan that was killed may leave it newer than `scan.json`."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
 class _Scan(Record):
     """The required keys of `scan.json`; a reader gets the whole document."""
 
     models: tuple[_Model, ...]
-    pairs: tuple[_Pair, ...]
+    pairs: _PairsFile | tuple[_Pair, ...]
     samples: int
     data: str
     asked: tuple[str, ...]
@@ -74,22 +101,24 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
 
 def _is_left(child: Path) -> bool:
     """Whether it is something that a stopped scan leaves."""
-    return child.name.startswith(PARTIAL) or (child.name == SCAN_PREDICTIONS and child.is_dir())
+    return child.name.startswith(PARTIAL) or child.name == (SCAN_PREDICTIONS if child.is_dir() else SCAN_PAIRS)
 
 
 def write_scan(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write a scan (`Scan.to_dict`, with what it was made of) atomically: a line a row, for 301 models have 90,300."""
-    parts = []
-    for key, value in document.items():
-        is_rows = isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value)
-        lines = [f"    {json.dumps(one, ensure_ascii=False)}" for one in value] if is_rows else []
-        text = "[\n" + ",\n".join(lines) + "\n  ]" if is_rows else json.dumps(value, ensure_ascii=False)
-        parts.append(f"  {json.dumps(key)}: {text}")
-    write_text(folder / SCAN_FILE, "{\n" + ",\n".join(parts) + "\n}\n")
+    """Write a scan (`Scan.to_dict`, with what it was made of), each file atomically, its pairs first.
+
+    301 models have 90,300 pairs, which are columns of numbers: as JSON they take twenty times the room and the time.
+    """
+    rows: Sequence[Mapping[str, Any]] = document["pairs"]
+    content = io.BytesIO()
+    pq.write_table(_table(rows), content, compression="zstd")
+    write_atomically(folder / SCAN_PAIRS, lambda partial: _write(partial, content.getvalue()))
+    pairs = {"file": SCAN_PAIRS, "rows": len(rows), "sha256": hashlib.sha256(content.getvalue()).hexdigest()}
+    write_json(folder / SCAN_FILE, {**document, "pairs": pairs})
 
 
 def read_scan(folder: Path) -> dict[str, Any]:
-    """Read what `write_scan` wrote.
+    """Read `scan.json`: all that `write_scan` was given but the pairs, see `read_pairs`.
 
     Raises:
         RunFolderError: it is missing or damaged.
@@ -102,3 +131,39 @@ def read_scan(folder: Path) -> dict[str, Any]:
     validated(_Scan, document, path)
     found: dict[str, Any] = document
     return found
+
+
+def read_pairs(folder: Path, document: Mapping[str, Any]) -> pa.Table:
+    """The ordered pairs of a scan, a row each, in the order of the models: the student's first, then the teacher's.
+
+    Args:
+        folder: the scan's folder.
+        document: the scan, as `read_scan` gives it. One of an earlier version holds the pairs, and not all measures.
+
+    Returns:
+        The columns `student` and `teacher`, references, and the measures that there are (`ScannedPair`).
+
+    Raises:
+        RunFolderError: the pairs are missing, damaged, or not of this scan.
+    """
+    pairs = document["pairs"]
+    if not isinstance(pairs, Mapping):
+        return _table(pairs)
+    path = folder / SCAN_PAIRS
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != pairs["sha256"]:
+            raise unreadable(path, f"it is not of the scan in {SCAN_FILE}")
+        table = pq.read_table(io.BytesIO(content))
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, str(error)) from error
+    return table
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    schema = pa.schema([(name, _TYPES.get(name, pa.float64())) for name in rows[0]])
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)

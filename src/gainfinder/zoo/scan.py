@@ -69,8 +69,8 @@ def scan_models(
         class_embeddings: file of embeddings of the classes, for areas of expertise.
         embed: text model that embeds the classes' names, in its place.
         on_model: called before a model runs.
-        out: folder for the scan as `scan.json`, and the predictions; one that holds a scan of these models, or some of
-            them, on the same data is written anew. None keeps nothing.
+        out: folder for the scan as `scan.json` and `pairs.parquet`, and the predictions; one that holds a
+            scan of these models, or some of them, on the same data is written anew. None keeps nothing.
         command: the command line that started it, kept with the scan.
 
     Raises:

@@ -14,8 +14,8 @@ from ..charts import (
     OTHER,
     Figure,
     Rows,
-    arrow_table,
-    label_axis,
+    name_axis,
+    row_table,
     styled,
 )
 from .figure_rows import AUTHORS, PLAIN_MEAN, TOP_CLASSES, TOP_MEAN
@@ -35,15 +35,15 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 def success_chart(name: str, title: str, boxes: Rows, points: Rows) -> Figure:
     """Success rates: a box over students, its median, and the mean over all pairs as a diamond with its interval."""
     labels = [str(row["label"]) for row in boxes]
-    y = alt.Y("label:N", title=None, sort=labels, axis=label_axis(labels))
-    base = alt.Chart(arrow_table(boxes)).encode(y=y, color=_colours(KINDS, "kind"))
+    y = alt.Y("label:N", title=None, sort=labels, axis=name_axis(labels))
+    base = alt.Chart(row_table(boxes)).encode(y=y, color=_colours(KINDS, "kind"))
     faint = cast(Any, alt.condition(alt.datum.source == AUTHORS, alt.value(0.18), alt.value(0.45)))
     share = alt.X("lowest:Q", title="share of teachers with Δ above 0", axis=alt.Axis(format="~%", tickCount=5),
                   scale=alt.Scale(domain=[0, 1]))  # fmt: skip
     layers = [
         base.mark_rule(aria=False).encode(x=share, x2="highest:Q"),
         base.mark_bar(size=14).encode(x="q1:Q", x2="q3:Q", opacity=faint, description="about:N"),
-        alt.Chart(arrow_table(points)).mark_circle(size=22, opacity=0.55).encode(
+        alt.Chart(row_table(points)).mark_circle(size=22, opacity=0.55).encode(
             y=y, x="success:Q", color=_colours(KINDS, "kind"), description="about:N"
         ),
         base.mark_tick(size=16, thickness=2.5, aria=False).encode(x="median:Q", color=alt.value(INK)),
@@ -76,7 +76,7 @@ def bins_chart(name: str, title: str, rows: Rows) -> Figure:
         base.mark_line(strokeWidth=1.5, aria=False).encode(y=value),
         base.mark_circle(size=45, opacity=1).encode(y=value, description="about:N"),
     ]
-    panels = alt.layer(*layers, data=arrow_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT)
+    panels = alt.layer(*layers, data=row_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT)
     methods = _order(rows, "method")
     if several:
         chart = panels.facet(
@@ -107,7 +107,7 @@ def top_classes_chart(name: str, title: str, rows: Rows) -> Figure:
         base.mark_rule(opacity=0.6, aria=False).encode(y=alt.Y("low:Q", title="transfer rate"), y2="high:Q"),
         base.mark_circle(size=55, opacity=1).encode(y=rate, description="about:N"),
     ]
-    panels = alt.layer(*layers, data=arrow_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT)
+    panels = alt.layer(*layers, data=row_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT)
     return Figure(
         name=name, title=title, chart=styled(_wrapped(panels, "method", _order(rows, "method"))), rows={"rows": rows}
     )
@@ -127,7 +127,7 @@ def size_chart(name: str, title: str, rows: Rows) -> Figure:
             y=alt.Y("rate:Q", title="transfer rate", axis=alt.Axis(format="~%")), description="about:N"
         ),
     ]
-    panels = alt.layer(*layers, data=arrow_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT)
+    panels = alt.layer(*layers, data=row_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT)
     return Figure(
         name=name, title=title, chart=styled(_wrapped(panels, "method", _order(rows, "method"))), rows={"rows": rows}
     )
@@ -159,7 +159,7 @@ def knowledge_chart(name: str, title: str, rows: Rows) -> Figure:
             legend=alt.Legend(title="student, M weights", orient="top", gradientLength=120, format="~g", tickCount=3),
         )
     points = alt.Chart().mark_point(filled=True, opacity=0.75, clip=True).encode(**marks)
-    panels = alt.layer(_diagonal(low, top), points, data=arrow_table(rows)).properties(
+    panels = alt.layer(_diagonal(low, top), points, data=row_table(rows)).properties(
         width=PANEL - 20, height=PANEL - 20
     )
     chart = panels.facet(
@@ -184,7 +184,7 @@ def student_knowledge_chart(name: str, title: str, rows: Rows) -> Figure:
         )
     )
     side = min(PANEL - 40, PAGE_WIDTH // len(_order(rows, "method")) - 24)
-    panels = alt.layer(_diagonal(low, top), points, data=arrow_table(rows)).properties(width=side, height=side)
+    panels = alt.layer(_diagonal(low, top), points, data=row_table(rows)).properties(width=side, height=side)
     chart = panels.facet(
         row=alt.Row("source:N", sort=_order(rows, "source"), title=None),
         column=alt.Column("method:N", sort=_order(rows, "method"), title=None),
@@ -204,8 +204,8 @@ def alike_chart(name: str, title: str, points: Rows, edges: Rows) -> Figure:
     }  # fmt: skip
     panels = []
     for kind in [one for one in axes if any(row["property"] == one for row in points)]:
-        here = arrow_table([row for row in points if row["property"] == kind])
-        lines = arrow_table([row for row in edges if row["property"] == kind])
+        here = row_table([row for row in points if row["property"] == kind])
+        lines = row_table([row for row in edges if row["property"] == kind])
         base = alt.Chart(here).encode(x=axes[kind], color=_colours(colours, "family", legend=True))
         panel = alt.layer(
             _level(0),
@@ -240,7 +240,7 @@ def sequence_chart(name: str, title: str, rows: Rows) -> Figure:
         lines.mark_line(strokeWidth=1.5, aria=False),
         lines.mark_circle(size=25, opacity=1).encode(description="about:N"),
     ]  # fmt: skip
-    panels = alt.layer(*layers, data=arrow_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT + 10)
+    panels = alt.layer(*layers, data=row_table(rows)).properties(width=PANEL, height=PANEL_HEIGHT + 10)
     return Figure(
         name=name, title=title, chart=styled(_wrapped(panels, "panel", _order(rows, "panel"))), rows={"rows": rows}
     )

@@ -3,8 +3,8 @@
 const tip = document.getElementById("tip");
 const marks = ["axis", "legend", "line mark"].reduce(
   (found, other) => found + `:not([aria-roledescription="${other}"])`, 'svg [role="graphics-symbol"][aria-label]');
-function show(mark, x, y) {
-  tip.textContent = mark.getAttribute("aria-label");
+function show(text, x, y) {
+  tip.textContent = text;
   tip.hidden = false;
   const box = tip.getBoundingClientRect();
   tip.style.left = Math.max(6, Math.min(x + 14, innerWidth - box.width - 6)) + "px";
@@ -27,14 +27,15 @@ for (const figure of document.querySelectorAll("figure svg")) {
 }
 for (const kind of ["pointermove", "pointerdown"]) {
   document.addEventListener(kind, (event) => {
-    const mark = event.target.closest ? event.target.closest(marks) : null;
-    if (mark) show(mark, event.clientX, event.clientY); else tip.hidden = true;
+    if (!event.target.closest || event.target.closest("[data-tells]")) return;  // it shows by itself what it is
+    const mark = event.target.closest(marks);
+    if (mark) show(mark.getAttribute("aria-label"), event.clientX, event.clientY); else tip.hidden = true;
   });
 }
 document.addEventListener("focusin", (event) => {
   if (!event.target.matches(marks)) return;
   const box = event.target.getBoundingClientRect();
-  show(event.target, box.left + box.width / 2, box.top + box.height / 2);
+  show(event.target.getAttribute("aria-label"), box.left + box.width / 2, box.top + box.height / 2);
 });
 document.addEventListener("focusout", () => { tip.hidden = true; });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
@@ -45,7 +46,7 @@ const value = (row, column) => {
   const text = cell ? cell.dataset.value || cell.textContent.trim() : "";
   return /^[+-]?[\d,]*\.?\d+(e-?\d+)?%?$/.test(text) ? parseFloat(text.replace(/,/g, "")) : text;
 };
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.by-script)")) {
   table.querySelectorAll("thead th").forEach((head, column) => {
     const rows = [...table.tBodies[0].rows];
     // A column is of numbers if all its cells are, or have none (–).
@@ -69,6 +70,17 @@ for (const table of document.querySelectorAll("table")) {
       table.tBodies[0].append(...rows.sort(compare));
     });
   });
+}
+// Long tables can be filtered: a row stays that has each word in it.
+for (const table of document.querySelectorAll("table[data-filter]")) {
+  const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase()]);
+  const input = Object.assign(document.createElement("input"), { type: "search", placeholder: table.dataset.filter });
+  input.setAttribute("aria-label", table.dataset.filter);
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const [row, text] of rows) row.hidden = !words.every((word) => text.includes(word));
+  });
+  table.closest(".scroll").before(input);
 }
 // Paper has no folds: all is open while the page is printed.
 let folded = [];
