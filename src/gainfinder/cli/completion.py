@@ -11,13 +11,13 @@ from typing import TypeVar, get_type_hints
 
 from typer.models import ParameterInfo
 
-from ..config import METHODS, SETTINGS
+from ..config import METHODS, RULES, SETTINGS
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Completer = Callable[[str], Sequence[str | tuple[str, str]]]
 """From the word so far to the words that it can become, each alone or with its meaning."""
 
-CHOICES = {one.name: one.choices for one in SETTINGS if one.choices}
+CHOICES: dict[str, tuple[str, ...]] = {"by": RULES, **{one.name: one.choices for one in SETTINGS if one.choices}}
 """Options with a fixed set of values."""
 PATHS = {"local-dir": (), "hf": (), "file": (".py",), "onnx": (".onnx",), "table": (".parquet", ".csv")}
 """Prefixes of model references that a path follows: a folder, or a file of these endings."""

@@ -23,12 +23,23 @@ from .metrics import (
     Trial,
 )
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
-from .scan_folder import SCAN_FILE, SCAN_PREDICTIONS, claim_scan_folder, read_scan, write_scan
+from .scan_folder import (
+    RANKING_FILE,
+    SCAN_FILE,
+    SCAN_PREDICTIONS,
+    claim_ranking_folder,
+    claim_scan_folder,
+    read_ranking,
+    read_scan,
+    write_ranking,
+    write_scan,
+)
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
 
 __all__ = [
     "FORMAT_VERSION",
     "NEITHER",
+    "RANKING_FILE",
     "REPORT_FILE",
     "SCAN_FILE",
     "SCAN_PREDICTIONS",
@@ -52,14 +63,17 @@ __all__ = [
     "TransferMetrics",
     "Trial",
     "changed_images",
+    "claim_ranking_folder",
     "claim_scan_folder",
     "outcomes",
     "read_answers",
     "read_questions",
+    "read_ranking",
     "read_scan",
     "read_thumbnails",
     "validated",
     "write_form",
+    "write_ranking",
     "write_scan",
     "write_thumbnails",
 ]
