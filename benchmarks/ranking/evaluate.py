@@ -10,8 +10,9 @@ one kind of transfer are wanted: --where keeps those in which a column has a val
 a student and a teacher, of other seeds say, count as one by their mean. Students or teachers without predictions are
 left out and named.
 
-Written: `transfers.csv`, the transfers with what was known before, by labels and without; `scores.csv`, the rules and
-what they chose, each time fitted without the student's transfers; with --table, the rules as the package has them.
+Written into --out: `transfers.csv`, the transfers with what was known before, by labels and without; `scores.csv`, the
+rules and how well they chose, each time fitted without the student's transfers; rows of the same `source` (--name) are
+replaced, others stay. With --table, the rules as the package has them.
 """
 
 import argparse
@@ -31,8 +32,8 @@ from gainfinder.metrics import (
     Answers,
     MeasuredTransfer,
     RuleTable,
+    measure_pair,
     measure_rules,
-    pair_features,
     pooled_probs,
 )
 from gainfinder.predictions import Predictions, read_predictions
@@ -58,8 +59,8 @@ def main() -> None:
         for by_labels, transfers in ((True, labelled), (False, unlabelled))
     ]
     asked.out.mkdir(parents=True, exist_ok=True)
-    write_transfers(asked.out / "transfers.csv", labelled, unlabelled)
-    write_scores(asked.out / "scores.csv", tables)
+    replace_rows(asked.out / "transfers.csv", source, transfer_rows(labelled, unlabelled))
+    replace_rows(asked.out / "scores.csv", source, score_rows(tables))
     if asked.table is not None:
         asked.table.write_text(module(tables), encoding="utf-8")
     for table in tables:
@@ -111,7 +112,7 @@ def features(
         for (student, teacher), delta_pp in deltas.items():
             if student not in names or teacher not in names:
                 continue
-            known = pair_features(
+            known = measure_pair(
                 answers[names[student]], answers[names[teacher]], truth, parameters=parameters.get(student)
             )
             transfers.append(
@@ -125,34 +126,54 @@ def named(references: Sequence[str]) -> dict[str, str]:
     return {**{name_in(one): one for one in references}, **{one: one for one in references}}
 
 
-def write_transfers(path: Path, labelled: Sequence[MeasuredTransfer], unlabelled: Sequence[MeasuredTransfer]) -> None:
+def transfer_rows(
+    labelled: Sequence[MeasuredTransfer], unlabelled: Sequence[MeasuredTransfer]
+) -> Iterator[dict[str, str]]:
+    """The transfers with what was known before; a feature that is not known is empty."""
+    for labels, transfers in (("yes", labelled), ("no", unlabelled)):
+        for one in transfers:
+            about = {"student": one.student, "teacher": one.teacher, "labels": labels}
+            features = {name: cell(one.features.get(name), digits=6) for name in FEATURES}
+            yield {**about, "transfer_delta_pp": cell(one.delta_pp, digits=6), **features}
+
+
+def score_rows(tables: Sequence[RuleTable]) -> Iterator[dict[str, str]]:
+    """How well each rule chose."""
+    for table in tables:
+        errors = {rule.name: rule.error_pp for rule in table.rules}
+        for score in table.scores:
+            yield {
+                "labels": "yes" if table.labelled else "no",
+                "rule": score.name,
+                "transfers": str(table.transfers),
+                "students": str(score.students),
+                "regret_pp": cell(score.regret_pp),
+                "regret_ci_pp": cell(score.regret_ci_pp),
+                "correlation": cell(score.correlation),
+                "correlation_ci": cell(score.correlation_ci),
+                "over_all": cell(score.over_all),
+                "error_pp": cell(errors.get(score.name)),
+                "beats_baseline": "yes" if score.beats_baseline else "no",
+            }
+
+
+def replace_rows(path: Path, source: str, rows: Iterator[dict[str, str]]) -> None:
+    """Write the rows of a source into a file in place of its former ones; other sources' rows stay."""
+    kept = [dict(row) for row in rows_of(path) if row["source"] != source] if path.exists() else []
+    found = [*kept, *({"source": source, **row} for row in rows)]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("student", "teacher", "labels", "transfer_delta_pp", *FEATURES), restval="")
+        writer = csv.DictWriter(file, list(found[0]))
         writer.writeheader()
-        for labels, transfers in (("yes", labelled), ("no", unlabelled)):
-            for one in transfers:
-                numbers = {"transfer_delta_pp": one.delta_pp, **one.features}
-                about = {"student": one.student, "teacher": one.teacher, "labels": labels}
-                writer.writerow({**about, **{name: f"{value:.6g}" for name, value in numbers.items()}})
+        writer.writerows(found)
 
 
-def write_scores(path: Path, tables: Sequence[RuleTable]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        measures = ("students", "regret_pp", "regret_ci_pp", "correlation", "correlation_ci", "over_all", "error_pp")
-        writer.writerow(("labels", "rule", *measures, "beats_baseline"))
-        for table in tables:
-            errors = {rule.name: rule.error_pp for rule in table.rules}
-            for score in table.scores:
-                numbers = [*(getattr(score, name, None) for name in measures[:-1]), errors.get(score.name)]
-                labels = "yes" if table.labelled else "no"
-                writer.writerow((labels, score.name, *map(cell, numbers), "yes" if score.beats_baseline else "no"))
-
-
-def cell(value: Any) -> str:
+def cell(value: Any, *, digits: int = 4) -> str:
+    """A number, an interval, or nothing."""
     if value is None:
         return ""
-    return f"[{value[0]:.4g}, {value[1]:.4g}]" if isinstance(value, tuple) else f"{value:.4g}"
+    if isinstance(value, tuple):
+        return f"[{cell(value[0], digits=digits)}, {cell(value[1], digits=digits)}]"
+    return f"{value:.{digits}g}"
 
 
 def module(tables: Sequence[RuleTable]) -> str:

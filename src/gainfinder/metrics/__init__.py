@@ -13,7 +13,7 @@ from .evidence import Evidence, assess, drawing_order
 from .expertise import PERCENTS, Areas, areas_of_expertise, mean_similarity, semantic_similarity
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
-from .pair_features import FEATURES, PairFeatures, pair_features
+from .pair_features import FEATURES, PairFeatures, measure_pair
 from .pairs import CHOOSE, PredictedClasses, scan_predictions
 from .posterior import crossed_classes, posterior_of
 from .ranking import RankedTeacher, Ranking, rank_predictions
@@ -116,10 +116,10 @@ __all__ = [
     "mean_agreements",
     "mean_similarity",
     "measure_ceilings",
+    "measure_pair",
     "measure_rules",
     "measure_stand_ins",
     "measure_transfer",
-    "pair_features",
     "pooled_probs",
     "posterior_of",
     "rank_correlation",

@@ -71,7 +71,7 @@ FEATURES = tuple(field.name for field in fields(PairFeatures))
 """The names of all features."""
 
 
-def pair_features(student: Answers, teacher: Answers, truth: Tensor, *, parameters: int | None = None) -> PairFeatures:
+def measure_pair(student: Answers, teacher: Answers, truth: Tensor, *, parameters: int | None = None) -> PairFeatures:
     """What is known of a student and a teacher before training.
 
     Between equal confidences the student keeps the sample, as in Eq. 4.
@@ -87,7 +87,7 @@ def pair_features(student: Answers, teacher: Answers, truth: Tensor, *, paramete
 
         >>> student = Answers(predicted_N=torch.tensor([0, 0]), confidence_N=torch.tensor([0.5, 0.5]))
         >>> teacher = Answers(predicted_N=torch.tensor([1, 0]), confidence_N=torch.tensor([0.9, 0.9]))
-        >>> found = pair_features(student, teacher, torch.tensor([1, 0]))
+        >>> found = measure_pair(student, teacher, torch.tensor([1, 0]))
         >>> found.positive_flips_pp, found.taught_positive_pp, found.headroom_pp, found.agreement
         (50.0, 50.0, 50.0, 0.5)
     """

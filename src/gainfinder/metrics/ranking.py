@@ -11,7 +11,7 @@ from typing import Any
 from ..config import RULES, Rule
 from ..errors import SettingsError
 from ..references import suggest
-from .pair_features import PairFeatures, pair_features
+from .pair_features import PairFeatures, measure_pair
 from .pairs import PredictedClasses, chosen_teachers, same_samples
 from .rule_scores import FEWEST_STUDENTS
 from .rule_table import TABLES
@@ -156,7 +156,7 @@ def rank_predictions(
     answers = {one.model: one.answers for one in models}
     truth = pooled_probs([*answers.values()], num_classes) if target_N is None else target_N
     found = {
-        name: pair_features(answers[student], other, truth, parameters=parameters)
+        name: measure_pair(answers[student], other, truth, parameters=parameters)
         for name, other in answers.items()
         if name != student
     }

@@ -5,7 +5,7 @@ from .rules import FittedRule, RuleScore, RuleTable
 # fmt: off
 TABLES = (
     RuleTable(
-        source="benchmarks/moving/pairs.csv, recipe default, trained",
+        source="default, trained (benchmarks/moving/pairs.csv)",
         transfers=10,
         students=8,
         teachers=5,
@@ -183,7 +183,7 @@ TABLES = (
         ),
     ),
     RuleTable(
-        source="benchmarks/moving/pairs.csv, recipe default, trained",
+        source="default, trained (benchmarks/moving/pairs.csv)",
         transfers=10,
         students=8,
         teachers=5,
