@@ -87,7 +87,7 @@ def measured(path: Path, *, where: Sequence[str], delta: str) -> tuple[dict[Pair
         student = str(row["student"])
         found[student, str(row["teacher"])].append(float(row[delta]))
         if row.get("parameters"):
-            parameters[student] = int(row["parameters"])
+            parameters[student] = int(float(row["parameters"]))
     if not found:
         raise SystemExit(f"{path}: no row with {delta}" + "".join(f", {one}" for one in where))
     return {pair: sum(values) / len(values) for pair, values in found.items()}, parameters

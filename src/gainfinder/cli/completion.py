@@ -17,7 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 Completer = Callable[[str], Sequence[str | tuple[str, str]]]
 """From the word so far to the words that it can become, each alone or with its meaning."""
 
-CHOICES: dict[str, tuple[str, ...]] = {"by": RULES, **{one.name: one.choices for one in SETTINGS if one.choices}}
+CHOICES = {one.name: one.choices for one in SETTINGS if one.choices}
 """Options with a fixed set of values."""
 PATHS = {"local-dir": (), "hf": (), "file": (".py",), "onnx": (".onnx",), "table": (".parquet", ".csv")}
 """Prefixes of model references that a path follows: a folder, or a file of these endings."""
@@ -39,6 +39,7 @@ def completer_of(option: str) -> Completer:
     if option in CHOICES:
         return _one_of(CHOICES[option])
     others: dict[str, Completer] = {
+        "by": _one_of(RULES),
         "method": _methods,
         "model": _models,
         "student": _models,

@@ -86,7 +86,7 @@ FORMS = (
         meaning="headroom, difference in accuracy and the student's size",
     ),
 )
-"""The rules that are tried, the baseline first. Few, and none is added after looking at what they do."""
+"""The rules that are tried, the baseline first. Few: of many, one would fit by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
