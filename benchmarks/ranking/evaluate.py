@@ -4,8 +4,8 @@
         --out benchmarks/ranking --table src/gainfinder/metrics/rule_table.py
 
 SCAN is what `gainfinder scan --out` left of the same models on images that the transfers were not measured on, guard
-images say. ROWS is a CSV, Parquet or JSON-lines file with the columns `student`, `teacher` (names, or references) and
-`transfer_delta_pp` (`--delta` for another), and `parameters` if it has them, such as `gainfinder study` writes. Rows of
+images say. ROWS is the folder of a `gainfinder study`, or a CSV, Parquet or JSON-lines file with the columns `student`,
+`teacher` (names, or references), `transfer_delta_pp` (`--delta` for another), and `parameters` if it has them. Rows of
 one kind of transfer are wanted: --where keeps those in which a column has a value, as often as needed; several rows of
 a student and a teacher, of other seeds say, count as one by their mean. Students or teachers without predictions are
 left out and named.
@@ -27,6 +27,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.lab.zoo import name_in
+from gainfinder import study_rows
 from gainfinder.metrics import (
     FEATURES,
     Answers,
@@ -44,7 +45,9 @@ Pair = tuple[str, str]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--predictions", type=Path, required=True, help="folder of predictions of all models")
-    parser.add_argument("--transfers", type=Path, required=True, help="measured transfers: CSV, Parquet or JSON lines")
+    parser.add_argument(
+        "--transfers", type=Path, required=True, help="measured transfers: CSV, Parquet, JSON lines, or a study"
+    )
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="rows to keep")
     parser.add_argument("--delta", default="transfer_delta_pp", help="column of the transfer delta")
     parser.add_argument("--name", help="what the transfers are called; their file and --where")
@@ -68,7 +71,9 @@ def main() -> None:
 
 
 def rows_of(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a file, by its ending."""
+    """The rows of a file, by its ending, or of a study's folder."""
+    if path.is_dir():
+        return [row.model_dump() for row in study_rows(path)]
     if path.suffix == ".parquet":
         found: list[Mapping[str, Any]] = pq.read_table(path).to_pylist()
         return found

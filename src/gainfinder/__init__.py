@@ -6,9 +6,9 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `transfer`, `run`, `ask`, `certify`,
-`write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`, `TransferConfig` (the
-settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's
-loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
+`write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
+`TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
+`TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 

@@ -96,7 +96,8 @@ def test_the_target_is_the_product_with_a_teacher_cooled_by_class(
 ) -> None:
     monkeypatch.setattr("gainfinder.metrics.pair_features.COOLING_SAMPLES", samples)
     stride = 3 if samples == 40 else 1
-    found = measure_pair(*answers(), TARGET)
+    student, teacher = answers()
+    found = measure_pair(student, teacher, TARGET)
     temperatures = class_temperatures([logits[::stride] for logits in LOGITS])
     right = 0
     for i in range(N):
@@ -109,7 +110,8 @@ def test_the_target_is_the_product_with_a_teacher_cooled_by_class(
 
 
 def test_without_logits_what_needs_them_is_not_known() -> None:
-    found, whole = measure_pair(*answers(keep_logits=False), TARGET), measure_pair(*answers(), TARGET)
+    (student, teacher), (bare_student, bare_teacher) = answers(), answers(keep_logits=False)
+    found, whole = measure_pair(bare_student, bare_teacher, TARGET), measure_pair(student, teacher, TARGET)
     assert found.supervised_net_pp is found.target_headroom_pp is found.log10_parameters is None
     assert found.taught_positive_pp == whole.taught_positive_pp and found.headroom_pp <= whole.headroom_pp
     assert set(FEATURES) - found.values().keys() == {"supervised_net_pp", "target_headroom_pp", "log10_parameters"}

@@ -105,7 +105,7 @@ def test_a_rule_can_be_asked_for() -> None:
 def test_advice() -> None:
     found = ranked(models())
     best = found.best
-    assert best.expected_delta_pp > 1.96
+    assert best.expected_delta_pp > 1.96 and best.interval_pp is not None
     assert found.advice == (
         f"Learn from best: expect {best.expected_delta_pp:+.1f} pp "
         f"({best.interval_pp[0]:+.1f} to {best.interval_pp[1]:+.1f})."

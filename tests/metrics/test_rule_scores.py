@@ -69,7 +69,7 @@ def test_regret_correlation_and_error_as_loops_say() -> None:
         rule = fit_rule(form, [one.features for one in rest], torch.tensor([one.delta_pp for one in rest]))
         assert rule is not None
         own = [one for one in made if one.student == student]
-        said, deltas = [rule.expected(one.features) for one in own], [one.delta_pp for one in own]
+        said, deltas = [rule.expected(one.features) or 0.0 for one in own], [one.delta_pp for one in own]
         regrets.append(max(deltas) - deltas[int(np.argmax(said))])
         correlations.append(spearmanr(said, deltas).statistic)
         expected += said
@@ -85,8 +85,8 @@ def test_regret_correlation_and_error_as_loops_say() -> None:
     assert score.over_all == pytest.approx(spearmanr(expected, [one.delta_pp for one in made]).statistic)
     balance = next(rule for rule in table.rules if rule.name == "balance")
     assert balance.error_pp == pytest.approx(np.sqrt(np.mean(np.square(errors))))
-    deltas = [[one.delta_pp for one in made if one.student == student] for student in {one.student for one in made}]
-    assert table.score(ANY).regret_pp == pytest.approx(np.mean([max(one) - np.mean(one) for one in deltas]))
+    by_student = [[one.delta_pp for one in made if one.student == student] for student in {one.student for one in made}]
+    assert table.score(ANY).regret_pp == pytest.approx(np.mean([max(one) - np.mean(one) for one in by_student]))
 
 
 def test_the_interval_is_a_bootstrap_over_students() -> None:
