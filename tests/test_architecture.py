@@ -161,11 +161,22 @@ def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
         "TransferResult", "TransferSpec", "ask", "certify", "flips", "load_images", "load_model", "objectives",
-        "partition", "predict", "run", "run_study", "scan", "study_rows", "transfer", "write_report",
+        "partition", "predict", "rank", "run", "run_study", "scan", "study_rows", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None
-    for name in ("ask", "certify", "load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"):
+    for name in (
+        "ask",
+        "certify",
+        "load_images",
+        "load_model",
+        "predict",
+        "rank",
+        "run",
+        "scan",
+        "transfer",
+        "write_report",
+    ):
         assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
     with pytest.raises(AttributeError, match="no attribute 'transfr'"):
         gainfinder.transfr  # type: ignore[attr-defined]  # noqa: B018

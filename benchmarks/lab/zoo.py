@@ -34,6 +34,13 @@ def reference(models: Path, name: str, *, specialists: Path | None = None) -> st
     return f"local-dir:{specialists if name in SPECIALISTS else models}/{name}"
 
 
+def name_in(reference: str) -> str:
+    """The name of a model in its reference."""
+    if reference.startswith("file:"):
+        return reference.split("@", maxsplit=1)[0].rpartition(":")[2]
+    return reference.rpartition(":")[2].rstrip("/").rpartition("/")[2]
+
+
 def reference_in(folders: Sequence[Path], name: str) -> str:
     """The reference of a model in the first of several zoos that has it.
 

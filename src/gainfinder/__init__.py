@@ -5,10 +5,10 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `transfer`, `run`, `ask`, `certify`, `write_report`,
-`run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`, `TransferConfig` (the
-settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's
-loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
+Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `transfer`, `run`, `ask`, `certify`,
+`write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
+`TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
+`TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load_images,
         load_model,
         predict,
+        rank,
         run,
         run_study,
         scan,
@@ -59,6 +60,7 @@ __all__ = [
     "objectives",
     "partition",
     "predict",
+    "rank",
     "run",
     "run_study",
     "scan",
@@ -84,6 +86,7 @@ _HOMES = {
     "load_model": "models",
     "objectives": "losses",
     "predict": "api",
+    "rank": "api",
     "run": "api",
     "run_study": "api",
     "scan": "api",

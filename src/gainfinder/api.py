@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, cast
 
-from .config import TransferConfig, TransferOptions, TransferSpec
+from .config import Rule, TransferConfig, TransferOptions, TransferSpec
 from .data import ImageSource, load_images
 from .errors import SettingsError
 from .inference import ImageCount, predict
-from .metrics import CHOOSE, Scan
+from .metrics import CHOOSE, Ranking, Scan
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_question_page, write_report, write_study_report
 from .results import Certificate, RunFolder, read_questions, write_form
@@ -30,7 +30,7 @@ from .study import StudyFolder, StudyRow, read_study
 from .study import study_rows as rows_of_study
 from .workers import StudySummary, make_backend
 from .workers import run_study as execute_study
-from .zoo import scan_folder_of_predictions, scan_models
+from .zoo import rank_folder_of_predictions, rank_models, scan_folder_of_predictions, scan_models
 
 __all__ = [
     "ask",
@@ -39,6 +39,7 @@ __all__ = [
     "load_images",
     "load_model",
     "predict",
+    "rank",
     "run",
     "run_study",
     "scan",
@@ -240,6 +241,79 @@ def scan(
     if out is not None:
         refresh_report(Path(out))
     return found
+
+
+def rank(
+    student: ModelSource,
+    models: Sequence[ModelSource] | str | Path,
+    data: ImageSource | None = None,
+    *,
+    by: Rule | None = None,
+    choose: int | None = None,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    max_broken: float = 0.01,
+    on_model: Callable[[str, int], ImageCount] | None = None,
+    out: str | Path | None = None,
+    command: str | None = None,
+) -> Ranking:
+    """Say which models a student should learn from and what to expect, before any training.
+
+    The rule that says so was fitted to measured transfers. Where none was measured to choose better than "the most
+    accurate teacher", it is that one; `basis` of the result tells.
+
+    Args:
+        student: reference, classifier or module of the student; with a folder of predictions what its file calls it.
+        models: models that could teach it: references, classifiers or modules; or a folder of predictions, Parquet
+            files as `predict` and `scan` write them, the student's among them.
+        data: images that no model was trained on: a data reference, `Images`, or a data set that yields images or
+            (image, label); None with a folder of predictions. Without labels everything is estimated by all models
+            together.
+        by: rule to rank by, in place of the one that was measured best.
+        choose: number of teachers to choose, at most, that are best together, for a sequence or in parallel: each the
+            one that adds most to the ensemble of all so far. None for no such choice.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: images a forward pass.
+        workers: processes that decode images; by default none on a CPU, else up to 8.
+        max_broken: largest share of images that may be undecodable.
+        on_model: function of each model's reference and the number of images, which returns a callback for images done.
+        out: folder for the ranking as `ranking.json`, and for the predictions, which are never made again; a scan's
+            folder on the same data will do. None keeps nothing.
+        command: command line that requested it, kept with the ranking.
+
+    Raises:
+        RunFolderError: `out` holds something else, or cannot be written.
+        SettingsError: no model but the student, a reference given twice, models without images, a student that has no
+            file, or a rule that needs what is not known.
+        BadReference: a reference cannot be parsed.
+        DataError: the images' classes do not fit the student's; or the predictions are not of the same images and
+            classes.
+        ModelError: the student, or every other model, could not be run.
+    """
+    if isinstance(models, str | Path):
+        if data is not None or out is not None or not isinstance(student, str):
+            raise SettingsError(
+                f"a ranking by the predictions in {models} takes the student by name, and neither `data` nor `out`; "
+                "models are given as a list"
+            )
+        return rank_folder_of_predictions(models, student, by=by, choose=choose)
+    if data is None:
+        raise SettingsError("a ranking of models needs images: give `data`; a folder of predictions needs none")
+    return rank_models(
+        student,
+        models,
+        data,
+        by=by,
+        choose=choose,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        max_broken=max_broken,
+        on_model=on_model,
+        out=out,
+        command=command,
+    )
 
 
 def ask(folder: str | Path, *, labels: int = 100, data: ImageSource | None = None) -> Path:

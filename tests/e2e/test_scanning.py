@@ -222,7 +222,7 @@ def test_areas_of_expertise_by_the_command(zoo: dict[str, str], tmp_path: Path) 
 def test_predictions_that_do_not_fit_together_are_refused(zoo: dict[str, str], tmp_path: Path) -> None:
     one = gainfinder.predict(zoo["vit"], DATA, device="cpu", workers=0)
     one.write(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"1 files of predictions .*compares two or more"):
+    with pytest.raises(DataError, match=r"1 files of predictions .*expected two or more"):
         gainfinder.scan(tmp_path)
     assert one.target is not None and one.class_names is not None
     others = {

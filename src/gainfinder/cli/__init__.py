@@ -1,7 +1,8 @@
 """The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
 
 Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
-Imports: errors, references, files, config, data, results, study, runs, zoo, profiling, workers, report, api, demo.
+Imports: errors, references, files, config, metrics, data, results, study, runs, zoo, profiling, workers, report, api,
+demo.
 """
 
 import sys
@@ -14,6 +15,7 @@ from .demo import demo
 from .doctor import doctor
 from .methods import methods
 from .predict import predict
+from .rank import rank
 from .report import report
 from .scan import scan
 from .study import study
@@ -38,7 +40,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, predict, transfer, ask, report, methods, doctor):
+for command in (demo, scan, rank, predict, transfer, ask, report, methods, doctor):
     app.command()(completing(command))
 app.add_typer(study)
 

@@ -11,7 +11,7 @@ from typing import TypeVar, get_type_hints
 
 from typer.models import ParameterInfo
 
-from ..config import METHODS, SETTINGS
+from ..config import METHODS, RULES, SETTINGS
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Completer = Callable[[str], Sequence[str | tuple[str, str]]]
@@ -39,6 +39,7 @@ def completer_of(option: str) -> Completer:
     if option in CHOICES:
         return _one_of(CHOICES[option])
     others: dict[str, Completer] = {
+        "by": _one_of(RULES),
         "method": _methods,
         "model": _models,
         "student": _models,

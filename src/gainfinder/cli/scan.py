@@ -93,7 +93,7 @@ def scan(
     from .progress import make_progress
     from .tables import print_json, print_lines, scan_tables, show_broken
 
-    named = _named(model, models, timm, timm_limit)
+    named = named_models(model, models, timm, timm_limit)
     if predictions is not None and (named or data is not None or out is not None):
         raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
     if predictions is None and data is None:
@@ -127,7 +127,9 @@ def scan(
             print_lines(f"{out / 'report.html'}: a page on it, for a browser")
 
 
-def _named(model: list[str] | None, models: Path | None, patterns: list[str] | None, limit: int | None) -> list[str]:
+def named_models(
+    model: list[str] | None, models: Path | None, patterns: list[str] | None, limit: int | None
+) -> list[str]:
     """The references asked for, in order; a model that a list or pattern names again is not repeated."""
     from ..zoo import read_model_list, timm_models
 

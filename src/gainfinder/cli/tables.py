@@ -8,10 +8,15 @@ from typing import Any
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
+from ..metrics import RankedTeacher, Ranking, TeacherChoice
 from ..references import short_names
 from ..results import GuardDecision, TransferMetrics
 
 CEILING_COLUMNS = ("oracle", "routed", "mean", "headroom pp")
+RANKING_COLUMNS = (
+    "teacher", "expect pp", "95 %", "accuracy", "Δacc pp", "positive pp", "negative pp", "of these taught",
+    "headroom pp", "target pp", "agreement", "overconfident pp",
+)  # fmt: skip
 TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source", "for", "first classes")
 SHOWN_CLASSES = 3
 """Classes of an area of expertise that are named."""
@@ -196,6 +201,55 @@ def _ceiling_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _optional(number: float | None, form: str) -> str:
     return "–" if number is None else f"{number:{form}}"
+
+
+def ranking_tables(ranking: Ranking) -> None:
+    """Teachers for a student, the best first, and what to make of it."""
+    name = short_names([ranking.student, *(one.teacher for one in ranking.teachers)])
+    measured = "" if ranking.labelled else " without labels; all is estimated by the models together"
+    print_table(
+        f"Teachers for {name[ranking.student]} (accuracy {ranking.student_accuracy:.4f}) on {ranking.samples:,} images"
+        f"{measured}",
+        RANKING_COLUMNS,
+        [_ranking_row(name[one.teacher], one) for one in ranking.teachers],
+    )
+    if any(one.reaches_beyond for one in ranking.teachers):
+        print_lines("*: a guess, for no transfer was measured with such values of what the rule goes by")
+    if ranking.chosen:
+        estimated = "" if ranking.labelled else ", estimated"
+        print_table(
+            "Best together, each the one that adds most to the ensemble of all so far",
+            ("teacher", f"headroom pp{estimated}", f"added pp{estimated}"),
+            [(name[one.teacher], *_added_cells(one)) for one in ranking.chosen],
+        )
+    if ranking.failed:
+        print_table("Left out", ("model", "reason"), [(failed.model, failed.reason) for failed in ranking.failed])
+    print_lines(ranking.advice, ranking.basis)
+
+
+def _ranking_row(name: str, one: RankedTeacher) -> tuple[str, ...]:
+    known, interval = one.features, one.interval_pp
+    return (
+        name,
+        f"{one.expected_delta_pp:+.1f}" + ("*" if one.reaches_beyond else ""),
+        "–" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}",
+        f"{known.teacher_accuracy:.4f}",
+        f"{known.delta_acc_pp:+.2f}",
+        f"{known.positive_flips_pp:.2f}",
+        f"{known.negative_flips_pp:.2f}",
+        f"{known.taught_positive_pp:.2f} / {known.taught_negative_pp:.2f}",
+        f"{known.headroom_pp:+.2f}",
+        _optional(known.target_headroom_pp, "+.2f"),
+        f"{known.agreement:.4f}",
+        f"{known.teacher_overconfidence_pp:+.1f}",
+    )
+
+
+def _added_cells(one: TeacherChoice) -> tuple[str, str]:
+    headroom, added = one.headroom_pp, one.added_pp
+    if headroom is None or added is None:
+        headroom, added = one.estimated_headroom_pp, one.estimated_added_pp
+    return _optional(headroom, "+.2f"), _optional(added, "+.2f")
 
 
 def methods_table(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ Imports errors and references alone, and no torch, so that commands and completi
 Imports: errors, references.
 """
 
-from .choices import AUGMENTS, Augment, check_device, size_in_bytes, top_k_of
+from .choices import AUGMENTS, RULES, Augment, Rule, check_device, size_in_bytes, top_k_of
 from .declaration import DeclaredSetting
 from .differences import differing
 from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
@@ -21,6 +21,7 @@ __all__ = [
     "METHODS",
     "OBJECTIVES",
     "PRESETS",
+    "RULES",
     "SETTINGS",
     "WEIGHT_DECAY",
     "Augment",
@@ -29,6 +30,7 @@ __all__ = [
     "Partition",
     "Recipe",
     "ResolvedConfig",
+    "Rule",
     "TransferConfig",
     "TransferOptions",
     "TransferSpec",

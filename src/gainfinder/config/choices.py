@@ -18,6 +18,9 @@ StudentMode = Literal["train", "frozen", "reestimate"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Preset = Literal["paper", "gentle"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Rule = Literal["accuracy", "headroom", "flips", "target", "partition", "balance", "calibrated", "capacity"]
+"""What teachers can be ranked by; `metrics.rules.FORMS` says what each is."""
+RULES: tuple[Rule, ...] = get_args(Rule)
 CONTROLS = ("copy", "labels")
 """What a control can learn from in place of the teachers."""
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")

@@ -1,7 +1,7 @@
 """Measures of predictions: flips, knowledge gain and loss, their intervals, and which candidate the guard keeps.
 
 In: `Predictions`, predicted classes, logits. Out: numbers and frozen records. Pure: no file, network or model.
-Imports: errors, partition, config, predictions.
+Imports: errors, references, partition, config, predictions.
 """
 
 from . import calibration, evidence, flips, harm, information, selection
@@ -13,8 +13,12 @@ from .evidence import Evidence, assess, drawing_order
 from .expertise import PERCENTS, Areas, areas_of_expertise, mean_similarity, semantic_similarity
 from .flips import accuracy, compare, knowledge_gained, knowledge_lost
 from .intervals import wilson_interval
+from .pair_features import FEATURES, PairFeatures, measure_pair
 from .pairs import CHOOSE, PredictedClasses, scan_predictions
 from .posterior import crossed_classes, posterior_of
+from .ranking import RankedTeacher, Ranking, rank_predictions
+from .rule_scores import MeasuredTransfer, measure_rules
+from .rules import FORMS, FittedRule, RuleScore, RuleTable, fit_rule
 from .scanned import (
     Expertise,
     PairExpertise,
@@ -46,6 +50,8 @@ from .zoo_order import order_alike
 __all__ = [
     "ALPHAS",
     "CHOOSE",
+    "FEATURES",
+    "FORMS",
     "PERCENTS",
     "AccuracyChange",
     "Answers",
@@ -57,12 +63,19 @@ __all__ = [
     "ClassTexts",
     "Evidence",
     "Expertise",
+    "FittedRule",
     "GainAttribution",
     "Interval",
     "Judgement",
+    "MeasuredTransfer",
     "PairExpertise",
+    "PairFeatures",
     "PartitionGroup",
     "PredictedClasses",
+    "RankedTeacher",
+    "Ranking",
+    "RuleScore",
+    "RuleTable",
     "Scan",
     "ScanFailure",
     "ScannedModel",
@@ -94,6 +107,7 @@ __all__ = [
     "epoch_measures",
     "estimated_strengths",
     "evidence",
+    "fit_rule",
     "flips",
     "harm",
     "information",
@@ -103,12 +117,15 @@ __all__ = [
     "mean_agreements",
     "mean_similarity",
     "measure_ceilings",
+    "measure_pair",
+    "measure_rules",
     "measure_stand_ins",
     "measure_transfer",
     "order_alike",
     "pooled_probs",
     "posterior_of",
     "rank_correlation",
+    "rank_predictions",
     "scan_predictions",
     "selection",
     "semantic_similarity",

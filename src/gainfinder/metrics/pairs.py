@@ -83,11 +83,11 @@ def scan_predictions(
         SettingsError: the student is none of the models.
     """
     first = models[0]
-    for model in models[1:]:
-        if model.ids != first.ids or not _same_labels(model.target, first.target):
-            raise DataError(f"predictions of {first.model} and {model.model} are not for the same images and labels")
+    same_samples(models)
     names, answers, target_N = [model.model for model in models], [model.answers for model in models], first.target
-    teachers = () if student is None else _chosen(names, answers, target_N, num_classes, student=student, most=choose)
+    teachers: tuple[TeacherChoice, ...] = ()
+    if student is not None:
+        teachers = chosen_teachers(names, answers, target_N, num_classes, student=student, most=choose)
     known, expertise = _NOT_KNOWN, None
     if target_N is not None:
         texts = texts or ClassTexts.by_index(num_classes)
@@ -112,6 +112,18 @@ def scan_predictions(
         expertise=expertise,
         tracking=() if target_N is None else track(scanned, pairs),
     )
+
+
+def same_samples(models: Sequence[PredictedClasses]) -> None:
+    """Find out whether all models predicted the same images.
+
+    Raises:
+        DataError: the images or their labels differ.
+    """
+    first = models[0]
+    for model in models[1:]:
+        if model.ids != first.ids or not _same_labels(model.target, first.target):
+            raise DataError(f"predictions of {first.model} and {model.model} are not for the same images and labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +216,7 @@ def _pairs(names: Sequence[str], known: _Known, stand_ins: StandIns) -> tuple[Sc
     )
 
 
-def _chosen(
+def chosen_teachers(
     names: Sequence[str],
     answers: Sequence[Answers],
     target_N: Tensor | None,
@@ -213,6 +225,19 @@ def _chosen(
     student: str,
     most: int,
 ) -> tuple[TeacherChoice, ...]:
+    """Teachers for one of the models, one after another, by the ensemble of all so far (`ensembles.choose_teachers`).
+
+    Args:
+        names: references of the models.
+        answers: their answers.
+        target_N: labels, int64 (N,), or None: then the ensembles are estimated by all models together.
+        num_classes: number of classes.
+        student: reference of the student.
+        most: number of teachers at most.
+
+    Raises:
+        SettingsError: the student is none of the models.
+    """
     if student not in names:
         raise SettingsError(f"student is {student!r}, which is none of the models that could be compared")
     own = names.index(student)

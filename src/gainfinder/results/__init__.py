@@ -24,12 +24,16 @@ from .metrics import (
 )
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
 from .scan_folder import (
+    RANKING_FILE,
     SCAN_FILE,
     SCAN_PAIRS,
     SCAN_PREDICTIONS,
+    claim_ranking_folder,
     claim_scan_folder,
     read_pairs,
+    read_ranking,
     read_scan,
+    write_ranking,
     write_scan,
 )
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
@@ -37,6 +41,7 @@ from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbn
 __all__ = [
     "FORMAT_VERSION",
     "NEITHER",
+    "RANKING_FILE",
     "REPORT_FILE",
     "SCAN_FILE",
     "SCAN_PAIRS",
@@ -61,15 +66,18 @@ __all__ = [
     "TransferMetrics",
     "Trial",
     "changed_images",
+    "claim_ranking_folder",
     "claim_scan_folder",
     "outcomes",
     "read_answers",
     "read_pairs",
     "read_questions",
+    "read_ranking",
     "read_scan",
     "read_thumbnails",
     "validated",
     "write_form",
+    "write_ranking",
     "write_scan",
     "write_thumbnails",
 ]

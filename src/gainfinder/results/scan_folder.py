@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 
 from ..errors import RunFolderError
 from ..files import PARTIAL, check_writable, remove_partials, write_atomically, write_json
-from .documents import unreadable, validated
+from .documents import read_json, unreadable, validated
 from .metrics import Record
 
 SCAN_FILE = "scan.json"
 SCAN_PAIRS = "pairs.parquet"
+RANKING_FILE = "ranking.json"
+"""A ranking of teachers, beside a scan or alone."""
 SCAN_PREDICTIONS = "predictions"
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
@@ -66,6 +68,13 @@ class _Scan(Record):
     asked: tuple[str, ...]
 
 
+class _Ranking(Record):
+    """The required keys of `ranking.json`."""
+
+    student: str
+    data: str
+
+
 def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None:
     """Find out before the work is done whether a scan can be kept here.
 
@@ -80,23 +89,48 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
     Raises:
         RunFolderError: it holds something else, or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"{folder}: is a file; expected a folder or a name that is free")
+    _check_is_ours(folder, data=data)
     if (folder / SCAN_FILE).exists():
         existing = read_scan(folder)
-        if existing["data"] != data:
-            raise RunFolderError(
-                f"{folder}: holds a scan on {existing['data']}, not {data}; nothing was changed. Choose another `out`"
-            )
         if lost := [model for model in existing["asked"] if model not in models]:
             raise RunFolderError(
                 f"{folder}: holds a scan of {len(existing['asked'])} models, of which {len(lost)} are not asked for "
                 f"now, such as {lost[0]}; nothing was changed. Name them, too, or choose another `out`"
             )
-    elif folder.exists() and any(not _is_left(child) for child in folder.iterdir()):
-        raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty `out`")
     check_writable(folder / SCAN_FILE)
     remove_partials(folder)  # of a scan that was killed
+
+
+def claim_ranking_folder(folder: Path, *, data: str) -> None:
+    """Find out before the work is done whether a ranking can be kept here.
+
+    The folder must not exist, be empty, or hold a ranking or scan on the same images, of whatever models, whose
+    predictions are used; a ranking is replaced.
+
+    Args:
+        folder: the ranking's folder.
+        data: the data reference, as given.
+
+    Raises:
+        RunFolderError: it holds something else, or cannot be written.
+    """
+    _check_is_ours(folder, data=data)
+    check_writable(folder / RANKING_FILE)
+    remove_partials(folder)
+
+
+def _check_is_ours(folder: Path, *, data: str) -> None:
+    """Refuse a folder with other files, or on other images."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder}: is a file; expected a folder or a name that is free")
+    found = {"scan": read_scan(folder) if (folder / SCAN_FILE).exists() else None, "ranking": read_ranking(folder)}
+    for what, existing in found.items():
+        if existing is not None and existing["data"] != data:
+            raise RunFolderError(
+                f"{folder}: holds a {what} on {existing['data']}, not {data}; nothing was changed. Choose another `out`"
+            )
+    if not any(found.values()) and folder.exists() and any(not _is_left(child) for child in folder.iterdir()):
+        raise RunFolderError(f"{folder}: holds files but no scan of gainfinder; choose an empty `out`")
 
 
 def _is_left(child: Path) -> bool:
@@ -115,6 +149,24 @@ def write_scan(folder: Path, document: Mapping[str, Any]) -> None:
     write_atomically(folder / SCAN_PAIRS, lambda partial: _write(partial, content.getvalue()))
     pairs = {"file": SCAN_PAIRS, "rows": len(rows), "sha256": hashlib.sha256(content.getvalue()).hexdigest()}
     write_json(folder / SCAN_FILE, {**document, "pairs": pairs})
+
+
+def write_ranking(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write a ranking (`Ranking.to_dict`, with what it was made of) atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RANKING_FILE, document)
+
+
+def read_ranking(folder: Path) -> dict[str, Any] | None:
+    """Read what `write_ranking` wrote; None where there is none.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    document = read_json(folder / RANKING_FILE)
+    if document is not None:
+        validated(_Ranking, document, folder / RANKING_FILE)
+    return document
 
 
 def read_scan(folder: Path) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def scan_models(
     where = resolve_device(device)
     folder = None if out is None else Path(out)
     if folder is not None:
-        claim_scan_folder(folder, models=[_name(source) for source in models], data=images.reference)
-    work = _Scanning(
+        claim_scan_folder(folder, models=[name_of(source) for source in models], data=images.reference)
+    work = Scanning(
         images=images,
         count=len(models),
         device=where,
@@ -104,15 +104,15 @@ def scan_models(
     )
     for source, loaded in load_ahead(models):
         if isinstance(loaded, Classifier):
-            work.add(loaded, name=_name(source))
+            work.add(loaded, name=name_of(source))
             work.find_texts()
         else:
-            work.fail(_name(source), loaded)
+            work.fail(name_of(source), loaded)
     scan = work.scan(student=student, choose=choose)
     if folder is not None:
         about = {
             "data": images.reference,
-            "asked": [_name(source) for source in models],
+            "asked": [name_of(source) for source in models],
             "environment": {**environment(where), "command": command},
         }
         write_scan(folder, {**scan.to_dict(), **about})
@@ -149,11 +149,31 @@ def scan_folder_of_predictions(
         DataError: there are fewer than two files, or they are not of the same images, labels and classes; or names or
             embeddings do not fit these.
     """
-    paths = sorted(Path(folder).glob("*.parquet"))
+    found, names = read_folder(Path(folder))
+    target_N = found[0].target
+    request = TextRequest.of(
+        class_names=class_names, class_embeddings=class_embeddings, embed=embed, labelled=target_N is not None
+    )
+    texts = None
+    if target_N is not None:
+        texts = request.texts(names, _present(target_N, len(names)), device=resolve_device(device))
+    return scan_predictions(found, num_classes=len(names), texts=texts, student=student, choose=choose)
+
+
+def read_folder(folder: Path) -> tuple[list[PredictedClasses], tuple[str, ...]]:
+    """The predictions in a folder, in the order of the first file's images, and the names of the classes.
+
+    Args:
+        folder: as `scan_folder_of_predictions` takes it.
+
+    Raises:
+        DataError: there are fewer than two files, or they are not of the same images, labels and classes.
+    """
+    paths = sorted(folder.glob("*.parquet"))
     if len(paths) < 2:
         raise DataError(
-            f"{folder}: {len(paths)} files of predictions (*.parquet); a scan compares two or more, as `gainfinder "
-            "predict` writes them"
+            f"{folder}: {len(paths)} files of predictions (*.parquet); expected two or more, as `gainfinder predict` "
+            "writes them"
         )
     found: list[PredictedClasses] = []
     names: tuple[str, ...] = ()
@@ -169,19 +189,12 @@ def scan_folder_of_predictions(
         if found:
             one = _in_order(one, found[0], path, paths[0])
         found.append(replace(one, model=_free_name(one.model, [other.model for other in found])))
-    target_N = found[0].target
-    request = TextRequest.of(
-        class_names=class_names, class_embeddings=class_embeddings, embed=embed, labelled=target_N is not None
-    )
-    texts = None
-    if target_N is not None:
-        texts = request.texts(names, _present(target_N, len(names)), device=resolve_device(device))
-    return scan_predictions(found, num_classes=len(names), texts=texts, student=student, choose=choose)
+    return found, names
 
 
 @dataclass(kw_only=True)
-class _Scanning:
-    """A scan under way; see `scan_models` for its settings."""
+class Scanning:
+    """The models of a zoo, run one after another on the same images; see `scan_models` for the settings."""
 
     images: Images
     count: int
@@ -190,8 +203,8 @@ class _Scanning:
     workers: int
     max_broken: float
     on_model: OnModel | None
-    request: TextRequest
     folder: Path | None
+    request: TextRequest | None = None
     first: Classifier | None = None
     kept: KeptPredictions | None = None
     keep_logits: bool = True
@@ -216,7 +229,9 @@ class _Scanning:
 
     def find_texts(self) -> None:
         """What the classes are called, as soon as they are known: what does not fit ends the scan when it begins."""
-        if self.texts is None and self.first is not None and self.images.labels is not None:
+        if self.request is None or self.images.labels is None:
+            return
+        if self.texts is None and self.first is not None:
             self.texts = self.request.texts(
                 self.first.class_names,
                 _present(torch.from_numpy(self.images.labels), self.first.num_classes),
@@ -300,7 +315,8 @@ def _present(target_N: torch.Tensor, num_classes: int) -> torch.Tensor:
     return torch.bincount(target_N, minlength=num_classes) > 0
 
 
-def _name(source: ModelSource) -> str:
+def name_of(source: ModelSource) -> str:
+    """What a model is called before it is loaded."""
     return source if isinstance(source, str) else str(getattr(source, "reference", type(source).__name__))
 
 
@@ -321,21 +337,31 @@ def _logits_fit(*, models: int, images: int, classes: int) -> bool:
 def _check_models(models: Sequence[ModelSource], *, student: str | None) -> None:
     if len(models) < 2:
         raise SettingsError(f"a scan compares models: expected two or more, got {len(models)}")
-    references = [model for model in models if isinstance(model, str)]
-    seen: set[str] = set()
-    for reference in references:
-        if reference in seen:
-            raise SettingsError(f"the model {reference!r} is given twice: a scan compares different models")
-        seen.add(reference)
-        if parse_model_ref(reference).source == "table":  # found before any model runs
-            raise BadReference(
-                f"{reference!r} is a table of predictions, no model: a scan compares these in a folder of their own"
-            )
-    names = [_name(source) for source in models]
+    check_references(models)
+    names = [name_of(source) for source in models]
     if student is not None and student not in names:
         raise SettingsError(
             f"student is {student!r}, which is none of the {len(models)} models given{suggest(student, names)}"
         )
+
+
+def check_references(models: Sequence[ModelSource]) -> None:
+    """Find out before any model runs whether each is given once, and is a model.
+
+    Raises:
+        SettingsError: a reference is given twice.
+        BadReference: one cannot be parsed, or names a table of predictions.
+    """
+    references = [model for model in models if isinstance(model, str)]
+    seen: set[str] = set()
+    for reference in references:
+        if reference in seen:
+            raise SettingsError(f"the model {reference!r} is given twice: different models are compared")
+        seen.add(reference)
+        if parse_model_ref(reference).source == "table":  # found before any model runs
+            raise BadReference(
+                f"{reference!r} is a table of predictions, no model: these are compared in a folder of their own"
+            )
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:

@@ -1,0 +1,105 @@
+"""`gainfinder rank`: which models a student should learn from, and what to expect, before any training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import Rule
+from ..errors import SettingsError
+from .command import command, typed_command
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+from .scan import named_models
+
+
+@command
+def rank(
+    student: Annotated[str, typer.Option(help=f"Model that is to learn, {MODEL_HELP}.", show_default=False)],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models that could teach it, each named likewise.", show_default=False)
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="File that names models, a reference a line.", show_default=False)
+    ] = None,
+    timm: Annotated[
+        list[str] | None,
+        typer.Option(help="timm's pretrained models that match a pattern, such as 'resnet*'.", show_default=False),
+    ] = None,
+    timm_limit: Annotated[
+        int | None, typer.Option(help="Of each pattern the first so many models.", min=1, show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Images that no model was trained on, labelled or not: {DATA_HELP}.",
+            show_default=False,
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of predictions, as predict and scan write them, in place of models and images.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        Rule | None,
+        typer.Option(help="Rule to rank by, in place of the one that was measured best.", show_default=False),
+    ] = None,
+    choose: Annotated[
+        int | None,
+        typer.Option(help="Choose so many teachers at most that are best together.", min=1, show_default=False),
+    ] = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    max_broken: MaxBroken = 0.01,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep the ranking and each model's predictions in; that of a scan will do."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say which models to learn from, and what to expect, before any training.
+
+    For each teacher the transfer delta to expect, with an interval, and what that comes from: accuracies, flips, those
+    that the partition would send to the teacher, headroom, agreement, calibration. Without labels all of it is
+    estimated by the models together.
+
+    The rule that was used is named, with how well it chose over measured transfers, each time without the model that it
+    chose for. Where no rule was measured to choose better than the most accurate teacher, that is the rule.
+
+    A model that cannot be loaded or run is left out, with its reason. With --out predictions are made once.
+    """
+    from .. import api
+    from .progress import make_progress
+    from .tables import print_json, ranking_tables, show_broken
+
+    named = named_models(model, models, timm, timm_limit)
+    if predictions is not None and (named or data is not None or out is not None):
+        raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
+    if predictions is None and data is None:
+        raise SettingsError("a ranking needs images: give `data` beside the models, or `predictions` alone")
+    progress = make_progress()
+    try:
+        found = api.rank(
+            student,
+            named if predictions is None else predictions,
+            data,
+            by=by,
+            choose=choose,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_broken=max_broken,
+            on_model=lambda name, images: (progress.stage(name, images), progress.advance)[1],
+            out=out,
+            command=typed_command(),
+        )
+    finally:
+        progress.close()
+    show_broken(found.broken)
+    if json:
+        print_json(found.to_dict())
+    else:
+        ranking_tables(found)
