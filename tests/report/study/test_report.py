@@ -35,6 +35,21 @@ def test_data_sets_are_told_apart() -> None:
     assert "cub: Table 9" in " ".join(section.omitted)
 
 
+def test_two_methods_of_nearly_one_name_have_files_each() -> None:
+    rows = [made_row("s", "a", 0.1, variant=name) for name in ("x, y", "x y")]
+    names = [one.name for one in study_section(made_document(), rows, []).tables]
+    assert {"table-7-x-y", "table-7-x-y-2"} <= set(names) and len(set(names)) == len(names)
+
+
+def test_a_students_own_copy_is_a_control() -> None:
+    rows = [made_row("s", "a", 1.0), made_row("s", "s", 0.2), made_row("t", "a", 1.0), made_row("t", "t", None)]
+    section = study_section(made_document(), rows, [])
+    (own,) = [one for one in section.tables if one.name == "own-copy"]
+    assert [[cell.text for cell in row] for row in own.rows] == [["s", "+0.20 [-0.30, +0.70]"], ["t", "missing"]]
+    (methods,) = [one for one in section.tables if one.name == "methods"]
+    assert methods.rows[0][1].text == "2" and methods.rows[0][4].text == "+1.00 [+1.00, +1.00]"
+
+
 def test_names_are_escaped_on_the_page() -> None:
     section = study_section(made_document("<b>x</b>"), [made_row("<i>s</i>", "a", 0.1), made_row("t", "a", 0.2)], [])
     page = study_page(section)

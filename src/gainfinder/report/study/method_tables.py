@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .cells import MODELS, PP, SPREAD, Omitted, bounded, mean_of, over_teachers, percent
+from .cells import MODELS, PP, SPREAD, Omitted, bounded, mean_of, measured, over_teachers, percent
 from .grouping import Results, mean
 from .overview import ArmSummary, Comparison, compare_arms, share_of, summarise
 from .published_results import SOURCE, TEACHERS, PublishedStudent, published_of, same_student
@@ -127,6 +127,22 @@ def published_table(results: Results) -> StudyTable | Omitted:
 
 def _published_cell(one: PublishedStudent) -> TableCell:
     return TableCell(f"{one.delta_pp:+.2f} ± {one.delta_spread_pp:.2f} ({one.success:.0%})", one.delta_pp)
+
+
+def own_copy_table(results: Results) -> StudyTable | None:
+    """What students learn from their own copies, a control: that is no teacher's. None without such cells."""
+    if not results.own:
+        return None
+    arms = [arm for arm in results.arms if any(pair.arm == arm for pair in results.own)]
+    by = {(pair.arm, pair.student): pair for pair in results.own}
+    students = [name for name in results.students if any(pair.student == name for pair in results.own)]
+    return StudyTable(
+        name="own-copy",
+        title="Control: transfer delta from a student's own copy",
+        columns=("student", *(arm.name for arm in arms)),
+        rows=tuple((words(name), *(measured(by.get((arm, name))) for arm in arms)) for name in students),
+        notes=(f"{PP} Intervals in brackets: 95 %, over the images measured on.",),
+    )
 
 
 def same_students_table(results: Results) -> StudyTable | Omitted:

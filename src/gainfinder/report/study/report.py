@@ -159,9 +159,20 @@ def _part(
     return DataSetPart(
         data=results.data,
         findings=tuple((claim, tuple(of_claim)) for claim, of_claim in by_claim),
-        all_tables=tuple(replace(one, name=f"{one.name}{suffix}") for one in tables if isinstance(one, StudyTable)),
+        all_tables=_renamed([one for one in tables if isinstance(one, StudyTable)], suffix),
         figures=tuple(one for one in figures if isinstance(one, StudyFigure)),
     )
+
+
+def _renamed(tables: Sequence[StudyTable], suffix: str) -> tuple[StudyTable, ...]:
+    """Tables with the data set in their names, and a number where two would have one name."""
+    seen: Counter[str] = Counter()
+    found = []
+    for one in tables:
+        seen[one.name] += 1
+        number = f"-{seen[one.name]}" if seen[one.name] > 1 else ""
+        found.append(replace(one, name=f"{one.name}{number}{suffix}"))
+    return tuple(found)
 
 
 def _counts(rows: Sequence[StudyRow]) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 NONE = "–"
 """What a cell without a value says."""
 WIDE = 7
-"""A table of more columns is set smaller in LaTeX."""
+"""A table of more columns is fitted to the width of the text in LaTeX."""
 _SYMBOL = re.compile(r"\$\\(Delta|rho)\$\\_(\w+)")
 """Δ_transf, Δ_acc, ρ_pos, ρ_neg, once they are escaped."""
 _LATEX = {
@@ -98,16 +98,16 @@ def markdown(table: StudyTable) -> str:
 
 
 def latex(table: StudyTable) -> str:
-    """The table in LaTeX, for the packages booktabs and inputenc (utf8)."""
+    """The table in LaTeX, for the packages booktabs and, of wide tables, graphicx."""
     columns = "l" * table.words + "r" * (len(table.columns) - table.words)
     rows = [*map(_row, table.body)]
     rows += [r"\midrule", *map(_row, table.foot)] if table.foot and rows else [*map(_row, table.foot)]
-    small = [r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if len(table.columns) > WIDE else [r"\small"]
+    before, after = ([r"\resizebox{\textwidth}{!}{%"], ["}"]) if len(table.columns) > WIDE else ([r"\small"], [])
     notes = [r"\par\smallskip\footnotesize " + " ".join(map(escape_latex, table.notes))] if table.notes else []
     lines = [
         r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}", rf"\label{{tab:{table.name}}}",
-        *small, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row([TableCell(one) for one in table.columns]),
-        r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}",
+        *before, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row([TableCell(one) for one in table.columns]),
+        r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *after, *notes, r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
