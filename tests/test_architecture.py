@@ -33,6 +33,7 @@ ORDER = (
     "results",
     "study",
     "runs",
+    "heads",
     "zoo",
     "profiling",
     "workers",

@@ -8,6 +8,7 @@ Imports: errors, references, files, config, predictions, metrics.
 from .config import Environment, ImagesDescription, ModelDescription, RunConfig
 from .documents import validated
 from .folder import REPORT_FILE, RunFolder
+from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
 from .metrics import (
     FORMAT_VERSION,
     BankUse,
@@ -36,6 +37,7 @@ from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbn
 
 __all__ = [
     "FORMAT_VERSION",
+    "HEAD_FILE",
     "NEITHER",
     "REPORT_FILE",
     "SCAN_FILE",
@@ -49,6 +51,7 @@ __all__ = [
     "EpochMetrics",
     "GuardDecision",
     "GuardPoint",
+    "HeadMetrics",
     "ImagesDescription",
     "LabelsControlMetrics",
     "ModelDescription",
@@ -60,16 +63,19 @@ __all__ = [
     "Thumbnail",
     "TransferMetrics",
     "Trial",
+    "TriedHead",
     "changed_images",
     "claim_scan_folder",
     "outcomes",
     "read_answers",
+    "read_head",
     "read_pairs",
     "read_questions",
     "read_scan",
     "read_thumbnails",
     "validated",
     "write_form",
+    "write_head",
     "write_scan",
     "write_thumbnails",
 ]
