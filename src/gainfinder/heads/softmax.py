@@ -10,6 +10,7 @@ Shapes: N samples, D features, C classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ WORSE = 2
 ITERATIONS = 500
 """Of L-BFGS at most; few fits need 100."""
 _HISTORY = 10
-_GRADIENT = 1e-5
+_GRADIENT = 1e-6
 """Largest entry of the gradient at which a fit is done."""
 _CHANGE = 1e-9
 _LOGITS_AT_ONCE = 2**25
@@ -121,7 +122,7 @@ def fit_softmax(
         weight_CD = start.weight_CD * torch.where(found.inverse_D > 0, 1 / found.inverse_D, 0.0)
         if start.bias_C is not None:
             bias_C = start.bias_C + start.weight_CD @ found.mean_D
-    parameters = [weight_CD.requires_grad_(), bias_C.requires_grad_()] if bias else [weight_CD.requires_grad_()]
+    parameters = [weight_CD, bias_C] if bias else [weight_CD]
     optimizer = torch.optim.LBFGS(
         parameters,
         max_iter=ITERATIONS,
@@ -130,26 +131,32 @@ def fit_softmax(
         tolerance_change=_CHANGE,
         line_search_fn="strong_wolfe",
     )
-    rows = max(1, _LOGITS_AT_ONCE // num_classes)
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        total = 0.5 * weight_decay * weight_CD.square().sum()
-        total.backward()
-        value = total.detach()
-        for u_ND, y_N in zip(found.features_ND.split(rows), target_N.split(rows), strict=True):
-            part = nn.functional.cross_entropy(u_ND @ weight_CD.T + bias_C, y_N, reduction="sum") / len(target_N)
-            part.backward()
-            value = value + part.detach()
-        return value
-
+    loss = partial(_loss, found.features_ND, target_N, weight_CD=weight_CD, bias_C=bias_C, weight_decay=weight_decay)
     optimizer.step(loss)
-    scaled_CD = weight_CD.detach() * found.inverse_D
+    scaled_CD = weight_CD * found.inverse_D
     return LinearHead(
         weight_CD=scaled_CD,
-        bias_C=bias_C.detach() - scaled_CD @ found.mean_D if bias else None,
+        bias_C=bias_C - scaled_CD @ found.mean_D if bias else None,
         iterations=int(optimizer.state[parameters[0]]["n_iter"]),
     )
+
+
+@torch.no_grad()
+def _loss(u_ND: Tensor, target_N: Tensor, *, weight_CD: Tensor, bias_C: Tensor, weight_decay: float) -> Tensor:
+    """The loss; its gradient, softmax less target times features, is left in `grad` of the weights."""
+    value = 0.5 * weight_decay * weight_CD.square().sum()
+    weight_grad_CD, bias_grad_C = weight_decay * weight_CD, torch.zeros_like(bias_C)
+    rows = max(1, _LOGITS_AT_ONCE // len(weight_CD))
+    for u_nD, y_n in zip(u_ND.split(rows), target_N.split(rows), strict=True):
+        log_probs_nC = torch.addmm(bias_C, u_nD, weight_CD.T).log_softmax(dim=1)
+        chosen_n1 = y_n.unsqueeze(1)
+        value = value - log_probs_nC.gather(1, chosen_n1).sum() / len(target_N)
+        error_nC = log_probs_nC.exp_()
+        error_nC.scatter_add_(1, chosen_n1, torch.full_like(chosen_n1, -1, dtype=error_nC.dtype))
+        weight_grad_CD += error_nC.T @ u_nD / len(target_N)
+        bias_grad_C += error_nC.sum(dim=0) / len(target_N)
+    weight_CD.grad, bias_C.grad = weight_grad_CD, bias_grad_C
+    return value
 
 
 def choose_decay(
