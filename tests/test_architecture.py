@@ -161,12 +161,13 @@ def test_the_library_prints_nothing() -> None:
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
-        "TransferResult", "TransferSpec", "ask", "certify", "flips", "load_images", "load_model", "objectives",
-        "partition", "predict", "run", "run_study", "scan", "study_rows", "transfer", "write_report",
+        "TransferResult", "TransferSpec", "ask", "certify", "fit_head", "flips", "load_images", "load_model",
+        "objectives", "partition", "predict", "run", "run_study", "scan", "study_rows", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None
-    for name in ("ask", "certify", "load_images", "load_model", "predict", "run", "scan", "transfer", "write_report"):
+    functions = ("ask", "certify", "fit_head", "load_images", "load_model", "predict", "run", "scan", "transfer")
+    for name in (*functions, "write_report"):
         assert callable(getattr(gainfinder, name)), f"{name} is shadowed by a module"
     with pytest.raises(AttributeError, match="no attribute 'transfr'"):
         gainfinder.transfr  # type: ignore[attr-defined]  # noqa: B018

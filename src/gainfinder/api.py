@@ -167,8 +167,8 @@ def fit_head(
     """Give a model a classifier layer for the classes of some images; the rest of it stays as it is, bit by bit.
 
     The layer has the images' classes, in their order and by their names, and is fitted by softmax regression on
-    features, which are computed once, without augmentation, in evaluation mode. The loss is convex: there is no rate and
-    no number of epochs to choose, and a layer that had the same classes before would lead to the same one.
+    features, which are computed once, without augmentation, in evaluation mode. The loss is convex: there are no rate
+    and no number of epochs to choose, and what the layer was before does not matter.
 
     Nothing passed in is changed: the model is copied.
 

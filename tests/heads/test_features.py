@@ -50,7 +50,8 @@ def test_a_pass_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert whole.broken == ("digits/0007: broken", "digits/0019: broken")
     with pytest.raises(KeyboardInterrupt):
         kept(tmp_path / "stopped", Computed(most=1))
-    found = kept(tmp_path / "stopped", computed := Computed(), seen=(seen := []))
+    seen: list[int] = []
+    found = kept(tmp_path / "stopped", computed := Computed(), seen=seen)
     assert (computed.parts, seen) == ([12, 1], [12])
     assert torch.equal(found.features, whole.features) and found.broken == whole.broken
     assert torch.equal(found.positions, whole.positions)

@@ -71,10 +71,12 @@ def fit_head(
 def _lines(metrics: "HeadMetrics") -> list[str]:
     before = "" if metrics.accuracy_before is None else f", {metrics.accuracy_before:.4f} before"
     how = f"chosen among {len(metrics.tried)}" if metrics.tried else "as given"
+    images = f"{metrics.samples:,} images of {metrics.data}"
+    times = f"features {metrics.features_s:.1f} s, fit {metrics.fit_s:.1f} s"
     lines = [
-        f"{metrics.student}: a head for {metrics.classes} classes, fitted to {metrics.samples:,} images of {metrics.data}",
+        f"{metrics.student}: a head for {metrics.classes} classes, fitted to {images}",
         f"accuracy on {metrics.val_samples:,} images: {metrics.accuracy_after:.4f}{before}",
-        f"weight decay {metrics.weight_decay:.2g}, {how}; features {metrics.features_s:.1f} s, fit {metrics.fit_s:.1f} s",
+        f"weight decay {metrics.weight_decay:.2g}, {how}; {times}",
     ]
     if metrics.student_reference is not None:
         lines.append(f"load it as {metrics.student_reference}")
