@@ -170,7 +170,7 @@ def _names(images: Images) -> tuple[str, ...]:
     """
     if images.class_names is None:
         return tuple(map(str, range(images.num_classes or 0)))
-    names = tuple(" ".join(name.split()) for name in images.class_names)
+    names = tuple(" ".join(name.splitlines()).strip() for name in images.class_names)  # a line each in a file
     twice = next((name for place, name in enumerate(names) if not name or name in names[:place]), None)
     if twice is not None:
         raise DataError(
