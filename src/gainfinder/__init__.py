@@ -5,7 +5,7 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `transfer`, `run`, `ask`, `certify`,
+Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `ask`, `certify`,
 `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
 `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
 `TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .api import (
         ask,
         certify,
+        fit_head,
         load_images,
         load_model,
         predict,
@@ -54,6 +55,7 @@ __all__ = [
     "TransferSpec",
     "ask",
     "certify",
+    "fit_head",
     "flips",
     "load_images",
     "load_model",
@@ -81,6 +83,7 @@ _HOMES = {
     "TransferResult": "runs",
     "ask": "api",
     "certify": "api",
+    "fit_head": "api",
     "flips": "metrics",
     "load_images": "data",
     "load_model": "models",

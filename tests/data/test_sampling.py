@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gainfinder.data import Images, load_images
-from gainfinder.data.sampling import allocate, digest_order, holdout, part, stratified
+from gainfinder.data.sampling import allocate, digest_order, folds, holdout, part, stratified
 from gainfinder.errors import DataError, SettingsError
 
 SIZES = (70, 20, 9, 1)
@@ -169,3 +169,23 @@ def test_selections_that_leave_nothing() -> None:
         [part(two, k, 5) for k in range(1, 6)]
     with pytest.raises(SettingsError, match="part 3/2 does not exist"):
         part(two, 3, 2)
+
+
+def test_folds_share_out_each_class_and_leave_none_empty() -> None:
+    images = load_images("digits").select(range(100))
+    assert images.labels is not None
+    lone = images.relabel(np.where(np.arange(100) == 40, 10, images.labels), class_names=None, num_classes=11)
+    labels = lone.labels
+    assert labels is not None
+    found = folds(lone, 5, salt="a")
+    together = np.concatenate(found)
+    assert sorted(together) == [i for i in range(100) if i != 40], "the only image of its class is in none"
+    assert {len(rows) for rows in found} <= {19, 20} and all((np.diff(rows) > 0).all() for rows in found)
+    for rows in found:
+        for label in range(10):
+            assert abs((labels[rows] == label).sum() - (labels == label).sum() / 5) < 1
+    assert [rows.tolist() for rows in folds(lone, 5, salt="b")] != [rows.tolist() for rows in found]
+    backwards = folds(lone.select(range(99, -1, -1)), 5, salt="a")
+    assert [sorted(99 - rows) for rows in backwards] == [rows.tolist() for rows in found], "by ids alone"
+    pair = lone.select(np.flatnonzero(labels == 3)[:2])
+    assert [len(rows) for rows in folds(pair, 5, salt="a")] == [1, 1]

@@ -13,6 +13,7 @@ from .ask import ask
 from .completion import completing
 from .demo import demo
 from .doctor import doctor
+from .fit_head import fit_head
 from .methods import methods
 from .predict import predict
 from .rank import rank
@@ -40,7 +41,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, rank, predict, transfer, ask, report, methods, doctor):
+for command in (demo, scan, rank, predict, fit_head, transfer, ask, report, methods, doctor):
     app.command()(completing(command))
 app.add_typer(study)
 

@@ -8,7 +8,7 @@ from .images import Images, Reader, decode
 from .load import ImageSource, load_images
 from .loading import Indices, LoadedBatch, check_broken, load_batches
 from .reference import DataRef, parse_data_ref
-from .sampling import holdout, stratified
+from .sampling import folds, holdout, stratified
 
 __all__ = [
     "DataRef",
@@ -19,6 +19,7 @@ __all__ = [
     "Reader",
     "check_broken",
     "decode",
+    "folds",
     "holdout",
     "load_batches",
     "load_images",

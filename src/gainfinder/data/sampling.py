@@ -79,6 +79,28 @@ def stratified(
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def folds(images: Images, count: int, *, salt: str) -> list[NDArray[np.int64]]:
+    """Disjoint sets of labelled images, each with the shares of the classes; their sizes differ by one at most.
+
+    The only image of a class is in none, so that what is outside a set always has all classes.
+
+    Args:
+        images: the images, with labels.
+        count: number of sets, 2 or more; empty ones are left out.
+        salt: the purpose; different ones give independent sets.
+
+    Returns:
+        Indices of each set, int64, ascending.
+    """
+    assert images.labels is not None
+    order = np.argsort(digest_order(images.ids, salt), kind="stable")
+    by_class = order[np.argsort(images.labels[order], kind="stable")]
+    _, inverse, sizes = np.unique(images.labels[by_class], return_inverse=True, return_counts=True)
+    spread = by_class[sizes[inverse] > 1]
+    found = [np.sort(spread[place::count]).astype(np.int64) for place in range(count)]
+    return [rows for rows in found if len(rows)]
+
+
 def allocate(sizes: Sequence[int], total: int) -> list[int]:
     """Largest-remainder shares of `total` in proportion to `sizes`, at least one each if `total` allows.
 

@@ -6,7 +6,16 @@ Imports: errors, files, partition, config, predictions, classes, models, data, d
 
 from .alignment import Teacher, align_images, align_model, named_after
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
-from .predict import ImageCount, MicroBatcher, evaluation_crops, merge_shards, predict, predict_images
+from .predict import (
+    ImageCount,
+    ImageFeatures,
+    MicroBatcher,
+    evaluation_crops,
+    features_of,
+    merge_shards,
+    predict,
+    predict_images,
+)
 from .targets import BankedModel, TableModel, TargetModel, TargetSource
 
 __all__ = [
@@ -16,6 +25,7 @@ __all__ = [
     "Block",
     "EntryKey",
     "ImageCount",
+    "ImageFeatures",
     "MicroBatcher",
     "TableModel",
     "TargetModel",
@@ -25,6 +35,7 @@ __all__ = [
     "align_model",
     "entry_bytes",
     "evaluation_crops",
+    "features_of",
     "merge_shards",
     "named_after",
     "predict",

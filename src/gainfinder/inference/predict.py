@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
 from ..devices import default_workers, resolve_device
 from ..errors import ModelError, OutOfMemory
-from ..models import Classifier, ModelSource, Preprocessing, load_copy
+from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
 from ..predictions import Predictions
 from ..views import CropCache, ViewBatch, ViewSource, view_spec
 from .alignment import align_images
@@ -167,6 +168,71 @@ def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
     return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageFeatures:
+    """What enters a classifier's last layer, for some images.
+
+    Attributes:
+        positions: int64 (N,), indices into the images; broken ones are missing.
+        features: float32 (N, D).
+        broken: `where: reason` of each broken image.
+    """
+
+    positions: Tensor
+    features: Tensor
+    broken: tuple[str, ...]
+
+
+def features_of(
+    classifier: Classifier,
+    images: Images,
+    *,
+    layer: str,
+    device: torch.device,
+    batch_size: int = 64,
+    workers: int = 0,
+    on_images: ImageCount | None = None,
+) -> ImageFeatures:
+    """The features of each image, once, through the classifier's evaluation transform, in evaluation mode.
+
+    Args:
+        classifier: the classifier; its module is moved to `device` and put into evaluation mode.
+        images: the images; their labels are not read.
+        layer: name of the classifier layer, as `NewHead` has it.
+        device: device that the model runs on.
+        batch_size: images a forward pass.
+        workers: processes that decode; 0 decodes in this one.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        ModelError: a feature is not finite.
+    """
+    loaded = load_batches(images, _Evaluation(classifier), batch_size=batch_size, workers=workers)
+    classifier.to(device).eval()
+    broken: list[str] = []
+    features, positions = [], []
+    micro_batcher = MicroBatcher()
+    with FeatureTap(classifier, layer=layer) as tap:
+
+        def run(inputs: Tensor) -> Tensor:
+            classifier.logits(inputs)
+            return tap.take().float().cpu()
+
+        for batch in loaded:
+            broken.extend(batch.broken)
+            if batch.inputs is not None:
+                with torch.inference_mode():
+                    features.extend(micro_batcher.run(run, batch.inputs.to(device)))
+                positions.append(batch.positions)
+            if on_images is not None:
+                on_images(len(batch.positions) + len(batch.broken))
+    return ImageFeatures(
+        positions=torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64),
+        features=_finite(torch.cat(features) if features else torch.zeros(0, 0), classifier, what="features"),
+        broken=tuple(broken),
+    )
+
+
 class MicroBatcher:
     """Runs models on as many images at once as memory holds; the number is halved when it runs out of memory.
 
@@ -227,10 +293,10 @@ class _Evaluation:
         return self.transform(image)
 
 
-def _finite(logits: Tensor, classifier: Classifier) -> Tensor:
-    wrong = int((~torch.isfinite(logits).all(dim=1)).sum())
+def _finite(values: Tensor, classifier: Classifier, *, what: str = "logits") -> Tensor:
+    wrong = int((~torch.isfinite(values).all(dim=1)).sum())
     if wrong:
         raise ModelError(
-            f"{classifier.reference}: logits are not finite for {wrong} of {len(logits)} images; are the weights sound?"
+            f"{classifier.reference}: {what} are not finite for {wrong} of {len(values)} images; are the weights sound?"
         )
-    return logits
+    return values

@@ -10,6 +10,7 @@ from .classifier import Classifier, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
 from .from_table import PredictionTable
+from .heads import NewHead, new_head
 from .imagenet import imagenet_texts
 from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher
 from .preprocessing import Preprocessing, prepare, resample_filter
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureTap",
     "ModelRef",
     "ModelSource",
+    "NewHead",
     "PredictionTable",
     "Preprocessing",
     "TeacherSource",
@@ -34,6 +36,7 @@ __all__ = [
     "load_model",
     "load_teacher",
     "load_weights",
+    "new_head",
     "out_of_memory",
     "parse_model_ref",
     "prepare",

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import BadReference, ModelError
 from ..files import near_siblings
 from ..references import Query
-from .classifier import Classifier, SaveFunction, probe_num_classes
+from .classifier import Classifier, ReheadFunction, SaveFunction, probe_num_classes
 from .preprocessing import Preprocessing
 from .weights import check_finite
 
@@ -24,6 +24,7 @@ def assemble(
     class_names: Sequence[str] | None,
     query: Query,
     save: SaveFunction,
+    rehead: ReheadFunction | None = None,
     given_names: Sequence[str] | None = None,
     channels_last: bool = False,
 ) -> Classifier:
@@ -36,6 +37,7 @@ def assemble(
         class_names: the model's own class names; dropped if their number is not that of the logits.
         query: settings of the reference.
         save: the source's save function, for `Classifier.save`.
+        rehead: the source's function for other classes, for `Classifier.rehead`.
         given_names: class names from the caller, which must fit the logits, as `classes=` in `query` must.
         channels_last: whether the source's modules are known to run with any memory format; if not, it is tried.
 
@@ -58,6 +60,7 @@ def assemble(
         num_classes=num_classes,
         class_names=tuple(names) if names is not None and len(names) == num_classes else None,
         save=save,
+        rehead=rehead,
         channels_last=_convolves(module) and (channels_last or _runs_channels_last(module, preprocessing)),
     )
 
@@ -194,6 +197,24 @@ def with_query_over(query: Query, changes: Query) -> Query:
     changed = dict(changes)
     kept = tuple((key, changed.pop(key, value)) for key, value in query)
     return kept + tuple(changed.items())
+
+
+def without(query: Query, *keys: str) -> Query:
+    """Settings without those of these keys."""
+    return tuple(pair for pair in query if pair[0] not in keys)
+
+
+def with_names_beside(query: Query, names: Sequence[str], folder: Path) -> Query:
+    """Settings with the class names, which go into a file beside the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "classes.txt"
+    path.write_text("\n".join(names) + "\n", encoding="utf-8")
+    return with_query_over(query, (("classes", f"@{path}"),))
+
+
+def names_in_file(query: Query) -> bool:
+    """Whether the settings name a file of class names."""
+    return dict(query).get("classes", "").startswith("@")
 
 
 def query_of(preprocessing: Preprocessing) -> Query:

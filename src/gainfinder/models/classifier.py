@@ -17,6 +17,7 @@ from ..libraries import first_line
 from .preprocessing import Preprocessing
 
 SaveFunction = Callable[["Classifier", Path], str | None]
+ReheadFunction = Callable[["Classifier", tuple[str, ...]], "Classifier"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Classifier:
         channels_last: whether its weights may be in the channels-last memory format, in which convolutions run fastest.
         save: function that writes weights (and, where the source has one, a configuration) into a folder and returns a
             reference that loads them again, or None where no reference can.
+        rehead: function that gives a copy for classes of these names, in which the layers that have an output a class
+            are zero and all else is as it was (see `new_head`); None where the source's weights cannot be trained.
     """
 
     reference: str
@@ -43,6 +46,7 @@ class Classifier:
     save: SaveFunction
     label_map: LabelMap | None = None
     channels_last: bool = False
+    rehead: ReheadFunction | None = None
 
     def to(self, device: torch.device, *, learns: bool = False) -> nn.Module:
         """Move the module to a device, in place, in the memory format that is fastest there, and return it.

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +13,25 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ModelError
+from ..errors import BadReference, ModelError
 from ..files import near_siblings
 from ..libraries import first_line
 from ..references import suggest
-from .assembly import assemble, config_of, names_of_config, preprocessing_of
+from .assembly import (
+    assemble,
+    config_of,
+    names_in_file,
+    names_in_module_order,
+    names_of_config,
+    preprocessing_of,
+    with_names_beside,
+    with_query_over,
+    without,
+)
 from .classifier import Classifier
+from .features import find_classifier_layer
+from .from_module import rehead_found
+from .heads import resize_layers
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
 
@@ -30,33 +44,73 @@ _ADVICE = (
 def load(ref: ModelRef) -> Classifier:
     """Import the file, call the factory, load the weights.
 
+    A setting `num_classes` gives the classifier layer, found by a run on a blank image, so many outputs before the
+    weights are loaded: those that `fit-head` left are of other classes than the factory's.
+
     Raises:
+        BadReference: a setting cannot be used.
         ModelError: the file or the factory is missing or fails, the result is not a module, the weights do not fit, or
             the input size is unknown.
     """
     reference = str(ref)
     module = _call_factory(Path(ref.name).expanduser(), str(ref.factory), reference)
+    if (count := ref.setting("num_classes")) is not None:
+        _resize(module, count, ref)
+    query = without(ref.query, "num_classes")
     if ref.weights is not None:
         load_into(module, load_weights(ref.weights), reference=reference)
     return assemble(
         module,
         reference=reference,
-        preprocessing=preprocessing_of(module, ref.query, reference=reference, advice=_ADVICE),
+        preprocessing=preprocessing_of(module, query, reference=reference, advice=_ADVICE),
         class_names=names_of_config(config_of(module), reference=reference),
-        query=ref.query,
-        save=partial(save, ref=ref),
+        query=query,
+        save=partial(save, ref=ref, named=names_in_file(ref.query)),
+        rehead=partial(rehead, ref=ref),
     )
 
 
-def save(classifier: Classifier, folder: Path, *, ref: ModelRef) -> str:
-    """Write `model.safetensors`.
+def save(classifier: Classifier, folder: Path, *, ref: ModelRef, named: bool = False) -> str:
+    """Write `model.safetensors`, and `classes.txt` where the class names go beside it (`named`).
 
     Returns:
         `file:PATH.py:FACTORY@FOLDER/model.safetensors` with the settings it was loaded with.
     """
     path = folder / "model.safetensors"
     save_weights(classifier.module, path)
-    return str(ModelRef(source="file", name=ref.name, factory=ref.factory, weights=str(path), query=ref.query))
+    names = names_in_module_order(classifier, None)
+    query = with_names_beside(ref.query, names, folder) if named and names is not None else ref.query
+    return str(ModelRef(source="file", name=ref.name, factory=ref.factory, weights=str(path), query=query))
+
+
+def rehead(classifier: Classifier, names: tuple[str, ...], *, ref: ModelRef) -> Classifier:
+    """A copy for other classes, for `Classifier.rehead`; a setting of its reference says how many they are."""
+    query = with_query_over(without(ref.query, "classes"), (("num_classes", str(len(names))),))
+    own = partial(save, ref=replace(ref, query=query), named=True)
+    return replace(rehead_found(classifier, names), save=own)
+
+
+def _resize(module: nn.Module, count: str, ref: ModelRef) -> None:
+    """Give the classifier layer of a factory's module so many outputs, in place."""
+    if not count.isdecimal() or int(count) < 1:
+        raise BadReference(
+            f"num_classes={count} in {str(ref)!r} cannot be used: expected a number of classes, 1 or more"
+        )
+    if ref.weights is None:
+        raise BadReference(
+            f"num_classes in {str(ref)!r} goes with weights for so many classes: expected file:PATH.py:FACTORY@WEIGHTS"
+        )
+    query = without(ref.query, "num_classes", "classes")
+    preprocessing = preprocessing_of(module, query, reference=str(ref), advice=_ADVICE)
+    found = assemble(
+        module,
+        reference=str(ref),
+        preprocessing=preprocessing,
+        class_names=None,
+        query=query,
+        save=partial(save, ref=ref),
+    )
+    resize_layers(module, [find_classifier_layer(found)], int(count), reference=str(ref))
 
 
 def _call_factory(path: Path, name: str, reference: str) -> nn.Module:

@@ -1,6 +1,8 @@
 """Classifiers from modules that the caller built or loaded: for notebooks."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from torch import nn
 
 from ..references import Query
 from .assembly import assemble, check_names, config_of, names_of_config, preprocessing_of
-from .classifier import Classifier, SaveFunction
+from .classifier import Classifier, ReheadFunction, SaveFunction
+from .features import find_classifier_layer
+from .heads import resize_layers
 from .preprocessing import Preprocessing
 from .weights import save_weights
 
@@ -58,7 +62,7 @@ def classifier_from_module(
     query = overrides_query(
         size=size, mean=mean, std=std, interpolation=interpolation, crop_pct=crop_pct, crop_mode=crop_mode
     )
-    preprocessing, names, save = _read(module, query, reference)
+    preprocessing, names, save, rehead = _read(module, query, reference)
     return assemble(
         module,
         reference=reference,
@@ -67,6 +71,7 @@ def classifier_from_module(
         given_names=None if class_names is None else check_names(list(class_names), reference=reference),
         query=query,
         save=save,
+        rehead=rehead,
     )
 
 
@@ -96,10 +101,19 @@ def overrides_query(
     return tuple((key, value) for key, value in values.items() if value is not None)
 
 
-def _read(
-    module: nn.Module, query: Query, reference: str
-) -> tuple[Preprocessing, tuple[str, ...] | None, SaveFunction]:
-    """Preprocessing, class names and save function of whichever library the module is of."""
+_Read = tuple[Preprocessing, tuple[str, ...] | None, SaveFunction, ReheadFunction]
+
+
+def rehead_found(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
+    """A copy for other classes, for `Classifier.rehead`: of any module, whose classifier layer is found by a run."""
+    module = copy.deepcopy(classifier.module)
+    layer = find_classifier_layer(classifier)
+    resize_layers(module, [layer], len(names), reference=classifier.reference)
+    return replace(classifier, module=module, num_classes=len(names), class_names=names, label_map=None)
+
+
+def _read(module: nn.Module, query: Query, reference: str) -> _Read:
+    """Preprocessing, class names and functions of whichever library the module is of."""
     if _is_of_transformers(module):
         return _read_transformers(module, query, reference)
     advice = (
@@ -108,19 +122,17 @@ def _read(
     )
     preprocessing = preprocessing_of(module, query, reference=reference, advice=advice)
     if config_of(module) is None:
-        return preprocessing, None, _save_weights
+        return preprocessing, None, _save_weights, rehead_found
 
     from . import from_timm  # noqa: PLC0415 (sources are imported when they are used)
 
     if not from_timm.is_timm_model(module):
-        return preprocessing, names_of_config(config_of(module), reference=reference), _save_weights
+        return preprocessing, names_of_config(config_of(module), reference=reference), _save_weights, rehead_found
     names = from_timm.class_names(module, is_registered=False, reference=reference)
-    return preprocessing, names, partial(from_timm.save, loaded_names=names)
+    return preprocessing, names, partial(from_timm.save, loaded_names=names), from_timm.rehead
 
 
-def _read_transformers(
-    module: Any, query: Query, reference: str
-) -> tuple[Preprocessing, tuple[str, ...] | None, SaveFunction]:
+def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
     from . import from_transformers  # noqa: PLC0415 (sources are imported when they are used)
 
     processor = from_transformers.processor_beside(module)
@@ -132,7 +144,7 @@ def _read_transformers(
         )
     names = from_transformers.names_of(module)
     save = partial(from_transformers.save, processor=processor, query=query, loaded_names=names)
-    return preprocessing, names, save
+    return preprocessing, names, save, from_transformers.rehead_function(processor=processor, query=query)
 
 
 def _of_transformers_config(module: Any, query: Query, reference: str) -> Preprocessing:

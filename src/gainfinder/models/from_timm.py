@@ -1,13 +1,15 @@
 """Models of timm: by name, from the Hugging Face hub (`hf-hub:`) and from folders (`local-dir:`)."""
 
+import copy
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from timm.models import parse_model_name, save_for_hf, split_model_name_tag
+from timm.models import get_model_args, parse_model_name, save_for_hf, split_model_name_tag
 from torch import nn
 
 from ..errors import BadReference, ModelError
@@ -16,6 +18,7 @@ from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import suggest
 from .assembly import assemble, config_of, names_in_module_order, names_of_config
 from .classifier import Classifier
+from .heads import class_layers, resize_layers
 from .imagenet import imagenet_wnids
 from .preprocessing import Preprocessing
 from .reference import ModelRef
@@ -53,6 +56,7 @@ def load(ref: ModelRef) -> Classifier:
         channels_last=True,
         query=ref.query,
         save=partial(save, loaded_names=names),
+        rehead=rehead,
     )
 
 
@@ -78,6 +82,39 @@ def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] 
     finally:
         hook.remove()
     return f"local-dir:{folder}"
+
+
+def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
+    """A copy for other classes, for `Classifier.rehead`; its configuration names them.
+
+    Raises:
+        ModelError: timm does not build the architecture so, or the module is not as timm built it.
+    """
+    module: Any = copy.deepcopy(classifier.module)
+    config = dict(config_of(module) or {})
+    arguments = {key: value for key, value in get_model_args(module).items() if key != "num_classes"}
+
+    def build(num_classes: int) -> nn.Module:
+        built: nn.Module = timm.create_model(config["architecture"], num_classes=num_classes, **arguments)
+        return built
+
+    resize_layers(
+        module,
+        class_layers(build, reference=classifier.reference),
+        len(names),
+        reference=classifier.reference,
+    )
+    config.pop("label_descriptions", None)
+    module.num_classes = len(names)
+    module.pretrained_cfg = module.default_cfg = {**config, "num_classes": len(names), "label_names": names}
+    return replace(
+        classifier,
+        module=module,
+        num_classes=len(names),
+        class_names=names,
+        label_map=None,
+        save=partial(save, loaded_names=names),
+    )
 
 
 def is_timm_model(module: nn.Module) -> bool:

@@ -1,6 +1,8 @@
 """Classification models of torchvision, with its weights or with own weights over its architecture."""
 
+import copy
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,13 @@ from torch import Tensor, nn
 from ..errors import BadReference, ModelError
 from ..libraries import first_line, quiet
 from ..references import suggest
-from .assembly import assemble
+from .assembly import assemble, names_in_file, names_in_module_order, with_names_beside, without
 from .classifier import Classifier
+from .heads import MARK, class_layers, resize_layers
 from .imagenet import as_wnids
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
-
-# unlike any real number of classes, so that it shows which tensors belong to the classifier
-_MARK = 1013
 
 
 def load(ref: ModelRef) -> Classifier:
@@ -51,12 +51,13 @@ def load(ref: ModelRef) -> Classifier:
         class_names=None if names is None else as_wnids(names),
         channels_last=True,
         query=ref.query,
-        save=partial(save, ref=ref, tag=entry.name),
+        save=partial(save, ref=ref, tag=entry.name, named=names_in_file(ref.query)),
+        rehead=partial(rehead, ref=ref, entry=entry),
     )
 
 
-def save(classifier: Classifier, folder: Path, *, ref: ModelRef, tag: str) -> str:
-    """Write `model.safetensors`.
+def save(classifier: Classifier, folder: Path, *, ref: ModelRef, tag: str, named: bool = False) -> str:
+    """Write `model.safetensors`, and `classes.txt` where the class names go beside it (`named`).
 
     Returns:
         `torchvision:NAME/WEIGHTS@FOLDER/model.safetensors` with the settings it was loaded with; without WEIGHTS
@@ -64,8 +65,32 @@ def save(classifier: Classifier, folder: Path, *, ref: ModelRef, tag: str) -> st
     """
     path = folder / "model.safetensors"
     save_weights(classifier.module, path)
-    named = ref.tag if ref.weights is not None else tag
-    return str(ModelRef(source="torchvision", name=ref.name, tag=named, weights=str(path), query=ref.query))
+    names = names_in_module_order(classifier, None)
+    query = with_names_beside(ref.query, names, folder) if named and names is not None else ref.query
+    kept_tag = ref.tag if ref.weights is not None else tag
+    return str(ModelRef(source="torchvision", name=ref.name, tag=kept_tag, weights=str(path), query=query))
+
+
+def rehead(classifier: Classifier, names: tuple[str, ...], *, ref: ModelRef, entry: Any) -> Classifier:
+    """A copy for other classes, for `Classifier.rehead`."""
+    module = copy.deepcopy(classifier.module)
+    arguments = _arguments(ref, entry, module.state_dict())
+
+    def build(num_classes: int) -> nn.Module:
+        built: nn.Module = torchvision.models.get_model(ref.name, weights=None, num_classes=num_classes, **arguments)
+        return built
+
+    layers = class_layers(build, reference=classifier.reference)
+    resize_layers(module, layers, len(names), reference=classifier.reference)
+    bare = replace(ref, query=without(ref.query, "classes"))
+    return replace(
+        classifier,
+        module=module,
+        num_classes=len(names),
+        class_names=names,
+        label_map=None,
+        save=partial(save, ref=bare, tag=entry.name, named=True),
+    )
 
 
 def preset(entry: Any) -> Preprocessing:
@@ -125,7 +150,8 @@ def _fetch(ref: ModelRef, entry: Any) -> nn.Module:
     return module
 
 
-def _build(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> nn.Module:
+def _arguments(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What the architecture takes besides the number of classes, for weights of these names."""
     arguments: dict[str, Any] = {}
     if ref.name in ("googlenet", "inception_v3"):
         arguments["init_weights"] = False
@@ -133,6 +159,11 @@ def _build(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> nn.Module:
         arguments["transform_input"] = ref.tag is not None
     if ref.name.startswith("vit_") and ref.tag is not None:
         arguments["image_size"] = entry.transforms().crop_size[0]
+    return arguments
+
+
+def _build(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> nn.Module:
+    arguments = _arguments(ref, entry, weights)
     classes = _count_classes(ref.name, weights, arguments)
     with quiet():
         module: nn.Module = torchvision.models.get_model(ref.name, weights=None, num_classes=classes, **arguments)
@@ -142,9 +173,9 @@ def _build(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> nn.Module:
 def _count_classes(name: str, weights: dict[str, Tensor], arguments: dict[str, Any]) -> int:
     """The first edge of the classifier's bias in the file; 1000 where the file has no such tensor."""
     with quiet(), torch.device("meta"):
-        blueprint = torchvision.models.get_model(name, weights=None, num_classes=_MARK, **arguments)
+        blueprint = torchvision.models.get_model(name, weights=None, num_classes=MARK, **arguments)
     for own, tensor in blueprint.state_dict().items():
-        if tensor.ndim == 1 and tensor.shape[0] == _MARK:
+        if tensor.ndim == 1 and tensor.shape[0] == MARK:
             found = next((value for key, value in weights.items() if key == own or key.endswith("." + own)), None)
             if found is not None and found.ndim == 1:
                 return int(found.shape[0])

@@ -1,7 +1,9 @@
 """Image classifiers of transformers: from the Hugging Face hub or from a folder that `save_pretrained` wrote."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from ..errors import GainfinderError, MissingExtra, ModelError
 from ..files import near_siblings
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import Query
-from .assembly import assemble, names_in_module_order, query_of, with_query_over
-from .classifier import Classifier
+from .assembly import assemble, names_in_module_order, query_of, with_names_beside, with_query_over, without
+from .classifier import Classifier, ReheadFunction
 from .from_torchvision import crop_share
+from .heads import class_layers, resize_layers
 from .imagenet import as_wnids
 from .preprocessing import Preprocessing
 from .reference import ModelRef
@@ -56,6 +59,7 @@ def load(ref: ModelRef) -> Classifier:
         class_names=names,
         query=ref.query,
         save=partial(save, processor=processor, query=ref.query, loaded_names=names),
+        rehead=rehead_function(processor=processor, query=ref.query),
     )
 
 
@@ -76,13 +80,42 @@ def save(
     names = names_in_module_order(classifier, loaded_names)
     with _quiet_transformers(classifier.reference):
         if names is not None and names != names_of(module):
-            query = _with_names(query, names, folder)
+            query = with_names_beside(query, names, folder)
         module.save_pretrained(folder)
         if processor is not None:
             processor.save_pretrained(folder)
         else:
             query = with_query_over(query, query_of(classifier.preprocessing))
     return str(ModelRef(source="hf", name=str(folder), query=query))
+
+
+def rehead_function(*, processor: Any, query: Query) -> ReheadFunction:
+    """The function for `Classifier.rehead`: a copy for other classes, with a configuration that names them.
+
+    Args:
+        processor: the model's image processor, or None.
+        query: settings the model was loaded with.
+    """
+
+    def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
+        module: Any = copy.deepcopy(classifier.module)
+
+        def build(num_classes: int) -> nn.Module:
+            config = copy.deepcopy(module.config)
+            config.num_labels = num_classes
+            built: nn.Module = type(module)(config)
+            return built
+
+        with _quiet_transformers(classifier.reference):
+            layers = class_layers(build, reference=classifier.reference)
+        resize_layers(module, layers, len(names), reference=classifier.reference)
+        module.num_labels = len(names)
+        module.config.id2label = dict(enumerate(names))
+        module.config.label2id = {name: index for index, name in enumerate(names)}
+        own = partial(save, processor=processor, query=without(query, "classes"), loaded_names=names)
+        return replace(classifier, module=module, num_classes=len(names), class_names=names, label_map=None, save=own)
+
+    return rehead
 
 
 def load_processor(name: str, revision: str | None = None, *, local_only: bool = False) -> Any:
@@ -243,14 +276,6 @@ def _load_module(name: str, revision: str | None, reference: str, reachable: boo
             f"({', '.join(missing[:3])}): is it a backbone that was never trained to classify?"
         )
     return module
-
-
-def _with_names(query: Query, names: tuple[str, ...], folder: Path) -> Query:
-    """Settings with the class names, which go into a file beside the weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "classes.txt"
-    path.write_text("\n".join(names) + "\n", encoding="utf-8")
-    return with_query_over(query, (("classes", f"@{path}"),))
 
 
 @contextmanager

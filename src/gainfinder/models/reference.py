@@ -12,8 +12,8 @@
     onnx:PATH                        an ONNX file; it can predict and teach, but not be trained
     table:PATH                       a file of a model's predictions; it can teach, and nothing else
 
-Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes `output`, and
-`table:` takes `TABLE_SETTINGS` alone.
+Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes `output`,
+`file:` takes `num_classes`, and `table:` takes `TABLE_SETTINGS` alone.
 """
 
 import difflib
@@ -28,12 +28,13 @@ from .preprocessing import OVERRIDES
 Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
 
 ONNX_SETTINGS = (*OVERRIDES, "output")
+FILE_SETTINGS = (*OVERRIDES, "num_classes")
 TABLE_SETTINGS = ("classes", "num_classes")
 
 _OWN_PREFIXES = ("torchvision", "hf", "file", "onnx", "table")
 _TIMM_PREFIXES = ("hf-hub", "hf_hub", "local-dir")
 _PREFIXES = ("torchvision", "hf", "file", "onnx", "table", "hf-hub", "local-dir")
-_SETTINGS = {"onnx": ONNX_SETTINGS, "table": TABLE_SETTINGS}
+_SETTINGS = {"file": FILE_SETTINGS, "onnx": ONNX_SETTINGS, "table": TABLE_SETTINGS}
 # two letters at least, so that a Windows drive is no prefix
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z][\w.+-]+):(?P<rest>.*)", re.DOTALL)
 _TORCHVISION = re.compile(r"(?P<name>[^/@]*)(?:/(?P<tag>[^/@]*))?(?:@(?P<weights>.*))?", re.DOTALL)

@@ -8,6 +8,7 @@ Imports: errors, references, files, config, predictions, metrics.
 from .config import Environment, ImagesDescription, ModelDescription, RunConfig
 from .documents import validated
 from .folder import REPORT_FILE, RunFolder
+from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
 from .metrics import (
     FORMAT_VERSION,
     BankUse,
@@ -40,6 +41,7 @@ from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbn
 
 __all__ = [
     "FORMAT_VERSION",
+    "HEAD_FILE",
     "NEITHER",
     "RANKING_FILE",
     "REPORT_FILE",
@@ -54,6 +56,7 @@ __all__ = [
     "EpochMetrics",
     "GuardDecision",
     "GuardPoint",
+    "HeadMetrics",
     "ImagesDescription",
     "LabelsControlMetrics",
     "ModelDescription",
@@ -65,11 +68,13 @@ __all__ = [
     "Thumbnail",
     "TransferMetrics",
     "Trial",
+    "TriedHead",
     "changed_images",
     "claim_ranking_folder",
     "claim_scan_folder",
     "outcomes",
     "read_answers",
+    "read_head",
     "read_pairs",
     "read_questions",
     "read_ranking",
@@ -77,6 +82,7 @@ __all__ = [
     "read_thumbnails",
     "validated",
     "write_form",
+    "write_head",
     "write_ranking",
     "write_scan",
     "write_thumbnails",

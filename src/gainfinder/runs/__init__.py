@@ -10,10 +10,11 @@ from .bank import TargetModels, bank_bytes, banked_models, dummy_target_models, 
 from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
-from .describe import describe
+from .describe import describe, describe_images, describe_model
 from .guard import candidates
+from .images import hold_out_to_measure, note_overlap
 from .prepare import PreparedTransfer, prepare_spec, prepare_transfer
-from .result import TransferResult
+from .result import TransferResult, save_student
 from .strategies import execute
 from .tracking import needing_folder
 from .trainers import make_trainer
@@ -33,15 +34,20 @@ __all__ = [
     "certify_student",
     "control_of",
     "describe",
+    "describe_images",
+    "describe_model",
     "draw_pictures",
     "dummy_target_models",
     "execute",
     "frozen_models",
+    "hold_out_to_measure",
     "make_trainer",
     "missing_views",
     "needing_folder",
+    "note_overlap",
     "prepare_spec",
     "prepare_transfer",
+    "save_student",
     "trials_at_most",
     "trials_share",
 ]

@@ -16,14 +16,14 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
     """All that the result depends on, with digests, and the environment, which it may not depend on."""
     resolved = {**asdict(prepared.settings), "method": prepared.settings.method.name}
     return {
-        "student": _describe_model(prepared.student),
+        "student": describe_model(prepared.student),
         "teachers": [_describe_teacher(teacher) for teacher in prepared.teachers],
         **({"referees": [_describe_teacher(one) for one in prepared.referees]} if prepared.referees else {}),
-        "data": _describe_images(prepared.train_images),
-        "val": {**_describe_images(prepared.val_images), "held_out": prepared.val_held_out},
+        "data": describe_images(prepared.train_images),
+        "val": {**describe_images(prepared.val_images), "held_out": prepared.val_held_out},
         "guard": None
         if prepared.guard_images is None
-        else {**_describe_images(prepared.guard_images), "held_out": prepared.guard_held_out},
+        else {**describe_images(prepared.guard_images), "held_out": prepared.guard_held_out},
         "settings": {
             **resolved,
             "labels": prepared.requested.labels,
@@ -59,12 +59,13 @@ def _environment(prepared: PreparedTransfer) -> dict[str, Any]:
 def _describe_teacher(teacher: Teacher) -> dict[str, Any]:
     label_map = None if teacher.label_map is None else list(teacher.label_map.targets)
     if isinstance(teacher, Classifier):
-        return {**_describe_model(teacher), "label_map": label_map}
+        return {**describe_model(teacher), "label_map": label_map}
     about = {"reference": teacher.reference, "digest": teacher.digest, "classes": teacher.num_classes}
     return {**about, "label_map": label_map}
 
 
-def _describe_model(model: Classifier) -> dict[str, Any]:
+def describe_model(model: Classifier) -> dict[str, Any]:
+    """A model's reference, digest, classes and preprocessing."""
     return {
         "reference": model.reference,
         "digest": model.weights_digest(),
@@ -73,7 +74,8 @@ def _describe_model(model: Classifier) -> dict[str, Any]:
     }
 
 
-def _describe_images(images: Images) -> dict[str, Any]:
+def describe_images(images: Images) -> dict[str, Any]:
+    """The reference, number and digest of some images."""
     return {
         "reference": images.reference,
         "samples": len(images),

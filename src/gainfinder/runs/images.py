@@ -43,12 +43,12 @@ def assign_roles(
         rest, val_images = _set_apart(rest, data)
     else:
         val_images = load_images(val)
-        _note_overlap(rest, val_images, "measured on", "learned from")
+        note_overlap(rest, val_images, "measured on", "learned from")
     guard_images = None
     if guard_data is not None:
         guard_images = load_images(guard_data, labels=settings.labels == "use")
-        _note_overlap(rest, guard_images, "that guard", "learned from")
-        _note_overlap(val_images, guard_images, "that guard", "measured on")
+        note_overlap(rest, guard_images, "that guard", "learned from")
+        note_overlap(val_images, guard_images, "that guard", "measured on")
     elif settings.guarded:
         rest, guard_images = _set_apart_for_guard(rest)
     return Roles(train=rest, val=val_images, guard=guard_images)
@@ -115,11 +115,17 @@ def note_guard(images: Images | None, *, held_out: bool) -> None:
         _log.warning("the guard has %d images only and will mostly keep the student as it was: give more", len(images))
 
 
-def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]:
-    """A tenth to measure on; of these, labels are read where there are any."""
-    rest, held_out_images = holdout(train_images, share=HOLDOUT_SHARE, by_id_alone=train_images.labels is None)
+def hold_out_to_measure(images: Images) -> tuple[Images, Images]:
+    """The images less a tenth, and that tenth, the same one for every command; a warning where it is small."""
+    rest, held_out_images = holdout(images, share=HOLDOUT_SHARE, by_id_alone=images.labels is None)
     if (count := len(held_out_images)) < FEW_IMAGES:
         _log.warning("measured on %d images only, one is %.1f pp: give `val` for more", count, 100 / count)
+    return rest, held_out_images
+
+
+def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]:
+    """A tenth to measure on; of these, labels are read where there are any."""
+    rest, held_out_images = hold_out_to_measure(train_images)
     if train_images.labels is not None:
         return rest, held_out_images
     try:
@@ -136,7 +142,7 @@ def _set_apart_for_guard(images: Images) -> tuple[Images, Images]:
     return holdout(images, share=share, salt="guard", by_id_alone=images.labels is None)
 
 
-def _note_overlap(others: Images, images: Images, role: str, other_role: str) -> None:
+def note_overlap(others: Images, images: Images, role: str, other_role: str) -> None:
     """Warn where images of one source have two roles."""
     bases = {source.reference.split("#")[0] for source in (others, images)}
     shared = len(set(others.ids) & set(images.ids)) if len(bases) == 1 else 0

@@ -11,7 +11,7 @@ from typing import Any
 from ..files import write_atomically, write_json_lines
 from ..models import Classifier, load_into, load_model, load_weights
 from ..predictions import Predictions
-from ..results import EpochMetrics, RunFolder, TransferMetrics, write_thumbnails
+from ..results import EpochMetrics, TransferMetrics, write_thumbnails
 from .context import RunContext
 from .thumbnails import make_thumbnails
 
@@ -69,7 +69,7 @@ def finalize(
         ends[1].write(folder.predictions / "after.parquet")
         _keep_thumbnails(run, ends, folder.thumbnails)
         write_json_lines(folder.epochs, rows)
-        reference = _save_student(student, folder)
+        reference = save_student(student, folder.student)
     metrics = metrics.model_copy(update={"out": str(folder.path), "student_reference": reference})
     if prepared.is_main:
         folder.write_result(metrics)
@@ -141,15 +141,15 @@ def _keep_thumbnails(run: RunContext, ends: tuple[Predictions, Predictions], pat
     write_thumbnails(path, found)
 
 
-def _save_student(student: Classifier, folder: RunFolder) -> str | None:
-    """Write the student's folder atomically; the reference that loads it, where its source has one."""
+def save_student(student: Classifier, folder: Path) -> str | None:
+    """Write a model's folder atomically; the reference that loads it, where its source has one."""
     found: list[str | None] = []
 
     def write(partial: Path) -> None:
         partial.mkdir()
         reference = student.save(student, partial)
         # The folder gets its own name only once it is complete.
-        found.append(None if reference is None else reference.replace(str(partial), str(folder.student)))
+        found.append(None if reference is None else reference.replace(str(partial), str(folder)))
 
-    write_atomically(folder.student, write)
+    write_atomically(folder, write)
     return found[0]

@@ -1,0 +1,380 @@
+"""A model gets a classifier layer for the classes of some images; all else of it stays as it is, bit by bit."""
+
+import functools
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..classes import match_classes
+from ..data import Images, ImageSource, check_broken, folds, load_images
+from ..devices import default_workers, environment, resolve_device
+from ..errors import DataError, SettingsError
+from ..inference import ImageFeatures, align_images, features_of, predict_images
+from ..models import Classifier, ModelSource, NewHead, load_copy, load_into, load_model, load_weights, new_head
+from ..predictions import Predictions
+from ..results import HeadMetrics, RunFolder, TriedHead, read_head, write_head
+from ..runs import Callback, describe_images, describe_model, hold_out_to_measure, note_overlap, save_student
+from .features import kept_features
+from .softmax import LinearHead, TriedDecay, best_decay, choose_decay, fit_softmax
+
+FOLDS = 5
+"""The weight decay is chosen on a fifth of the images, on each fifth in turn where they are few."""
+FEW_IMAGES = 10_000
+TASK = "fit-head"
+
+_log = logging.getLogger("gainfinder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadResult:
+    """A model with a new head.
+
+    Attributes:
+        metrics: the measures, as in `head.json`.
+        out: the folder, or None where none was requested.
+        load_student: function that returns the model.
+    """
+
+    metrics: HeadMetrics
+    out: Path | None
+    load_student: Callable[[], Classifier] = field(repr=False)
+
+    @functools.cached_property
+    def student(self) -> Classifier:
+        """The model with its new head, in evaluation mode."""
+        return self.load_student()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What is to be fitted, loaded and checked.
+
+    Attributes:
+        given: the model as it was given.
+        head: a copy with a blank classifier layer.
+        train: images to fit to, with labels in the order of the new classes.
+        val: images measured on, likewise.
+        val_before: the same, with labels in the order of the given model's classes; None where it does not know them.
+        val_held_out: whether they were set apart from the images that were given.
+    """
+
+    given: Classifier
+    head: NewHead
+    train: Images
+    val: Images
+    val_before: Images | None
+    val_held_out: bool
+    weight_decay: float | None
+    seed: int
+    device: torch.device
+    batch_size: int
+    workers: int
+    max_broken: float
+    callback: Callback
+
+    def predict(self, model: Classifier, images: Images, stage: str) -> Predictions:
+        """A model's predictions for the images measured on."""
+        self.callback.stage(stage, len(images))
+        found = predict_images(
+            model,
+            images,
+            device=self.device,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            max_broken=self.max_broken,
+            on_images=self.callback.advance,
+        )
+        model.offload()
+        return found
+
+
+def fit_head(
+    model: ModelSource,
+    data: ImageSource,
+    *,
+    out: Path,
+    val: ImageSource | None = None,
+    weight_decay: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    max_broken: float = 0.01,
+    callback: Callback | None = None,
+    command: str | None = None,
+) -> HeadResult:
+    """Fit a model's classifier layer to labelled images, in a folder; see `gainfinder.fit_head`.
+
+    Raises:
+        RunFolderError: the folder holds something else, is in use, or cannot be written.
+        GainfinderError: model, images or settings cannot be used.
+    """
+    if weight_decay is not None and not 0 < weight_decay < float("inf"):
+        raise SettingsError(f"`weight_decay` is {weight_decay:g}: expected a number above 0")
+    where = resolve_device(device)
+    given = load_copy(model)
+    train, val_images = _images(data, val)
+    head = new_head(given, _names(train))
+    task = _Task(
+        given=given,
+        head=head,
+        train=_in_new_classes(train, head),
+        val=_in_new_classes(val_images, head),
+        val_before=_known_to(given, val_images),
+        val_held_out=val is None,
+        weight_decay=weight_decay,
+        seed=seed,
+        device=where,
+        batch_size=batch_size,
+        workers=default_workers(where) if workers is None else workers,
+        max_broken=max_broken,
+        callback=callback or Callback(),
+    )
+    with RunFolder(out) as folder:
+        folder.claim(_description(task, command))
+        finished = read_head(out)
+        if finished is not None:
+            shutil.rmtree(out / "features", ignore_errors=True)  # left where a kill came right after the result
+            return HeadResult(metrics=finished, out=out, load_student=lambda: _load_finished(task, finished, folder))
+        return _run(task, folder)
+
+
+def _images(data: ImageSource, val: ImageSource | None) -> tuple[Images, Images]:
+    """Images to fit to and to measure on, both labelled."""
+    train = load_images(data)
+    if train.labels is None:
+        raise DataError(f"{train.reference}: the images carry no labels, and a classifier layer is fitted to labels")
+    if len(np.unique(train.labels)) < 2:
+        raise DataError(f"{train.reference}: all images are of one class; expected two classes or more")
+    if val is None:
+        return hold_out_to_measure(train)
+    val_images = load_images(val)
+    if val_images.labels is None:
+        raise DataError(f"{val_images.reference}: the images carry no labels: give labelled ones as `val`")
+    note_overlap(train, val_images, "measured on", "fitted to")
+    return train, val_images
+
+
+def _names(images: Images) -> tuple[str, ...]:
+    """The names of the new classes: the images', or their numbers where these name none.
+
+    A model without names would get ImageNet's from some sources if it had 1000 classes.
+    """
+    if images.class_names is None:
+        return tuple(map(str, range(images.num_classes or 0)))
+    names = tuple(" ".join(name.splitlines()).strip() for name in images.class_names)  # a line each in a file
+    twice = next((name for place, name in enumerate(names) if not name or name in names[:place]), None)
+    if twice is not None:
+        raise DataError(
+            f"{images.reference}: two classes are named {twice!r}, or one has no name: models and images match by "
+            "name, so give each class its own"
+        )
+    return names
+
+
+def _in_new_classes(images: Images, head: NewHead) -> Images:
+    """Images with labels in the order of the new classes."""
+    return align_images(images, head.classifier)
+
+
+def _known_to(model: Classifier, images: Images) -> Images | None:
+    """Images with labels in a model's class order; None where it does not know all of their classes by name."""
+    if images.class_names is None or model.class_names is None:
+        return None
+    assert images.num_classes is not None
+    try:
+        match = match_classes(
+            images.class_names,
+            model.class_names,
+            data=images.reference,
+            model=model.reference,
+            data_count=images.num_classes,
+            model_count=model.num_classes,
+        )
+    except DataError:
+        return None
+    return None if match.order is None else align_images(images, model)
+
+
+def _description(task: _Task, command: str | None) -> dict[str, Any]:
+    """What the new head depends on, with digests, and the environment."""
+    return {
+        "student": describe_model(task.given),
+        "data": describe_images(task.train),
+        "val": {**describe_images(task.val), "held_out": task.val_held_out},
+        "settings": {"task": TASK, "weight_decay": task.weight_decay, "seed": task.seed},
+        "environment": {
+            **environment(task.device),
+            "threads": torch.get_num_threads(),
+            "workers": task.workers,
+            "batch_size": task.batch_size,
+            "command": command,
+        },
+    }
+
+
+def _run(task: _Task, folder: RunFolder) -> HeadResult:
+    path = folder.path
+    before = None
+    if task.val_before is not None:
+        before = task.predict(task.given, task.val_before, "measuring the model as it is")
+        before.write(folder.predictions / "before.parquet")
+    started_s = time.monotonic()
+    features = _features(task, path / "features")
+    features_s = time.monotonic() - started_s
+    task.callback.stage("fitting the head", 0)
+    fitted = _fit(task, features)
+    fit_s = time.monotonic() - started_s - features_s
+    task.head.fill(fitted.head.weight_CD, fitted.head.bias_C)
+    student = task.head.classifier
+    reference = save_student(student, folder.student)
+    measured = student if reference is None else load_model(reference)  # what a later command gets
+    after = task.predict(measured, task.val, "measuring the model with its new head")
+    after.write(folder.predictions / "after.parquet")
+    assert after.target is not None
+    metrics = HeadMetrics(
+        student=task.given.reference,
+        student_reference=reference,
+        digest=student.weights_digest(),
+        layer=task.head.layer,
+        features=task.head.features,
+        classes=student.num_classes,
+        data=task.train.reference,
+        samples=len(features.positions),
+        val=task.val.reference,
+        val_samples=len(after),
+        val_held_out=task.val_held_out,
+        accuracy_before=None if before is None else before.accuracy,
+        accuracy_after=after.accuracy,
+        log_loss_after=float(nn.functional.cross_entropy(after.logits, after.target)),
+        train_accuracy=fitted.train_accuracy,
+        weight_decay=fitted.weight_decay,
+        tried=tuple(TriedHead(**asdict(one)) for one in fitted.tried),
+        folds=fitted.folds,
+        iterations=fitted.head.iterations,
+        epochs=1,
+        seed=task.seed,
+        features_s=features_s,
+        fit_s=fit_s,
+        broken_images=(*features.broken, *after.broken),
+        empty_classes=fitted.empty_classes,
+    )
+    write_head(path, metrics)
+    shutil.rmtree(path / "features", ignore_errors=True)
+    named = replace(student, reference=reference or f"{task.given.reference} (new head)")
+    return HeadResult(metrics=metrics, out=path, load_student=lambda: named)
+
+
+def _features(task: _Task, folder: Path) -> ImageFeatures:
+    """The features of the images to fit to."""
+    callback, images = task.callback, task.train
+    callback.stage("computing features", len(images))
+    found = kept_features(
+        images,
+        folder,
+        compute=lambda part: features_of(
+            task.head.classifier,
+            part,
+            layer=task.head.layer,
+            device=task.device,
+            batch_size=task.batch_size,
+            workers=task.workers,
+            on_images=callback.advance,
+        ),
+        batch_size=task.batch_size,
+        on_images=callback.advance,
+    )
+    check_broken(found.broken, total=len(images), max_share=task.max_broken, reference=images.reference)
+    task.head.classifier.offload()
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    head: LinearHead
+    weight_decay: float
+    tried: tuple[TriedDecay, ...]
+    folds: int
+    train_accuracy: float
+    empty_classes: tuple[str, ...]
+
+
+def _fit(task: _Task, features: ImageFeatures) -> _Fitted:
+    """The head for these features, on the task's device where that has room for them, else on the CPU."""
+    try:
+        return _fit_on(task.device, task, features)
+    except torch.OutOfMemoryError:
+        _log.warning("the features do not fit in the device's memory; the head is fitted on the CPU")
+        return _fit_on(torch.device("cpu"), task, features)
+
+
+def _fit_on(device: torch.device, task: _Task, features: ImageFeatures) -> _Fitted:
+    images = task.train.select(features.positions.numpy())
+    assert images.labels is not None
+    target_N = torch.from_numpy(images.labels)
+    x_ND, y_N = features.features.to(device), target_N.to(device)
+    num_classes, has_bias = task.head.classifier.num_classes, task.head.has_bias
+    tried: tuple[TriedDecay, ...] = ()
+    held_out: list[Tensor] = []
+    decay = task.weight_decay
+    if decay is None:
+        held_out = [torch.from_numpy(rows).to(device) for rows in _held_out(images, seed=task.seed)]
+        tried = choose_decay(x_ND, y_N, held_out, num_classes=num_classes, bias=has_bias)
+        decay = best_decay(tried).weight_decay
+    head = fit_softmax(x_ND, y_N, num_classes=num_classes, weight_decay=decay, bias=has_bias)
+    right = head.logits(x_ND).argmax(dim=1).eq(y_N)
+    return _Fitted(
+        head=LinearHead(
+            weight_CD=head.weight_CD.cpu(),
+            bias_C=None if head.bias_C is None else head.bias_C.cpu(),
+            iterations=head.iterations,
+        ),
+        weight_decay=decay,
+        tried=tried,
+        folds=len(held_out),
+        train_accuracy=float(right.float().mean()),
+        empty_classes=_empty_classes(images),
+    )
+
+
+def _held_out(images: Images, *, seed: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Sets of images apart from which heads are fitted to choose the weight decay."""
+    found = folds(images, FOLDS, salt=f"head-{seed}")
+    if not found:
+        raise SettingsError(
+            f"{images.reference}: no class has two images, so none can be set apart to choose a weight decay: give "
+            "`weight_decay`, such as 1"
+        )
+    return found if len(images) <= FEW_IMAGES else found[:1]
+
+
+def _empty_classes(images: Images) -> tuple[str, ...]:
+    """Names of the classes without an image; a warning where there are any."""
+    assert images.labels is not None and images.class_names is not None
+    present = set(np.unique(images.labels).tolist())
+    empty = tuple(name for index, name in enumerate(images.class_names) if index not in present)
+    if empty:
+        _log.warning(
+            "%d of the %d classes have no image to fit to (%s) and will never be predicted",
+            len(empty),
+            len(images.class_names),
+            ", ".join(empty[:3]) + (", …" if len(empty) > 3 else ""),
+        )
+    return empty
+
+
+def _load_finished(task: _Task, metrics: HeadMetrics, folder: RunFolder) -> Classifier:
+    """The model of a folder that was finished before."""
+    if metrics.student_reference is not None:
+        return load_model(metrics.student_reference)
+    student = task.head.classifier
+    load_into(student.module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+    return replace(student, reference=f"{task.given.reference} (new head)")
