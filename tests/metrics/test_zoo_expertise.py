@@ -135,3 +135,15 @@ def test_without_labels_what_needs_them_is_none() -> None:
     assert document["labelled"] is False and not any(
         isinstance(value, float) and math.isnan(value) for row in document["pairs"] for value in row.values()
     )
+
+
+def test_the_equal_teacher_lies_between_the_weak_and_the_strong_one() -> None:
+    # A student that two of its twelve teachers surpass: the better of them is an odd one out, and no equal.
+    rights = [60, *range(20, 40, 2), 64, 70]
+    target_N = torch.zeros(100, dtype=torch.int64)
+    predicted_MN = torch.ones(len(rights), 100, dtype=torch.int64)
+    for row, right in zip(predicted_MN, rights, strict=True):
+        row[:right] = 0
+    predicted_MN[0] = predicted_MN[0].flip(0)  # each teacher is right somewhere the student is wrong
+    found = {kind: rights[t] for _, t, kind in shown_pairs(compare_zoo(predicted_MN, target_N, 2), [0])}
+    assert found["weak"] < found["equal"] < found["strong"]

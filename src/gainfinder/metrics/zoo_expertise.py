@@ -120,8 +120,8 @@ def shown_pairs(flips: ZooFlips, students: Sequence[int]) -> list[tuple[int, int
     """The pairs of a weak, an equal and a strong teacher (Fig. 2a), as far as there are such.
 
     Of the students' pairs with positive flips, by rising Δ_acc: the one that a tenth of them lie below, if its teacher
-    is the worse; the one of the smallest difference that is neither of the others; the one that a tenth lie above, if
-    its teacher is the better. Ties go to the pair with more flips, then to the first.
+    is the worse; the one that a tenth lie above, if its teacher is the better; and of those between them the one of the
+    smallest difference. Ties go to the pair with more flips, then to the first.
 
     Args:
         flips: the zoo's.
@@ -141,9 +141,9 @@ def shown_pairs(flips: ZooFlips, students: Sequence[int]) -> list[tuple[int, int
     if delta_MM[weak[0]][weak[1]] < 0:
         found.append((*weak, "weak"))
     is_strong = delta_MM[strong[0]][strong[1]] > 0
-    others = [pair for pair in pairs if not (found and pair == weak) and not (is_strong and pair == strong)]
-    if others:
-        equal = min(others, key=lambda pair: (abs(delta_MM[pair[0]][pair[1]]), -counts_MM[pair[0]][pair[1]]))
+    between = pairs[skipped + 1 if found else 0 : len(pairs) - 1 - skipped if is_strong else len(pairs)]
+    if between:
+        equal = min(between, key=lambda pair: (abs(delta_MM[pair[0]][pair[1]]), -counts_MM[pair[0]][pair[1]]))
         found.append((*equal, "equal"))
     return [*found, (*strong, "strong")] if is_strong else found
 
