@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import gainfinder
+import gainfinder.workers
 from engines import InProcess
 from gainfinder.cli import app
 from gainfinder.errors import RunFolderError, SettingsError
@@ -190,6 +191,13 @@ def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tm
         assert metrics == expected and same(state, expected_state)
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's workers run here: a process of its own takes seconds to start."""
+    monkeypatch.setattr(gainfinder.workers, "make_backend", lambda *_, **__: InProcess())
+
+
+@pytest.mark.usefixtures("in_process")
 def test_the_command_plans_runs_and_shows(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     few = ["--set", 'study.students=["vit"]', "--set", 'study.teachers=["resnet"]']
@@ -215,6 +223,7 @@ def test_the_command_plans_runs_and_shows(file: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "expected parquet or csv" in refused.stderr
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_study_with_failed_cells_says_so_and_ends_with_1(file: Path, tmp_path: Path) -> None:
     few = ["--set", 'study.students=["vit"]', "--set", "models.resnet=local-dir:nowhere"]
     found = RUNNER.invoke(app, ["study", "run", str(file), "--out", str(tmp_path / "out"), *few])
