@@ -57,10 +57,13 @@ def main() -> None:
     source = asked.name or " ".join([asked.transfers.name, *asked.where])
     deltas, parameters = measured(asked.transfers, where=asked.where, delta=asked.delta)
     labelled, unlabelled = features(asked.predictions, deltas, parameters)
-    tables = [
-        measure_rules(transfers, source=source, labelled=by_labels)
-        for by_labels, transfers in ((True, labelled), (False, unlabelled))
-    ]
+    try:
+        tables = [
+            measure_rules(transfers, source=source, labelled=by_labels)
+            for by_labels, transfers in ((True, labelled), (False, unlabelled))
+        ]
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     asked.out.mkdir(parents=True, exist_ok=True)
     replace_rows(asked.out / "transfers.csv", source, transfer_rows(labelled, unlabelled))
     replace_rows(asked.out / "scores.csv", source, score_rows(tables))
