@@ -133,8 +133,7 @@ def test_what_a_csv_of_the_first_classes_needs_is_said(zoo: dict[str, str], tmp_
     )
     assert result.exit_code == 2
     assert result.stderr == (
-        f"gainfinder: 'table:{out}' is a table of predictions, no model: a scan compares these in a folder of their "
-        "own\n"
+        f"gainfinder: 'table:{out}' is a table of predictions, no model: these are compared in a folder of their own\n"
     )
     assert RUNNER.invoke(app, ["predict", "--model", "x", "--data", "y", "--out", "z", "--top-k", "0"]).exit_code == 2
 

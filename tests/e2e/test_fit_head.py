@@ -297,7 +297,7 @@ def test_the_command(zoo: dict[str, str], parity: str, measured: str, tmp_path: 
     assert f"load it as local-dir:{out}/student" in done.stdout
     told = RUNNER.invoke(app, [*asked, "--json"])
     assert json.loads(told.stdout) == document(out, "head.json")
-    assert document(out, "config.json")["environment"]["command"].startswith("gainfinder ")
+    assert document(out, "config.json")["environment"]["command"].startswith("gainfinder")
     scan = RUNNER.invoke(
         app, ["predict", "--model", f"local-dir:{out}/student", "--data", measured, "--out", str(tmp_path / "p.csv")]
     )

@@ -229,6 +229,7 @@ def test_a_study_with_failed_cells_says_so_and_ends_with_1(file: Path, tmp_path:
     found = RUNNER.invoke(app, ["study", "run", str(file), "--out", str(tmp_path / "out"), *few])
     assert found.exit_code == 1 and "2 cells done, 2 failed" in found.stdout
     assert "failed: vit from resnet; kl: " in found.stdout
+    few += ["--set", 'study.teachers=["resnet"]']
     planned = RUNNER.invoke(app, ["study", "plan", str(file), "--out", str(tmp_path / "new"), *few])
     assert planned.exit_code == 2 and "2 of the timed cells cannot be run; the first: vit from resnet" in planned.output
 

@@ -33,14 +33,14 @@ COMMANDS = """
         except SystemExit as end:
             assert not end.code, line
 """
-EXTRAS = {"transformers", "datasets", "onnxruntime"}
+EXTRAS = {"transformers", "datasets", "onnxruntime", "open_clip", "sentence_transformers", "ray", "submitit"}
 USED = """
     import gainfinder
     from gainfinder import load_images, load_model, predict, scan, transfer
 
     student = load_model("local-dir:student")
     accuracy: float = predict(student, "photos/", device="cpu").accuracy
-    gained: float = scan([student, "resnet18.a1_in1k"], load_images("photos/")).pairs[0].positive_flips
+    gained: float | None = scan([student, "resnet18.a1_in1k"], load_images("photos/")).pairs[0].positive_flips
     done = transfer(student, ["resnet18.a1_in1k", "table:photos.parquet"], "photos/", out="better", epochs=1)
     delta: float | None = done.metrics.transfer_delta_pp
     done.student.module.eval()

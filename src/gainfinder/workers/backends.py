@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -207,15 +208,25 @@ class SlurmBackend:
             import submitit  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtra("submitit", "slurm", "running a study on Slurm") from error
-        given: dict[str, Any] = {key: _number(value) for key, value in options.items()}
-        self.executor = submitit.AutoExecutor(folder=folder, cluster=given.pop("cluster", None))
+        self.submitit = submitit
+        self.folder = folder
+        self.options: dict[str, Any] = {key: _number(value) for key, value in options.items()}
+        self.executor: Any = None
+        with tempfile.TemporaryDirectory() as scratch:  # options are refused before the study's folder is made
+            self._make(Path(scratch))
+
+    def _make(self, folder: Path) -> Any:
+        given = dict(self.options)
+        executor = self.submitit.AutoExecutor(folder=folder, cluster=given.pop("cluster", None))
         try:
-            self.executor.update_parameters(name="gainfinder", **{"timeout_min": 24 * 60, **given})
+            executor.update_parameters(name="gainfinder", **{"timeout_min": 24 * 60, **given})
         except (NameError, TypeError, ValueError) as error:
             raise SettingsError(f"Slurm options: {str(error).splitlines()[0]}") from error
+        return executor
 
     def start(self, task: WorkerTask) -> Handle:
         """Start a worker."""
+        self.executor = self.executor or self._make(self.folder)
         return _SlurmHandle(self.executor.submit(_work_in_job, task.to_json()))
 
     def close(self) -> None:
