@@ -305,5 +305,7 @@ def test_the_command(zoo: dict[str, str], parity: str, measured: str, tmp_path: 
     refused = RUNNER.invoke(app, [*asked, "--weight-decay", "-1"])
     assert refused.exit_code == 2
     assert refused.stderr.splitlines()[-1] == "gainfinder: --weight-decay is -1: expected a number above 0"
+    report = RUNNER.invoke(app, ["report", str(out)])
+    assert report.exit_code == 2 and "holds a model with a new head, of which head.json tells all" in report.stderr
     other = RUNNER.invoke(app, [*asked, "--seed", "3"])
     assert other.exit_code == 2 and "settings.seed: 0 in the folder, 3 asked for" in other.stderr

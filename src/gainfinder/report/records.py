@@ -11,6 +11,7 @@ from ..errors import RunFolderError
 from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
 from ..results import (
+    HEAD_FILE,
     SCAN_FILE,
     EpochMetrics,
     GuardDecision,
@@ -110,6 +111,10 @@ def read_record(folder: Path) -> Record:
     if (folder / SCAN_FILE).exists():
         document = read_scan(folder)
         return ScanRecord(folder=folder, document=document, pairs=read_pairs(folder, document))
+    if (folder / HEAD_FILE).exists():
+        raise RunFolderError(
+            f"{folder}: holds a model with a new head, of which {HEAD_FILE} tells all; it has no report"
+        )
     return _read_transfer(folder)
 
 
