@@ -19,7 +19,7 @@ from gainfinder.zoo import read_model_list
 STUDIES = Path(__file__).parents[2] / "studies"
 FILES = sorted(STUDIES.glob("*.toml"))
 SMALL = ("settings.epochs=1", "settings.batch_size=16", "settings.device=cpu")
-ONE_VALUE = {"temperature": "[1.0]", "slow_momentum": "[0.99]", "slow_every": "[2]"}
+ONE_VALUE = {"lr": "[1e-3]", "temperature": "[1.0]", "slow_momentum": "[0.99]", "slow_every": "[2]"}
 
 
 def folders(path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_study_runs_on_stand_ins(
         *SMALL,
         f"study.students={json.dumps(study.study.students[:1])}",
         f"study.teachers={json.dumps([single[0], *groups])}",
-        *(f"axes.{name}={ONE_VALUE[name]}" for name in study.axes if name in ONE_VALUE),
+        *(f"axes.{name}={ONE_VALUE[name]}" for name in study.axes if name in ONE_VALUE and len(study.axes) > 1),
     ]
     arguments = [part for one in overrides for part in ("--set", one)]
     out = tmp_path / "out"

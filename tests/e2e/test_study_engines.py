@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engines import InProcess
 from gainfinder.errors import MissingExtra, SettingsError
 from gainfinder.study import StudyFolder, read_study
 from gainfinder.workers import make_backend, run_study
@@ -31,9 +32,8 @@ def assert_same(one: StudyFolder, other: StudyFolder) -> None:
 
 
 def finished_here(file: Path, out: Path, *overrides: str) -> StudyFolder:
-    """The study, run by a process of this machine."""
-    backend = make_backend("local", out=out)
-    run_study(read_study(file, overrides), out, backend=backend, threads=1)
+    """The study, run to its end in this process."""
+    run_study(read_study(file, overrides), out, backend=InProcess(), threads=1)
     return StudyFolder(out)
 
 
