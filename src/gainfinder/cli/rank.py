@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from ..config import Rule
-from ..errors import SettingsError
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
-from .scan import named_models
+from .scan import check_source, named_models
 
 
 @command
@@ -76,10 +75,7 @@ def rank(
     from .tables import print_json, ranking_tables, show_broken
 
     named = named_models(model, models, timm, timm_limit)
-    if predictions is not None and (named or data is not None or out is not None):
-        raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
-    if predictions is None and data is None:
-        raise SettingsError("a ranking needs images: give `data` beside the models, or `predictions` alone")
+    check_source(named, predictions, data, out, purpose="a ranking")
     progress = make_progress()
     try:
         found = api.rank(

@@ -94,10 +94,7 @@ def scan(
     from .tables import print_json, print_lines, scan_tables, show_broken
 
     named = named_models(model, models, timm, timm_limit)
-    if predictions is not None and (named or data is not None or out is not None):
-        raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
-    if predictions is None and data is None:
-        raise SettingsError("a scan needs images: give `data` beside the models, or `predictions` alone")
+    check_source(named, predictions, data, out, purpose="a scan")
     progress = make_progress()
     try:
         found = api.scan(
@@ -139,3 +136,13 @@ def named_models(
     matched = [name for pattern in patterns or () for name in timm_models(pattern, limit=limit)]
     given = list(model or ())
     return given + [name for name in dict.fromkeys([*listed, *matched]) if name not in given]
+
+
+def check_source(
+    named: list[str], predictions: Path | None, data: str | None, out: Path | None, *, purpose: str
+) -> None:
+    """Refuse models and images beside predictions, and models without images."""
+    if predictions is not None and (named or data is not None or out is not None):
+        raise SettingsError("`predictions` are compared by themselves: leave models, `data` and `out` out")
+    if predictions is None and data is None:
+        raise SettingsError(f"{purpose} needs images: give `data` beside the models, or `predictions` alone")

@@ -181,6 +181,10 @@ class StudyFolder:
         """Whether a cell failed and is not to be tried again."""
         return self._failure_file(cell).exists()
 
+    def is_open(self, cell: Cell) -> bool:
+        """Whether a cell is left to do: neither done nor failed."""
+        return not self.is_done(cell) and not self.has_failed(cell)
+
     def forgive(self, cell: Cell) -> None:
         """Forget that a cell failed: it is tried again."""
         self._failure_file(cell).unlink(missing_ok=True)

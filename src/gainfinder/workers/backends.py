@@ -158,7 +158,7 @@ class RayBackend:
         if self.owns:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         resources = {"num_cpus": 1, **given}
-        self._work = ray.remote(max_retries=0, **resources)(_work_in_ray)
+        self._work = ray.remote(max_retries=0, **resources)(_work)
 
     def start(self, task: WorkerTask) -> Handle:
         """Start a worker."""
@@ -227,7 +227,7 @@ class SlurmBackend:
     def start(self, task: WorkerTask) -> Handle:
         """Start a worker."""
         self.executor = self.executor or self._make(self.folder)
-        return _SlurmHandle(self.executor.submit(_work_in_job, task.to_json()))
+        return _SlurmHandle(self.executor.submit(_work, task.to_json()))
 
     def close(self) -> None:
         """Nothing to let go of: jobs go on by themselves."""
@@ -247,11 +247,7 @@ class _SlurmHandle:
         self.job.cancel(check=False)
 
 
-def _work_in_ray(text: str) -> int:
-    return work(WorkerTask.from_json(text))
-
-
-def _work_in_job(text: str) -> int:
+def _work(text: str) -> int:
     return work(WorkerTask.from_json(text))
 
 

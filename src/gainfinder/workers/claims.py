@@ -43,15 +43,12 @@ class Claims:
 
     def _free(self, cells: Sequence[Cell]) -> Iterator[Cell]:
         for cell in cells:
-            if not self._is_open(cell):
+            if not self.folder.is_open(cell):
                 continue
             with ExitStack() as held:
                 # It may have been done between the look and the lock.
-                if self._hold(held, cell.key) and self._is_open(cell):
+                if self._hold(held, cell.key) and self.folder.is_open(cell):
                     yield cell
-
-    def _is_open(self, cell: Cell) -> bool:
-        return not self.folder.is_done(cell) and not self.folder.has_failed(cell)
 
     def _hold(self, held: ExitStack, name: str) -> bool:
         lock: FileLock | None = self.folder.lock(name)

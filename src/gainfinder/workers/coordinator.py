@@ -68,7 +68,7 @@ class Coordinator:
 
     def open_cells(self) -> list[Cell]:
         """The cells that are neither done nor failed."""
-        return [cell for cell in self.cells if not self.folder.is_done(cell) and not self.folder.has_failed(cell)]
+        return [cell for cell in self.cells if self.folder.is_open(cell)]
 
     def run(self, on_poll: Callable[[], object] | None = None, *, poll_s: float = POLL_S) -> StudySummary:
         """Run the study to its end.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import GainfinderError
-from ..profiling import Estimate, estimate
+from ..profiling import estimate
 from ..runs import banked_models
 from ..study import CELL_FILE, Cell, StudyFolder, read_measures
 from .loaded import LoadedSources
@@ -79,7 +79,7 @@ def plan_study(
         except GainfinderError as error:
             mistakes.append(f"{cell.label}: {error}")
             continue
-        seconds[kind] = _without_bank_s(cost)
+        seconds[kind] = cost.time_s
         costs.append(cost)
         entries += [cost.bank_mb / len(banked_models(prepared))] if banked_models(prepared) else []
     left = [cell for cell in cells if not folder.is_done(cell)]
@@ -106,10 +106,6 @@ def _kind(cell: Cell) -> tuple[Any, ...]:
 def _measured_s(folder: StudyFolder, cells: Sequence[Cell]) -> float | None:
     found = [read_measures(folder.run_folder(cell).path / CELL_FILE).seconds for cell in cells if folder.is_done(cell)]
     return statistics.fmean(found) if found else None
-
-
-def _without_bank_s(cost: Estimate) -> float:
-    return cost.training_s + cost.measuring_s
 
 
 def _spread(kinds: list[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
