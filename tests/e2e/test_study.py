@@ -231,7 +231,7 @@ def test_a_study_with_failed_cells_says_so_and_ends_with_1(file: Path, tmp_path:
     assert "failed: vit from resnet; kl: " in found.stdout
     few += ["--set", 'study.teachers=["resnet"]']
     planned = RUNNER.invoke(app, ["study", "plan", str(file), "--out", str(tmp_path / "new"), *few])
-    assert planned.exit_code == 2 and "2 of the timed cells cannot be run; the first: vit from resnet" in planned.output
+    assert planned.exit_code == 2 and "2 of the cells tried cannot be run; the first: vit from resnet" in planned.output
 
 
 @pytest.mark.parametrize(

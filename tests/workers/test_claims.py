@@ -1,27 +1,10 @@
 """Which cells a worker takes: a group at a time, none that another has, and in the end those of others' groups."""
 
-from pathlib import Path
-
 import pytest
 
-from gainfinder.study import Cell, Failure, StudyFolder, read_study, study_cells
+from gainfinder.study import Failure, StudyFolder, study_cells
 from gainfinder.workers.claims import Claims
-from studies import SMALL
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> StudyFolder:
-    (tmp_path / "small.toml").write_text(SMALL)
-    found = StudyFolder(tmp_path / "out")
-    found.claim(read_study(tmp_path / "small.toml"))
-    return found
-
-
-def finish(folder: StudyFolder, cell: Cell) -> None:
-    path = folder.run_folder(cell).path
-    path.mkdir(parents=True)
-    (path / "result.json").write_text("{}")
-    folder.finish(cell, {})
+from studies import finish_cell
 
 
 def test_a_worker_alone_takes_every_cell_group_by_group(folder: StudyFolder) -> None:
@@ -29,7 +12,7 @@ def test_a_worker_alone_takes_every_cell_group_by_group(folder: StudyFolder) -> 
     taken = []
     for cell in Claims(folder, cells, number=0, workers=1):
         taken.append(cell)
-        finish(folder, cell)
+        finish_cell(folder, cell)
     assert taken == cells
     assert list(Claims(folder, cells, number=0, workers=1)) == []
 
@@ -41,13 +24,13 @@ def test_two_workers_take_a_group_each_and_then_help_from_the_other_end(folder: 
     first, other = next(one), next(two)
     assert first == groups["vit"][0] and other == groups["resnet"][0]
     for cell in groups["resnet"]:
-        finish(folder, cell)
+        finish_cell(folder, cell)
     assert next(two) == groups["vit"][-1]  # it is done with its own
 
 
 def test_what_is_done_or_failed_or_taken_is_left_alone(folder: StudyFolder) -> None:
     cells = folder.all_cells()
-    finish(folder, cells[0])
+    finish_cell(folder, cells[0])
     folder.fail(cells[1], Failure(error="e", kind="k", trace="", when=0.0, host="h"))
     lock = folder.lock(cells[2].key)
     assert lock is not None and folder.lock(cells[2].key) is None
@@ -64,7 +47,7 @@ def test_a_cell_done_between_the_look_and_the_lock_is_not_run_again(
 
     def slow(name: str) -> object:
         if name == cells[0].key:
-            finish(folder, cells[0])
+            finish_cell(folder, cells[0])
         return real(name)
 
     monkeypatch.setattr(folder, "lock", slow)

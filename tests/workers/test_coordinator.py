@@ -2,16 +2,15 @@
 
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
 
 from gainfinder.errors import RunFolderError
-from gainfinder.study import Cell, StudyFolder, read_study
+from gainfinder.study import Cell, StudyFolder
 from gainfinder.workers import Coordinator, WorkerTask
 from gainfinder.workers.claims import Claims
-from studies import SMALL
+from studies import finish_cell
 
 
 class MadeHandle:
@@ -46,22 +45,6 @@ class MadeBackend:
         pass
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> StudyFolder:
-    (tmp_path / "small.toml").write_text(SMALL)
-    found = StudyFolder(tmp_path / "out")
-    found.claim(read_study(tmp_path / "small.toml"))
-    return found
-
-
-def finish(folder: StudyFolder, cell: Cell) -> None:
-    path = folder.run_folder(cell).path
-    path.mkdir(parents=True)
-    (path / "result.json").write_text("{}")
-    folder.finish(cell, {})
-    folder.end_progress(cell)
-
-
 def die_at(folder: StudyFolder, cell: Cell, task: WorkerTask, trained: int) -> str:
     """What a worker that is killed leaves."""
     gone = next(pid for pid in range(99999, 1, -1) if not psutil.pid_exists(pid))
@@ -77,7 +60,7 @@ def test_a_lost_worker_is_replaced_until_all_is_done(folder: StudyFolder) -> Non
         cell = next(iter(Claims(folder, folder.all_cells(), number=0, workers=1)))
         if (done := next(trained)) % 30:  # two of three die, each after some progress
             return die_at(folder, cell, task, done)
-        finish(folder, cell)
+        finish_cell(folder, cell)
         return ""
 
     summary = Coordinator(folder, MadeBackend(act), workers=1).run(poll_s=0)
@@ -91,7 +74,7 @@ def test_a_cell_on_which_three_are_lost_without_progress_has_failed(folder: Stud
         cell = next(iter(Claims(folder, folder.all_cells(), number=0, workers=1)))
         if cell == poison:
             return die_at(folder, cell, task, 50)
-        finish(folder, cell)
+        finish_cell(folder, cell)
         return ""
 
     summary = Coordinator(folder, MadeBackend(act), workers=1).run(poll_s=0)
@@ -109,10 +92,10 @@ def test_workers_that_take_no_cell_end_the_run(folder: StudyFolder) -> None:
 
 def test_no_more_workers_than_cells(folder: StudyFolder) -> None:
     for cell in folder.all_cells()[1:]:
-        finish(folder, cell)
+        finish_cell(folder, cell)
 
     def act(task: WorkerTask) -> str:
-        finish(folder, folder.all_cells()[0])
+        finish_cell(folder, folder.all_cells()[0])
         return ""
 
     backend = MadeBackend(act)

@@ -38,12 +38,13 @@ def plan(
         Path | None, typer.Option(help="Folder it is run in; cells that are done there cost nothing.")
     ] = None,
     overrides: Overrides = None,
-    timed: Annotated[int, typer.Option(min=0, help="Cells to time, at most; 0: count them alone.")] = 24,
+    timed: Annotated[int, typer.Option(min=0, help="Cells to time, at most; 0: count them, load nothing.")] = 24,
     json: Json = False,
 ) -> None:
     """Show a study's cells, and what they will cost; write nothing.
 
-    Some cells are prepared and a few of their steps timed on this machine: hours are those of one worker.
+    Some cells are prepared and a few of their steps timed on this machine: hours are those of one worker. Every model
+    and all images are loaded once, so that what is wrong with one is told before `run`.
     """
     from ..study import StudyFolder, read_study, study_cells
     from ..workers import plan_study
@@ -60,7 +61,7 @@ def plan(
             cells,
             keep_all=document.study.keep == "all",
             most=timed,
-            on_cell=lambda cell: progress.stage(f"timing {cell.label}", 0),
+            on_cell=lambda cell: progress.stage(f"trying {cell.label}", 0),
         )
     finally:
         progress.close()
@@ -69,7 +70,7 @@ def plan(
     else:
         print_lines(*_plan_lines(document, found.to_dict()))
     if found.mistakes:
-        raise SettingsError(f"{len(found.mistakes)} of the timed cells cannot be run; the first: {found.mistakes[0]}")
+        raise SettingsError(f"{len(found.mistakes)} of the cells tried cannot be run; the first: {found.mistakes[0]}")
 
 
 @command

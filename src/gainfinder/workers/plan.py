@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..config import TransferSpec
 from ..errors import GainfinderError
 from ..profiling import estimate
-from ..runs import banked_models
+from ..runs import PreparedTransfer, banked_models
 from ..study import CELL_FILE, Cell, StudyFolder, read_measures
 from .loaded import LoadedSources
 
@@ -28,7 +29,7 @@ class StudyPlan:
         disk_mb: disk that all results take, the bank's aside.
         bank_mb: disk that the bank takes at most.
         timed: number of cells that were timed or are done, from which the rest is estimated.
-        mistakes: `cell: why` of timed cells that cannot be run.
+        mistakes: `cell: why` of prepared cells that cannot be run.
     """
 
     cells: int
@@ -55,34 +56,37 @@ def plan_study(
     """Estimate what is left of a study; nothing is written.
 
     Cells of one student, variant and number of teachers are taken to cost alike: one of them is timed, or one that is
-    done is looked up.
+    done is looked up. Of every model and every source of images that is named, a cell is prepared besides: one that
+    cannot be loaded, or whose classes do not match, is found before the study runs.
 
     Args:
         folder: the study's folder, which need not exist.
         cells: its cells.
         keep_all: whether students and predictions are kept.
-        most: number of cells that are timed, at most; 0 times none.
-        on_cell: called before a cell is timed.
+        most: number of cells that are timed, at most; 0 times none and loads nothing.
+        on_cell: called before a cell is prepared.
     """
+    trials = _Trials(on_cell)
     kinds: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         kinds.setdefault(_kind(cell), []).append(cell)
     seconds = {kind: found for kind, alike in kinds.items() if (found := _measured_s(folder, alike)) is not None}
-    loaded, mistakes, costs, entries = LoadedSources(), [], [], []
+    costs, entries = [], []
     for kind in _spread([kind for kind in kinds if kind not in seconds], most):
-        cell = kinds[kind][0]
-        if on_cell is not None:
-            on_cell(cell)
+        prepared = trials.prepared(kinds[kind][0])
+        if prepared is None:
+            continue
         try:
-            prepared = loaded.prepare(cell.spec)
             cost = estimate(prepared)
         except GainfinderError as error:
-            mistakes.append(f"{cell.label}: {error}")
+            trials.note(kinds[kind][0], error)
             continue
         seconds[kind] = cost.time_s
         costs.append(cost)
         entries += [cost.bank_mb / len(banked_models(prepared))] if banked_models(prepared) else []
     left = [cell for cell in cells if not folder.is_done(cell)]
+    if most:
+        trials.try_all_references(left)
     mean_s = statistics.fmean(seconds.values()) if seconds else None
     result_mb = statistics.fmean(cost.result_mb for cost in costs) if costs else None
     return StudyPlan(
@@ -92,8 +96,61 @@ def plan_study(
         disk_mb=None if result_mb is None else len(cells) * (result_mb if keep_all else RESULTS_MB),
         bank_mb=None if not costs else _banked(cells) * (statistics.fmean(entries) if entries else 0.0),
         timed=len(seconds),
-        mistakes=tuple(mistakes),
+        mistakes=tuple(trials.mistakes),
     )
+
+
+class _Trials:
+    """Cells that are prepared before the study runs, and what is wrong with them."""
+
+    def __init__(self, on_cell: Callable[[Cell], None] | None) -> None:
+        self.mistakes: list[str] = []
+        self._on_cell = on_cell
+        self._loaded = LoadedSources()
+        self._sound: set[str] = set()
+        self._broken: set[str] = set()
+
+    def prepared(self, cell: Cell) -> PreparedTransfer | None:
+        """The cell, prepared; None, and its mistake noted, where that fails."""
+        if self._on_cell is not None:
+            self._on_cell(cell)
+        try:
+            found = self._loaded.prepare(cell.spec)
+        except GainfinderError as error:
+            self.note(cell, error)
+            self._broken |= self._to_blame(cell.spec)
+            return None
+        self._sound |= _references(cell.spec)
+        return found
+
+    def note(self, cell: Cell, error: GainfinderError) -> None:
+        """Note why a cell cannot be run."""
+        self.mistakes.append(f"{cell.label}: {error}")
+
+    def try_all_references(self, cells: Sequence[Cell]) -> None:
+        """Prepare cells until each model and each source of images was in one, or is known to be broken."""
+        for cell in cells:
+            found = _references(cell.spec)
+            if not found <= self._sound and found.isdisjoint(self._broken):
+                self.prepared(cell)
+
+    def _to_blame(self, spec: TransferSpec) -> set[str]:
+        """The models and images that cannot be loaded by themselves; else the teachers, which do not match the rest."""
+        broken = set()
+        for reference in _references(spec):
+            try:
+                if reference in (spec.data, spec.val, spec.guard_data):
+                    self._loaded.images(reference, labels=False)
+                else:
+                    self._loaded.teacher(reference)
+            except GainfinderError:
+                broken.add(reference)
+        return broken or set(spec.teachers)
+
+
+def _references(spec: TransferSpec) -> set[str]:
+    images = {one for one in (spec.data, spec.val, spec.guard_data) if one is not None}
+    return {spec.student, *spec.teachers, *spec.referees, *images}
 
 
 def _kind(cell: Cell) -> tuple[Any, ...]:
