@@ -77,6 +77,8 @@ class CellProgress(Callback):
     def epoch_begins(self, epoch: int, of: int, images: int, done: int) -> None:
         self._training = True
         self._images, self._done = images, done
+        # Its last note may be older than the checkpoint that a lost worker left.
+        self.note["trained"] = max(self.note["trained"], (epoch - 1) * images + done)
         self._change(epoch=epoch, epochs=of)
 
     def advance(self, images: int) -> None:
@@ -86,7 +88,8 @@ class CellProgress(Callback):
         self._change(share=min(1.0, self._done / max(1, self._images)))
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self._change(delta_pp=row.get("transfer_delta_pp"))
+        self.note["delta_pp"] = row.get("transfer_delta_pp")
+        self._write()
 
     def _change(self, **values: Any) -> None:
         self.note.update(values)
