@@ -3,8 +3,8 @@
     python -m benchmarks.speed.commands --models MODELS --images IMAGES --out benchmarks/speed/commands.csv
 
 Whole commands are timed: start-up, models, decoding and, of single commands, their page. The study is run before the
-single commands and after them, each time into an empty folder, so that a machine which becomes slower shows. A row each,
-as they come: of a study's cell the seconds that its worker took, in a row of its own those of the whole study.
+single commands and after them, each time into an empty folder, so that a machine which becomes slower shows. A row
+each, as they come: of a study's cell the seconds that its worker took, in a row of its own those of the whole study.
 """
 
 import argparse

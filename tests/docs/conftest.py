@@ -10,12 +10,15 @@ import torch
 from huggingface_hub import constants
 
 import hubs
+from gainfinder.config import resolution
 from once import made_once
 from onnx_files import Net, write
 from pages import Ran, gainfinder
 
 PHOTOS = 3
 """Of each of four classes."""
+MOST_EPOCHS = 12
+"""Of a run for which a page gives none; a reader's has up to 100."""
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +58,7 @@ def reader_folder(tmp_path: Path, hub_caches: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TORCH_HOME", str(hub_caches / "torch"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_caches / "hf"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(resolution, "EPOCHS", (resolution.EPOCHS[0], MOST_EPOCHS))
     hubs.write_photos(tmp_path / "photos", count=PHOTOS)
     hubs.write_photos(tmp_path / "photos-unlabelled", count=PHOTOS, labelled=False)
     write(tmp_path / "net.onnx", Net())
