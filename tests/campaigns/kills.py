@@ -12,28 +12,16 @@ Processes are forked from this one, which has imported the libraries: importing 
 """
 
 import argparse
-import hashlib
 import json
-import multiprocessing
-import os
 import random
-import runpy
-import shlex
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
-
-import pyarrow.parquet as pq
-import torch
-from safetensors import safe_open
 
 import gainfinder
+from forked import comparable, documents, end_all, ended, last_line, start, unreadable
 from tiny_models import train_zoo
 
 SHORT = "--preset gentle --epochs 4 --batch-size 16 --limit 64 --checkpoint-every 2 --device cpu"
@@ -78,9 +66,6 @@ method = "kl-dp-u"
 """
 LIVES = 6
 """A folder is killed so often at most, less one; its last life runs to the end."""
-UNLIKE = {"resumed_epochs", "trained", "seconds", "host", "finished", "made", "replayed"}
-"""Values in documents that tell of kills, or of the clock."""
-NOT_COMPARED = (".lock", ".log", ".html", "study.json")
 
 
 def main() -> None:
@@ -121,8 +106,7 @@ class Job:
         began = time.monotonic()
         calm = [self._calm(f"calm-{number}") for number in range(2)]
         took_s = (time.monotonic() - began) / 2
-        whole = documents(calm[0])
-        same = {key: value for key, value in whole.items() if documents(calm[1]).get(key) == value}
+        same = comparable(calm[0], calm[1])
         done, folders = 0, 0
         while done < kills and len(self.wrong) < 5:
             folder = self._fresh(f"killed-{folders}")
@@ -133,7 +117,7 @@ class Job:
 
     def _calm(self, name: str) -> Path:
         folder = self._fresh(name)
-        code = self._end(self._start(folder))
+        code = ended(start(self.command, folder))
         if code != 0:
             raise SystemExit(f"{self.name}: ends with {code} undisturbed: {folder}/log")
         return folder
@@ -149,7 +133,7 @@ class Job:
         """Start the command until it ends by itself; how often it was killed."""
         kills, rows = 0, finished_epochs(folder)
         while True:
-            process = self._start(folder)
+            process = start(self.command, folder)
             if kills < most:
                 process.join(drawn.uniform(0.0, took_s))
             else:
@@ -167,74 +151,12 @@ class Job:
                 self.wrong.append(f"{folder}: ends with {process.exitcode} after kill {kills}: {last_line(folder)}")
             return kills
 
-    def _compare(self, folder: Path, same: dict[str, Any]) -> None:
+    def _compare(self, folder: Path, same: dict[str, object]) -> None:
         found = documents(folder)
         for key, value in same.items():
             if found.get(key) != value:
                 self.wrong.append(f"{folder}: {key} is {found.get(key)!r:.80}, undisturbed {value!r:.80}")
         self.wrong += [f"{path} is left over" for path in folder.rglob(".partial-*")]
-
-    def _start(self, folder: Path) -> BaseProcess:
-        process = multiprocessing.get_context("fork").Process(target=run_here, args=(self.command, folder))
-        process.start()
-        return process
-
-    def _end(self, process: BaseProcess) -> int | None:
-        process.join()
-        return process.exitcode
-
-
-def run_here(command: str, folder: Path) -> None:
-    """Run a command in this process, which is its own and leads a group of its own."""
-    os.setsid()
-    os.chdir(folder)
-    with Path("log").open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
-    sys.argv[1:] = shlex.split(command)
-    runpy.run_module("gainfinder", run_name="__main__", alter_sys=True)
-
-
-def end_all(process: BaseProcess) -> None:
-    """Kill a process with those that it started."""
-    assert process.pid is not None
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it has not come so far as to lead a group
-        process.kill()
-    process.join()
-
-
-def last_line(folder: Path) -> str:
-    return (folder / "log").read_text(errors="replace").strip().rpartition("\n")[2][:300]
-
-
-def results(folder: Path) -> Iterator[Path]:
-    """The whole files that a command left."""
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if inside.parts[0] in ("out", "bank") and path.is_file() and not path.name.startswith(".partial-"):
-            yield path
-
-
-def unreadable(folder: Path) -> list[str]:
-    """What has a whole file's name and is none."""
-    wrong = []
-    for path in results(folder):
-        try:
-            if path.suffix == ".json":
-                json.loads(path.read_text(encoding="utf-8"))
-            elif path.suffix == ".safetensors":
-                with safe_open(path, "pt") as file:
-                    [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - no mapping
-            elif path.suffix == ".parquet":
-                pq.read_table(path)
-            elif path.suffix == ".pt":
-                torch.load(path, weights_only=True)
-        except Exception as error:
-            wrong.append(f"{path.relative_to(folder)}: {type(error).__name__}: {error}")
-    return wrong
 
 
 def finished_epochs(folder: Path) -> dict[str, int]:
@@ -243,35 +165,6 @@ def finished_epochs(folder: Path) -> dict[str, int]:
     for path in folder.rglob("epochs.jsonl"):
         found[str(path.relative_to(folder))] = path.read_text(encoding="utf-8").count("\n")
     return found
-
-
-def documents(folder: Path) -> dict[str, Any]:
-    """All values that a command left, by file and key; of weights, tables and pictures a digest."""
-    found: dict[str, Any] = {}
-    for path in results(folder):
-        name = str(path.relative_to(folder))
-        if name.endswith(NOT_COMPARED):
-            continue
-        if path.suffix == ".json":
-            found |= flat(json.loads(path.read_text(encoding="utf-8")), name)
-        elif path.suffix == ".jsonl":
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-                found |= flat(json.loads(line), f"{name}:{number}")
-        elif path.suffix == ".parquet":
-            found[name] = hashlib.sha256(pq.read_table(path).to_pandas().to_json().encode()).hexdigest()
-        else:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
-
-
-def flat(value: Any, name: str) -> dict[str, Any]:
-    """A document's values by their path."""
-    if isinstance(value, dict):
-        found: dict[str, Any] = {}
-        for key, one in value.items():
-            found |= {} if key in UNLIKE else flat(one, f"{name}/{key}")
-        return found
-    return {name: value}
 
 
 if __name__ == "__main__":
