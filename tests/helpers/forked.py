@@ -114,7 +114,7 @@ def documents(folder: Path) -> dict[str, Any]:
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
                 found |= flat(json.loads(line), f"{name}:{number}")
         elif path.suffix == ".parquet":
-            found[name] = hashlib.sha256(pq.read_table(path).to_pandas().to_json().encode()).hexdigest()
+            found[name] = hashlib.sha256(repr(pq.read_table(path).to_pydict()).encode()).hexdigest()
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -33,6 +33,7 @@ class ImagesDescription(Record):
         samples: number of images.
         labelled: whether they carry labels that may be read; null in files of early versions.
         digest: hex digest of their ids and labels; null likewise.
+        pixels: hex digest of the pixels of a few of them; null likewise.
         held_out: whether they were set apart from the transfer images; null of the transfer images themselves.
     """
 
@@ -40,6 +41,7 @@ class ImagesDescription(Record):
     samples: int
     labelled: bool | None = None
     digest: str | None = None
+    pixels: str | None = None
     held_out: bool | None = None
 
 

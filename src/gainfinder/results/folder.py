@@ -16,6 +16,9 @@ tracking/            with trackers only: what they keep on disk, and what was lo
 """
 
 import json
+import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +36,12 @@ from .metrics import EpochMetrics, TransferMetrics, Trial
 from .migrations import is_current, migrated, settings_before
 
 LOCK = ".lock"
+HOLDER = ".running.json"
+"""Who has the lock: a file, for a lock does not say."""
 REPORT_FILE = "report.html"
 LOCK_WAIT_S = 10
+PIXELS = "pixels"
+"""Key of the digest of images' pixels, which early versions did not write."""
 ENVIRONMENT = "environment"
 """Key of the configuration that may differ where a run is resumed."""
 
@@ -66,6 +73,7 @@ class RunFolder:
         self.tracking = path / "tracking"
         # Worker processes of a killed run may hold the lock for some seconds longer.
         self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
+        self._holder = path / HOLDER
 
     def __enter__(self) -> "RunFolder":
         """Lock the folder.
@@ -78,15 +86,49 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
-            raise RunFolderError(f"{self.path}: another run is writing to this folder; wait for it to end") from None
+            raise RunFolderError(f"{self.path}: {self._who()} is writing to this folder; wait for it to end") from None
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot write to this folder: {error.strerror or error}") from error
+        try:
+            write_json(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "began": time.time()})
+        except RunFolderError:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_held():
+            self._holder.unlink(missing_ok=True)
         self._lock.release()
+
+    def check_in_place(self) -> None:
+        """Make sure, before something is written, that the folder is still the one that was locked.
+
+        Raises:
+            RunFolderError: it was moved, removed or replaced meanwhile; nothing is written in its place.
+        """
+        if not self._is_held():
+            raise RunFolderError(
+                f"{self.path}: was moved or removed while the run wrote into it; put it back and give the same "
+                "command, which then goes on from the last checkpoint"
+            )
+
+    def _is_held(self) -> bool:
+        holder = self._read_holder()
+        return holder.get("pid") == os.getpid() and holder.get("host") == socket.gethostname()
+
+    def _read_holder(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._holder.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _who(self) -> str:
+        holder = self._read_holder()
+        return f"process {holder.get('pid')} on {holder.get('host')}" if holder else "another run"
 
     def claim(self, config: Mapping[str, Any]) -> bool:
         """Make this the folder of the run with that configuration, and clear away what a killed process left there.
@@ -201,7 +243,22 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> li
     """
     # Through JSON, so that a requested tuple equals the list that was written.
     there, here = (_without_preset(json.loads(json.dumps(config))) for config in (existing, requested))
-    return differing(settings_before(there, here), here, ignored=ENVIRONMENT)
+    return differing(settings_before(there, here), _as_known(there, here), ignored=ENVIRONMENT)
+
+
+def _as_known(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for, without the digests of pixels where those in the folder cannot be compared.
+
+    An earlier version wrote none, and another version of Pillow may decode the same file to other pixels.
+    """
+    decoders = [(config.get(ENVIRONMENT) or {}).get("pillow") for config in (there, here)]
+    found = dict(here)
+    for key, value in here.items():
+        if isinstance(value, dict) and PIXELS in value:
+            stored = there.get(key) if isinstance(there.get(key), dict) else {}
+            if PIXELS not in stored or decoders[0] != decoders[1]:
+                found[key] = {**value, PIXELS: stored.get(PIXELS)}
+    return found
 
 
 def _without_preset(config: Any) -> Any:

@@ -151,6 +151,7 @@ class RunContext:
     def keep_predictions(self, predictions: Predictions, name: str) -> None:
         """Write predictions into the folder, in the process that writes."""
         if self.prepared.is_main:
+            self.folder.check_in_place()
             predictions.write(self.folder.predictions / f"{name}.parquet")
         self.prepared.accelerator.wait_for_everyone()
 

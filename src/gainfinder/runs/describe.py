@@ -75,10 +75,11 @@ def describe_model(model: Classifier) -> dict[str, Any]:
 
 
 def describe_images(images: Images) -> dict[str, Any]:
-    """The reference, number and digest of some images."""
+    """The reference, number and digests of some images."""
     return {
         "reference": images.reference,
         "samples": len(images),
         "labelled": images.labels is not None,
         "digest": images.digest(),
+        "pixels": images.pixels_digest,
     }

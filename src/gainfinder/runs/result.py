@@ -66,6 +66,7 @@ def finalize(
     reference: str | None = None
     student.offload().eval()
     if prepared.is_main:
+        folder.check_in_place()
         ends[1].write(folder.predictions / "after.parquet")
         _keep_thumbnails(run, ends, folder.thumbnails)
         write_json_lines(folder.epochs, rows)
@@ -128,6 +129,7 @@ def save_candidate(run: RunContext, student: Classifier, ends: tuple[Predictions
         ends[1].write(partial / "after.parquet")
         _keep_thumbnails(run, ends, partial / "thumbnails.parquet")
 
+    run.folder.check_in_place()
     write_atomically(run.folder.candidate, write)
 
 

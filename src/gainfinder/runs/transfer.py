@@ -204,6 +204,7 @@ def _train(
 
     def save(progress: Progress) -> None:
         if prepared.is_main:
+            run.folder.check_in_place()
             save_checkpoint(run.folder.checkpoint, progress=progress, trainer=trainer.state())
             write_json_lines(run.folder.epochs, progress.rows)
         prepared.accelerator.wait_for_everyone()
