@@ -1,5 +1,6 @@
 """The partition against loops written from Eq. 4, and its properties."""
 
+import itertools
 import math
 from typing import Any
 
@@ -7,9 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from gainfinder import partition
-from gainfinder.partition import confidences, most_confident, pooled_log_probs, soft_weights, teacher_share
+from gainfinder.partition import (
+    confidences,
+    cooled_by_class,
+    log_confidences,
+    most_confident,
+    pooled_log_probs,
+    soft_weights,
+    teacher_share,
+)
 
 SETTINGS = settings(deadline=None, max_examples=50, derandomize=True)
 
@@ -248,3 +258,28 @@ def test_earlier_names_still_work_with_a_note(old: str, new: str) -> None:
     assert found is getattr(partition, new)
     with pytest.raises(AttributeError, match=f"no attribute '{old}s'"):
         getattr(partition, f"{old}s")
+
+
+@pytest.mark.parametrize("target", [None, torch.tensor([2, 0])])
+def test_log_confidences_are_those_of_the_softmax(target: Tensor | None) -> None:
+    logits = torch.tensor([[[1.0, 2.0, 3.0], [0.0, 0.0, 8.0]], [[5.0, 5.0, 1.0], [-1e4, 0.0, -1e4]]])
+    found = log_confidences(logits, target)
+    assert torch.allclose(found.exp(), confidences(logits.softmax(dim=2), target))
+    assert log_confidences(logits.half(), target).dtype == torch.float32
+    assert log_confidences(logits.double(), target).dtype == torch.float64
+    assert not log_confidences(logits.clone().requires_grad_(), target).requires_grad
+
+
+def test_each_models_logits_are_cooled_by_the_temperature_of_the_class_it_answers() -> None:
+    logits = torch.tensor([[[1.0, 3.0, 2.0], [4.0, 4.0, 0.0]], [[6.0, 5.0, 1.0], [0.0, 1.0, 2.0]]])
+    temperatures = torch.tensor([[2.0, 4.0, 8.0], [0.5, 1.0, 0.25]])
+    found = cooled_by_class(logits, temperatures)
+    for sample, model in itertools.product(range(2), range(2)):
+        answer = int(logits[sample, model].argmax())  # of equal ones the first
+        assert torch.equal(found[sample, model], logits[sample, model] / temperatures[model, answer])
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 4).long(), torch.zeros(2, 0, 4), torch.zeros(2, 3, 0)])
+def test_pooling_needs_models_and_classes(wrong: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"logits_NMC: expected floating point \(N, models, classes\), got "):
+        pooled_log_probs(wrong, "mean")

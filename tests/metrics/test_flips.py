@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -181,7 +183,7 @@ def test_no_samples() -> None:
     assert flip_counts(NO_MASK, NOTHING, 3).tolist() == [0, 0, 0]
     assert flip_entropy(NO_MASK, NOTHING, 3) is None
     assert transfer_rate(NO_MASK, NO_MASK) is None
-    with pytest.raises(ValueError, match="a share of no samples is undefined"):
+    with pytest.raises(ValueError, match=r"^expected at least one sample, got none: a share .* is undefined$"):
         accuracy(NOTHING, NOTHING)
     with pytest.raises(ValueError, match="a share of no samples is undefined"):
         compare(NOTHING, NOTHING, NOTHING, 3)
@@ -208,3 +210,30 @@ def test_messages() -> None:
     for share in (0.0, 1.1, math.nan):
         with pytest.raises(ValueError, match="share: expected a number above 0 and up to 1"):
             top_flip_classes(two, share)
+
+
+TWO, MASK = torch.tensor([0, 1]), torch.tensor([True, False])
+RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
+    accuracy: {"predicted_N": TWO, "target_N": TWO},
+    positive_flips: {"student_N": TWO, "teacher_N": TWO, "target_N": TWO},
+    negative_flips: {"student_N": TWO, "teacher_N": TWO, "target_N": TWO},
+    knowledge_gained: {"before_N": TWO, "after_N": TWO, "target_N": TWO},
+    knowledge_lost: {"before_N": TWO, "after_N": TWO, "target_N": TWO},
+    flip_counts: {"flips_N": MASK, "target_N": TWO, "num_classes": 2},
+    flip_entropy: {"flips_N": MASK, "target_N": TWO, "num_classes": 2},
+    top_flip_classes: {"counts_C": TWO, "share": 0.5},
+    in_classes: {"target_N": TWO, "classes": [0]},
+    transfer_rate: {"gained_N": MASK, "positive_flips_N": MASK, "among": MASK},
+    class_gain_ratio: {"gained_N": MASK, "positive_flips_N": MASK, "target_N": TWO, "classes": [0]},
+}
+TENSORS = [(function, name) for function, right in RIGHT.items() for name, one in right.items() if torch.is_tensor(one)]
+
+
+@pytest.mark.parametrize(("function", "name"), TENSORS, ids=lambda one: getattr(one, "__name__", one))
+def test_every_argument_is_checked(function: Callable[..., Any], name: str) -> None:
+    right = RIGHT[function]
+    function(**right)
+    wanted = str(right[name].dtype)
+    for wrong in (right[name].float(), right[name].unsqueeze(0)):
+        with pytest.raises(ValueError, match=f"{name}: expected {wanted} of one dimension, got {wrong.dtype}"):
+            function(**{**right, name: wrong})
