@@ -255,9 +255,10 @@ def _as_known(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, An
     found = dict(here)
     for key, value in here.items():
         if isinstance(value, dict) and PIXELS in value:
-            stored = there.get(key) if isinstance(there.get(key), dict) else {}
-            if PIXELS not in stored or decoders[0] != decoders[1]:
-                found[key] = {**value, PIXELS: stored.get(PIXELS)}
+            stored = there.get(key)
+            pixels = stored.get(PIXELS) if isinstance(stored, dict) else None
+            if pixels is None or decoders[0] != decoders[1]:
+                found[key] = {**value, PIXELS: pixels}
     return found
 
 
