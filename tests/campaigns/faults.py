@@ -125,7 +125,7 @@ def disk(folder: Path, size_kb: int) -> Iterator[Callable[..., None]]:
     try:
         yield change
     finally:
-        subprocess.run(["umount", at], check=True)
+        subprocess.run(["umount", "--lazy", at], check=True)
 
 
 def full_disk(campaign: Campaign) -> Iterator[str]:

@@ -24,7 +24,7 @@ RESULTS = frozenset({"out", "out.parquet", "bank"})
 """What commands are told to write."""
 UNLIKE = {"resumed_epochs", "trained", "seconds", "host", "finished", "made", "replayed"}
 """Values in documents that tell of kills, or of the clock."""
-NOT_COMPARED = (".lock", ".log", ".html", "study.json")
+NOT_COMPARED = (".lock", ".running.json", ".log", ".html", "study.json")
 
 
 def start(command: str, folder: Path, before: Callable[[], object] | None = None) -> BaseProcess:

@@ -206,6 +206,7 @@ def _train(
         if prepared.is_main:
             run.folder.check_in_place()
             save_checkpoint(run.folder.checkpoint, progress=progress, trainer=trainer.state())
+            run.folder.check_in_place()
             write_json_lines(run.folder.epochs, progress.rows)
         prepared.accelerator.wait_for_everyone()
         if progress.step == 0:
