@@ -1,8 +1,12 @@
-"""Writing results so that a reader never sees half of one: a temporary name beside the target, synced, then renamed."""
+"""Files that a user names, looked up and read without surprises; and writing results so that a reader never sees half.
+
+What is written has a temporary name beside the target until it is whole and synced, then it is renamed.
+"""
 
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +16,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from .errors import RunFolderError
-from .references import suggest
+from .errors import BadReference, GainfinderError, RunFolderError
+from .references import shown, suggest
 
 PARTIAL = ".partial-"
+MOST_TEXT = 256_000_000
+"""Bytes of the largest text that is read whole."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -122,9 +128,92 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def user_path(text: str | os.PathLike[str], *, what: str, error: type[GainfinderError] = BadReference) -> Path:
+    """The path that a user's text names, `~` expanded; it may be missing, but can be looked up.
+
+    Args:
+        text: the path as given.
+        what: what the path is of, for the message, such as `classes file`.
+        error: kind of error to raise.
+
+    Raises:
+        GainfinderError: of the kind `error`; no home folder belongs to the `~name`, or no file can have this name (too
+            long, NUL bytes), or a folder on the way cannot be entered.
+    """
+    given = os.fspath(text)
+    try:
+        path = Path(given).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except RuntimeError as problem:
+        user = Path(given).parts[0]
+        raise error(
+            f"{what} {shown(given)}: there is no home folder for {shown(user)}; write the folder out, or ./{user} for "
+            "one of that name"
+        ) from problem
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        raise error(f"{what} {shown(given)} cannot be looked up ({reason}); expected the path of a file") from problem
+    return path
+
+
+def file_problem(path: Path) -> str | None:
+    """Why `path` is no file that can be read from start to end, as a phrase; None where it is one.
+
+    Opening a FIFO waits for a writer, and a device may never end: only regular files are read.
+
+    Returns:
+        `is a folder`, `is a FIFO, not a regular file`, or `does not exist` with what is alike; no stop at its end.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"does not exist{near_siblings(path)}"
+    except (OSError, ValueError) as problem:
+        return f"cannot be looked up ({getattr(problem, 'strerror', None) or problem})"
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+    kind = kinds.get(stat.S_IFMT(mode))
+    return "is a folder" if stat.S_ISDIR(mode) else f"is a {kind or 'special file'}, not a regular file"
+
+
+def read_user_text(path: Path) -> str:
+    """The text of a file that a user wrote: UTF-8, with or without a byte-order mark.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is not UTF-8, or above `MOST_TEXT` bytes.
+    """
+    if (problem := file_problem(path)) is not None:
+        raise OSError(f"it {problem}")
+    if (size := path.stat().st_size) > MOST_TEXT:
+        raise ValueError(f"it has {size / 1e6:,.0f} MB, expected a text of at most {MOST_TEXT / 1e6:,.0f} MB")
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("it is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is not UTF-8; save it as UTF-8") from error
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """`json.loads`, and a `ValueError` for whatever it refuses, nesting too deep for it included."""
+    try:
+        return json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply to be read") from error
+
+
 def near_siblings(path: Path) -> str:
     """A phrase that suggests files or folders beside a missing one."""
     folder = path.parent
     if not folder.is_dir():
         return f"; its folder {str(folder)!r} does not exist"
-    return suggest(path.name, [entry.name for entry in folder.iterdir()])
+    try:
+        return suggest(path.name, [entry.name for entry in folder.iterdir()])
+    except OSError:  # a folder that may not be listed
+        return ""

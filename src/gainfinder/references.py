@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .errors import BadReference
+from .errors import BadReference, GainfinderError
 
 _QUERY = re.compile(r"\?(?=[A-Za-z_]+=)(?P<query>[^?]*)$")
 
@@ -74,6 +74,41 @@ def suggest(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     """
     found = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
     return f"; near matches: {', '.join(found)}" if found else ""
+
+
+def shown(text: str, *, most: int = 80) -> str:
+    """A user's text as a message quotes it: in quotes, shortened in the middle where it is long.
+
+    >>> shown("cat"), shown("x" * 5000)
+    ("'cat'", "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxxx' (5000 characters)")
+    """
+    if len(text) <= most:
+        return repr(text)
+    return f"{text[: most // 2] + '…' + text[-most // 4 :]!r} ({len(text)} characters)"
+
+
+def whole_number(text: str, *, what: str, least: int, most: int, error: type[GainfinderError] = BadReference) -> int:
+    """The whole number that a user's text spells in decimal digits, of any length.
+
+    Args:
+        text: digits, a sign before them allowed.
+        what: what the number is, for the message.
+        least: smallest number that makes sense.
+        most: largest number that makes sense.
+        error: kind of error to raise.
+
+    Raises:
+        GainfinderError: of the kind `error`; it is none, or outside `least` … `most`.
+
+    >>> whole_number("12", what="num_classes", least=1, most=1000)
+    12
+    >>> whole_number("0", what="num_classes", least=1, most=1000)
+    Traceback (most recent call last):
+    gainfinder.errors.BadReference: num_classes is '0': expected a whole number from 1 to 1000
+    """
+    if re.fullmatch(r"[+-]?[0-9]{1,4000}", text) and least <= int(text) <= most:
+        return int(text)
+    raise error(f"{what} is {shown(text)}: expected a whole number from {least} to {most}")
 
 
 def short_names(references: Sequence[str]) -> dict[str, str]:
