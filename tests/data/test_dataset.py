@@ -151,7 +151,7 @@ def test_unlabelled_items_and_labels_left_out() -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (labelled([0, "dog"]), "the label of item 1 is str 'dog', expected an integer; pass labels=False"),
+        (labelled([0, "dog"]), "the label of item 1 is 'dog' \\(str\\), expected an integer; pass labels=False"),
         (Items([(PIXELS[0], 1), PIXELS[1]]), "item 1 has no label although earlier ones have"),
         (Items([(PIXELS[0], 1), OSError("lost")]), r"item 1 cannot be read \(lost\), so its label is unknown"),
         (Items([]), "Items: no images found"),

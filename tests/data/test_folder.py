@@ -1,10 +1,12 @@
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from timm.data.readers.reader_image_folder import ReaderImageFolder
 
 from gainfinder.data import load_images
@@ -82,10 +84,13 @@ def test_names_that_are_no_utf8(make_folder: MakeFolder) -> None:
     ("names", "message"),
     [
         (["a/1.png", "b/2.png", "3.png"], r"1 image\(s\) lie beside 2 class folder\(s\) with 2 image\(s\)"),
-        (["a/1.png", "dog/"], r"the class folder 'dog' holds no image \(read are \.png, \.jpg, \.jpeg\)"),
-        (["a/1.webp", "a/2.webp"], r"no images found .* it holds 2 other file\(s\), mostly \.webp"),
+        (["a/1.png", "dog/"], r"the class folder 'dog' holds no image \(read are \.png, \.jpg, \.jpeg, \.webp, "),
+        (["a/1.heic", "a/2.heic"], r"no images found .* it holds 2 other file\(s\), mostly \.heic"),
         (["a/"], "no images found .* it holds no file at all"),
         (["train/a/1.png", "test/a/2.png"], r"its folders \(test, train\) are splits .*photos/test"),
+        (["train/a/1.png", "Valid/a/2.png", "unlabeled/3.png"], r"its folders \(train, unlabeled, Valid\) are splits"),
+        (["train/a/1.png", "train/b/1.png", "logos/2.png"], r"its folders \(train\) are splits .*photos/train"),
+        (["train/1.png", "test/2.png"], r"its folders \(test, train\) are splits"),
     ],
 )
 def test_folders_that_cannot_be_used(make_folder: MakeFolder, names: list[str], message: str) -> None:
@@ -104,3 +109,73 @@ def test_a_missing_path_suggests_digits(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="digit does not exist; near matches: digits"):
         load_images("digit")
+
+
+def test_what_systems_leave_behind_is_no_class(make_folder: MakeFolder, caplog: pytest.LogCaptureFixture) -> None:
+    litter = ["@eaDir/1.png", "a/@eaDir/thumb.jpg", "lost+found/", "__MACOSX/a/1.png", ".cache/1.png", "#recycle/9.png"]
+    images = load_images(make_folder(["a/1.png", "b/2.png", *litter, "a/Thumbs.db"]))
+    assert images.class_names == ("a", "b") and images.ids == ("a/1.png", "b/2.png")
+    assert not caplog.messages
+
+
+def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
+    assert load_images(make_folder(["car/1.png", "train/2.png", "plane/3.png"])).class_names == (
+        "car",
+        "plane",
+        "train",
+    )
+    nested = make_folder(["car/old/1.png", "train/old/2.png"], at="nested")
+    assert load_images(nested).class_names == ("car", "train")
+
+
+def test_a_single_split_without_labels_is_welcome(make_folder: MakeFolder) -> None:
+    assert len(load_images(make_folder(["train/a/1.png"]), labels=False)) == 1
+    with pytest.raises(DataError, match=r"\(test, train\) are splits"):
+        load_images(make_folder(["test/a/1.png"]), labels=False)
+
+
+@pytest.mark.parametrize(
+    ("others", "note"),
+    [
+        (
+            ["a/1.heic", "b/2.heic", "a/x.svg"],
+            r"3 files beside 2 image\(s\) are not read \(\.heic: 2, \.svg: 1\); if they",
+        ),
+        (
+            ["labels.csv"],
+            r"1 file beside 2 image\(s\) is not read \('labels\.csv'\); labels come from class folders or a",
+        ),
+    ],
+)
+def test_files_that_are_passed_over_are_told(
+    make_folder: MakeFolder, caplog: pytest.LogCaptureFixture, others: list[str], note: str
+) -> None:
+    load_images(make_folder(["a/1.png", "b/2.png", *others]))
+    assert len(caplog.messages) == 1 and re.search(note, caplog.messages[0])
+
+
+@pytest.mark.parametrize("ending", ["webp", "bmp", "tif", "TIFF", "jfif", "ppm", "pgm", "gif", "jp2", "tga"])
+def test_what_pillow_decodes_is_read(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    kinds = {"jfif": "JPEG", "pgm": "PPM", "tif": "TIFF", "jp2": "JPEG2000"}
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(tmp_path / f"1.{ending}", kinds.get(ending, ending.upper()))
+    images = load_images(tmp_path)
+    red, green, _ = images.read(0).getpixel((4, 4))
+    assert red > 150 and green < 50 and not caplog.messages
+
+
+def test_hundreds_of_folders_in_each_other(tmp_path: Path) -> None:
+    (tmp_path / Path(*["d"] * 300)).mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"lies more than 255 folders deep; give one of the folders above it$"
+    ) as caught:
+        load_images(tmp_path)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_fifo_among_images_is_a_broken_one(make_folder: MakeFolder) -> None:
+    root = make_folder(["1.png"])
+    os.mkfifo(root / "2.png")
+    images = load_images(root)
+    assert images.read(0).size == (5, 4)
+    with pytest.raises(BrokenImage, match=r"2\.png: it is a FIFO, not a regular file"):
+        images.read(1)

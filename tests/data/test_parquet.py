@@ -2,14 +2,16 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from gainfinder.data import load_images
-from gainfinder.errors import BrokenImage, DataError
+from gainfinder.errors import BadReference, BrokenImage, DataError
 
 ImageBytes = Callable[[str], bytes]
 
@@ -97,7 +99,8 @@ def test_without_labels_the_column_is_not_read(write: Callable[..., Path], monke
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"image": None, "img": [b"", b""], "label": [0, 1]}, "no column `image`, its columns are img, label"),
+        ({"image": None, "a": [b""], "b": [b""]}, r"no column `image`, its columns are a, b; .* by \?image=COLUMN"),
+        ({"image": None, "a": [0], "label": [1]}, "no column `image`, its columns are a, label"),
         ({"image": [{"path": "x"}]}, "the struct `image` has no field `bytes`, its fields are path"),
         ({"image": [1, 2]}, "column `image` is of type int64, expected the bytes"),
         ({"label": [0, None, None]}, r"2 of 3 labels are missing \(null\)"),
@@ -149,3 +152,91 @@ def test_metadata_that_is_damaged_names_no_classes(write: Callable[..., Path], m
 def test_a_label_too_large_for_an_integer_is_out_of_range(write: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match=f"label {2**63 + 5} is out of range"):
         load_images(write(label=pa.array([2**63 + 5, 0, 1], pa.uint64())))
+
+
+def described(**types: Any) -> dict[str, str]:
+    return {"huggingface": json.dumps({"info": {"features": types}})}
+
+
+CLASSES = {"names": ["ant", "bee", "cat"], "_type": "ClassLabel"}
+
+
+@pytest.mark.parametrize("name", ["labels", "fine_label"])
+def test_the_only_column_of_classes_is_read_and_told(
+    write: Callable[..., Path], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = load_images(write(**{name: [0, 1, 2], "metadata": described(**{name: CLASSES})}))
+    assert images.labels is not None and images.labels.tolist() == [0, 1, 2]
+    assert images.class_names == ("ant", "bee", "cat")
+    assert len(caplog.messages) == 1 and f"labels are read from the column '{name}'" in caplog.messages[0]
+
+
+def test_columns_that_could_be_labels_are_told(write: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    path = write(fine=[0, 1, 2], coarse=[0, 0, 1], metadata=described(fine=CLASSES, coarse=CLASSES))
+    assert load_images(path).labels is None
+    assert "no column `label`, so its images are read as unlabelled; not read: fine, coarse" in caplog.messages[0]
+    caplog.clear()
+    images = load_images(f"{path}?label=coarse")
+    assert images.labels is not None and images.labels.tolist() == [0, 0, 1] and not caplog.messages
+    assert load_images(path, labels=False).labels is None and not caplog.messages
+    with pytest.raises(DataError, match=r"no column 'corse'; near matches: coarse; .* name one by \?label=COLUMN"):
+        load_images(f"{path}?label=corse")
+
+
+def test_the_only_column_of_images_is_read_and_told(
+    write: Callable[..., Path], image_bytes: ImageBytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = image_bytes("1.png")
+    images = load_images(write(image=None, img=[picture], label=[0]))
+    assert images.read(0).size == (5, 4)
+    assert "images are read from the column 'img', since none is called `image`" in caplog.messages[0]
+    two = write("two.parquet", image=None, left=[picture], right=[b"broken"], label=[0])
+    assert load_images(f"{two}?image=left").read(0).size == (5, 4)
+
+
+def test_settings_of_tables_are_unknown_elsewhere(write: Callable[..., Path]) -> None:
+    with pytest.raises(BadReference, match=r"unknown setting 'labl'.*near matches: label"):
+        load_images(f"{write()}?labl=x")
+    with pytest.raises(BadReference, match="unknown setting 'label' in 'digits"):
+        load_images("digits?label=x")
+    with pytest.raises(BadReference, match=r"orient=up in .* is unknown: expected exif"):
+        load_images(f"{write()}?orient=up")
+
+
+def test_a_column_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array([b"a"]), pa.array([b"b"])], names=["image", "image"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="the column 'image' is there twice; give each a name of its own"):
+        load_images(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("names", [[1, 2], [None, "b"], {"0": "cat", "1": "dog"}, [["a"], ["b"]], "ab"])
+def test_names_of_classes_that_are_no_texts(
+    write: Callable[..., Path], names: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = load_images(write(label=[0, 1, 0], metadata=described(label={"names": names, "_type": "ClassLabel"})))
+    assert images.class_names is None and images.num_classes == 2
+    assert "name the classes of 'label' by other than a list of texts" in caplog.messages[0]
+
+
+def test_metadata_nested_a_hundred_thousand_deep(write: Callable[..., Path]) -> None:
+    assert load_images(write(label=[0, 1, 0], metadata={"huggingface": "[" * 100_000})).class_names is None
+
+
+def test_labels_with_thousands_of_digits_sort(write: Callable[..., Path]) -> None:
+    long, longer = "9" * 5000, "1" + "0" * 5000
+    assert load_images(write(label=[longer, long, "7"])).class_names == ("7", long, longer)
+
+
+def test_texts_that_are_no_utf_8(tmp_path: Path, image_bytes: ImageBytes) -> None:
+    broken = pa.array([b"\xff\xfe"], pa.binary()).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"image": [image_bytes("1.png")], "label": broken}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: not a Parquet file, or damaged \(UnicodeDecodeError"):
+        load_images(tmp_path / "x.parquet")
+
+
+def test_more_than_the_memory_holds_is_refused(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
+    with pytest.raises(DataError, match=r"3 rows take 0\.0 GB in memory, 0\.0 GB are free; split it into files"):
+        load_images(path)

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -113,7 +114,10 @@ def test_many_archives_do_not_use_up_the_handles(tmp_path: Path) -> None:
         (["a/1.png", "b/2.png", "3.png"], r"1 image\(s\) lie beside 2 class folder\(s\)"),
         (["x/a/1.png", "x/b/"], "the class folder 'b' holds no image"),
         (["a/1.txt"], r"no images found .*mostly \.txt"),
-        (["train/a/1.png", "train/b/1.png", "val/a/2.png"], r"\(train, val\) are splits"),
+        (
+            ["train/a/1.png", "train/b/1.png", "val/a/2.png"],
+            r"\(train, val\) are splits .*; pack one of them alone, such as train",
+        ),
     ],
 )
 def test_layouts_that_cannot_be_used(make_tar: MakeTar, names: list[str], message: str) -> None:
@@ -164,3 +168,92 @@ def test_a_folder_of_two_kinds_is_refused(make_tar: MakeTar, make_folder: MakeFo
     make_tar(at="photos/all.tar")
     with pytest.raises(DataError, match=r"holds 1 \.tar archive\(s\) and images, expected one kind; give one file"):
         load_images(make_folder())
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, **fields: object) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def test_what_is_passed_over_is_told(
+    make_tar: MakeTar, image_bytes: Callable[[str], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_tar(["a/1.png", "b/2.png"])
+    with tarfile.open(path, "a") as tar:
+        add(tar, "a/3.png", kind=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add(tar, "a/4.png", kind=tarfile.LNKTYPE, linkname="a/1.png")
+        add(tar, "a/5.png", kind=tarfile.FIFOTYPE)
+        add(tar, "../../b/6.png", image_bytes("6.png"))
+        add(tar, "/b/7.heic", b"x")
+        add(tar, "a/1.png", image_bytes("1.png"))
+    images = load_images(path)
+    assert images.ids == ("a/1.png", "b/2.png")
+    said = "\n".join(caplog.messages)
+    assert "3 link(s) and special files with names of images are not read" in said
+    assert "1 member(s) whose names lead out of the archive by `..` are not read" in said
+    assert "1 image(s) occur again later in the archive" in said
+    assert "1 file beside 2 image(s) is not read ('7.heic')" in said
+
+
+def test_absolute_names_stay_in_the_archive(tmp_path: Path, image_bytes: Callable[[str], bytes]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        add(tar, "/etc/cat/1.png", image_bytes("1.png"))
+        add(tar, "/etc/dog/2.png", image_bytes("2.png"))
+    assert load_images(tmp_path / "x.tar").ids == ("etc/cat/1.png", "etc/dog/2.png")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"size": "abc"}, {"size": "-1000"}, {"size": str(10**30)}, {"size": "9" * 5000}, {"mtime": "x" * 9}, {"path": ""}],
+    ids=str,
+)
+def test_broken_pax_headers_are_refused_or_passed_over(
+    tmp_path: Path, headers: dict[str, str], image_bytes: Callable[[str], bytes]
+) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        add(tar, "a/1.png", image_bytes("1.png"), pax_headers=headers)
+        add(tar, "a/2.png", image_bytes("2.png"))
+    try:
+        images = load_images(path)
+    except DataError as error:
+        assert re.search(r"x\.tar: .*(damaged|cut off|not a tar|no images)", str(error)) and "\n" not in str(error)
+    else:
+        assert set(images.ids) <= {"a/1.png", "a/2.png"}
+
+
+def test_headers_that_follow_each_other_without_end(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type = tarfile.GNUTYPE_LONGNAME
+    (tmp_path / "x.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) * 5000)
+    with pytest.raises(DataError, match=r"x\.tar: not a tar archive, damaged or cut off \(RecursionError"):
+        load_images(tmp_path / "x.tar")
+
+
+def test_a_member_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("1.png")
+    header.size = 1 << 45
+    (tmp_path / "x.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(DataError, match=r"x\.tar: .*cut off"):
+        load_images(tmp_path / "x.tar")
+
+
+def test_a_huge_member_is_a_broken_image(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("1.png")
+    header.size = 2_000_000_000
+    with (tmp_path / "x.tar").open("wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(512 + header.size + 1024)  # a file with a hole takes no room
+    with pytest.raises(BrokenImage, match=r"1\.png: a member of 2\.0 GB is too large for an image"):
+        load_images(tmp_path / "x.tar").read(0)
+
+
+def test_thousands_of_folders_in_each_other(tmp_path: Path, image_bytes: Callable[[str], bytes]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        add(tar, "d/" * 20_000 + "1.png", image_bytes("1.png"))
+    with pytest.raises(DataError, match=r"lies 20000 folders deep, expected at most 255") as caught:
+        load_images(tmp_path / "x.tar")
+    assert len(str(caught.value)) < 400

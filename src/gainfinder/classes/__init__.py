@@ -7,6 +7,7 @@ Imports: errors, references, files.
 from .label_map import LabelMap, MappedLogits
 from .map_file import read_label_map
 from .matching import TeacherMatch, align_teacher, map_teacher, match_classes
+from .order import natural_key, order_doubt
 
 __all__ = [
     "LabelMap",
@@ -15,5 +16,7 @@ __all__ = [
     "align_teacher",
     "map_teacher",
     "match_classes",
+    "natural_key",
+    "order_doubt",
     "read_label_map",
 ]

@@ -1,12 +1,11 @@
 """Label map files: a user's pairs of a teacher's class and a student's class."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import near_siblings
+from ..files import file_problem, parse_json, read_user_text, user_path
 
 
 def read_label_map(path: Path) -> tuple[tuple[str, str], ...]:
@@ -20,14 +19,13 @@ def read_label_map(path: Path) -> tuple[tuple[str, str], ...]:
     Raises:
         DataError: the file is missing or not in one of these forms, or a class is empty.
     """
-    file = path.expanduser()
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else f"does not exist{near_siblings(file)}"
+    file = user_path(path, what="label map", error=DataError)
+    if (problem := file_problem(file)) is not None:
         raise DataError(f"label map {str(path)!r} {problem}: expected a .json, .csv or .tsv file")
     if file.suffix.lower() not in {".json", ".csv", ".tsv"}:
         raise DataError(f"label map {str(path)!r}: expected a file that ends in .json, .csv or .tsv")
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_user_text(file)
         pairs = _json_pairs(text, path) if file.suffix.lower() == ".json" else _column_pairs(text, path)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"label map {str(path)!r} cannot be read: {error}") from error
@@ -42,7 +40,7 @@ def read_label_map(path: Path) -> tuple[tuple[str, str], ...]:
 
 def _json_pairs(text: str, path: Path) -> tuple[tuple[str, str], ...]:
     # a list of pairs, since an object would hide that a class is there twice
-    found: Any = json.loads(text, object_pairs_hook=lambda pairs: ("object", pairs))
+    found: Any = parse_json(text, object_pairs_hook=lambda pairs: ("object", pairs))
     if not isinstance(found, tuple):
         raise DataError(f'label map {str(path)!r}: expected one JSON object {{"teacher\'s class": "student\'s class"}}')
     for teacher, student in found[1]:

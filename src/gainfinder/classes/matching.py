@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import DataError, GainfinderError, ModelError
-from ..references import suggest
+from ..references import shown, suggest
 from .label_map import LabelMap
+from .order import order_doubt
 
 _SHOWN_NAMES = 5
 _SHOWN_PAIRS = 3
 _SHOWN_DROPPED = 3
+_MOST_DIGITS = 18
 _REMEDY = "?classes= in the model reference sets a model's class names"
 
 
@@ -264,10 +266,11 @@ def _positions(texts: Sequence[str], side: _Side, *, role: str, where: str) -> l
 
 
 def _as_index(text: str, side: _Side, *, role: str, where: str) -> int:
-    if re.fullmatch(r"[+-]?\d+", text.strip()):
-        if not 0 <= int(text) < side.count:
+    if re.fullmatch(r"[+-]?[0-9]+", text.strip()):
+        given = text if len(text) <= _MOST_DIGITS else shown(text)
+        if len(text.strip()) > _MOST_DIGITS or not 0 <= int(text) < side.count:
             raise DataError(
-                f"{where}: class {text} of {role} is out of range: {side.what} has {_classes(side.count)}, expected 0 "
+                f"{where}: class {given} of {role} is out of range: {side.what} has {_classes(side.count)}, expected 0 "
                 f"to {side.count - 1}"
             )
         return int(text)
@@ -291,7 +294,7 @@ def _match(source: _Side, target: _Side, *, error: type[GainfinderError]) -> Cla
                 f"{source.what} has {_classes(source.count)} and {target.what} has {_classes(target.count)}: "
                 f"{nameless.what} names none, and matching by position needs equal counts; {remedy}"
             )
-        return ClassMatch(order=None)
+        return ClassMatch(order=None, note=_doubt(source, target))
     if list(source.names) == list(target.names):
         return ClassMatch(order=tuple(range(source.count)))
     found = _find(source.names, target.names)
@@ -308,6 +311,15 @@ def _match(source: _Side, target: _Side, *, error: type[GainfinderError]) -> Cla
     _refuse_duplicates(source, source.names, error=error)
     _refuse_duplicates(target, [target.names[index] for index in found if index is not None], error=error)
     return ClassMatch(order=tuple(index for index in found if index is not None))
+
+
+def _doubt(source: _Side, target: _Side) -> str | None:
+    """A note where a model without names may have been trained under another order than the other side stands in."""
+    if target.names is None and source.names is not None:
+        return order_doubt(source.names, named=source.what, nameless=target.what)
+    if source.names is None and target.names is not None:
+        return order_doubt(target.names, named=target.what, nameless=source.what)
+    return None
 
 
 def _find(source_names: Sequence[str], target_names: Sequence[str], *, distinct: bool = True) -> list[int | None]:

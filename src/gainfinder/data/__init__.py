@@ -1,10 +1,11 @@
 """Images: a reference becomes `Images` with stable ids, labels where there are any.
 
 In: references, data sets. Out: `Images`, batches of them. A file a source, imported when it is used. Knows no model.
-Imports: errors, references, libraries.
+Imports: errors, references, files, libraries, classes.
 """
 
-from .images import Images, Reader, decode
+from .decoding import decode
+from .images import Images, Reader
 from .load import ImageSource, load_images
 from .loading import Indices, LoadedBatch, check_broken, load_batches
 from .reference import DataRef, parse_data_ref

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import DataError
 from .images import Images
-from .labels import integer_vector
+from .labels import describe_label, integer_vector
 
 _CHANNELS = (1, 3, 4)
 
@@ -177,7 +177,7 @@ def _labels_of_items(dataset: Any, name: str) -> list[int] | None:
         label = integer_vector([_plain(item[1])], length=1)
         if label is None:
             raise DataError(
-                f"{name}: the label of item {i} is {type(item[1]).__name__} {item[1]!r}, expected an integer; "
+                f"{name}: the label of item {i} is {describe_label(item[1])}, expected an integer; "
                 "pass labels=False to leave labels out"
             )
         labels += label

@@ -1,5 +1,6 @@
 """A folder of class folders (labelled), or a flat folder of images (unlabelled)."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,9 +8,24 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..classes import natural_key
 from ..errors import DataError
-from .images import Images, decode
-from .layout import classes_of, describe_others, extensions, is_hidden, is_image_name, natural_key, printable
+from ..references import shown
+from .decoding import decode
+from .images import Images
+from .layout import (
+    MOST_LEVELS,
+    classes_of,
+    describe_others,
+    extensions,
+    is_hidden,
+    is_image_name,
+    note_passed_over,
+    printable,
+    refuse_split_folders,
+)
+
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,33 +35,42 @@ class FolderReader:
     Attributes:
         root: the folder.
         names: path of each image relative to the folder, with `/`.
+        upright: whether images are turned as their EXIF orientation says.
     """
 
     root: Path
     names: tuple[str, ...]
+    upright: bool = False
 
     def read(self, index: int) -> Image.Image:
         """Image `index`, fully decoded, RGB."""
-        return decode(self.root / self.names[index])
+        return decode(self.source(index), upright=self.upright)
+
+    def source(self, index: int) -> Path:
+        """The file of image `index`."""
+        return self.root / self.names[index]
 
     def where(self, index: int) -> str:
         """The image's path."""
         return printable(str(self.root / self.names[index]))
 
 
-def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
+def open_folder(root: Path, *, reference: str, labels: bool, upright: bool = False) -> Images:
     """Find the images of a folder. The class is the first folder level, images are found recursively below it.
 
     Departure from timm, which takes the last level (`a/left`, `b/left` would become one class). On plain class
-    folders classes, labels and order are the same. Symbolic links are followed, and hidden files ignored.
+    folders classes, labels and order are the same. Symbolic links are followed, hidden files and what systems leave
+    behind are ignored, and other files that are not read are told.
 
     Args:
         root: an existing folder.
         reference: the data reference.
         labels: whether to derive labels from folder names.
+        upright: whether to turn images as their EXIF orientation says.
 
     Raises:
-        DataError: no images, images beside class folders, a class folder without images, or a folder without access.
+        DataError: no images, images beside class folders, a class folder without images, folders that are splits, that
+            lie too deep or that cannot be read.
     """
     files = list(_files(root, "", frozenset({os.path.realpath(root)})))
     names = sorted((name for name in files if is_image_name(name)), key=natural_key)
@@ -54,14 +79,20 @@ def open_folder(root: Path, *, reference: str, labels: bool) -> Images:
             f"{root}: no images found (read are {extensions()}): {describe_others(files)}; "
             "give a folder of class folders or of images"
         )
+    paths = [tuple(name.split("/")[:-1]) for name in names]
+    refuse_split_folders(paths, where=str(root), labels=labels, instead=f"give one of them, such as {root}/")
     classes = None
     if labels:
-        paths = [tuple(name.split("/")[:-1]) for name in names]
         folders = {entry.name for entry in root.iterdir() if not is_hidden(entry.name) and entry.is_dir()}
         classes = classes_of(paths, without_images=folders - {path[0] for path in paths if path}, where=str(root))
+    others = note_passed_over(
+        (name for name in files if not is_image_name(name)), where=str(root), beside=f"{len(names)} image(s)"
+    )
+    if others is not None:
+        _log.warning(others)
     return Images.build(
         reference=reference,
-        reader=FolderReader(root=root, names=tuple(names)),
+        reader=FolderReader(root=root, names=tuple(names), upright=upright),
         ids=[printable(name) for name in names],
         labels=None if classes is None else classes.labels,
         class_names=None if classes is None else classes.names,
@@ -79,11 +110,15 @@ def holds_images(root: Path) -> bool:
 
 def _files(folder: Path | str, prefix: str, above: frozenset[str]) -> Iterator[str]:
     """Files below a folder, relative to the root. `above` are the real folders on the way, against circular links."""
+    if len(above) > MOST_LEVELS:
+        raise DataError(
+            f"{shown(str(folder))}: lies more than {MOST_LEVELS} folders deep; give one of the folders above it"
+        )
     try:
         with os.scandir(folder) as found:
             entries = [(entry.name, entry.path, entry.is_dir()) for entry in found if not is_hidden(entry.name)]
     except OSError as error:
-        raise DataError(f"{error.filename or folder}: the folder cannot be read ({error.strerror})") from error
+        raise DataError(f"{shown(str(folder))}: the folder cannot be read ({error.strerror})") from error
     for name, path, is_folder in entries:
         if not is_folder:
             yield prefix + name

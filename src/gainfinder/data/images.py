@@ -2,11 +2,9 @@
 
 import functools
 import hashlib
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +100,13 @@ class Images:
         try:
             image = self.reader.read(position)
             return image if image.mode == "RGB" else image.convert("RGB")
-        except (DataError, MemoryError):
+        except DataError:
             raise
+        except MemoryError as error:
+            raise DataError(
+                f"{self.reader.where(position)}: decoding it needs more memory than there is; free some, or use fewer "
+                "`workers`"
+            ) from error
         except Exception as error:
             raise BrokenImage(self.reader.where(position), str(error) or type(error).__name__) from error
 
@@ -190,23 +193,13 @@ FEW_PIXELS_OF = 16
 """… and a digest of pixels alone."""
 
 
-def decode(source: Path | BinaryIO) -> Image.Image:
-    """Decode one image fully, as RGB.
-
-    Raises:
-        Exception: whatever Pillow raises for a file that is cut off, damaged or not an image.
-    """
-    with warnings.catch_warnings():
-        # Pillow warns of many images that it decodes well: large ones, palettes with transparency, odd metadata.
-        warnings.simplefilter("ignore")
-        with Image.open(source) as image:
-            return image.convert("RGB")
-
-
 def _checked_labels(
     labels: Sequence[int], ids: Sequence[str], class_names: Sequence[str] | None, reference: str
 ) -> NDArray[np.int64]:
-    array = np.asarray(labels, dtype=np.int64)
+    try:
+        array = np.asarray(labels, dtype=np.int64)
+    except OverflowError as error:
+        raise DataError(f"{reference}: a label has more than 64 bits; labels count the classes from 0") from error
     limit = None if class_names is None else len(class_names)
     wrong = (array < 0) if limit is None else (array < 0) | (array >= limit)
     if wrong.any():

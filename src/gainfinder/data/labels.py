@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..classes import natural_key
 from ..errors import DataError
-from ..references import suggest
-from .layout import natural_key
+from ..references import shown, suggest
 
 
 def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, where: str) -> "Encoded":
@@ -39,13 +39,26 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
         return _encode_names(values, names, where)
     for value in values:
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise DataError(f"{where}: labels must be integers or strings, got {value!r} ({type(value).__name__})")
+            raise DataError(f"{where}: labels must be integers or strings, got {describe_label(value)}")
     labels = [int(value) for value in values]
     if labels and max(labels) < 0:
         raise DataError(f"{where}: all labels are negative, so this split hides them; read it without labels")
     if labels and max(labels) >= 2**31:
-        raise DataError(f"{where}: label {max(labels)} is out of range: labels count the classes from 0")
+        highest = describe_label(max(labels)).rpartition(" (")[0]
+        raise DataError(f"{where}: label {highest} is out of range: labels count the classes from 0")
     return labels, names
+
+
+def describe_label(value: Any) -> str:
+    """A label that cannot be used, and its type, for a message.
+
+    Example:
+        >>> describe_label(0.5), describe_label(10**5000)
+        ('0.5 (float)', 'a number of more than 64 bits (int)')
+    """
+    huge = isinstance(value, int) and value.bit_length() > 64
+    text = "a number of more than 64 bits" if huge else repr(value)
+    return f"{text if len(text) <= 80 else text[:80] + '…'} ({type(value).__name__})"
 
 
 Encoded = tuple[list[int], tuple[str, ...] | None]
@@ -74,5 +87,7 @@ def _encode_names(values: Sequence[str], names: tuple[str, ...] | None, where: s
     index = {name: i for i, name in enumerate(known)}
     for value in values:
         if value not in index:
-            raise DataError(f"{where}: label {value!r} is none of the {len(known)} class names{suggest(value, known)}")
+            raise DataError(
+                f"{where}: label {shown(value)} is none of the {len(known)} class names{suggest(value, known)}"
+            )
     return [index[value] for value in values], known

@@ -8,9 +8,27 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from ..classes import natural_key
 from ..errors import DataError
 
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "eval", "evaluation", "dev", "test", "testing"})
+SPLITS = frozenset(
+    {"train", "training", "val", "valid", "validation", "eval", "evaluation", "dev", "test", "testing", "trainval"}
+    | {"unlabeled", "unlabelled", "extra", "holdout"}
+)
+_LITTER = frozenset(
+    {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "system volume information"}
+    | {"thumbs.db", "desktop.ini", "__pycache__"}
+)
+"""What operating systems and network storage leave in folders."""
+_PILLOW_DECODES = (
+    *(".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".jfif", ".jpe", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".avif", ".apng", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".tga", ".pcx", ".qoi", ".sgi"),
+)
+"""Endings of pictures made of pixels, among them all that torchvision's ImageFolder reads."""
+MOST_LEVELS = 255
+"""Most folders within each other."""
+_SHOWN_ENDINGS = 4
+_TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".mat", ".xlsx"})
 _SHARD_OF_SPLIT = re.compile(r"[-_.]\d+(-of-\d+)?$")
 
 Folder = tuple[str, ...]
@@ -30,37 +48,24 @@ class Classes:
     labels: list[int]
 
 
-def natural_key(text: str) -> tuple[list[int | str], str]:
-    """Sort key: timm's natural key, ties (`A`, `a`) by the text itself.
-
-    Departure from timm: only what the pattern found counts as a number, so that a name such as `m2²` sorts too.
-
-    Example:
-        >>> sorted(["n10", "N9", "n9"], key=natural_key)
-        ['N9', 'n9', 'n10']
-    """
-    pieces = re.split(r"(\d+)", text.lower())
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], text
-
-
 def is_image_name(name: str) -> bool:
-    """Whether timm counts a file of this name as an image.
+    """Whether a file of this name is read as an image: by the endings of timm, and the others that Pillow decodes.
 
     Example:
-        >>> is_image_name("a/b.JPEG"), is_image_name("a/b.txt")
-        (True, False)
+        >>> is_image_name("a/b.JPEG"), is_image_name("a/b.webp"), is_image_name("a/b.txt")
+        (True, True, False)
     """
     return _extension(name) in _image_extensions()
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is to be ignored: hidden ones, macOS's `._x` twins and their `__MACOSX` folder.
+    """Whether a file or folder is to be ignored: hidden ones, macOS's `._x` twins, and what systems leave behind.
 
     Example:
-        >>> is_hidden("._cat.jpg"), is_hidden("cat.jpg")
-        (True, False)
+        >>> is_hidden("._cat.jpg"), is_hidden("@eaDir"), is_hidden("lost+found"), is_hidden("cat.jpg")
+        (True, True, True, False)
     """
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in _LITTER
 
 
 def printable(name: str) -> str:
@@ -92,7 +97,6 @@ def classes_of(folders: Sequence[Folder], *, without_images: Collection[str], wh
             f"{where}: {flat} image(s) lie beside {len(names)} class folder(s) with {len(folders) - flat} image(s), so "
             f"it is unclear whether there are classes: expected either images only or class folders only; move one away"
         )
-    _refuse_split_folders(names, folders, where)
     if without_images:
         first = min(without_images, key=natural_key)
         raise DataError(
@@ -121,8 +125,8 @@ def extensions() -> str:
     """The extensions of the files that are read as images, for a message.
 
     Example:
-        >>> extensions()
-        '.png, .jpg, .jpeg'
+        >>> extensions()[:40]
+        '.png, .jpg, .jpeg, .webp, .bmp, .dib, .t'
     """
     return ", ".join(_image_extensions())
 
@@ -131,8 +135,8 @@ def describe_others(names: Iterable[str]) -> str:
     """The content of a folder that holds no image, for a message.
 
     Example:
-        >>> describe_others(["a.webp", "b.webp", "c.txt"])
-        'it holds 3 other file(s), mostly .webp'
+        >>> describe_others(["a.heic", "b.heic", "c.txt"])
+        'it holds 3 other file(s), mostly .heic'
         >>> describe_others([])
         'it holds no file at all'
     """
@@ -143,10 +147,10 @@ def describe_others(names: Iterable[str]) -> str:
 
 
 def _image_extensions() -> tuple[str, ...]:
-    """timm's, which its users can extend. Imported late: a spawned worker needs this module, but no timm."""
+    """timm's, which its users can extend, and more. Imported late: a spawned worker needs this module, but no timm."""
     from timm.data.readers import img_extensions  # noqa: PLC0415
 
-    return tuple(img_extensions.IMG_EXTENSIONS)
+    return tuple(dict.fromkeys((*img_extensions.IMG_EXTENSIONS, *_PILLOW_DECODES)))
 
 
 def _extension(name: str) -> str:
@@ -155,10 +159,64 @@ def _extension(name: str) -> str:
     return f".{extension.lower()}" if stem and dot else ""
 
 
-def _refuse_split_folders(names: Sequence[str], folders: Sequence[Folder], where: str) -> None:
-    splits = SPLITS.issuperset(name.lower() for name in names) and all(len(folder) > 1 for folder in folders)
-    if splits:
+def refuse_split_folders(folders: Sequence[Folder], *, where: str, labels: bool, instead: str) -> None:
+    """Refuse first-level folders that are the splits of a data set: train and test would be mixed, or become classes.
+
+    Args:
+        folders: the folders below the root that lead to each image.
+        where: name of the source that is read, for the message.
+        labels: whether folders become classes; without, a single split is welcome.
+        instead: what to do, for the message, before the name of a split.
+
+    Raises:
+        DataError: two or more of the names, or the only one that holds folders while the others do not, are of splits.
+
+    Example:
+        >>> refuse_split_folders([("car",), ("train",)], where="vehicles", labels=True, instead="")
+    """
+    deeper: dict[str, bool] = {}
+    for folder in folders:
+        if folder:
+            deeper[folder[0]] = deeper.get(folder[0], False) or len(folder) > 1
+    splits = sorted((name for name in deeper if name.lower() in SPLITS), key=natural_key)
+    if not splits:
+        return
+    others_deeper = any(deeper[name] for name in deeper if name not in splits)
+    holds_classes = any(deeper[name] for name in splits)
+    several = len(splits) > 1 and (holds_classes or len(splits) == len(deeper))
+    if several or (labels and holds_classes and not others_deeper):
+        best = next((name for name in splits if deeper[name]), splits[0])
         raise DataError(
-            f"{where}: its folders ({', '.join(names)}) are splits that hold class folders, expected class folders; "
-            f"give one of them, such as {where}/{names[0]}"
+            f"{where}: its folders ({', '.join(splits)}) are splits of a data set, expected class folders; "
+            f"{instead}{best}"
         )
+
+
+def note_passed_over(names: Iterable[str], *, where: str, beside: str) -> str | None:
+    """A note on files that lie among images and are not read; None where there are none.
+
+    Args:
+        names: names of these files.
+        where: name of the source that is read.
+        beside: what is read.
+
+    Example:
+        >>> note_passed_over(["a.heic", "b.heic"], where="photos", beside="3 images")
+        'photos: 2 files beside 3 images are not read (.heic: 2); if they are pictures, convert them to .png or .jpg'
+        >>> note_passed_over(["labels.csv"], where="photos", beside="3 images")
+        "photos: 1 file beside 3 images is not read ('labels.csv'); labels come from class folders or a Parquet column"
+    """
+    names = list(names)
+    if not names:
+        return None
+    counts = Counter(_extension(name) or "without extension" for name in names).most_common()
+    shown = ", ".join(f"{ending}: {count}" for ending, count in counts[:_SHOWN_ENDINGS])
+    more = f" and {len(counts) - _SHOWN_ENDINGS} other endings" if len(counts) > _SHOWN_ENDINGS else ""
+    if len(names) == 1:
+        shown = repr(printable(names[0].rpartition("/")[2]))
+    remedy = "if they are pictures, convert them to .png or .jpg"
+    if any(_extension(name) in _TABLES for name in names):
+        remedy = "labels come from class folders or a Parquet column"
+    verb = "is" if len(names) == 1 else "are"
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    return f"{where}: {files} beside {beside} {verb} not read ({shown}{more}); {remedy}"

@@ -1,26 +1,41 @@
 """From a parsed data reference to the reader of its source. Readers are imported when first needed: some are heavy."""
 
+import logging
 from pathlib import Path
 
 from ..errors import BadReference, DataError
-from ..references import check_keys, suggest
+from ..files import file_problem, user_path
+from ..references import check_keys, shown, suggest
 from .images import Images
-from .reference import DataRef
+from .layout import is_hidden, note_passed_over
+from .reference import DataRef, wants_upright
+from .survey import survey
+
+_log = logging.getLogger("gainfinder")
 
 _NO_RANDOM_ACCESS = ("wds", "tfds", "hfids")
 # Compressed archives are recognised only to be refused with the command that unpacks them.
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _PARQUET = (".parquet",)
+_FILE_KEYS = ("orient",)
+_TABLE_KEYS = ("image", "label", "orient")
 
 
 def open_source(ref: DataRef, *, labels: bool) -> Images:
-    """All images of a source; the reference's part is left to the caller.
+    """All images of a source, and notes on what is assumed of them; the reference's part is left to the caller.
 
     Raises:
         BadReference: an unknown setting, or a kind of source without random access.
         DataError: the path does not exist, or what lies there cannot be used.
         MissingExtra: `hfds/` without the package datasets.
     """
+    images = _open(ref, labels=labels)
+    for note in survey(images):
+        _log.warning(note)
+    return images
+
+
+def _open(ref: DataRef, *, labels: bool) -> Images:
     scheme, slash, _ = ref.base.partition("/")
     scheme = scheme.lower() if slash else ""
     if scheme in _NO_RANDOM_ACCESS:
@@ -36,33 +51,36 @@ def open_source(ref: DataRef, *, labels: bool) -> Images:
         from .timm_readers import open_torch  # noqa: PLC0415
 
         return open_torch(ref, labels=labels)
-    check_keys(ref.query, (), reference=str(ref))
     if ref.base == "digits":
         from .digits import open_digits  # noqa: PLC0415
 
+        check_keys(ref.query, (), reference=str(ref))
         return open_digits(reference=str(ref), labels=labels)
-    return _open_path(Path(ref.base).expanduser(), reference=str(ref), labels=labels)
+    return _open_path(user_path(ref.base, what="data"), ref, labels=labels)
 
 
-def _open_path(path: Path, *, reference: str, labels: bool) -> Images:
+def _open_path(path: Path, ref: DataRef, *, labels: bool) -> Images:
     if path.is_dir():
-        return _open_directory(path, reference=reference, labels=labels)
+        return _open_directory(path, ref, labels=labels)
     if not path.exists():
         raise DataError(_missing(path))
+    if (problem := file_problem(path)) is not None:
+        raise DataError(f"{path} {problem}; expected a .tar archive, a .parquet file or a folder")
     name = path.name.lower()
     if name.endswith(_TAR):
-        return _open_tars([path], path, reference, labels)
+        return _open_tars([path], path, ref, labels)
     if name.endswith(_PARQUET):
-        return _open_tables([path], path, reference, labels)
+        return _open_tables([path], path, ref, labels)
     raise DataError(f"{path}: unknown kind of file, expected a .tar archive, a .parquet file or a folder")
 
 
-def _open_directory(path: Path, *, reference: str, labels: bool) -> Images:
+def _open_directory(path: Path, ref: DataRef, *, labels: bool) -> Images:
     from .folder import holds_images, open_folder  # noqa: PLC0415
 
     tars, tables = _files_of(path, _TAR), _files_of(path, _PARQUET)
     if not tars and not tables:
-        return open_folder(path, reference=reference, labels=labels)
+        check_keys(ref.query, _FILE_KEYS, reference=str(ref))
+        return open_folder(path, reference=str(ref), labels=labels, upright=wants_upright(ref))
     kinds = [f"{len(tars)} .tar archive(s)"] * bool(tars) + [f"{len(tables)} Parquet file(s)"] * bool(tables)
     if len(kinds) == 1 and holds_images(path):
         kinds.append("images")
@@ -71,19 +89,32 @@ def _open_directory(path: Path, *, reference: str, labels: bool) -> Images:
             f"{path} holds {' and '.join(kinds)}, expected one kind; give one file, such as {(tars + tables)[0]}, or "
             "move the others away"
         )
-    return (_open_tars if tars else _open_tables)(tars or tables, path, reference, labels)
+    note = note_passed_over(_others_of(path, tars + tables), where=str(path), beside=kinds[0])
+    if note is not None:
+        _log.warning(note)
+    return (_open_tars if tars else _open_tables)(tars or tables, path, ref, labels)
 
 
-def _open_tars(archives: list[Path], root: Path, reference: str, labels: bool) -> Images:
+def _open_tars(archives: list[Path], root: Path, ref: DataRef, labels: bool) -> Images:
     from .tar import open_tar  # noqa: PLC0415
 
-    return open_tar(archives, root=root, reference=reference, labels=labels)
+    check_keys(ref.query, _FILE_KEYS, reference=str(ref))
+    return open_tar(archives, root=root, reference=str(ref), labels=labels, upright=wants_upright(ref))
 
 
-def _open_tables(files: list[Path], root: Path, reference: str, labels: bool) -> Images:
+def _open_tables(files: list[Path], root: Path, ref: DataRef, labels: bool) -> Images:
     from .parquet import open_parquet  # noqa: PLC0415
 
-    return open_parquet(files, root=root, reference=reference, labels=labels)
+    check_keys(ref.query, _TABLE_KEYS, reference=str(ref))
+    return open_parquet(
+        files,
+        root=root,
+        reference=str(ref),
+        labels=labels,
+        image=ref.get("image"),
+        label=ref.get("label"),
+        upright=wants_upright(ref),
+    )
 
 
 def _files_of(folder: Path, endings: tuple[str, ...]) -> list[Path]:
@@ -91,7 +122,11 @@ def _files_of(folder: Path, endings: tuple[str, ...]) -> list[Path]:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder}: the folder cannot be read ({error.strerror})") from error
-    return [p for p in entries if p.name.lower().endswith(endings) and not p.name.startswith(".") and p.is_file()]
+    return [p for p in entries if p.name.lower().endswith(endings) and not p.name.startswith(".") and not p.is_dir()]
+
+
+def _others_of(folder: Path, read: list[Path]) -> list[str]:
+    return [p.name for p in folder.iterdir() if p not in read and not is_hidden(p.name) and not p.is_dir()]
 
 
 def _missing(path: Path) -> str:
@@ -100,10 +135,18 @@ def _missing(path: Path) -> str:
     while not missing.parent.exists():
         missing = missing.parent
     folder = missing.parent
-    siblings = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    try:
+        siblings = [entry.name for entry in folder.iterdir()]
+    except OSError:  # no folder, or one that may not be listed
+        siblings = []
     if folder == Path():
         siblings.append("digits")
     return (
-        f"{path} does not exist{suggest(missing.name, siblings)}; expected a folder, a .tar, a .parquet, digits, "
-        "hfds/NAME or torch/NAME"
+        f"{_named(path)} does not exist{suggest(missing.name, siblings)}; expected a folder, a .tar, a .parquet, "
+        "digits, hfds/NAME or torch/NAME"
     )
+
+
+def _named(path: Path) -> str:
+    """A path as messages name it, shortened where it is very long."""
+    return str(path) if len(str(path)) <= 250 else shown(str(path))

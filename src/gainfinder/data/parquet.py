@@ -1,23 +1,34 @@
 """A Parquet file, or a folder of them: column `image`, optionally `label` and `id`."""
 
-import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..classes import natural_key
 from ..errors import DataError
-from .images import Images, decode
+from ..files import file_problem
+from ..libraries import first_line
+from .columns import ID, Columns, choose_columns
+from .decoding import decode
+from .images import Images
 from .labels import encode_labels
-from .layout import natural_key, refuse_split_files
+from .layout import refuse_split_files
+
+_log = logging.getLogger("gainfinder")
+_BYTES_A_ROW = 150
+"""What Python keeps of a row beside its image: an id and a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +40,28 @@ class ParquetReader:
         columns: one column of image bytes a file.
         paths: one column of image paths a file, or None where the file has none.
         starts: int64 (F,), position of each file's first image.
+        upright: whether images are turned as their EXIF orientation says.
     """
 
     files: tuple[Path, ...]
     columns: tuple[Any, ...]
     paths: tuple[Any, ...]
     starts: NDArray[np.int64]
+    upright: bool = False
 
     def read(self, index: int) -> Image.Image:
         """Image `index`, fully decoded, RGB."""
+        return decode(self.source(index), upright=self.upright)
+
+    def source(self, index: int) -> BytesIO:
+        """The bytes of image `index`."""
         file, row = self._locate(index)
         data = self.columns[file][row].as_py()
         if data is None:
             path = None if self.paths[file] is None else self.paths[file][row].as_py()
             only = f", only the path {path!r}: embed the bytes when writing the file" if path else ""
             raise ValueError(f"the row holds no image bytes{only}")
-        return decode(BytesIO(data))
+        return BytesIO(data)
 
     def where(self, index: int) -> str:
         """The file and the row."""
@@ -67,26 +84,45 @@ class _File:
     class_names: tuple[str, ...] | None
 
 
-def open_parquet(files: Sequence[Path], *, root: Path, reference: str, labels: bool) -> Images:
+def open_parquet(
+    files: Sequence[Path],
+    *,
+    root: Path,
+    reference: str,
+    labels: bool,
+    image: str | None = None,
+    label: str | None = None,
+    upright: bool = False,
+) -> Images:
     """Read Parquet files.
 
-    `image` is binary, or a struct with `bytes` (as Hugging Face writes it). `label` is an integer or a string. Class
-    names come from the schema's metadata: `huggingface` (ClassLabel), or `classes` (comma separated). Without `id` the
-    ids are row numbers, `row-0000012`, with the file's name before them where there are several files.
+    `image` is binary, or a struct with `bytes` (as Hugging Face writes it). `label` is an integer or a string. Without
+    `id` the ids are row numbers, `row-0000012`, with the file's name before them where there are several files. Where a
+    column is not called so, `choose_columns` chooses, and the user is told.
 
     Args:
         files: the files, at least one; all their rows together are one source.
         root: the file or the folder of files, for messages.
         reference: the data reference.
-        labels: whether to read the column `label`.
+        labels: whether to read labels.
+        image: name of the column of images, where the user gives one.
+        label: name of the column of labels, where the user gives one.
+        upright: whether to turn images as their EXIF orientation says.
 
     Raises:
-        DataError: no Parquet file, no usable `image`, missing labels or ids, or files that disagree.
+        DataError: no Parquet file, no usable images, missing labels or ids, files that disagree, or too much for the
+            memory.
     """
     files = sorted(files, key=lambda path: natural_key(path.name))
     instead = f"give one file, such as {files[0]}, or hfds/{root}?split=train for all files of a split"
     refuse_split_files((file.stem for file in files), where=str(root), instead=instead)
-    read = [_read(file, labels=labels, prefix=f"{file.stem}/" if len(files) > 1 else "") for file in files]
+    chosen = [_choose(file, labels=labels, image=image, label=label) for file in files]
+    for note in dict.fromkeys(note for one in chosen for note in one.notes):
+        _log.warning("%s: %s", root, note)
+    read = [
+        _read(file, columns, prefix=f"{file.stem}/" if len(files) > 1 else "")
+        for file, columns in zip(files, chosen, strict=True)
+    ]
     found, class_names = _all_labels(read, root)
     lengths = [len(file.images) for file in read]
     return Images.build(
@@ -96,6 +132,7 @@ def open_parquet(files: Sequence[Path], *, root: Path, reference: str, labels: b
             columns=tuple(file.images for file in read),
             paths=tuple(file.paths for file in read),
             starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
+            upright=upright,
         ),
         ids=[name for file in read for name in file.ids],
         labels=found,
@@ -103,73 +140,67 @@ def open_parquet(files: Sequence[Path], *, root: Path, reference: str, labels: b
     )
 
 
-def _read(path: Path, *, labels: bool, prefix: str) -> _File:
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """An opened file; whatever pyarrow raises of damaged ones becomes one line."""
+    if (problem := file_problem(path)) is not None:
+        raise DataError(f"{path} {problem}; expected a Parquet file")
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            _check_image_column(schema, path)
-            wanted = [name for name in ("image", "id", *(("label",) if labels else ())) if name in schema.names]
-            table = file.read(columns=wanted)
-    except (pa.ArrowException, OSError) as error:
+            yield file
+    except DataError:
+        raise
+    except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file, or damaged ({str(error).splitlines()[0]})") from error
-    images, paths = table.column("image"), None
-    if pa.types.is_struct(images.type):
-        if images.type.get_field_index("path") >= 0:
-            paths = pc.struct_field(images, "path")
-        images = pc.struct_field(images, "bytes")
-    with_labels = "label" in table.column_names
-    return _File(
-        path=path,
-        images=images,
-        paths=paths,
-        labels=table.column("label").to_pylist() if with_labels else None,
-        ids=_ids(table, path, prefix),
-        class_names=_class_names(schema) if with_labels else None,
-    )
+    except Exception as error:  # many kinds, UnicodeDecodeError and MemoryError among them
+        raise DataError(f"{path}: not a Parquet file, or damaged ({first_line(error)})") from error
 
 
-def _check_image_column(schema: Any, path: Path) -> None:
-    if "image" not in schema.names:
-        raise DataError(f"{path}: no column `image`, its columns are {', '.join(schema.names) or 'none'}; rename one")
-    kind = schema.field("image").type
-    if pa.types.is_struct(kind):
-        fields = [kind.field(i).name for i in range(kind.num_fields)]
-        if "bytes" not in fields:
-            raise DataError(f"{path}: the struct `image` has no field `bytes`, its fields are {', '.join(fields)}")
-        kind = kind.field("bytes").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)):
-        raise DataError(f"{path}: column `image` is of type {kind}, expected the bytes of image files (binary)")
+def _choose(path: Path, *, labels: bool, image: str | None, label: str | None) -> Columns:
+    with _reading(path) as file:
+        return choose_columns(file.schema_arrow, where=str(path), labels=labels, image=image, label=label)
+
+
+def _read(path: Path, columns: Columns, *, prefix: str) -> _File:
+    with _reading(path) as file:
+        _check_memory(file.metadata, columns, path)
+        table = file.read(columns=columns.all)
+        images, paths = table.column(columns.image), None
+        if pa.types.is_struct(images.type):
+            if images.type.get_field_index("path") >= 0:
+                paths = pc.struct_field(images, "path")
+            images = pc.struct_field(images, "bytes")
+        return _File(
+            path=path,
+            images=images,
+            paths=paths,
+            labels=None if columns.label is None else table.column(columns.label).to_pylist(),
+            ids=_ids(table, path, prefix),
+            class_names=columns.class_names,
+        )
+
+
+def _check_memory(metadata: Any, columns: Columns, path: Path) -> None:
+    """Refuse a file whose columns do not fit into the memory that is free: they are held there."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    parts = [group.column(i) for group in groups for i in range(group.num_columns)]
+    needed = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns.all)
+    needed += metadata.num_rows * _BYTES_A_ROW
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"{path}: {metadata.num_rows:,} rows take {needed / 1e9:,.1f} GB in memory, {free / 1e9:,.1f} GB are free; "
+            "split it into files and give one, or give the images as a .tar or a folder, which are not held in memory"
+        )
 
 
 def _ids(table: Any, path: Path, prefix: str) -> list[str]:
-    if "id" not in table.column_names:
+    if ID not in table.column_names:
         return [f"{prefix}row-{row:07d}" for row in range(table.num_rows)]
-    column = table.column("id")
+    column = table.column(ID)
     if column.null_count:
         raise DataError(f"{path}: {column.null_count} of {table.num_rows} ids are missing (null); fill or drop `id`")
     return [str(value) for value in column.to_pylist()]
-
-
-def _class_names(schema: Any) -> tuple[str, ...] | None:
-    metadata = schema.metadata or {}
-    if b"huggingface" in metadata:
-        label = _dig(metadata[b"huggingface"], "info", "features", "label")
-        if isinstance(label, dict) and label.get("names"):  # a list of labels has a list here
-            return tuple(label["names"])
-    if b"classes" in metadata:
-        return tuple(metadata[b"classes"].decode(errors="replace").split(","))
-    return None
-
-
-def _dig(document: bytes, *keys: str) -> Any:
-    """A value within a JSON document; None where there is none, or the document is damaged."""
-    try:
-        value = json.loads(document)
-    except ValueError:
-        return None
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _all_labels(read: Sequence[_File], root: Path) -> tuple[list[int] | None, tuple[str, ...] | None]:

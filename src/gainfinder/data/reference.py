@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 
 from ..errors import BadReference
-from ..references import Query, join_query, split_query
+from ..references import Query, join_query, shown, split_query, whole_number
 
-_PART = re.compile(r"#(?P<k>\d+)/(?P<n>\d+)$")
+_PART = re.compile(r"#(?P<k>[0-9]+)/(?P<n>[0-9]+)$")
+_MOST_PARTS = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,22 @@ def parse_data_ref(text: str) -> DataRef:
     return DataRef(base=base, query=query, part=part)
 
 
+def wants_upright(ref: DataRef) -> bool:
+    """Whether `?orient=exif` asks for images turned as their EXIF orientation says.
+
+    Raises:
+        BadReference: another value than `exif` or `stored`.
+    """
+    value = ref.get("orient") or "stored"
+    if value not in ("exif", "stored"):
+        raise BadReference(
+            f"orient={value} in {str(ref)!r} is unknown: expected exif (turned as EXIF says) or stored (as pixels lie)"
+        )
+    return value == "exif"
+
+
 def _parse_part(k_text: str, n_text: str, text: str) -> tuple[int, int]:
-    k, n = int(k_text), int(n_text)
+    k, n = (whole_number(t, what=f"a part of {shown(text)}", least=0, most=_MOST_PARTS) for t in (k_text, n_text))
     if not 1 <= k <= n:
         raise BadReference(f"part #{k_text}/{n_text} of {text!r} does not exist: expected #k/n with 1 <= k <= n")
     if (k_text, n_text) != (str(k), str(n)):

@@ -1,9 +1,11 @@
 """A `.tar` archive, or a folder of `.tar` shards, of class folders (labelled) or of images (unlabelled).
 
-Headers are read once; images are then read by offset, without `tarfile`.
+Headers are read once; images are then read by offset, without `tarfile`. Nothing is ever unpacked.
 """
 
+import logging
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,23 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..classes import natural_key
 from ..errors import DataError
-from .images import Images, decode
+from ..files import file_problem
+from ..libraries import first_line
+from ..references import shown
+from .decoding import decode
+from .images import Images
 from .layout import (
+    MOST_LEVELS,
     Folder,
     classes_of,
     describe_others,
     extensions,
     is_hidden,
     is_image_name,
-    natural_key,
+    note_passed_over,
     printable,
     refuse_split_files,
+    refuse_split_folders,
 )
 from .ranges import FileRanges
 
 _MAGIC = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 _SPARSE = -1
+_MOST_BYTES = 1_000_000_000
+"""Bytes of the largest member that is read as an image."""
+_OUTSIDE = "member(s) whose names lead out of the archive by `..` are not read; pack the folder that holds them"
+_TWICE = "image(s) occur again later in the archive, and the later ones are read, as when it is unpacked"
+_LINK = "link(s) and special files with names of images are not read; pack what links lead to (`tar --dereference`)"
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +57,7 @@ class TarReader:
         shards: int64 (N,), the archive of each image.
         offsets: int64 (N,), first byte of each image in its archive; -1 for a sparse member, which cannot be read.
         sizes: int64 (N,), number of bytes of each image.
+        upright: whether images are turned as their EXIF orientation says.
     """
 
     archives: tuple[Path, ...]
@@ -49,15 +65,21 @@ class TarReader:
     shards: NDArray[np.int64]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    upright: bool = False
     _ranges: FileRanges = field(default_factory=FileRanges, repr=False, compare=False)
 
     def read(self, index: int) -> Image.Image:
         """Image `index`, fully decoded, RGB."""
-        offset = int(self.offsets[index])
+        return decode(self.source(index), upright=self.upright)
+
+    def source(self, index: int) -> BytesIO:
+        """The bytes of image `index`."""
+        offset, size = int(self.offsets[index]), int(self.sizes[index])
         if offset == _SPARSE:
             raise ValueError("a sparse member has no contiguous bytes: pack the archive without --sparse")
-        archive = self.archives[int(self.shards[index])]
-        return decode(BytesIO(self._ranges.read(archive, offset, int(self.sizes[index]))))
+        if size > _MOST_BYTES:
+            raise ValueError(f"a member of {size / 1e9:,.1f} GB is too large for an image")
+        return BytesIO(self._ranges.read(self.archives[int(self.shards[index])], offset, size))
 
     def where(self, index: int) -> str:
         """The archive and the member."""
@@ -81,23 +103,26 @@ class _Index:
     images: list[_Member]
     folders: set[Folder]
     others: list[str]
+    skipped: Counter[str]
 
 
-def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bool) -> Images:
+def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bool, upright: bool = False) -> Images:
     """Index archives and find their classes: the first folder below the one that all members share.
 
     Ids are member names, with the shard's name before them where there are several shards. If a name occurs twice in
-    an archive the later member counts, as it does when unpacking. Links are skipped.
+    an archive the later member counts, as it does when unpacking. Links, members whose names lead out of the archive by
+    `..`, and other files that are not read are told.
 
     Args:
         archives: the archives, at least one; all their members together are one source.
         root: the archive or the folder of shards, for messages.
         reference: the data reference.
         labels: whether to derive labels from folder names.
+        upright: whether to turn images as their EXIF orientation says.
 
     Raises:
         DataError: an archive that is compressed, damaged or no archive; no images; images beside class folders; a
-            class folder without images; shards of different splits.
+            class folder without images; shards or folders of different splits.
     """
     archives = sorted(archives, key=lambda path: natural_key(path.name))
     refuse_split_files((a.stem for a in archives), where=str(root), instead=f"give one, such as {archives[0]}")
@@ -105,10 +130,10 @@ def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bo
     images = index.images
     if not images:
         raise DataError(f"{root}: no images found (read are {extensions()}): {describe_others(index.others)}")
-    classes = None
-    if labels:
-        folders, empty = _below_common_folder([image.folder for image in images], index.folders)
-        classes = classes_of(folders, without_images=empty, where=str(root))
+    folders, empty = _below_common_folder([image.folder for image in images], index.folders)
+    refuse_split_folders(folders, where=str(root), labels=labels, instead="pack one of them alone, such as ")
+    classes = classes_of(folders, without_images=empty, where=str(root)) if labels else None
+    _note(index, root)
     several = len(archives) > 1
     return Images.build(
         reference=reference,
@@ -118,6 +143,7 @@ def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bo
             shards=np.array([image.shard for image in images], dtype=np.int64),
             offsets=np.array([image.offset for image in images], dtype=np.int64),
             sizes=np.array([image.size for image in images], dtype=np.int64),
+            upright=upright,
         ),
         ids=[f"{archives[image.shard].stem}/{image.name}" if several else image.name for image in images],
         labels=None if classes is None else classes.labels,
@@ -129,20 +155,43 @@ def _index(archives: Sequence[Path]) -> _Index:
     images: dict[tuple[int, str], _Member] = {}
     folders: set[Folder] = set()
     others: list[str] = []
+    skipped: Counter[str] = Counter()
     for shard, archive in enumerate(archives):
         for info in _headers(archive):
             parts = [part for part in info.name.split("/") if part not in ("", ".")]
+            _refuse_depth(archive, parts)
+            if ".." in parts:
+                skipped[_OUTSIDE] += 1
             if any(is_hidden(part) for part in parts):
                 continue
             name = printable("/".join(parts))
             folders.add(tuple(name.split("/")) if info.isdir() else tuple(name.split("/")[:-1]))
             if info.isreg() and is_image_name(name):
+                skipped[_TWICE] += (shard, name) in images
                 offset = _SPARSE if info.issparse() else info.offset_data
                 images[shard, name] = _Member(shard, name, offset, info.size)
             elif info.isreg():
                 others.append(name)
+            elif is_image_name(name):
+                skipped[_LINK] += 1
     ordered = sorted(images.values(), key=lambda image: (natural_key(image.name), image.shard))
-    return _Index(images=ordered, folders=folders - {(), ("",)}, others=others)
+    return _Index(images=ordered, folders=folders - {(), ("",)}, others=others, skipped=skipped)
+
+
+def _refuse_depth(archive: Path, parts: Sequence[str]) -> None:
+    if len(parts) > MOST_LEVELS:
+        raise DataError(
+            f"{archive}: the member {shown('/'.join(parts))} lies {len(parts) - 1} folders deep, expected at most "
+            f"{MOST_LEVELS}; pack one of the folders below"
+        )
+
+
+def _note(index: _Index, root: Path) -> None:
+    """Tell what is passed over."""
+    notes = [f"{root}: {count} {reason}" for reason, count in index.skipped.items() if count]
+    others = note_passed_over(index.others, where=str(root), beside=f"{len(index.images)} image(s)")
+    for note in (*notes, *([] if others is None else [others])):
+        _log.warning(note)
 
 
 def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
@@ -154,9 +203,13 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
             the last one is looked at.
     """
     _refuse_compressed(archive)
+    end, size = 0, archive.stat().st_size
     try:
         with tarfile.open(archive, mode="r:") as tar:
             while (info := tar.next()) is not None:
+                if not end < tar.offset <= size + tarfile.RECORDSIZE or info.size < 0:
+                    raise tarfile.HeaderError(f"a member of {info.size} bytes")  # it would be read in a circle
+                end = tar.offset
                 yield info
                 # tarfile keeps all it has seen, about a kilobyte a member.
                 tar.members.clear()  # type: ignore[attr-defined]
@@ -164,8 +217,12 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
         with archive.open("rb") as file:
             file.seek(end)
             end_mark = file.read(tarfile.BLOCKSIZE)
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{archive}: not a tar archive, or cut off ({error}); copy or pack it again") from error
+    except DataError:
+        raise
+    except Exception as error:  # of a damaged header tarfile raises whatever its bytes lead to
+        raise DataError(
+            f"{archive}: not a tar archive, damaged or cut off ({first_line(error)}); copy or pack it again"
+        ) from error
     if end_mark != bytes(tarfile.BLOCKSIZE):
         raise DataError(
             f"{archive}: damaged or cut off at byte {end}, where a header or the end mark was expected; "
@@ -174,6 +231,8 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def _refuse_compressed(archive: Path) -> None:
+    if (problem := file_problem(archive)) is not None:
+        raise DataError(f"{archive} {problem}; expected a tar archive")
     try:
         with archive.open("rb") as file:
             start = file.read(8)
@@ -189,7 +248,12 @@ def _refuse_compressed(archive: Path) -> None:
 
 def _below_common_folder(folders: Sequence[Folder], all_folders: set[Folder]) -> tuple[list[Folder], set[str]]:
     """Drop the folders that all images and empty folders share; also the first-level folders without images."""
-    filled = {folder[:depth] for folder in set(folders) for depth in range(len(folder) + 1)}
+    filled: set[Folder] = set()
+    for folder in set(folders):
+        above = folder
+        while above not in filled:
+            filled.add(above)
+            above = above[:-1]
     empty = all_folders - filled
     shared = 0
     for level in zip(*{*folders, *empty}, strict=False):

@@ -4,6 +4,7 @@ Names and splits mean what they mean to `timm.data.create_dataset`, which opens 
 another split in silence, are errors.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,13 +15,17 @@ from PIL import Image
 from timm.data import create_dataset
 
 from ..errors import BadReference, DataError, MissingExtra
+from ..files import user_path
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import check_keys, suggest
+from .columns import IMAGE, choose_label
 from .dataset import DatasetReader, dataset_class_names, dataset_labels
-from .images import Images, decode
+from .decoding import Source, decode
+from .images import Images
 from .labels import encode_labels
-from .reference import DataRef
+from .reference import DataRef, wants_upright
 
+_log = logging.getLogger("gainfinder")
 _TRAIN = ("train", "training")
 _EVAL = ("val", "valid", "validation", "eval", "evaluation")
 _DIGITS = ("mnist", "kmnist", "qmnist")
@@ -37,18 +42,24 @@ class HfdsReader:
         dataset: a `datasets.Dataset` whose image column is not decoded.
         image_key: name of that column.
         name: name of the data set in messages.
+        upright: whether images are turned as their EXIF orientation says.
     """
 
     dataset: Any
     image_key: str
     name: str
+    upright: bool = False
 
     def read(self, index: int) -> Image.Image:
         """Image `index`, fully decoded, RGB."""
+        return decode(self.source(index), upright=self.upright)
+
+    def source(self, index: int) -> Source:
+        """The file of image `index`, or its bytes."""
         value = self.dataset[index][self.image_key]
         if value is None or not (value["bytes"] or value["path"]):
             raise ValueError("the row holds no image")
-        return decode(BytesIO(value["bytes"]) if value["bytes"] else Path(value["path"]))
+        return BytesIO(value["bytes"]) if value["bytes"] else Path(value["path"])
 
     def where(self, index: int) -> str:
         """The data set's name and the row."""
@@ -56,7 +67,10 @@ class HfdsReader:
 
 
 def open_hfds(ref: DataRef, *, labels: bool) -> Images:
-    """`hfds/NAME?split=…[&root=…][&input_key=…][&target_key=…]`; NAME is a name on the hub or a local folder.
+    """`hfds/NAME?split=…[&root=…][&input_key=…][&target_key=…][&orient=exif]`; NAME is a name on the hub or a folder.
+
+    Without keys the columns are `image` and `label`, else the only one of images and the only one of classes, which is
+    told.
 
     Raises:
         BadReference: no split, or an unknown setting.
@@ -64,15 +78,13 @@ def open_hfds(ref: DataRef, *, labels: bool) -> Images:
         MissingExtra: the package datasets is not installed.
     """
     reference = str(ref)
-    check_keys(ref.query, ("split", "root", "input_key", "target_key"), reference=reference)
-    split = _split(ref)
-    image_key, label_key = ref.get("input_key") or "image", ref.get("target_key") or "label"
+    check_keys(ref.query, ("split", "root", "input_key", "target_key", "orient"), reference=reference)
+    split, upright = _split(ref), wants_upright(ref)
     dataset = _load_hfds(ref.base.partition("/")[2], split=split, root=ref.get("root"), reference=reference)
-    columns: Sequence[str] = dataset.column_names
-    _check_column(image_key, columns, "input_key", reference)
+    image_key = _image_key(dataset, ref)
+    label_key = _label_key(dataset, ref, image_key) if labels else None
     found = names = None
-    if labels and (label_key in columns or ref.get("target_key")):
-        _check_column(label_key, columns, "target_key", reference)
+    if label_key is not None:
         found, names = encode_labels(
             list(dataset[label_key]), getattr(dataset.features[label_key], "names", None), where=reference
         )
@@ -82,11 +94,45 @@ def open_hfds(ref: DataRef, *, labels: bool) -> Images:
             dataset=_undecoded(dataset, image_key, reference).select_columns([image_key]),
             image_key=image_key,
             name=reference,
+            upright=upright,
         ),
         ids=_ids(split, len(dataset)),
         labels=found,
         class_names=names,
     )
+
+
+def _image_key(dataset: Any, ref: DataRef) -> str:
+    columns: Sequence[str] = dataset.column_names
+    asked, found = ref.get("input_key"), _typed(dataset, "Image")
+    if asked is None and IMAGE not in columns and len(found) == 1:
+        _log.warning("%s: images are read from the column %r, since none is called `image`", ref, found[0])
+        return found[0]
+    _check_column(asked or IMAGE, columns, "input_key", str(ref))
+    return asked or IMAGE
+
+
+def _label_key(dataset: Any, ref: DataRef, image_key: str) -> str | None:
+    columns: Sequence[str] = dataset.column_names
+    asked = ref.get("target_key")
+    if asked is not None:
+        _check_column(asked, columns, "target_key", str(ref))
+        return asked
+    others = [
+        name for name in _typed(dataset, "Value") if name != image_key and _is_label(dataset.features[name].dtype)
+    ]
+    chosen, note = choose_label(columns, classes=_typed(dataset, "ClassLabel"), others=others, setting="target_key")
+    if note is not None:
+        _log.warning("%s: %s", ref, note)
+    return chosen
+
+
+def _typed(dataset: Any, kind: str) -> list[str]:
+    return [name for name, feature in dataset.features.items() if type(feature).__name__ == kind]
+
+
+def _is_label(dtype: str) -> bool:
+    return dtype.startswith(("int", "uint", "string", "large_string"))
 
 
 def open_torch(ref: DataRef, *, labels: bool) -> Images:
@@ -132,7 +178,10 @@ def _load_hfds(name: str, *, split: str, root: str | None, reference: str) -> An
         import datasets  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("datasets", "hfds", reference) from error
-    with quiet("datasets", "huggingface_hub", "httpx"), hub_or_cache(needed=not Path(name).exists()) as reachable:
+    with (
+        quiet("datasets", "huggingface_hub", "httpx"),
+        hub_or_cache(needed=not user_path(name, what="data set").exists()) as reachable,
+    ):
         try:
             return datasets.load_dataset(name, split=split, cache_dir=root)
         except Exception as error:  # the package raises many kinds, for a wrong name or split and without network
@@ -182,8 +231,9 @@ def _check_torch_split(name: str, split: str, root: str, reference: str) -> None
     if name in _TRAIN_OR_TEST and split not in (known := (*_TRAIN, *_EVAL, "test")):
         raise BadReference(f"{reference!r}: unknown split {split!r}{suggest(split, known)}; expected train or test")
     if name in _FOLDER:
+        folder_of_splits = user_path(root, what="root")
         group = next((group for group in (_TRAIN, _EVAL) if split in group), ())
-        if not any((Path(root) / folder).is_dir() for folder in (split, *group)):
+        if not any(user_path(folder_of_splits / folder, what="split").is_dir() for folder in (split, *group)):
             raise DataError(
                 f"{reference}: {root} has no folder {split!r}; for a folder without splits give {root} itself"
             )

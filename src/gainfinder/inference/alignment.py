@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..classes import TeacherMatch, align_teacher, map_teacher, match_classes, read_label_map
+from ..classes import TeacherMatch, align_teacher, map_teacher, match_classes, order_doubt, read_label_map
 from ..data import Images
 from ..errors import DataError
 from ..models import Classifier, PredictionTable
@@ -22,9 +22,11 @@ _log = logging.getLogger("gainfinder")
 def named_after(student: Classifier, images: Images) -> Classifier:
     """The student with the class names of the images, where it has none of its own and their counts are equal.
 
-    Teachers that carry names can then be matched by name although the student does not.
+    Teachers that carry names can then be matched by name although the student does not. Where frameworks sort these
+    names in different orders the user is told.
     """
     if student.class_names is None and images.class_names is not None and images.num_classes == student.num_classes:
+        _note(order_doubt(images.class_names, named=images.reference, nameless=student.reference))
         return replace(student, class_names=images.class_names)
     return student
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import BadReference, ModelError
-from ..files import near_siblings
+from ..files import file_problem, read_user_text, user_path
 from ..references import Query
 from .classifier import Classifier, ReheadFunction, SaveFunction, probe_num_classes
 from .preprocessing import Preprocessing
@@ -93,12 +93,12 @@ def read_classes(query: Query, *, reference: str) -> tuple[str, ...] | None:
     if text is None:
         return None
     if text.startswith("@"):
-        path = Path(text[1:]).expanduser()
-        if not path.is_file():
-            raise BadReference(f"classes file {text[1:]!r} in {reference!r} does not exist{near_siblings(path)}")
+        path = user_path(text[1:], what=f"{reference}: classes file")
+        if (problem := file_problem(path)) is not None:
+            raise BadReference(f"classes file {text[1:]!r} in {reference!r} {problem}")
         try:
-            names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
+            names = [line.strip() for line in read_user_text(path).rstrip().splitlines()]
+        except (OSError, ValueError) as error:
             raise BadReference(f"classes file {text[1:]!r} in {reference!r} cannot be read: {error}") from error
     else:
         names = [name.strip() for name in text.split(",")]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, RunFolderError
-from ..files import write_text
+from ..files import read_user_text, write_text
 from ..metrics import Candidate, drawing_order
 from ..predictions import Predictions
 from ..references import suggest
@@ -221,7 +221,7 @@ def _questions(old: Predictions, new: Predictions, candidate: Candidate, *, refe
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Rows with their lines, `label` read as `answer`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_user_text(path)
         reader = csv.DictReader(io.StringIO(text), strict=True)
         rows = [(reader.line_num, row) for row in reader]
     except (OSError, ValueError, csv.Error) as error:

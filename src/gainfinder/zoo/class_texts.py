@@ -1,6 +1,5 @@
 """What classes are called, and embeddings of their names, for areas of expertise: asked for before any model runs."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingsError
-from ..files import near_siblings
+from ..files import file_problem, parse_json, read_user_text, user_path
 from ..metrics import ClassTexts, mean_similarity
 from ..models import imagenet_texts
 from .embeddings import EmbeddingTable, read_embeddings
@@ -110,13 +109,12 @@ def read_class_names(path: Path) -> tuple[str, ...] | dict[str, str]:
     Raises:
         DataError: it is missing, in another form, or a name is empty.
     """
-    file = path.expanduser()
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else f"does not exist{near_siblings(file)}"
+    file = user_path(path, what="class names", error=DataError)
+    if (problem := file_problem(file)) is not None:
         raise DataError(f"class names {str(path)!r} {problem}: expected a file of names, one a line, or .json")
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        found: Any = json.loads(text) if file.suffix.lower() == ".json" else text.splitlines()
+        text = read_user_text(file)
+        found: Any = parse_json(text) if file.suffix.lower() == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"class names {str(path)!r} cannot be read: {error}") from error
     values = list(found.values()) if isinstance(found, dict) else found

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import near_siblings
+from ..files import file_problem, user_path
 
 KINDS = (".npy", ".npz", ".safetensors", ".parquet", ".csv")
 NAME_COLUMNS = ("class", "name", "class_name", "label")
@@ -80,9 +80,8 @@ def read_embeddings(path: Path) -> EmbeddingTable:
     Raises:
         DataError: it is missing, in another form, or holds no numbers, or a vector of zeros.
     """
-    file = path.expanduser()
-    if not file.is_file():
-        problem = "is a folder" if file.is_dir() else f"does not exist{near_siblings(file)}"
+    file = user_path(path, what="embeddings", error=DataError)
+    if (problem := file_problem(file)) is not None:
         raise DataError(f"embeddings {str(path)!r} {problem}: expected a file that ends in {', '.join(KINDS)}")
     kind = file.suffix.lower()
     if kind not in KINDS:

@@ -7,6 +7,7 @@ from pathlib import Path
 import timm
 
 from ..errors import BadReference, GainfinderError
+from ..files import read_user_text
 from ..models import Classifier, ModelSource, load_copy, parse_model_ref
 from ..references import suggest
 
@@ -21,8 +22,8 @@ def read_model_list(path: Path) -> list[str]:
         BadReference: the file cannot be read, names no model, or a line is no reference.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_user_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise BadReference(
             f"{path}: the list of models cannot be read ({error}); expected a reference a line"
         ) from error

@@ -1,0 +1,211 @@
+"""Which columns of a table hold the images, the labels and the names of classes; what is assumed or left is told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import DataError
+from ..files import parse_json
+from ..references import suggest
+
+IMAGE, LABEL, ID = "image", "label", "id"
+_SHOWN_COLUMNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns that are read.
+
+    Attributes:
+        image: name of the column of images.
+        label: name of the column of labels; None where none is read.
+        id: whether there is a column of ids.
+        class_names: class names that the schema gives for the labels, or None.
+        notes: what the user is told, without the name of the source.
+    """
+
+    image: str
+    label: str | None
+    id: bool
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+    @property
+    def all(self) -> list[str]:
+        """The names of all of them."""
+        ids, labels = [ID] if self.id else [], [] if self.label is None else [self.label]
+        return list(dict.fromkeys([self.image, *ids, *labels]))
+
+
+def choose_columns(
+    schema: Any, *, where: str, labels: bool, image: str | None = None, label: str | None = None
+) -> Columns:
+    """Choose the columns of a Parquet file.
+
+    The images are `image`, else the only column of images (by Hugging Face's metadata, else by type). The labels are
+    `label`, else the only column of classes by that metadata. Class names come from the schema's metadata:
+    `huggingface` (ClassLabel), or `classes` (comma separated).
+
+    Args:
+        schema: the file's Arrow schema.
+        where: name of the source that is read, for messages.
+        labels: whether labels are to be read.
+        image: name of the column of images, where the user gives one.
+        label: name of the column of labels, where the user gives one.
+
+    Raises:
+        DataError: a column is there twice, is not there, or holds no images.
+    """
+    names: Sequence[str] = schema.names
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f"{where}: the column {twice!r} is there twice; give each a name of its own")
+    features = _features(schema)
+    image, image_note = _image_column(schema, features, image, where)
+    _check_image_type(schema.field(image).type, image, where)
+    if not labels:
+        label, label_note = None, None
+    else:
+        label, label_note = _label_column(schema, features, label, image, where)
+    class_names, names_note = (None, None) if label is None else _class_names(schema, features, label)
+    return Columns(
+        image=image,
+        label=label,
+        id=ID in names,
+        class_names=class_names,
+        notes=tuple(note for note in (image_note, label_note, names_note) if note is not None),
+    )
+
+
+Chosen = tuple[str, str | None]
+
+
+def _image_column(schema: Any, features: Mapping[str, Any], asked: str | None, where: str) -> Chosen:
+    names: Sequence[str] = schema.names
+    if asked is not None:
+        _check_there(asked, names, "image", where)
+        return asked, None
+    if IMAGE in names:
+        return IMAGE, None
+    for fits in (_typed(features, "Image", names), [name for name in names if _holds_images(schema.field(name).type)]):
+        if len(fits) == 1:
+            return fits[0], f"images are read from the column {fits[0]!r}, since none is called `image`"
+    raise DataError(
+        f"{where}: no column `image`, its columns are {_listed(names)}; name the one that holds images by ?image=COLUMN"
+    )
+
+
+def _label_column(
+    schema: Any, features: Mapping[str, Any], asked: str | None, image: str, where: str
+) -> tuple[str | None, str | None]:
+    names: Sequence[str] = schema.names
+    if asked is not None:
+        _check_there(asked, names, "label", where)
+        return asked, None
+    others = [name for name in names if name not in (image, ID) and _may_label(schema.field(name).type)]
+    return choose_label(names, classes=_typed(features, "ClassLabel", names), others=others, setting="label")
+
+
+def choose_label(
+    names: Sequence[str], *, classes: Sequence[str], others: Sequence[str], setting: str
+) -> tuple[str | None, str | None]:
+    """The column of labels, and a note on what was chosen or left.
+
+    Args:
+        names: names of all columns.
+        classes: names of those that the metadata say to hold classes.
+        others: names of those that could hold classes.
+        setting: key in the reference by which a user names one.
+
+    Example:
+        >>> choose_label(["img", "fine"], classes=["fine"], others=["fine"], setting="label")[0]
+        'fine'
+    """
+    if LABEL in names:
+        return LABEL, None
+    if len(classes) == 1:
+        return classes[0], f"labels are read from the column {classes[0]!r}, the only one of classes"
+    left = classes or others
+    if not left:
+        return None, None
+    return None, (
+        f"no column `label`, so its images are read as unlabelled; not read: {_listed(left)}; ?{setting}=COLUMN in its "
+        "reference names the one that holds labels"
+    )
+
+
+def _check_there(name: str, names: Sequence[str], setting: str, where: str) -> None:
+    if name not in names:
+        raise DataError(
+            f"{where}: no column {name!r}{suggest(name, names)}; its columns are {_listed(names)}; name one by "
+            f"?{setting}=COLUMN"
+        )
+
+
+def _check_image_type(kind: Any, name: str, where: str) -> None:
+    if _holds_images(kind):
+        return
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i).name for i in range(kind.num_fields)]
+        if fields.count("bytes") != 1:
+            raise DataError(
+                f"{where}: the struct `{name}` has no field `bytes`, its fields are {_listed(fields)}; expected the "
+                "bytes of image files there, once"
+            )
+        kind = kind.field("bytes").type
+    raise DataError(f"{where}: column `{name}` is of type {kind}, expected the bytes of image files (binary)")
+
+
+def _holds_images(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields) if kind.field(i).name == "bytes"]
+        return len(fields) == 1 and _is_binary(fields[0].type)
+    return _is_binary(kind)
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _may_label(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _features(schema: Any) -> Mapping[str, Any]:
+    """What Hugging Face's metadata says of each column; empty where there is none, or it is damaged."""
+    try:
+        found: Any = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValueError:
+        return {}
+    for key in ("info", "features"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _typed(features: Mapping[str, Any], kind: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if isinstance(features.get(name), dict) and features[name].get("_type") == kind]
+
+
+def _class_names(schema: Any, features: Mapping[str, Any], label: str) -> tuple[tuple[str, ...] | None, str | None]:
+    described = features.get(label)
+    names = described.get("names") if isinstance(described, dict) else None  # a list of labels is described by a list
+    if names:
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return tuple(names), None
+        return None, (
+            f"the metadata name the classes of {label!r} by other than a list of texts, so they are read without "
+            "names; ?classes= in a model reference names its outputs"
+        )
+    metadata = schema.metadata or {}
+    if b"classes" in metadata:
+        return tuple(metadata[b"classes"].decode(errors="replace").split(",")), None
+    return None, None
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+    return ", ".join(names[:_SHOWN_COLUMNS]) + more if names else "none"
