@@ -16,23 +16,17 @@ import resource
 import shutil
 import sys
 import time
-import traceback
 from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from gainfinder.classes import read_label_map
-from gainfinder.data import load_images
-from gainfinder.errors import BrokenImage, GainfinderError
-from hostile import Case, make_case
+from hostile import Case, make_case, read
 
 SLOW_S = 10.0
 """Seconds of work on a processor, above which a case is too slow."""
 HANGS_S = 90.0
 """Seconds on the clock, after which a case is ended."""
 MOST_GB = 2.0
-MOST_IMAGES = 12
-"""Images decoded of each source."""
 GOOD = ("read", "refused")
 
 
@@ -43,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, default=None)
     asked = parser.parse_args()
+    _warm_up(asked.out / "first")
     counts: Counter[tuple[str, str]] = Counter()
     faults = []
     for number in range(asked.runs) if asked.only is None else [asked.only]:
@@ -61,6 +56,14 @@ def main() -> None:
     table = {kind: {outcome: n for (one, outcome), n in sorted(counts.items()) if one == kind} for kind in kinds}
     print(json.dumps({"runs": sum(counts.values()), "seed": asked.seed, "counts": table, "faults": faults}, indent=2))
     sys.exit(int(bool(faults)))
+
+
+def _warm_up(folder: Path) -> None:
+    """Import what readers import when they are first used, once for all the processes that are forked."""
+    for number in range(12):
+        read(make_case(f"first/{number}", folder / str(number)))
+    read(Case("reference", "torch/mnist"))
+    shutil.rmtree(folder)
 
 
 def _tried(case: Case) -> tuple[str, str]:
@@ -93,28 +96,6 @@ def _child(case: Case, results: Connection) -> None:
     if outcome in GOOD and held_gb > MOST_GB:
         outcome, text = "MEMORY", f"{held_gb:.1f} GB; {text}"
     results.send((outcome, text))
-
-
-def read(case: Case) -> tuple[str, str]:
-    """Read a source and decode its first images: the outcome, and a line on it."""
-    try:
-        if case.is_map:
-            return "read", f"{len(read_label_map(Path(case.reference)))} pairs"
-        images, broken = load_images(case.reference), 0
-        for i in range(min(len(images), MOST_IMAGES)):
-            try:
-                images.read(i)
-            except BrokenImage as error:
-                broken += 1
-                if "\n" in error.reason:
-                    return "SEVERAL LINES", str(error)
-        return "read", f"{len(images)} images, {broken} of the first {MOST_IMAGES} broken"
-    except GainfinderError as error:
-        text = str(error)
-        told = "\n" not in text and len(text) < 2000
-        return ("refused" if told else "SEVERAL LINES"), text[:2000]
-    except BaseException:
-        return "TRACEBACK", traceback.format_exc()[-1500:]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import os
 import random
 import struct
 import tarfile
+import traceback
+import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,9 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from gainfinder.classes import read_label_map
+from gainfinder.data import load_images
+from gainfinder.errors import BrokenImage, GainfinderError
+
+MOST_IMAGES = 12
+"""Images decoded of each source."""
 ENDINGS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "gif", "ppm", "jfif", "tga", "jp2", "PNG", "heic", "txt", "")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "PCX", "SGI")
 MODES = ("RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "I", "F", "YCbCr", "LAB")
+SOUND = ("ant", "bee", "10", "9", "B10", "²", "a b", "é")
 NAMES = (
     "ant",
     "bee",
@@ -58,7 +67,31 @@ def make_case(seed: str, folder: Path) -> Case:
     drawn = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     kind = drawn.choice(sorted(MAKERS))
-    return MAKERS[kind](drawn, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return MAKERS[kind](drawn, folder)
+
+
+def read(case: Case) -> tuple[str, str]:
+    """Read a source and decode its first images: the outcome (`read`, `refused` or a fault), and a line on it."""
+    try:
+        if case.is_map:
+            return "read", f"{len(read_label_map(Path(case.reference)))} pairs"
+        images, broken = load_images(case.reference), 0
+        for i in range(min(len(images), MOST_IMAGES)):
+            try:
+                images.read(i)
+            except BrokenImage as error:
+                broken += 1
+                if "\n" in error.reason:
+                    return "SEVERAL LINES", str(error)
+        return "read", f"{len(images)} images, {broken} of the first {MOST_IMAGES} broken"
+    except GainfinderError as error:
+        text = str(error)
+        told = "\n" not in text and len(text) < 2000
+        return ("refused" if told else "SEVERAL LINES"), text[:2000]
+    except BaseException:
+        return "TRACEBACK", traceback.format_exc()[-1500:]
 
 
 def mutated(drawn: random.Random, data: bytes) -> bytes:
@@ -94,7 +127,7 @@ def _image(drawn: random.Random) -> bytes:
     try:
         image = pixels.convert("L").convert(mode) if mode in ("I;16", "I", "F") else pixels.convert(mode)
         image.save(buffer, kind, **_options(drawn, kind, image))
-    except (OSError, ValueError, KeyError):  # a mode that the format does not have
+    except Exception:  # a mode or option that the format does not have, whatever Pillow raises then
         buffer = io.BytesIO()
         pixels.save(buffer, "PNG")
     return buffer.getvalue()
@@ -177,15 +210,17 @@ def _name(drawn: random.Random) -> str:
 
 def _folder(drawn: random.Random, folder: Path) -> Case:
     root = folder / "photos"
+    levels = drawn.choice(((0,), (1,), (1,), (1, 2), (0, 1, 2)))
+    names = drawn.choice((NAMES, SOUND))
     for _ in range(drawn.randint(0, 5)):
-        below = root.joinpath(*drawn.choices(NAMES, k=drawn.choice((0, 1, 1, 1, 2))))
+        below = root.joinpath(*drawn.choices(names, k=drawn.choice(levels)))
         below.mkdir(parents=True, exist_ok=True)
-        for _ in range(drawn.randint(0, 4)):
+        for _ in range(drawn.randint(1, 4)):
             (below / _name(drawn)).write_bytes(image_bytes(drawn))
     root.mkdir(exist_ok=True)
     for odd in drawn.sample(_ODD_ENTRIES, k=drawn.choice((0, 0, 1, 2))):
         odd(drawn, drawn.choice([root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())]))
-    return Case("folder", str(root) + drawn.choice(("", "", "?orient=exif", "#1/2")))
+    return Case("folder", str(root) + drawn.choice(("", "", "", "?orient=exif", "#1/2")))
 
 
 def _deep(drawn: random.Random, at: Path) -> None:
@@ -215,20 +250,23 @@ _ODD_ENTRIES: tuple[Callable[[random.Random, Path], None], ...] = (
     lambda drawn, at: _new(at / "endless.png", lambda path: path.symlink_to("/dev/zero")),
     lambda drawn, at: _new(at / "labels.csv", lambda path: path.write_text("id,label\n1,2\n")),
     lambda drawn, at: _new(at / "more.tar", lambda path: path.write_bytes(_tar_bytes(drawn))),
-    lambda drawn, at: Path(os.fsdecode(os.fsencode(at) + b"/\xff\xfe.png")).write_bytes(image_bytes(drawn)) and None,
+    lambda drawn, at: _new(at / os.fsdecode(b"\xff\xfe.png"), lambda path: path.write_bytes(image_bytes(drawn))),
 )
 
 
 def _tar_bytes(drawn: random.Random) -> bytes:
     buffer = io.BytesIO()
     kind = drawn.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT))
+    sound, levels = drawn.random() < 0.5, drawn.choice((0, 1, 2))
     with tarfile.open(fileobj=buffer, mode="w", format=kind) as tar:
         for _ in range(drawn.randint(0, 6)):
             info, data = _member(drawn), image_bytes(drawn)
+            if sound and drawn.random() < 0.9:
+                info = tarfile.TarInfo("/".join([*drawn.choices(SOUND, k=levels), _name(drawn)]))
             info.size = len(data) if info.isreg() else 0
             try:
                 tar.addfile(info, io.BytesIO(data))
-            except (ValueError, UnicodeError, AttributeError, struct.error):  # a header that the format does not have
+            except Exception:  # a header that the format does not have
                 continue
     return buffer.getvalue()
 
@@ -258,7 +296,7 @@ def _tar(drawn: random.Random, folder: Path) -> Case:
             )
             header.size = drawn.choice((0, 512, 2**40))
             data = header.tobuf(tarfile.GNU_FORMAT) * drawn.choice((1, 3000)) + data
-        if drawn.random() < 0.6:
+        if drawn.random() < 0.4:
             data = mutated(drawn, data)
         (folder / f"s-{i}.tar").write_bytes(data)
     return Case("tar", str(drawn.choice((folder, folder / "s-0.tar"))) + drawn.choice(("", "?orient=exif")))
@@ -267,8 +305,9 @@ def _tar(drawn: random.Random, folder: Path) -> Case:
 def _values(drawn: random.Random, rows: int) -> Any:
     one: Any = drawn.choice(
         (
-            lambda: drawn.randrange(3),
-            lambda: drawn.choice(("cat", "dog", "9" * 5000, "")),
+            *[lambda: drawn.randrange(3)] * 4,
+            *[lambda: drawn.choice(("cat", "dog", "9" * 5000, ""))] * 3,
+            lambda: drawn.randbytes(4).hex(),
             lambda: drawn.choice((0, None)),
             lambda: 0.5,
             lambda: -1,
@@ -300,10 +339,11 @@ def _metadata(drawn: random.Random) -> dict[bytes, bytes]:
 
 def _parquet(drawn: random.Random, folder: Path) -> Case:
     for i in range(drawn.choice((1, 1, 1, 2))):
-        rows = drawn.choice((0, 1, 3))
-        names = drawn.choices(("image", "image", "label", "labels", "id", "img", "", "é", "a.b"), k=drawn.randint(0, 4))
+        rows = drawn.choice((0, 3, 3, 3))
+        names = drawn.sample(("label", "labels", "fine", "id", "img", "", "é", "a.b", "x"), k=drawn.randint(0, 3))
+        names += drawn.choice((*[[]] * 8, ["image"], names))
         columns = [_values(drawn, rows) for _ in names]
-        if drawn.random() < 0.7:
+        if drawn.random() < 0.85:
             names, columns = (
                 ["image", *names],
                 [pa.array([image_bytes(drawn) for _ in range(rows)], pa.binary()), *columns],
@@ -312,41 +352,43 @@ def _parquet(drawn: random.Random, folder: Path) -> Case:
         buffer = io.BytesIO()
         pq.write_table(table, buffer, row_group_size=2)
         data = buffer.getvalue()
-        (folder / f"x-{i}.parquet").write_bytes(mutated(drawn, data) if drawn.random() < 0.5 else data)
-    asked = drawn.choice(("", "", "", "?label=labels", "?image=img", "?label=image", "?image=label&label=id"))
+        (folder / f"x-{i}.parquet").write_bytes(mutated(drawn, data) if drawn.random() < 0.2 else data)
+    asked = drawn.choice((*[""] * 9, "?label=labels", "?image=img", "?label=image", "?image=label&label=id"))
     return Case("parquet", str(drawn.choice((folder, folder / "x-0.parquet"))) + asked)
 
 
-def _reference(drawn: random.Random, folder: Path) -> Case:
-    bases = (
-        "digits",
-        "~",
-        "~nosuchuser/x",
-        "x" * 5000,
-        "a\0b",
-        "\udcff",
-        ".",
+_BASES = (
+    *("digits", "~", "~nosuchuser/x", "x" * 5000, "a\0b", "\udcff", ".", "/", "//", "", " ", "\n", "é" * 200),
+    *(
         "/dev/zero",
         "/dev/null",
         "hfds/",
-        "torch/",
-    )
-    bases += (
-        "torch/folder",
-        "torch/mnist",
         "hfds/~x",
         f"hfds/{'x' * 300}",
+        "torch/",
+        "torch/folder",
+        "torch/mnist",
         "wds/x",
-        "/",
-        "//",
+    ),
+)
+_TAILS = (
+    *(
         "",
-        " ",
-        "\n",
-        "é" * 200,
-    )
-    tails = ("", "#1/2", "#0/0", f"#1/1{'0' * 5000}", "#٣/٤", "?split=train", f"?split={'x' * 500}&root={'y' * 500}")
-    tails += ("?orient=exif", "?a=b", "?label=", "?split=train&root=~nosuchuser/", "?split=train&root=/dev", "#", "?=")
-    text = drawn.choice(bases) + drawn.choice(tails) + drawn.choice(("", "", drawn.choice(tails)))
+        "#1/2",
+        "#0/0",
+        f"#1/1{'0' * 5000}",
+        "#٣/٤",
+        "?split=train",
+        f"?split={'x' * 500}&root={'y' * 500}",
+        "#",
+        "?=",
+    ),
+    *("?orient=exif", "?a=b", "?label=", "?split=train&root=~nosuchuser/", "?split=train&root=/dev"),
+)
+
+
+def _reference(drawn: random.Random, folder: Path) -> Case:
+    text = drawn.choice(_BASES) + drawn.choice(_TAILS) + drawn.choice(("", "", drawn.choice(_TAILS)))
     if text.startswith(("/#", "/?", "//", "~#", "~?")) or text in ("/", "~"):
         text = f"{folder}{text.lstrip('/~')}"  # not the whole disk
     return Case("reference", text)
@@ -370,13 +412,14 @@ def _map(drawn: random.Random, folder: Path) -> Case:
         b"\xef\xbb\xbfa\tb\n",
         b"a,\0\n",
     )
-    path = folder / f"map.{drawn.choice(('json', 'csv', 'tsv', 'txt'))}"
-    content = drawn.choice((*json_like, *tables))
+    ending = drawn.choice(("json", "json", "csv", "tsv", "txt"))
+    path = folder / f"map.{ending}"
+    content = drawn.choice(json_like if ending == "json" else tables)
     if drawn.random() < 0.1:
         os.mkfifo(path)
     else:
-        path.write_bytes(mutated(drawn, content) if drawn.random() < 0.5 else content)
-    return Case("map", drawn.choice((str(path),) * 6 + ("~nosuchuser/map.json", "x" * 5000, "a\0.csv")), is_map=True)
+        path.write_bytes(mutated(drawn, content) if drawn.random() < 0.4 else content)
+    return Case("map", drawn.choice((str(path),) * 20 + ("~nosuchuser/map.json", "x" * 5000, "a\0.csv")), is_map=True)
 
 
 MAKERS: dict[str, Callable[[random.Random, Path], Case]] = {

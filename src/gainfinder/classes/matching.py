@@ -356,10 +356,11 @@ def _by_position(
         )
     pairs = list(zip(source_names, target_names, strict=True))[:_SHOWN_PAIRS]
     shown = ", ".join(f"{ours!r} = {theirs!r}" for ours, theirs in pairs) + (", …" if len(pairs) < source.count else "")
+    doubt = order_doubt(source_names, named=source.what, nameless=target.what, because="has other names")
     return ClassMatch(
         order=None,
         note=f"{source.what} and {target.what} have no class name in common, so their {_classes(source.count)} are "
-        f"matched by position: {shown}; if that is wrong, {_REMEDY}",
+        f"matched by position: {shown}; if that is wrong, {_REMEDY}" + (f"; {doubt}" if doubt else ""),
     )
 
 

@@ -25,7 +25,7 @@ def natural_key(text: str) -> Key:
     return [_number(piece) if i % 2 else piece for i, piece in enumerate(pieces)], text
 
 
-def order_doubt(names: Sequence[str], *, named: str, nameless: str) -> str | None:
+def order_doubt(names: Sequence[str], *, named: str, nameless: str, because: str = "names no classes") -> str | None:
     """A note that a model without class names may have been trained under another order of these names.
 
     timm sorts folders naturally and without letter case; torchvision's ImageFolder, Keras and datasets sort as text.
@@ -34,6 +34,7 @@ def order_doubt(names: Sequence[str], *, named: str, nameless: str) -> str | Non
         names: class names in the order in which the model's outputs are taken.
         named: what has these names.
         nameless: reference of the model.
+        because: why its outputs are matched by position.
 
     Returns:
         None where both orders are the same, or the names stand in neither (an order that somebody chose).
@@ -56,7 +57,7 @@ its reference'
         theirs = natural
     first = next(i for i, (ours, their) in enumerate(zip(names, theirs, strict=True)) if ours != their)
     return (
-        f"{nameless} names no classes, so its outputs are taken in the order of {named}: {_shown(names, first)} "
+        f"{nameless} {because}, so its outputs are taken in the order of {named}: {_shown(names, first)} "
         f"({here}); {other} {_shown(theirs, first)}: if {nameless} was trained so, add {_setting(theirs)} to its "
         "reference"
     )

@@ -83,14 +83,25 @@ def _fail(message: str, *, code: int) -> None:
 
 
 class _Stderr(logging.Handler):
+    """Writes each note once a command: images that are loaded for two purposes are noted once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
+        note = " ".join(as_options(record.getMessage()).split())
+        if note in self.said:
+            return
+        self.said.add(note)
         # Not by typer.echo, which gets past a live view and writes into it.
-        sys.stderr.write(f"note: {as_options(record.getMessage())}\n")
+        sys.stderr.write(f"note: {note}\n")
         sys.stderr.flush()
 
 
 def _show_notes() -> None:
     logger = logging.getLogger("gainfinder")
-    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
-        logger.addHandler(_Stderr())
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _Stderr)]:
+        logger.removeHandler(handler)
+    logger.addHandler(_Stderr())
     logger.propagate = False

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from .layout import (
 )
 
 _log = logging.getLogger("gainfinder")
+_MOST_VISITS = 100
+"""Most ways by which links may lead to one folder: a few links, each to the next, can make millions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ def open_folder(root: Path, *, reference: str, labels: bool, upright: bool = Fal
         DataError: no images, images beside class folders, a class folder without images, folders that are splits, that
             lie too deep or that cannot be read.
     """
-    files = list(_files(root, "", frozenset({os.path.realpath(root)})))
+    files = list(_files(root))
     names = sorted((name for name in files if is_image_name(name)), key=natural_key)
     if not names:
         raise DataError(
@@ -105,11 +108,16 @@ def holds_images(root: Path) -> bool:
     Raises:
         DataError: a folder without access.
     """
-    return any(is_image_name(name) for name in _files(root, "", frozenset({os.path.realpath(root)})))
+    return any(is_image_name(name) for name in _files(root))
 
 
-def _files(folder: Path | str, prefix: str, above: frozenset[str]) -> Iterator[str]:
-    """Files below a folder, relative to the root. `above` are the real folders on the way, against circular links."""
+def _files(root: Path) -> Iterator[str]:
+    """Files below a folder, relative to it."""
+    return _below(root, "", frozenset({os.path.realpath(root)}), Counter())
+
+
+def _below(folder: Path | str, prefix: str, above: frozenset[str], visits: Counter[str]) -> Iterator[str]:
+    """`above` are the real folders on the way, against circular links; `visits` count how often each was come to."""
     if len(above) > MOST_LEVELS:
         raise DataError(
             f"{shown(str(folder))}: lies more than {MOST_LEVELS} folders deep; give one of the folders above it"
@@ -123,4 +131,9 @@ def _files(folder: Path | str, prefix: str, above: frozenset[str]) -> Iterator[s
         if not is_folder:
             yield prefix + name
         elif (real := os.path.realpath(path)) not in above:
-            yield from _files(path, f"{prefix}{name}/", above | {real})
+            visits[real] += 1
+            if visits[real] > _MOST_VISITS:
+                raise DataError(
+                    f"{shown(real)}: links lead to it on more than {_MOST_VISITS} ways; give it without them"
+                )
+            yield from _below(path, f"{prefix}{name}/", above | {real}, visits)

@@ -29,6 +29,9 @@ MOST_LEVELS = 255
 """Most folders within each other."""
 _SHOWN_ENDINGS = 4
 _TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".mat", ".xlsx"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters that stand for no byte."""
 _SHARD_OF_SPLIT = re.compile(r"[-_.]\d+(-of-\d+)?$")
 
 Folder = tuple[str, ...]
@@ -69,12 +72,19 @@ def is_hidden(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """The name itself, or an escaped form where the file system holds bytes that are no UTF-8."""
+    r"""The name itself, or an escaped form where it holds bytes that are no UTF-8, or characters that are no text.
+
+    Example:
+        >>> printable("cat 1.png"), printable("cat\n\x1b[2J.png")
+        ('cat 1.png', 'cat\\n\\x1b[2J.png')
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
-        return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return name
+        name = name.encode(errors="backslashreplace" if _LONE.search(name) else "surrogateescape").decode(
+            errors="backslashreplace"
+        )
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], name)
 
 
 def classes_of(folders: Sequence[Folder], *, without_images: Collection[str], where: str) -> Classes | None:

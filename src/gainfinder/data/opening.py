@@ -148,5 +148,6 @@ def _missing(path: Path) -> str:
 
 
 def _named(path: Path) -> str:
-    """A path as messages name it, shortened where it is very long."""
-    return str(path) if len(str(path)) <= 250 else shown(str(path))
+    """A path as messages name it, quoted where it is very long or would be several lines."""
+    text = str(path)
+    return text if len(text) <= 250 and text.isprintable() else shown(text)

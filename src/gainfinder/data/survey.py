@@ -37,6 +37,7 @@ def survey(images: Images) -> list[str]:
             with opened(reader.source(int(images.positions[index]))) as image:
                 found["turned"] += not reader.upright and orientation_of(image) != 1
                 found["deep"] += bits_of(image) == 16
+                found["clear"] += image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
                 found["frames"] += image.format != "MPO" and getattr(image, "n_frames", 1) > 1
         except Exception:  # broken, whatever Pillow raises
             continue
@@ -49,5 +50,7 @@ _TEXTS = {
     "turned": "are turned by their EXIF orientation; they are read as stored, as timm and torchvision do, while "
     "transformers' pipelines and datasets turn them upright: for that add ?orient=exif to the reference",
     "deep": "have 16 bits a channel; the upper 8 are read: if they use fewer bits, scale them to 8 bits first",
+    "clear": "may be transparent in parts; the colours below are read, as timm and torchvision do: if they are, lay "
+    "them over a background first",
     "frames": "have several frames or pages; the first is read: to learn from others, save each as an image",
 }

@@ -208,7 +208,8 @@ def _headers(archive: Path) -> Iterator[tarfile.TarInfo]:
         with tarfile.open(archive, mode="r:") as tar:
             while (info := tar.next()) is not None:
                 if not end < tar.offset <= size + tarfile.RECORDSIZE or info.size < 0:
-                    raise tarfile.HeaderError(f"a member of {info.size} bytes")  # it would be read in a circle
+                    # behind the last one it would be read in a circle
+                    raise tarfile.HeaderError(f"a member ends at byte {tar.offset}, the archive at {size}")
                 end = tar.offset
                 yield info
                 # tarfile keeps all it has seen, about a kilobyte a member.
