@@ -1,5 +1,6 @@
 """Label maps from files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,26 @@ def test_files_that_are_no_label_maps(tmp_path: Path, name: str, text: str, mess
     with pytest.raises(DataError, match=f"^label map '.*{name}'.*{message}") as caught:
         read_label_map(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("~nosuchuser/map.json", "there is no home folder for '~nosuchuser'"),
+        ("x" * 300 + ".json", "cannot be looked up .File name too long"),
+        ("a\0.json", "cannot be looked up .embedded null byte"),
+    ],
+)
+def test_paths_that_no_file_can_have(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_label_map(Path(name))
+
+
+def test_a_fifo_and_json_without_end_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="is a FIFO, not a regular file: expected"):
+        read_label_map(tmp_path / "pipe.csv")
+    for content, message in (('{"a":' * 50_000, "nested too deeply"), ('{"a": ' + "9" * 9000 + "}", "4300 digits")):
+        (tmp_path / "map.json").write_text(content)
+        with pytest.raises(DataError, match=f"cannot be read: .*{message}"):
+            read_label_map(tmp_path / "map.json")

@@ -60,6 +60,46 @@ def test_hfds_keys(hub_folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_hfds_finds_the_only_columns_of_images_and_classes(
+    tmp_path: Path, image_bytes: Callable[[str], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    names = datasets.ClassLabel(names=["cat", "dog"])
+    features = {"img": datasets.Image(), "fine": names, "coarse": names, "extra": datasets.Value("int64")}
+    columns = {
+        "img": [{"bytes": image_bytes("1.png"), "path": None}] * 2,
+        "fine": [1, 0],
+        "coarse": [0, 0],
+        "extra": [5, 6],
+    }
+    for left_out, said in (
+        ("coarse", "labels are read from the column 'fine'"),
+        ("", "not read: fine, coarse; ?target_key="),
+    ):
+        kept = [name for name in columns if name != left_out]
+        table = datasets.Dataset.from_dict(
+            {name: columns[name] for name in kept}, features=datasets.Features({name: features[name] for name in kept})
+        )
+        folder = tmp_path / f"without-{left_out}"
+        folder.mkdir()
+        table.to_parquet(folder / "train-00000-of-00001.parquet")
+        caplog.clear()
+        images = load_images(f"hfds/{folder}?split=train&root={tmp_path / 'cache'}&orient=exif")
+        assert images.class_names == (("cat", "dog") if left_out else None) and images.read(0).size == (5, 4)
+        assert "images are read from the column 'img'" in caplog.messages[0] and said in caplog.messages[1]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nosuchuser/x", "a\0b"])
+def test_names_that_no_folder_can_have(name: str) -> None:
+    with pytest.raises((BadReference, DataError)) as caught:
+        load_images(f"hfds/{name}?split=train")
+    assert "\n" not in str(caught.value)
+    with pytest.raises((BadReference, DataError)):
+        load_images(f"torch/folder?split=train&root={name}")
+
+
 def test_hfds_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"'datasets': install it with `pip install 'gainfinder\[hfds\]'`"):

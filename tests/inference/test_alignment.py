@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from gainfinder.classes import read_label_map
+from gainfinder.data import load_images
 from gainfinder.errors import DataError, ModelError
-from gainfinder.inference.alignment import align_model
+from gainfinder.inference.alignment import align_images, align_model, named_after
 from gainfinder.models import Classifier, load_model, load_teacher
 from gainfinder.models.from_table import PredictionTable
 
@@ -107,3 +109,38 @@ def test_a_permutation_changes_no_bit_and_may_follow_another() -> None:
     assert torch.equal(back.logits(x), raw) and back.class_names == tuple(names)
     plain = model(names, raw)
     assert torch.equal(plain.logits_and_kept(x).logits, raw) and plain.logits_and_kept(x).kept.tolist() == [1, 1]
+
+
+def numbered(path: Path, count: int = 12) -> Path:
+    for i in range(count):
+        (path / str(i)).mkdir(parents=True)
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(path / str(i) / "1.png")
+    return path
+
+
+def test_classes_matched_by_position_in_a_doubtful_order_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = load_images(numbered(tmp_path / "photos"))
+    nameless = replace(model(None, torch.zeros(2, 12)), reference="net")
+    assert align_images(images, nameless).labels.tolist() == list(range(12))
+    assert "net names no classes" in caplog.messages[0]
+    assert "add ?classes=0,1,10,11,2,3,4,5,6,7,8,9 to its reference" in caplog.messages[0]
+    caplog.clear()
+    student = named_after(nameless, images)
+    assert "net names no classes" in caplog.messages[0]
+    caplog.clear()
+    align_images(images, student)
+    assert not caplog.messages
+    align_model(replace(nameless, reference="teacher"), student)
+    assert "teacher names no classes, so its outputs are taken in the order of net" in caplog.messages[0]
+    caplog.clear()
+    other = replace(nameless, class_names=tuple(sorted(str(i) for i in range(12))))
+    assert align_images(images, other).labels.tolist()[:3] == [0, 1, 4] and not caplog.messages
+
+
+def test_other_names_in_a_doubtful_order_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = load_images(numbered(tmp_path / "photos"))
+    align_images(images, replace(model([f"n{i:02}" for i in range(12)], torch.zeros(2, 12)), reference="net"))
+    assert "have no class name in common" in caplog.messages[0]
+    assert "net has other names, so its outputs are taken in the order of" in caplog.messages[0]
