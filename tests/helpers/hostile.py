@@ -88,7 +88,7 @@ def read(case: Case) -> tuple[str, str]:
         return "read", f"{len(images)} images, {broken} of the first {MOST_IMAGES} broken"
     except GainfinderError as error:
         text = str(error)
-        told = "\n" not in text and len(text) < 2000
+        told = "\n" not in text and len(text) < 20_000
         return ("refused" if told else "SEVERAL LINES"), text[:2000]
     except BaseException:
         return "TRACEBACK", traceback.format_exc()[-1500:]

@@ -69,7 +69,7 @@ def wants_upright(ref: DataRef) -> bool:
 def _parse_part(k_text: str, n_text: str, text: str) -> tuple[int, int]:
     k, n = (whole_number(t, what=f"a part of {shown(text)}", least=0, most=_MOST_PARTS) for t in (k_text, n_text))
     if not 1 <= k <= n:
-        raise BadReference(f"part #{k_text}/{n_text} of {text!r} does not exist: expected #k/n with 1 <= k <= n")
+        raise BadReference(f"part #{k}/{n} of {shown(text)} does not exist: expected #k/n with 1 <= k <= n")
     if (k_text, n_text) != (str(k), str(n)):
-        raise BadReference(f"part #{k_text}/{n_text} of {text!r} has leading zeros: write #{k}/{n}")
+        raise BadReference(f"part #{k_text}/{n_text} of {shown(text)} has leading zeros: write #{k}/{n}")
     return k, n
