@@ -109,6 +109,10 @@ def test_a_wrong_number_of_stored_names_is_dropped_and_of_given_ones_refused(tmp
         load_model(f"{reference}?classes=a,b")
     (tmp_path / "names.txt").write_text("cat\ndog\nfrog, green\n")
     assert load_model(f"{reference}?classes=@{tmp_path}/names.txt").class_names == ("cat", "dog", "frog, green")
+    (tmp_path / "names.txt").write_bytes("\ufeffcat\r\ndog\r\nfrog, green\r\n".encode())  # as Windows' Notepad saves it
+    assert load_model(f"{reference}?classes=@{tmp_path}/names.txt").class_names == ("cat", "dog", "frog, green")
+    with pytest.raises(BadReference, match=r"classes file '~nosuchuser/x': there is no home folder"):
+        load_model(f"{reference}?classes=@~nosuchuser/x")
     with pytest.raises(BadReference, match=r"does not exist; near matches: names\.txt"):
         load_model(f"{reference}?classes=@{tmp_path}/name.txt")
     with pytest.raises(BadReference, match="class name 'a' is given twice"):
