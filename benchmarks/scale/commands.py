@@ -90,7 +90,7 @@ def report_of_many_classes(folder: Path, pictures: list[bytes]) -> Iterator[dict
     labels = np.arange(IMAGES) % CLASSES
     content = [{"bytes": pictures[number % PICTURES]} for number in range(IMAGES)]
     pq.write_table(pa.table({"image": content, "label": labels}), folder / "many.parquet")
-    models = [f"file:{folder}/linear.py:{name}{PIXELS}&num_classes={CLASSES}" for name in ("first", "second")]
+    models = [f"file:{folder}/linear.py:{name}{PIXELS}" for name in ("first", "second")]
     out, about = folder / "out", {"images": IMAGES, "classes": CLASSES, "models": 2}
     learned = [
         "--data",
@@ -135,7 +135,7 @@ def folder_of_many_files(folder: Path, pictures: list[bytes]) -> Iterator[dict[s
     yield measured("a folder opened, nothing decoded", ["-c", look, str(root)], None, about)
     peer = "import sys; from torchvision.datasets import ImageFolder; print(len(ImageFolder(sys.argv[1])))"
     yield measured("the same by torchvision's ImageFolder", ["-c", peer, str(root)], None, about)
-    model, out = f"file:{folder}/linear.py:first{PIXELS}&num_classes={CLASSES}", folder / "predictions.parquet"
+    model, out = f"file:{folder}/linear.py:first{PIXELS}", folder / "predictions.parquet"
     predict = ["predict", "--model", model, "--data", str(root), "--top-k", "10", "--out", str(out)]
     yield measured("predict, the ten most probable classes", predict, out, {**about, "models": 1})
 
