@@ -1,10 +1,12 @@
 """Calls into other libraries: quiet while they run, without the hub where it cannot be reached, errors as one line."""
 
 import logging
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 
 from huggingface_hub import constants, get_session
 
@@ -25,6 +27,29 @@ def quiet(*loggers: str) -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def printed_to_stderr() -> AbstractContextManager[object]:
+    """Within the block what a user's code prints goes to stderr: results alone go to stdout."""
+    return redirect_stdout(sys.stderr)
+
+
+@contextmanager
+def tensors_only() -> Iterator[None]:
+    """Within the block torch reads pickles as tensors alone, however a library calls it: no file can run code.
+
+    torchvision reads its weights from torch's cache without asking for that.
+    """
+    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

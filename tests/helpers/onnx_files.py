@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 onnx = pytest.importorskip("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
-FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+FLOAT, FLOAT16, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8
 
 
 class Net(nn.Module):
@@ -32,6 +32,7 @@ def write(
     dtype: int = FLOAT,
     outputs: Sequence[str] = ("logits",),
     probs: bool = False,
+    last: str | None = None,
     channels_last: bool = False,
     metadata: dict[str, str] | None = None,
     external: str | None = None,
@@ -48,16 +49,23 @@ def write(
         helper.make_node("GlobalAveragePool", ["r"], ["g"]),
         helper.make_node("Flatten", ["g"], ["f"]),
         helper.make_node("Gemm", ["f", "head.weight", "head.bias"], ["z"], transB=1),
-        helper.make_node("Softmax" if probs else "Identity", ["z"], ["logits"]),
+        helper.make_node(last or ("Softmax" if probs else "Identity"), ["z"], ["logits"]),
         helper.make_node("Identity", ["f"], ["features"]),
     ]
-    if channels_last:
-        nodes.insert(0, helper.make_node("Transpose", ["images"], ["x"], perm=[0, 3, 1, 2]))
+    images = "images" if channels_last or dtype == UINT8 else "x"
+    if dtype == UINT8:
+        weights.append(numpy_helper.from_array(np.float32(255), "most"))
+        planes = [helper.make_node("Transpose", ["shares"], ["x"], perm=[0, 3, 1, 2])] if channels_last else []
+        last_step = "shares" if channels_last else "x"
+        cast = helper.make_node("Cast", [images], ["floats"], to=FLOAT)
+        nodes[:0] = [cast, helper.make_node("Div", ["floats", "most"], [last_step]), *planes]
+    elif channels_last:
+        nodes.insert(0, helper.make_node("Transpose", [images], ["x"], perm=[0, 3, 1, 2]))
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info("images" if channels_last else "x", dtype, shape)],
-        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
+        [helper.make_tensor_value_info(images, dtype, shape)],
+        [helper.make_tensor_value_info(name, FLOAT if dtype == UINT8 else dtype, None) for name in outputs],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

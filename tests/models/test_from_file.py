@@ -1,5 +1,6 @@
 """Models from a Python file of the user."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -109,3 +110,42 @@ def test_a_file_that_does_not_import(text: str, message: str, tmp_path: Path) ->
     with pytest.raises(ModelError, match=f"importing .*bad.py' fails {message}"):
         load_model(f"file:{path}:f")
     assert not {name for name in set(sys.modules) - before if "bad" in name}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import sys; sys.exit(3)", r"made\(\) fails in line 3: SystemExit: 3$"),
+        ("raise BaseException", r"made\(\) fails in line 3: BaseException$"),
+        ("return None", r"made\(\) returned nothing: expected a torch.nn.Module"),
+        ("return nn.Linear(10**9, 10**9)", r"made\(\) fails in line 3: RuntimeError: "),
+        ("return made()", r"made\(\) fails in line 3: RecursionError: "),
+        (
+            "return nn.Sequential(nn.Flatten(), nn.Linear(192, 3, dtype=torch.complex64))",
+            r"complex|cannot be put|fails",
+        ),
+    ],
+)
+def test_factories_that_give_no_module(body: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(f"import torch; from torch import nn\ndef made():\n    {body}\n")
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(f"file:{tmp_path}/net.py:made?size=8")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_file_prints_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nprint('imported')\n\ndef made():\n    print('called')\n"
+        "    return Loud(nn.Flatten(), nn.Linear(192, 3))\n\nclass Loud(nn.Sequential):\n"
+        "    def forward(self, x):\n        print('run')\n        return super().forward(x)\n"
+    )
+    model = load_model(f"file:{tmp_path}/net.py:made?size=8&mean=0.5&std=0.5")
+    assert capsys.readouterr() == ("", "imported\ncalled\nrun\n")
+    model.logits(torch.zeros(1, 3, 8, 8))
+    assert capsys.readouterr() == ("", "run\n")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "net.py")
+    with pytest.raises(ModelError, match=r"the file '.*net\.py' is a FIFO, not a regular file"):
+        load_model(f"file:{tmp_path}/net.py:made?size=8")

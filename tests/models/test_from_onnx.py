@@ -15,8 +15,8 @@ from torch import Tensor
 import gainfinder
 from gainfinder.errors import BadReference, GainfinderError, MissingExtra, ModelError
 from gainfinder.models import load_copy, load_model
-from gainfinder.models.from_onnx import OnnxModule
-from onnx_files import FLOAT, FLOAT16, Net, write
+from gainfinder.models.from_onnx import OnnxModule, _files
+from onnx_files import FLOAT, FLOAT16, UINT8, Net, write
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -100,7 +100,60 @@ def test_probabilities_become_log_probabilities(net: Net, tmp_path: Path, caplog
     torch.testing.assert_close(as_they_are.logits(images()), expected.exp(), rtol=1e-4, atol=1e-4)
     assert caplog.text == ""
     # logits are not mistaken for them
-    assert not load_model(f"onnx:{write(tmp_path / 'z.onnx', net)}?{STATISTICS}").module.gives_probs
+    assert load_model(f"onnx:{write(tmp_path / 'z.onnx', net)}?{STATISTICS}").output == "logits"
+
+
+def test_a_sigmoid_becomes_log_odds(net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "net.onnx", net, last="Sigmoid")
+    found = load_model(f"onnx:{path}?{STATISTICS}")
+    assert "as those of a sigmoid do" in caplog.text
+    torch.testing.assert_close(found.logits(images()), net(images()), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [("N", 16, 16, 3), (1, 16, 16, 3)])
+def test_a_file_of_uint8_gets_pixels(net: Net, tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+    path = write(tmp_path / "net.onnx", net, dtype=UINT8, shape=shape, channels_last=True)
+    found = load_model(f"onnx:{path}")
+    assert (found.preprocessing.mean, found.preprocessing.std) == ((0.0,) * 3, (1.0,) * 3)
+    pixels = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.logits(pixels / 255), net(pixels / 255), rtol=1e-4, atol=1e-4)
+    for setting in ("mean=0.5", "std=0.5"):
+        with pytest.raises(BadReference, match=f"{setting} in .* the file takes pixels from 0 to 255"):
+            load_model(f"onnx:{path}?{setting}")
+
+
+def test_an_output_can_be_chosen(net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "net.onnx", net, outputs=("features", "f"))
+    assert load_model(f"onnx:{path}?{STATISTICS}").num_classes == 8
+    assert "its output 'features' is taken, the first of features, f; ?output_name= takes another" in caplog.text
+    both = write(tmp_path / "both.onnx", net, outputs=("features", "logits"))
+    caplog.clear()
+    features, logits = (load_model(f"onnx:{both}?{STATISTICS}&output_name={name}") for name in ("features", "logits"))
+    assert (features.num_classes, logits.num_classes, caplog.text) == (8, 4, "")
+    assert features.fingerprint(precision="fp32") != logits.fingerprint(precision="fp32")
+    saved = features.save(features, tmp_path / "out")
+    assert saved is not None and load_model(saved).num_classes == 8
+    with pytest.raises(
+        BadReference, match=r"has no output 'logit' .*near matches: logits; there are: features, logits"
+    ):
+        load_model(f"onnx:{both}?{STATISTICS}&output_name=logit")
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "x" * 5000, "a\0b"])
+def test_weights_outside_the_folder_are_not_read(net: Net, tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(100_000))
+    model = onnx.load(write(folder / "net.onnx", net))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    assert _files(folder / "net.onnx") == [folder / "net.onnx"]
+    with pytest.raises(ModelError, match="cannot open") as caught:
+        load_model(f"onnx:{folder}/net.onnx?{STATISTICS}")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_normalisation_is_the_files_or_imagenets_with_a_note(
@@ -218,11 +271,14 @@ def one_node(path: Path, kind: int, operator: str, out: int, shape: Sequence[int
 
 
 def test_files_that_are_no_classifiers_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    uint8, int64 = onnx.TensorProto.UINT8, onnx.TensorProto.INT64
+    int64 = onnx.TensorProto.INT64
     a, b, c, d, e, f, g = (tmp_path / f"{letter}.onnx" for letter in "abcdefg")
     for reference, message in (
         (two_inputs(a), r"expected a file with one input, the images, got 2 \(a, b\)"),
-        (one_node(b, uint8, "Identity", uint8), r"its input 'x' is tensor\(uint8\)\(N, 3, 16, 16\): expected float"),
+        (
+            one_node(b, int64, "Identity", int64),
+            r"its input 'x' is tensor\(int64\)\(N, 3, 16, 16\): expected float.*uint8",
+        ),
         (one_node(c, FLOAT, "Shape", int64), r"its output 'y' is tensor\(int64\): expected floating-point logits"),
         (one_node(d, FLOAT, "Identity", FLOAT), r"expected logits of shape \(1, classes\) for one image, got \(1, 3"),
         (one_node(e, FLOAT, "Identity", FLOAT, ("N", 12)), r"is tensor\(float\)\(N, 12\): expected \(images, channel"),
@@ -250,7 +306,9 @@ def test_files_that_cannot_be_opened_are_told(tmp_path: Path, capfd: pytest.Capt
         with pytest.raises(ModelError, match=message) as caught:
             load_model(f"onnx:{tmp_path / name}")
         assert "\n" not in str(caught.value)
-    with pytest.raises(BadReference, match=r"^output=prob in .* cannot be used; near matches: probs; expected logits"):
+    with pytest.raises(
+        BadReference, match=r"^output=prob in .* cannot be used; near matches: probs; expected one of logits"
+    ):
         load_model(f"onnx:{tmp_path / 'net.onnx'}?output=prob")
     with pytest.raises(BadReference, match=r"is a file: give it as onnx:.*net\.onnx"):
         load_model(str(tmp_path / "net.onnx"))

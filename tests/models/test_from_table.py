@@ -212,7 +212,7 @@ def test_files_that_are_not_there(tmp_path: Path, name: str) -> None:
         (["id,prob:a,prob:b", "x,1,0"], "?classes=a,b,c", "number of classes is 2 by the file, 3 by the class names"),
         (["id,prob:a,prob:b", "x,1,0"], "?classes=b,a", "has another order than the file, .*: leave it out"),
         (["id,prob:a,prob:b", "x,1,0"], "?num_classes=3", "is 2 by the file, 2 by the class names, 3 by num_classes=:"),
-        (["id,prob:a,prob:b", "x,1,0"], "?num_classes=two", "num_classes=two in .* cannot be read: expected a number"),
+        (["id,prob:a,prob:b", "x,1,0"], "?num_classes=two", "num_classes.*two.*: expected a (whole )?number"),
         (["id,class_1,prob_1", "x,a,1"], "", r"does not say how many there are: add \?classes= or \?num_classes="),
         (
             ["id,class_1,prob_1", "x,a,1"],

@@ -185,7 +185,7 @@ def test_folders_that_hold_no_model(tmp_path: Path) -> None:
     config.write_text('{"architecture": "resnet81"}')
     refuse(reference, "names the architecture 'resnet81', which timm .* near matches: resnet18")
     config.write_text("{")
-    refuse(reference, "config.json is no timm configuration")
+    refuse(reference, "config.json cannot be read as JSON: .*line 1")
     config.write_text('{"architectures": ["ViTForImageClassification"]}')
     refuse(reference, "loaded as hf:FOLDER")
 
@@ -205,3 +205,20 @@ def test_a_timm_module_is_saved_like_timms_own(image: Image.Image, tmp_path: Pat
     logits = classifier.logits(classifier.preprocessing.evaluation_transform()(image)[None])
     assert torch.equal(timm_logits(reference or "", image), logits)
     assert load_model(reference or "").class_names == ("a", "b", "c")
+
+
+def test_a_replaced_head_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module: Any = timm.create_model("test_resnet", num_classes=3)
+    module.reset_classifier(5)
+    found = classifier_from_module(module)
+    assert caplog.text == "" and load_model(str(found.save(found, tmp_path / "five"))).num_classes == 5
+    module.fc = nn.Sequential(nn.Linear(module.num_features, 8), nn.ReLU(), nn.Linear(8, 3))
+    found = classifier_from_module(module)
+    assert "no reference will load it again: a model whose head or other layers were replaced" in caplog.text
+    assert found.save(found, tmp_path / "out") is None
+    timm.models.save_for_hf(module, str(tmp_path / "model"), safe_serialization=True)
+    with pytest.raises(
+        ModelError, match=r"timm cannot load this model: .* give file:PATH\.py:FACTORY@WEIGHTS"
+    ) as error:
+        load_model(f"local-dir:{tmp_path}/model")
+    assert "\n" not in str(error.value)

@@ -1,5 +1,6 @@
 """Image classifiers of transformers: translated processors agree with the originals."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,50 @@ def test_folders_and_repositories_that_hold_no_classifier(tmp_path: Path, monkey
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"not in the cache, and the hub at http://127\.0\.0\.1:9 cannot be reached"):
         load_model("hf:org/name@main")
+
+
+OWN = """
+from pathlib import Path
+from transformers import ViTForImageClassification
+
+Path(__file__).with_name("ran").touch()
+
+class Own(ViTForImageClassification):
+    pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["vit", "own"])
+def test_code_of_a_model_is_not_run(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anyone asked on stdin whether it is to be run."""
+    reference = stored(tmp_path / "model", vit(), None)
+    folder = tmp_path / "model"
+    (folder / "own.py").write_text(OWN.replace('Path(__file__).with_name("ran")', f"Path({str(folder)!r}, 'ran')"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": kind, "auto_map": {"AutoConfig": "own.Own", "AutoModelForImageClassification": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("someone is asked"))
+    if kind == "vit":  # the library has a class of its own for it
+        assert load_model(f"{reference}?size=16").num_classes == 3
+    else:
+        with pytest.raises(
+            ModelError, match=r"asks to run Python code of its own .*refused: .*file:PATH.py:FACTORY"
+        ) as found:
+            load_model(f"{reference}?size=16")
+        assert "\n" not in str(found.value)
+    assert not (folder / "ran").exists()
+
+
+def test_a_replaced_head_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = vit()
+    classifier_from_module(module, mean=0.5, std=0.5)
+    assert caplog.text == ""
+    module.classifier = torch.nn.Sequential(torch.nn.Linear(24, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    found = classifier_from_module(module, mean=0.5, std=0.5)
+    assert "no reference will load it again: a model whose head or other layers were replaced" in caplog.text
+    assert found.save(found, tmp_path / "out") is None
+    with pytest.raises(ModelError, match=r"Else, a model whose head .* give file:PATH\.py:FACTORY@WEIGHTS"):
+        load_model(f"{stored(tmp_path / 'model', module, None)}?size=16")
 
 
 def test_modules(tmp_path: Path) -> None:

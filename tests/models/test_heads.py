@@ -204,7 +204,7 @@ def test_an_onnx_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("file:{}:net@w.pt?num_classes=0", r"num_classes=0 in .* cannot be used: expected a number of classes"),
+        ("file:{}:net@w.pt?num_classes=0", r"num_classes.*0.*: expected a (whole )?number"),
         ("file:{}:net?num_classes=4", r"num_classes in .* goes with weights for so many classes: .*@WEIGHTS"),
         ("resnet18?num_classes=4", r"unknown setting 'num_classes' in 'resnet18\?num_classes=4'"),
     ],

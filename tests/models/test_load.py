@@ -47,6 +47,31 @@ def test_a_module_with_settings(tmp_path: Path) -> None:
         load_model(classifier, size=3)
 
 
+def test_an_assumed_normalisation_is_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    def net() -> Any:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
+    load_model(net(), size=8)
+    assert caplog.messages == [
+        "Sequential: the module does not say how its input is normalised; ImageNet's mean 0.485,0.456,0.406 and std "
+        "0.229,0.224,0.225 are used: give load_model(module, mean=…, std=…) if it was trained otherwise"
+    ]
+    caplog.clear()
+    load_model(net(), size=8, mean=0.5)
+    assert "ImageNet's std 0.229,0.224,0.225 are used: give load_model(module, std=…)" in caplog.text
+    caplog.clear()
+    load_model(net(), size=8, mean=0.5, std=0.5)
+    known = net()
+    known.pretrained_cfg = {"input_size": (3, 8, 8), "mean": 0.5, "std": 0.5}
+    load_model(known)
+    assert caplog.text == ""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))\n"
+    )
+    load_model(f"file:{tmp_path}/net.py:net?size=8")
+    assert "are used: give ?mean=…&std=… if it was trained otherwise" in caplog.text
+
+
 def test_a_modules_own_configuration() -> None:
     config = {"input_size": [3, 8, 8], "crop_pct": 0.5, "label_names": ("a", "b")}
     classifier = classifier_from_module(Net(config=config), name="mine", mean=[0.1, 0.2, 0.3])

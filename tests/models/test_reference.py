@@ -72,10 +72,13 @@ def test_the_parts_are_found() -> None:
         ("tabel:a.csv", "near matches: table:"),
         ("onnx:", "names nothing after 'onnx:'"),
         ("table:?num_classes=3", "names nothing after 'table:'"),
-        ("onnx:a.onnx?outputs=probs", "unknown setting 'outputs' .* near matches: output; known: size, mean"),
+        (
+            "onnx:a.onnx?outputs=probs",
+            "unknown setting 'outputs' .* near matches: output, output_name; known: size, mean",
+        ),
         ("table:a.csv?num_clases=3", "unknown setting 'num_clases' .* near matches: num_classes"),
         ("table:a.csv?size=3", "unknown setting 'size' .*; known: classes, num_classes"),
-        ("resnet18?output=probs", "unknown setting 'output'"),
+        ("resnet18?output_name=y", "unknown setting 'output_name' .* near matches: output"),
     ],
 )
 def test_mistakes_are_told(text: str, message: str) -> None:

@@ -2,15 +2,18 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from gainfinder.errors import ModelError
+from gainfinder.models.pickles import read_pickle
 from gainfinder.models.weights import load_into, load_weights, save_weights
 
 
@@ -56,6 +59,61 @@ def test_common_checkpoints_load(nest: Any, ending: str, tmp_path: Path) -> None
     weights = small().state_dict()
     torch.save(nest(weights), tmp_path / f"w{ending}")
     assert equal(loaded(tmp_path / f"w{ending}"), weights)
+
+
+@pytest.mark.parametrize(
+    ("nest", "note"),
+    [
+        (lambda w: {"epoch": 1, "model_state": w, "optimizer_state": {}}, "taken from under the key 'model_state'"),
+        (lambda w: {"backbone": prefixed("module.", w), "optim": w}, "taken from under the key 'backbone'"),
+        (
+            lambda w: {"state_dict": {**prefixed("model.", w), "criterion.weight": torch.ones(3)}},
+            r"it: passed over in the weights file, as not the model's: 1 tensor\(s\) \(criterion\.weight\)",
+        ),
+        (
+            lambda w: {**prefixed("student.", w), "teacher.0.weight": torch.ones(3), "train_acc.tp": torch.ones(1)},
+            r"2 tensor\(s\) \(teacher\.0\.weight, train_acc\.tp\)",
+        ),
+        (lambda w: {**w, "train_acc.tp": torch.ones(3)}, r"1 tensor\(s\) \(train_acc\.tp\)"),
+        (lambda w: {**prefixed("model.", w), **prefixed("own.", w)}, r"9 tensor\(s\) \(own\.0\.weight, "),
+        (lambda w: prefixed("anything.at.all.", w), None),
+        (lambda w: {"state_dict": w, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.5)}, None),
+        (lambda w: {"model": w, "best": np.float32(0.5), "classes": np.int64(3), "done": np.bool_(True)}, None),
+    ],
+)
+@pytest.mark.parametrize("legacy", [True, False])
+def test_checkpoints_of_training_scripts_load(
+    nest: Any, note: str | None, legacy: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = small().state_dict()
+    torch.save(nest(weights), tmp_path / "w.PTH", _use_new_zipfile_serialization=not legacy)
+    assert equal(loaded(tmp_path / "w.PTH"), weights)
+    assert len(caplog.messages) == (note is not None)
+    assert note is None or re.search(note, caplog.messages[0])
+
+
+def test_numbers_of_numpy_are_read_as_plain_ones(tmp_path: Path) -> None:
+    values = {"a": np.float64(0.1), "b": np.int16(-3), "c": np.bool_(True), "d": np.dtype(">f4").type(2.5)}
+    torch.save({"model": small().state_dict(), **values}, tmp_path / "w.pt")
+    found = read_pickle(tmp_path / "w.pt")
+    assert {key: found[key] for key in values} == {"a": 0.1, "b": -3, "c": True, "d": 2.5}
+    assert all(type(found[key]) in (float, int, bool) for key in values)
+
+
+def test_several_models_in_a_file_are_told(tmp_path: Path) -> None:
+    weights = small().state_dict()
+    torch.save({**prefixed("student.", weights), **prefixed("teacher.", weights)}, tmp_path / "w.pt")
+    with pytest.raises(
+        ModelError, match=r"weights of 2 such models \('student\.\*', 'teacher\.\*'\): save those of one"
+    ):
+        loaded(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("change", [lambda v: v.to("meta"), lambda v: v.to_sparse(), lambda v: v.to(torch.complex64)])
+def test_tensors_that_are_no_plain_numbers_are_told(change: Any) -> None:
+    weights = {**small().state_dict(), "3.bias": change(torch.ones(2))}
+    with pytest.raises(ModelError, match=r"^it: the weights '3\.bias' are no plain numbers"):
+        load_into(small(), weights, reference="it")
 
 
 @pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict", "ema"])
@@ -123,8 +181,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         assert "weights_only" not in str(caught.value)
 
-    torch.save({"state_dict": small().state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "space.pt")
-    refuse("space.pt", "holds argparse.Namespace beside its tensors, which safe loading refuses.*safetensors")
+    torch.save({"state_dict": small().state_dict(), "args": Custom()}, tmp_path / "space.pt")
+    refuse("space.pt", r"holds \S*Custom beside its tensors, which safe loading refuses.*safetensors")
     torch.save(small(), tmp_path / "module.pth")
     refuse("module.pth", "holds torch.nn.modules.container.Sequential beside")
     refuse("modul.pth", "does not exist; near matches: module.pth")
@@ -142,6 +200,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         refuse(name, "is damaged")
     torch.save({"epoch": 3, "loss": torch.ones(1), "lr": 0.1}, tmp_path / "none.pt")
-    refuse("none.pt", "holds no weights")
+    refuse("none.pt", "holds no weights: expected tensors by name, .*; its keys: 'epoch', 'loss', 'lr'$")
+    torch.save({"one": small().state_dict(), "other": small().state_dict(), "epoch": 3}, tmp_path / "two.pt")
+    refuse("two.pt", "holds weights under 'one' and 'other': expected .*; its keys: 'one', 'other', 'epoch'$")
+    torch.save([small().state_dict()], tmp_path / "list.pt")
+    refuse("list.pt", "holds no weights but a list: expected tensors by name")
+    os.mkfifo(tmp_path / "pipe.pt")
+    refuse("pipe.pt", "is a FIFO, not a regular file")
+    refuse("x" * 300 + ".pt", "cannot be looked up")
     safetensors.torch.save_file({}, tmp_path / "none.safetensors")
     refuse("none.safetensors", "holds no weights")

@@ -106,7 +106,7 @@ class BankEntry:
         self.classes = int(meta["classes"])
         self.labelled = bool(meta["labelled"])
         self.about: dict[str, Any] = meta["about"]
-        files = {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in meta["files"]}
+        files = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
         self._exact: NDArray[np.float32] = files.pop("exact")
         self._kept = files
 

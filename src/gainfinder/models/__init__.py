@@ -5,7 +5,7 @@ used.
 Imports: errors, references, files, libraries, predictions, classes.
 """
 
-from .batch_norm import has_batch_norm, reestimate
+from .batch_norm import has_batch_norm, has_scripted_batch_norm, reestimate
 from .classifier import Classifier, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
@@ -30,6 +30,7 @@ __all__ = [
     "feature_size",
     "find_classifier_layer",
     "has_batch_norm",
+    "has_scripted_batch_norm",
     "imagenet_texts",
     "load_copy",
     "load_into",

@@ -1,6 +1,7 @@
 """Shared by all sources: class names, settings of the reference, and the checks that a module is a classifier."""
 
-import copy
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ from torch import nn
 
 from ..errors import BadReference, ModelError
 from ..files import file_problem, read_user_text, user_path
+from ..libraries import first_line
 from ..references import Query
-from .classifier import Classifier, ReheadFunction, SaveFunction, probe_num_classes
+from .classifier import Classifier, ReheadFunction, SaveFunction, probe
+from .modules import check_has_values, copy_module, has_lazy
+from .outputs import OutputProbe
 from .preprocessing import Preprocessing
 from .weights import check_finite
+
+_log = logging.getLogger("gainfinder")
+_DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 def assemble(
@@ -27,8 +34,12 @@ def assemble(
     rehead: ReheadFunction | None = None,
     given_names: Sequence[str] | None = None,
     channels_last: bool = False,
+    remedy: str = "?output={}",
 ) -> Classifier:
     """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
+
+    Whether its outputs are logits is found out by that pass, too, and by a few more where it leaves that open; a
+    setting `output` in `query` decides it.
 
     Args:
         module: the loaded module; changed in place.
@@ -40,15 +51,20 @@ def assemble(
         rehead: the source's function for other classes, for `Classifier.rehead`.
         given_names: class names from the caller, which must fit the logits, as `classes=` in `query` must.
         channels_last: whether the source's modules are known to run with any memory format; if not, it is tried.
+        remedy: how a user says what the outputs are, for notes, with `{}` in the kind's place.
 
     Raises:
         BadReference: a setting cannot be used, or the class names that were given do not fit the logits.
-        ModelError: a weight is not finite, or the module does not return logits.
+        ModelError: a weight is not there or not finite, or the module does not return logits.
     """
-    module = module.float().eval()
+    module = _ready(module, reference=reference)
     preprocessing = preprocessing.with_overrides(query, reference=reference)
-    num_classes = probe_num_classes(module, preprocessing, reference=reference)
-    check_finite(module, reference=reference)  # after the probe, which gives lazy layers their weights
+    row = probe(module, preprocessing, reference=reference)
+    num_classes = int(row.shape[1])
+    check_has_values(module, reference=reference)  # after the probe, which gives lazy layers their weights
+    check_finite(module, reference=reference)
+    outputs = OutputProbe(module=module, row=row, shape=preprocessing.input_size, reference=reference, remedy=remedy)
+    output, training_output = outputs.kinds(dict(query).get("output"))
     given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
         raise BadReference(f"{len(given)} class names were given, but {reference!r} has {num_classes} logits")
@@ -62,7 +78,32 @@ def assemble(
         save=save,
         rehead=rehead,
         channels_last=_convolves(module) and (channels_last or _runs_channels_last(module, preprocessing)),
+        output=output,
+        training_output=training_output,
     )
+
+
+def initialise(module: nn.Module, preprocessing: Preprocessing, query: Query, *, reference: str) -> None:
+    """Give lazy layers the shapes that a blank image gives them, so that weights can be loaded.
+
+    Raises:
+        BadReference: a setting cannot be used.
+        ModelError: the module fails.
+    """
+    if has_lazy(module):
+        probe(module, preprocessing.with_overrides(query, reference=reference), reference=reference)
+
+
+def _ready(module: nn.Module, *, reference: str) -> nn.Module:
+    if not has_lazy(module):
+        check_has_values(module, reference=reference)
+    try:
+        return module.float().eval()
+    except Exception as error:
+        raise ModelError(
+            f"{reference}: a {type(module).__name__} cannot be put into float32 and evaluation mode "
+            f"({first_line(error)}): give the module that it was made from"
+        ) from error
 
 
 def _convolves(module: nn.Module) -> bool:
@@ -76,7 +117,8 @@ def _runs_channels_last(module: nn.Module, preprocessing: Preprocessing) -> bool
     blank = torch.zeros(2, *preprocessing.input_size, device=device)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            trial: Any = copy.deepcopy(module).to(memory_format=torch.channels_last)
+            trial: Any = copy_module(module, reference="a copy")
+            trial.to(memory_format=torch.channels_last)
             trial(blank)
     except Exception:
         return False
@@ -153,6 +195,40 @@ def preprocessing_of(module: nn.Module, query: Query, *, reference: str, advice:
     return Preprocessing.from_timm_config({**(config or {}), "input_size": (input_channels(module), 224, 224)})
 
 
+def note_normalisation(
+    preprocessing: Preprocessing,
+    config: Mapping[str, Any] | None,
+    query: Query,
+    *,
+    reference: str,
+    what: str = "model",
+    remedy: str = "?{}",
+) -> None:
+    """Say that ImageNet's mean and standard deviation are assumed, where nobody gave any.
+
+    Args:
+        preprocessing: the model's preprocessing, before the settings in `query`.
+        config: what the model says of its preprocessing.
+        query: settings of the reference.
+        reference: the model reference.
+        what: what does not say it.
+        remedy: how a user says it, with `{}` in the settings' place.
+    """
+    given = {*(key for key, value in (config or {}).items() if value is not None), *dict(query)}
+    unknown = [key for key in ("mean", "std") if key not in given]
+    if unknown:
+        values = " and ".join(f"{key} {','.join(f'{v:g}' for v in getattr(preprocessing, key))}" for key in unknown)
+        separator = "&" if remedy.startswith("?") else ", "
+        _log.warning(
+            "%s: the %s does not say how its input is normalised; ImageNet's %s are used: give %s if it was "
+            "trained otherwise",
+            reference,
+            what,
+            values,
+            remedy.format(separator.join(f"{key}=…" for key in unknown)),
+        )
+
+
 def input_channels(module: nn.Module) -> int:
     """1 if the first convolution takes one channel, else 3."""
     first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
@@ -169,7 +245,7 @@ def names_of_config(config: Mapping[str, Any] | None, *, reference: str) -> tupl
     if not names:
         return None
     if isinstance(names, Mapping):
-        by_index = {int(index): str(name) for index, name in names.items() if str(index).isdigit()}
+        by_index = {int(str(index)): str(name) for index, name in names.items() if _DIGITS.fullmatch(str(index))}
         complete = sorted(by_index) == list(range(len(names)))
         return tuple(by_index[index] for index in sorted(by_index)) if complete else None
     if isinstance(names, Sequence) and not isinstance(names, str):

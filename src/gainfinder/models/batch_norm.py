@@ -18,6 +18,14 @@ def has_batch_norm(module: nn.Module) -> bool:
     return bool(batch_norms(module))
 
 
+def has_scripted_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer of TorchScript normalises by batches; its statistics cannot be re-estimated from outside."""
+    scripted = (layer for layer in module.modules() if isinstance(layer, torch.jit.ScriptModule))
+    return any(
+        str(getattr(layer, "original_name", "")).startswith(("BatchNorm", "SyncBatchNorm")) for layer in scripted
+    )
+
+
 def reestimate(module: nn.Module, batches: Iterable[Tensor], forward: Callable[[Tensor], object]) -> None:
     """Replace the running statistics of batch-norm layers by those of some batches, in place.
 

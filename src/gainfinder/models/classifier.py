@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from ..classes import LabelMap, MappedLogits
 from ..errors import ModelError, OutOfMemory
-from ..libraries import first_line
+from ..libraries import first_line, printed_to_stderr
+from .modules import copy_module, unwrapped
+from .outputs import OutputKind, as_logits
 from .preprocessing import Preprocessing
 
 SaveFunction = Callable[["Classifier", Path], str | None]
@@ -36,6 +38,8 @@ class Classifier:
             reference that loads them again, or None where no reference can.
         rehead: function that gives a copy for classes of these names, in which the layers that have an output a class
             are zero and all else is as it was (see `new_head`); None where the source's weights cannot be trained.
+        output: what the module's outputs are; of probabilities `logits` makes logits.
+        training_output: what they are in training mode, where some modules leave out a last softmax.
     """
 
     reference: str
@@ -47,6 +51,8 @@ class Classifier:
     label_map: LabelMap | None = None
     channels_last: bool = False
     rehead: ReheadFunction | None = None
+    output: OutputKind = "logits"
+    training_output: OutputKind = "logits"
 
     def to(self, device: torch.device, *, learns: bool = False) -> nn.Module:
         """Move the module to a device, in place, in the memory format that is fastest there, and return it.
@@ -107,6 +113,15 @@ class Classifier:
         combined = label_map if self.label_map is None else self.label_map.then(label_map)
         return replace(self, label_map=combined, num_classes=combined.num_classes, class_names=names)
 
+    def copied(self) -> "Classifier":
+        """The same model with a copy of its module, so that training it leaves this one as it is.
+
+        Raises:
+            ModelError: the module cannot be copied.
+        """
+        own = unwrapped(self.module, reference=self.reference)
+        return replace(self, module=copy_module(own, reference=self.reference))
+
     def weights_digest(self) -> str:
         """Hex digest of all parameters and buffers: names, dtypes, shapes and bytes."""
         digest = hashlib.blake2b(digest_size=16)
@@ -129,6 +144,8 @@ class Classifier:
             code = ""
         label_map = None if self.label_map is None else list(self.label_map.targets)
         about = [str(self.module), code, asdict(self.preprocessing), label_map, self.num_classes, precision]
+        if self.output != "logits":
+            about.append(self.output)
         text = json.dumps([self.weights_digest(), *about])
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -136,7 +153,8 @@ class Classifier:
         """The module's own logits (N, K)."""
         called = self.module if module is None else module
         try:
-            output: Any = called(x)
+            with printed_to_stderr():
+                output: Any = called(x)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(len(x), error) from error
         except ModelError:
@@ -148,14 +166,13 @@ class Classifier:
                 f"{first_line(error)}"
             ) from error
         logits: Any = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not is_rows(logits, len(x)):
             mode = "training" if called.training else "evaluation"
             raise ModelError(
                 f"{self.reference}: expected logits of shape ({len(x)}, classes) for {len(x)} images in {mode} mode, "
-                f"got {got}"
+                f"got {shown(logits)}"
             )
-        return logits
+        return as_logits(logits, self.training_output if called.training else self.output)
 
 
 def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
@@ -165,30 +182,44 @@ def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
     )
 
 
-def probe_num_classes(module: nn.Module, preprocessing: Preprocessing, *, reference: str) -> int:
-    """Number of logits of a module, from one forward pass of a blank image in evaluation mode.
+def probe(module: nn.Module, preprocessing: Preprocessing, *, reference: str) -> Tensor:
+    """Outputs (1, classes) of a module for a blank image, from one forward pass in evaluation mode.
 
     Raises:
         ModelError: the module refuses its input size, or does not return logits (N, classes).
     """
     was_training = module.training
-    module.eval()
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     try:
+        module.eval()
         blank = torch.zeros(1, *preprocessing.input_size, device=device)
         # not inference_mode: what a module caches or makes in its first pass has to serve training later
-        with torch.no_grad():
+        with torch.no_grad(), printed_to_stderr():
             output: Any = module(blank)
-    except Exception as error:
+        module.train(was_training)
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {first_line(error)}; "
             f"is its input size right? It can be given as ?size="
         ) from error
-    finally:
-        module.train(was_training)
-    logits = getattr(output, "logits", output)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 1:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"{reference}: expected logits of shape (1, classes) for one image, got {got}")
-    return int(logits.shape[1])
+    logits: Any = getattr(output, "logits", output)
+    if not is_rows(logits, 1) or logits.shape[1] == 0:
+        raise ModelError(
+            f"{reference}: expected logits of shape (1, classes) for one image, got {shown(logits)}; a module returns "
+            "them, or an object that has them as `.logits`"
+        )
+    return logits  # type: ignore[no-any-return]  # a tensor, as `is_rows` says
+
+
+def is_rows(logits: Any, count: int) -> bool:
+    """Whether outputs are floating-point rows, one an image."""
+    return isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == count and logits.is_floating_point()
+
+
+def shown(logits: Any) -> str:
+    """Shape and dtype of outputs, or their type, for messages."""
+    if not isinstance(logits, Tensor):
+        return type(logits).__name__
+    dtype = "" if logits.is_floating_point() else f" of {str(logits.dtype).removeprefix('torch.')}"
+    return f"{tuple(logits.shape)}{dtype}"

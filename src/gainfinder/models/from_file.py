@@ -14,24 +14,28 @@ from typing import Any
 from torch import nn
 
 from ..errors import BadReference, ModelError
-from ..files import near_siblings
-from ..libraries import first_line
-from ..references import suggest
+from ..files import file_problem, user_path
+from ..libraries import first_line, printed_to_stderr
+from ..references import suggest, whole_number
 from .assembly import (
     assemble,
     config_of,
+    initialise,
     names_in_file,
     names_in_module_order,
     names_of_config,
+    note_normalisation,
     preprocessing_of,
     with_names_beside,
     with_query_over,
     without,
 )
 from .classifier import Classifier
+from .configs import MOST
 from .features import find_classifier_layer
 from .from_module import rehead_found
 from .heads import resize_layers
+from .modules import unwrapped
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
 
@@ -53,16 +57,21 @@ def load(ref: ModelRef) -> Classifier:
             the input size is unknown.
     """
     reference = str(ref)
-    module = _call_factory(Path(ref.name).expanduser(), str(ref.factory), reference)
+    path = user_path(ref.name, what="Python file", error=ModelError)
+    module = unwrapped(_call_factory(path, str(ref.factory), reference), reference=reference)
+    query = without(ref.query, "num_classes")
+    preprocessing = preprocessing_of(module, query, reference=reference, advice=_ADVICE)
+    note_normalisation(preprocessing, config_of(module), query, reference=reference)
+    if ref.weights is not None:
+        initialise(module, preprocessing, query, reference=reference)
     if (count := ref.setting("num_classes")) is not None:
         _resize(module, count, ref)
-    query = without(ref.query, "num_classes")
     if ref.weights is not None:
         load_into(module, load_weights(ref.weights), reference=reference)
     return assemble(
         module,
         reference=reference,
-        preprocessing=preprocessing_of(module, query, reference=reference, advice=_ADVICE),
+        preprocessing=preprocessing,
         class_names=names_of_config(config_of(module), reference=reference),
         query=query,
         save=partial(save, ref=ref, named=names_in_file(ref.query)),
@@ -92,10 +101,7 @@ def rehead(classifier: Classifier, names: tuple[str, ...], *, ref: ModelRef) -> 
 
 def _resize(module: nn.Module, count: str, ref: ModelRef) -> None:
     """Give the classifier layer of a factory's module so many outputs, in place."""
-    if not count.isdecimal() or int(count) < 1:
-        raise BadReference(
-            f"num_classes={count} in {str(ref)!r} cannot be used: expected a number of classes, 1 or more"
-        )
+    outputs = whole_number(count, what=f"num_classes in {str(ref)!r}", least=1, most=MOST)
     if ref.weights is None:
         raise BadReference(
             f"num_classes in {str(ref)!r} goes with weights for so many classes: expected file:PATH.py:FACTORY@WEIGHTS"
@@ -110,12 +116,12 @@ def _resize(module: nn.Module, count: str, ref: ModelRef) -> None:
         query=query,
         save=partial(save, ref=ref),
     )
-    resize_layers(module, [find_classifier_layer(found)], int(count), reference=str(ref))
+    resize_layers(module, [find_classifier_layer(found)], outputs, reference=str(ref))
 
 
 def _call_factory(path: Path, name: str, reference: str) -> nn.Module:
-    if not path.is_file():
-        raise ModelError(f"{reference}: the file {str(path)!r} does not exist{near_siblings(path)}")
+    if (problem := file_problem(path)) is not None:
+        raise ModelError(f"{reference}: the file {str(path)!r} {problem}")
     with _importing_beside(path):
         python = _import(path, reference)
         factory = getattr(python, name, None)
@@ -124,11 +130,15 @@ def _call_factory(path: Path, name: str, reference: str) -> nn.Module:
             known = [key for key, value in vars(python).items() if callable(value) and not key.startswith("_")]
             raise ModelError(f"{reference}: {name!r} {problem} in {str(path)!r}{suggest(name, known)}")
         try:
-            module = factory()
-        except (Exception, SystemExit) as error:
+            with printed_to_stderr():
+                module = factory()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() too
             raise ModelError(f"{reference}: {name}() fails{_line(error, path)}: {first_line(error)}") from error
     if not isinstance(module, nn.Module):
-        raise ModelError(f"{reference}: {name}() returned a {type(module).__name__}: expected a torch.nn.Module")
+        what = "nothing" if module is None else f"a {type(module).__name__}"
+        raise ModelError(f"{reference}: {name}() returned {what}: expected a torch.nn.Module")
     return module
 
 
@@ -142,9 +152,12 @@ def _import(path: Path, reference: str) -> ModuleType:
     sys.modules[module.__name__] = module
     try:
         # compiled here, not by an import: a cached bytecode file may be older than an edit of the same second
-        exec(compile(path.read_bytes(), module.__file__, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+        with printed_to_stderr():
+            exec(compile(path.read_bytes(), module.__file__, "exec"), module.__dict__)
+    except BaseException as error:  # sys.exit() too
         _restore(module.__name__, previous)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise ModelError(
             f"{reference}: importing {str(path)!r} fails{_line(error, path)}: {first_line(error)}"
         ) from error

@@ -1,6 +1,6 @@
 """Classifiers from modules that the caller built or loaded: for notebooks."""
 
-import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,12 +10,17 @@ from typing import Any
 from torch import nn
 
 from ..references import Query
-from .assembly import assemble, check_names, config_of, names_of_config, preprocessing_of
+from .assembly import assemble, check_names, config_of, names_of_config, note_normalisation, preprocessing_of
 from .classifier import Classifier, ReheadFunction, SaveFunction
 from .features import find_classifier_layer
-from .heads import resize_layers
+from .heads import REPLACED, resize_layers
+from .modules import copy_module, unwrapped
 from .preprocessing import Preprocessing
 from .weights import save_weights
+
+_KEYWORDS = "load_model(module, {})"
+
+_log = logging.getLogger("gainfinder")
 
 Size = int | tuple[int, int]
 Values = float | Sequence[float]
@@ -32,13 +37,14 @@ def classifier_from_module(
     crop_pct: float | None = None,
     crop_mode: str | None = None,
     class_names: Sequence[str] | None = None,
+    output: str | None = None,
 ) -> Classifier:
     """Make a classifier of any module that returns logits (N, classes), or an object with `.logits`.
 
     Args:
-        module: the module; put into evaluation mode and float32, in place. Preprocessing is read from its
-            `pretrained_cfg` or `default_cfg`; a transformers model's from the image processor beside its weights, if
-            there is one.
+        module: the module; put into evaluation mode and float32, in place. One in a wrapper (DataParallel,
+            torch.compile, an average) is taken out of it. Preprocessing is read from its `pretrained_cfg` or
+            `default_cfg`; a transformers model's from the image processor beside its weights, if there is one.
         name: the classifier's reference; the module's class name by default.
         size: edge in pixels, or height and width; needed where the module does not define it.
         mean: mean per channel, of inputs in [0, 1]; by default the module's, else ImageNet's.
@@ -47,6 +53,7 @@ def classifier_from_module(
         crop_pct: share of the resized image's edge that the crop keeps.
         crop_mode: `center`, `squash` or `border`.
         class_names: class names in the order of the logits.
+        output: what the module returns, `logits`, `probs` (of a softmax) or `sigmoid`; found out by default.
 
     Raises:
         BadReference: a value cannot be used, or the class names do not fit the logits.
@@ -59,8 +66,16 @@ def classifier_from_module(
         ('Sequential', 2, (3, 8, 8))
     """
     reference = type(module).__name__ if name is None else name
+    module = unwrapped(module, reference=reference)
+    reference = type(module).__name__ if name is None else name
     query = overrides_query(
-        size=size, mean=mean, std=std, interpolation=interpolation, crop_pct=crop_pct, crop_mode=crop_mode
+        size=size,
+        mean=mean,
+        std=std,
+        interpolation=interpolation,
+        crop_pct=crop_pct,
+        crop_mode=crop_mode,
+        output=output,
     )
     preprocessing, names, save, rehead = _read(module, query, reference)
     return assemble(
@@ -72,6 +87,7 @@ def classifier_from_module(
         query=query,
         save=save,
         rehead=rehead,
+        remedy=_KEYWORDS.format("output='{}'"),
     )
 
 
@@ -83,6 +99,7 @@ def overrides_query(
     interpolation: str | None = None,
     crop_pct: float | None = None,
     crop_mode: str | None = None,
+    output: str | None = None,
 ) -> Query:
     """Keyword overrides as the settings of a reference; those that are None are left out.
 
@@ -97,6 +114,7 @@ def overrides_query(
         "interpolation": interpolation,
         "crop_pct": None if crop_pct is None else repr(float(crop_pct)),
         "crop_mode": crop_mode,
+        "output": output,
     }
     return tuple((key, value) for key, value in values.items() if value is not None)
 
@@ -106,7 +124,7 @@ _Read = tuple[Preprocessing, tuple[str, ...] | None, SaveFunction, ReheadFunctio
 
 def rehead_found(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
     """A copy for other classes, for `Classifier.rehead`: of any module, whose classifier layer is found by a run."""
-    module = copy.deepcopy(classifier.module)
+    module = copy_module(classifier.module, reference=classifier.reference)
     layer = find_classifier_layer(classifier)
     resize_layers(module, [layer], len(names), reference=classifier.reference)
     return replace(classifier, module=module, num_classes=len(names), class_names=names, label_map=None)
@@ -121,12 +139,16 @@ def _read(module: nn.Module, query: Query, reference: str) -> _Read:
         "pretrained_cfg in timm's form"
     )
     preprocessing = preprocessing_of(module, query, reference=reference, advice=advice)
+    note_normalisation(preprocessing, config_of(module), query, reference=reference, what="module", remedy=_KEYWORDS)
     if config_of(module) is None:
         return preprocessing, None, _save_weights, rehead_found
 
     from . import from_timm  # noqa: PLC0415 (sources are imported when they are used)
 
-    if not from_timm.is_timm_model(module):
+    changed = from_timm.is_timm_model(module) and not from_timm.is_as_built(module)
+    if changed:
+        _log.warning("%s: no reference will load it again: %s", reference, REPLACED)
+    if changed or not from_timm.is_timm_model(module):
         return preprocessing, names_of_config(config_of(module), reference=reference), _save_weights, rehead_found
     names = from_timm.class_names(module, is_registered=False, reference=reference)
     return preprocessing, names, partial(from_timm.save, loaded_names=names), from_timm.rehead
@@ -138,11 +160,15 @@ def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
     processor = from_transformers.processor_beside(module)
     if processor is None:
         preprocessing = _of_transformers_config(module, query, reference)
+        note_normalisation(preprocessing, None, query, reference=reference, what="module", remedy=_KEYWORDS)
     else:
         preprocessing = from_transformers.preprocessing_of_processor(
             processor, channels=getattr(module.config, "num_channels", 3), reference=reference
         )
     names = from_transformers.names_of(module)
+    if not from_transformers.is_as_built(module):
+        _log.warning("%s: no reference will load it again: %s", reference, REPLACED)
+        return preprocessing, names, _save_weights, rehead_found
     save = partial(from_transformers.save, processor=processor, query=query, loaded_names=names)
     return preprocessing, names, save, from_transformers.rehead_function(processor=processor, query=query)
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import mmap
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,20 +17,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import BadReference, MissingExtra, ModelError
-from ..files import near_siblings
+from ..files import file_problem, user_path
 from ..libraries import first_line
 from ..references import Query, suggest
-from .assembly import assemble
+from .assembly import assemble, note_normalisation, without
 from .classifier import Classifier
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 
-OUTPUTS = ("logits", "probs")
-
 _log = logging.getLogger("gainfinder")
 
-_DTYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_SMALLEST = 1e-12  # probability: its logarithm stays finite
+_DTYPES: dict[str, type[np.number[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+_FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_LARGEST_PIXEL = 255
 _SILENT = 4  # ONNX Runtime's level for fatal errors; all others are raised as well
 # a file's key "location" and its value, as protobuf writes the entry of a tensor that lies in another file
 _LOCATION = b"\x0a\x08location\x12"
@@ -39,9 +44,9 @@ def load(ref: ModelRef) -> Classifier:
     """Open an ONNX file as a classifier.
 
     The input's size is the file's where that is fixed, else `?size=`. Mean and standard deviation are those of the
-    file's metadata (`mean` and `std`, or `image_mean` and `image_std`), else ImageNet's, with a note. The output is
-    the one named `logits`, else the first. Rows that are probabilities on a few probe images become log-probabilities
-    in every forward pass; `?output=probs` or `?output=logits` decides it without a probe.
+    file's metadata (`mean` and `std`, or `image_mean` and `image_std`), else ImageNet's, with a note; a file that takes
+    uint8 gets pixels from 0 to 255 as they are. The output is the one that `?output_name=` names, or the one named
+    `logits`, else the first of floating point, with a note where there are several.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
@@ -49,14 +54,10 @@ def load(ref: ModelRef) -> Classifier:
         BadReference: a setting cannot be used.
     """
     reference = str(ref)
-    kind = ref.setting("output")
-    if kind is not None and kind not in OUTPUTS:
-        raise BadReference(
-            f"output={kind} in {reference!r} cannot be used{suggest(kind, OUTPUTS)}; expected {' or '.join(OUTPUTS)}"
-        )
-    query = tuple(pair for pair in ref.query if pair[0] != "output")
-    module = OnnxModule(Path(ref.name), reference=reference, gives_probs=kind == "probs")
-    classifier = assemble(
+    query = without(ref.query, "output_name")
+    path = user_path(ref.name, what="ONNX file", error=ModelError)
+    module = OnnxModule(path, reference=reference, output=ref.setting("output_name"))
+    return assemble(
         module,
         reference=reference,
         preprocessing=_preprocessing(module, query, reference),
@@ -64,14 +65,6 @@ def load(ref: ModelRef) -> Classifier:
         query=query,
         save=partial(save, query=ref.query),
     )
-    if kind is None and _gives_probabilities(classifier):
-        module.gives_probs = True
-        _log.warning(
-            "%s: its outputs are probabilities, so their logarithms are taken as logits; ?output=logits takes them as "
-            "they are, ?output=probs says so",
-            reference,
-        )
-    return classifier
 
 
 def save(classifier: Classifier, folder: Path, *, query: Query) -> str:
@@ -94,7 +87,7 @@ class _Input:
     """A file's input: its name and dtype, the number of images where that is fixed, and (channels, height, width)."""
 
     name: str
-    dtype: type[np.floating[Any]]
+    dtype: type[np.number[Any]]
     images: int | None
     size: tuple[int | None, int | None, int | None]
     channels_last: bool
@@ -103,6 +96,8 @@ class _Input:
 class OnnxModule(nn.Module):
     """Runs an ONNX file: float (N, C, H, W), normalised, to float32 (N, classes), on the device of its input.
 
+    For a file that takes uint8, inputs are pixels between 0 and 1, and are given to it as 0 to 255.
+
     It has no parameters. The buffer `file_digest` stands for the weights: it is a digest of the file's content. Copies
     and pickles hold the path and open the file again when they are first called, with the number of threads that torch
     has then. On a GPU it runs there if the installed ONNX Runtime can, else on the CPU.
@@ -110,7 +105,7 @@ class OnnxModule(nn.Module):
     Args:
         path: the ONNX file.
         reference: the model reference, for messages.
-        gives_probs: whether the outputs are probabilities, of which logarithms are returned.
+        output: name of the output to take, or None.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
@@ -119,30 +114,39 @@ class OnnxModule(nn.Module):
 
     file_digest: Tensor
 
-    def __init__(self, path: Path, *, reference: str, gives_probs: bool = False) -> None:
+    def __init__(self, path: Path, *, reference: str, output: str | None = None) -> None:
         super().__init__()
-        self.path = path.expanduser().absolute()
+        self.path = path.absolute()
         self.reference = reference
-        self.gives_probs = gives_probs
         self._sessions: dict[str, Any] = {}
-        if not self.path.is_file():
-            problem = "is a folder" if self.path.is_dir() else f"does not exist{near_siblings(self.path)}"
+        if (problem := file_problem(self.path)) is not None:
             raise ModelError(f"{reference}: the file {str(path)!r} {problem}")
         self.register_buffer("file_digest", _digest(self.path))
         session = self._session(torch.device("cpu"))
         self.input = _input_of(session, reference)
-        self.output = _output_of(session, reference)
+        self.output = _output_of(session, output, reference)
+        self.ends_in_sigmoid = _ends_in_sigmoid(self.path, self.output)
         self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float32 (N, classes), of float (N, C, H, W)."""
         session = self._session(x.device)
-        values = x.detach().cpu().numpy().astype(self.input.dtype)
+        values = x.detach().cpu().numpy()
+        if self.takes_pixels:
+            values = np.rint(values * _LARGEST_PIXEL).clip(0, _LARGEST_PIXEL)
+        values = values.astype(self.input.dtype)
         if self.input.channels_last:
             values = values.transpose(0, 2, 3, 1)
         rows = [session.run([self.output], {self.input.name: part})[0] for part in self._parts(values)]
-        outputs = torch.from_numpy(np.concatenate(rows)[: len(x)]).to(x.device, torch.float32)
-        return outputs.clamp(min=_SMALLEST).log() if self.gives_probs else outputs
+        return torch.from_numpy(np.concatenate(rows)[: len(x)]).to(x.device, torch.float32)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the file takes pixels from 0 to 255, which it normalises itself."""
+        return self.input.dtype is np.uint8
+
+    def extra_repr(self) -> str:
+        return f"output={self.output!r}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sessions": {}}
@@ -201,7 +205,10 @@ def _input_of(session: Any, reference: str) -> _Input:
     shape = [edge if isinstance(edge, int) and edge > 0 else None for edge in inputs[0].shape]
     shown = f"{kind}({', '.join(map(str, inputs[0].shape))})"
     if kind not in _DTYPES:
-        raise ModelError(f"{reference}: its input {name!r} is {shown}: expected float or float16, of normalised images")
+        raise ModelError(
+            f"{reference}: its input {name!r} is {shown}: expected floating-point, of normalised images, or "
+            "uint8, of pixels"
+        )
     channels_last = len(shape) == 4 and shape[3] in {1, 3} and shape[1] not in {1, 3}
     if channels_last:
         shape = [shape[0], shape[3], shape[1], shape[2]]
@@ -214,21 +221,41 @@ def _input_of(session: Any, reference: str) -> _Input:
     return _Input(name=name, dtype=_DTYPES[kind], images=shape[0], size=size, channels_last=channels_last)
 
 
-def _output_of(session: Any, reference: str) -> str:
-    outputs = session.get_outputs()
-    chosen = next((output for output in outputs if output.name == "logits"), outputs[0])
-    if chosen.type not in {*_DTYPES, "tensor(double)"}:
-        raise ModelError(
-            f"{reference}: its output {chosen.name!r} is {chosen.type}: expected floating-point logits (images, "
-            "classes), as the first output or as one named 'logits'"
+def _output_of(session: Any, wanted: str | None, reference: str) -> str:
+    """The name of the output that gives the classes."""
+    outputs = {str(output.name): str(output.type) for output in session.get_outputs()}
+    fitting = [name for name, kind in outputs.items() if kind in _FLOATING]
+    if wanted is not None and wanted not in outputs:
+        raise BadReference(
+            f"the file has no output {wanted!r} (output_name in {reference!r}){suggest(wanted, outputs)}; there are: "
+            f"{', '.join(outputs)}"
         )
-    return str(chosen.name)
+    usual = "logits" if "logits" in fitting else next(iter(fitting), next(iter(outputs)))
+    chosen = usual if wanted is None else wanted
+    if chosen not in fitting:
+        raise ModelError(
+            f"{reference}: its output {chosen!r} is {outputs[chosen]}: expected floating-point logits (images, "
+            f"classes); its outputs: {', '.join(outputs)}"
+        )
+    if wanted is None and chosen != "logits" and len(fitting) > 1:
+        _log.warning(
+            "%s: its output %r is taken, the first of %s; ?output_name= takes another",
+            reference,
+            chosen,
+            ", ".join(fitting),
+        )
+    return chosen
 
 
 def _preprocessing(module: OnnxModule, query: Query, reference: str) -> Preprocessing:
     """Size and normalisation of the file, ready for the settings in `query`."""
     channels, *edges = module.input.size
     given = dict(query)
+    if module.takes_pixels and (own := next((key for key in ("mean", "std") if key in given), None)) is not None:
+        raise BadReference(
+            f"{own}={given[own]} in {reference!r} cannot be used: the file takes pixels from 0 to 255 (uint8) and "
+            "normalises them itself"
+        )
     open_size = ", ".join("?" if edge is None else str(edge) for edge in edges)
     if None in edges and "size" not in given:
         raise ModelError(
@@ -242,22 +269,14 @@ def _preprocessing(module: OnnxModule, query: Query, reference: str) -> Preproce
         raise BadReference(
             f"size={given['size']} in {reference!r} does not fit the file, whose input has (height, width): {open_size}"
         )
-    unknown = [key for key in ("mean", "std") if key not in config and key not in given]
-    if unknown:
-        values = " and ".join(f"{key} {','.join(f'{v:g}' for v in getattr(preprocessing, key))}" for key in unknown)
-        remedy = "&".join(f"{key}=…" for key in unknown)
-        _log.warning(
-            "%s: the file does not say how its input is normalised; ImageNet's %s are used: give ?%s if it was "
-            "trained otherwise",
-            reference,
-            values,
-            remedy,
-        )
+    note_normalisation(preprocessing, config, query, reference=reference, what="file")
     return preprocessing
 
 
 def _statistics(module: OnnxModule, given: Mapping[str, str], reference: str) -> dict[str, list[float]]:
     """Mean and standard deviation in the file's metadata, where it has any and the reference gives none."""
+    if module.takes_pixels:
+        return {"mean": [0.0], "std": [1.0]}
     found = {}
     for key in sorted({"mean", "std"} - given.keys()):
         text = module.metadata.get(key) or module.metadata.get(f"image_{key}")
@@ -273,12 +292,14 @@ def _statistics(module: OnnxModule, given: Mapping[str, str], reference: str) ->
     return found
 
 
-def _gives_probabilities(classifier: Classifier) -> bool:
-    """Whether rows are at least 0 and sum to 1, on blank images and on noise."""
-    shape = classifier.preprocessing.input_size
-    noise = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
-    outputs = classifier.logits(torch.cat([torch.zeros(1, *shape), torch.ones(1, *shape), noise]))
-    return bool((outputs >= 0).all() and ((outputs.sum(dim=1) - 1).abs() < 1e-3).all())
+def _ends_in_sigmoid(path: Path, output: str) -> bool:
+    """Whether the file's last operator for an output is a sigmoid, by the way protobuf writes such a node."""
+    name = output.encode()
+    if not 0 < len(name) < 128:
+        return False
+    node = re.compile(b"\x12" + re.escape(bytes([len(name)]) + name) + b"(?:\x1a.{1,130}?)?\x22\x07Sigmoid", re.DOTALL)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return node.search(content) is not None
 
 
 def _digest(path: Path) -> Tensor:
@@ -303,9 +324,11 @@ def _files(path: Path) -> list[Path]:
                 start = content.find(_LOCATION, start)
     # ONNX Runtime refuses weights outside the folder
     inside = sorted(
-        file for file in (Path(text.decode(errors="replace")) for text in locations) if ".." not in file.parts
+        file
+        for file in (Path(text.decode(errors="replace").replace("\0", "")) for text in locations)
+        if ".." not in file.parts and not file.is_absolute()
     )
-    return [path, *(path.parent / file for file in inside if (path.parent / file).is_file())]
+    return [path, *(path.parent / file for file in inside if file_problem(path.parent / file) is None)]
 
 
 def _string_at(content: bytes) -> bytes:

@@ -8,7 +8,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from ..classes import LabelMap, MappedLogits
 from ..errors import BadReference, DataError
-from ..files import near_siblings
+from ..files import file_problem, user_path
 from ..predictions import Columns, read_columns
-from ..references import suggest
+from ..references import suggest, whole_number
 from .assembly import read_classes
+from .configs import MOST
 from .reference import ModelRef
 
 LOWEST_LOG_PROB = math.log(1e-8)
@@ -144,9 +144,8 @@ def load_table(ref: ModelRef) -> PredictionTable:
         DataError: the file is missing, or no such file, or its numbers cannot be right.
     """
     reference = str(ref)
-    path = Path(ref.name).expanduser()
-    if not path.is_file():
-        problem = "is a folder" if path.is_dir() else f"does not exist{near_siblings(path)}"
+    path = user_path(ref.name, what="table", error=DataError)
+    if (problem := file_problem(path)) is not None:
         raise DataError(
             f"{reference}: the file {str(path)!r} {problem}: expected a .parquet or .csv file of predictions"
         )
@@ -184,12 +183,13 @@ def _names(columns: Columns, given: tuple[str, ...] | None, reference: str) -> t
 
 def _count(columns: Columns, names: tuple[str, ...] | None, requested: str | None, reference: str) -> int:
     """The number of classes, on which file and reference must agree."""
-    if requested is not None and not (requested.isdecimal() and int(requested) > 0):
-        raise BadReference(f"setting num_classes={requested} in {reference!r} cannot be read: expected a number from 1")
+    wanted = (
+        None if requested is None else whole_number(requested, what=f"num_classes in {reference!r}", least=1, most=MOST)
+    )
     found = {
         "the file": columns.values.shape[1] if columns.classes is None else columns.num_classes,
         "the class names": None if names is None else len(names),
-        "num_classes=": None if requested is None else int(requested),
+        "num_classes=": wanted,
     }
     known = {source: count for source, count in found.items() if count is not None}
     if not known:
@@ -228,7 +228,7 @@ def _indices(columns: Columns, texts: NDArray[Any], names: tuple[str, ...] | Non
     """Texts as class indices: a name where there is such a name, else a number."""
     unique, inverse = np.unique(texts.astype(str), return_inverse=True)
     index_of = {name: index for index, name in enumerate(names or ())}
-    found = [index_of.get(text.strip(), int(text) if text.strip().isdecimal() else -1) for text in unique.tolist()]
+    found = [index_of.get(text.strip(), _index(text.strip())) for text in unique.tolist()]
     indices = np.array(found, dtype=np.int64)[inverse].reshape(texts.shape)
     if -1 in found:
         row, column = (int(i) for i in np.argwhere(indices == -1)[0])
@@ -241,6 +241,11 @@ def _indices(columns: Columns, texts: NDArray[Any], names: tuple[str, ...] | Non
         remedy = "an index from 0, or a name of ?classes=" if names is None else "one of the class names, or an index"
         raise DataError(f"{columns.row(row)}: {problem}; expected {remedy}")
     return indices
+
+
+def _index(text: str) -> int:
+    """The number that a class's text spells; -1 where it spells none that could be one."""
+    return int(text) if text.isdecimal() and len(text) <= len(str(MOST)) else -1
 
 
 def _check_values(columns: Columns) -> None:

@@ -1,7 +1,5 @@
 """Models of timm: by name, from the Hugging Face hub (`hf-hub:`) and from folders (`local-dir:`)."""
 
-import copy
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,18 +11,21 @@ from timm.models import get_model_args, parse_model_name, save_for_hf, split_mod
 from torch import nn
 
 from ..errors import BadReference, ModelError
-from ..files import near_siblings
-from ..libraries import first_line, hub_or_cache, hub_reason, quiet
+from ..files import file_problem, user_path
+from ..libraries import hub_or_cache, hub_reason, quiet, tensors_only
 from ..references import suggest
 from .assembly import assemble, config_of, names_in_module_order, names_of_config
 from .classifier import Classifier
-from .heads import class_layers, resize_layers
+from .configs import check_files, read_config
+from .heads import REPLACED, class_layers, is_built_by, resize_layers
 from .imagenet import imagenet_wnids
+from .modules import copy_module
+from .pickles import ENDINGS
 from .preprocessing import Preprocessing
 from .reference import ModelRef
-from .weights import PICKLES
 
 _FILES = {".onnx": "onnx", ".parquet": "table", ".csv": "table"}
+_AGAIN = "expected config.json and weights as timm.models.save_for_hf writes them: save the folder again"
 _LOGGERS = ("timm", "huggingface_hub", "huggingface_hub.utils._http", "httpx")
 
 
@@ -90,7 +91,7 @@ def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
     Raises:
         ModelError: timm does not build the architecture so, or the module is not as timm built it.
     """
-    module: Any = copy.deepcopy(classifier.module)
+    module: Any = copy_module(classifier.module, reference=classifier.reference)
     config = dict(config_of(module) or {})
     arguments = {key: value for key, value in get_model_args(module).items() if key != "num_classes"}
 
@@ -124,6 +125,13 @@ def is_timm_model(module: nn.Module) -> bool:
     return isinstance(architecture, str) and timm.is_model(architecture) and hasattr(module, "_model_args")
 
 
+def is_as_built(module: Any) -> bool:
+    """Whether a module of timm still has the layers of its architecture, so that its configuration loads it again."""
+    config = dict(config_of(module) or {})
+    arguments = {**get_model_args(module), "num_classes": getattr(module, "num_classes", None)}
+    return is_built_by(module, lambda: timm.create_model(config["architecture"], **arguments))
+
+
 def class_names(module: nn.Module, *, is_registered: bool, reference: str) -> tuple[str, ...] | None:
     """Names that the configuration carries; else ImageNet's for 1000 classes trained on it; else None.
 
@@ -153,12 +161,14 @@ def _preprocessing(module: nn.Module, reference: str) -> Preprocessing:
 def _create(ref: ModelRef, arguments: dict[str, Any]) -> nn.Module:
     source, name = parse_model_name(ref.name)
     needs_hub = source != "local-dir"
-    name = ref.name if needs_hub else f"local-dir:{Path(name).expanduser()}"
-    with quiet(*_LOGGERS), hub_or_cache(needed=needs_hub) as reachable:
+    name = ref.name if needs_hub else f"local-dir:{user_path(name, what='model folder', error=ModelError)}"
+    with quiet(*_LOGGERS), tensors_only(), hub_or_cache(needed=needs_hub) as reachable:
         try:
             module: nn.Module = timm.create_model(name, pretrained=True, **arguments)
         except Exception as error:
-            raise ModelError(f"{ref}: timm cannot load this model: {hub_reason(error, reachable=reachable)}") from error
+            reason = hub_reason(error, reachable=reachable)
+            remedy = f"; {REPLACED}" if "state_dict" in reason else "" if needs_hub else f"; {_AGAIN}"
+            raise ModelError(f"{ref}: timm cannot load this model: {reason}{remedy}") from error
     return module
 
 
@@ -169,7 +179,7 @@ def _check_name(ref: ModelRef) -> bool:
     except ValueError as error:
         raise BadReference(_hint(ref.name) or f"{str(ref)!r} cannot be read by timm: {error}") from error
     if source == "local-dir":
-        _check_folder(Path(name).expanduser(), str(ref))
+        _check_folder(user_path(name, what="model folder", error=ModelError), str(ref))
     if source is not None:
         return False
     architecture, tag = split_model_name_tag(name)
@@ -185,7 +195,7 @@ def _check_name(ref: ModelRef) -> bool:
 
 def _hint(name: str) -> str | None:
     """The reference to write instead of a bare path, as a message."""
-    path = Path(name)
+    path = user_path(name, what="model")
     if path.is_dir():
         return f"{name!r} is a folder: a model that timm saved is local-dir:{name}, one of transformers hf:{name}"
     if path.is_file() and path.suffix.lower() in _FILES:
@@ -226,24 +236,25 @@ def _pretrained_architectures() -> list[str]:
 
 def _check_folder(folder: Path, reference: str) -> None:
     if not folder.is_dir():
-        raise ModelError(f"{reference}: the folder {str(folder)!r} does not exist{near_siblings(folder)}")
-    config = folder / "config.json"
-    if not config.is_file():
+        problem = file_problem(folder) or "is a file, expected a folder"
+        raise ModelError(f"{reference}: the folder {str(folder)!r} {problem}")
+    path = folder / "config.json"
+    if not path.is_file():
         raise ModelError(f"{reference}: the folder has no config.json: expected a folder that timm saved")
-    try:
-        architecture = json.loads(config.read_text(encoding="utf-8"))["architecture"]
-    except (ValueError, KeyError, TypeError) as error:
-        advice = "a folder of transformers is loaded as hf:FOLDER"
+    architecture = read_config(path, reference=reference).get("architecture")
+    if not isinstance(architecture, str):
         raise ModelError(
-            f"{reference}: config.json is no timm configuration ({first_line(error)}); {advice}"
-        ) from error
-    if not timm.is_model(str(architecture)):
+            f"{reference}: config.json is no timm configuration (it names no architecture); a folder of transformers "
+            "is loaded as hf:FOLDER"
+        )
+    if not timm.is_model(architecture):
         raise ModelError(
             f"{reference}: config.json names the architecture {architecture!r}, which timm {timm.__version__} does not "
-            f"have{suggest(str(architecture), timm.list_models())}"
+            f"have{suggest(architecture, timm.list_models())}"
         )
-    if not any(entry.name.endswith((".safetensors", *PICKLES)) for entry in folder.iterdir()):
+    if not any(entry.name.endswith((".safetensors", *ENDINGS)) for entry in folder.iterdir()):
         raise ModelError(f"{reference}: the folder has no weights: expected model.safetensors")
+    check_files(folder, reference=reference)
 
 
 def _copy_tensors(module: nn.Module, tensors: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -1,6 +1,5 @@
 """Classification models of torchvision, with its weights or with own weights over its architecture."""
 
-import copy
 import math
 from dataclasses import replace
 from functools import partial
@@ -12,12 +11,13 @@ import torchvision
 from torch import Tensor, nn
 
 from ..errors import BadReference, ModelError
-from ..libraries import first_line, quiet
+from ..libraries import first_line, quiet, tensors_only
 from ..references import suggest
 from .assembly import assemble, names_in_file, names_in_module_order, with_names_beside, without
 from .classifier import Classifier
 from .heads import MARK, class_layers, resize_layers
 from .imagenet import as_wnids
+from .modules import copy_module
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
@@ -73,7 +73,7 @@ def save(classifier: Classifier, folder: Path, *, ref: ModelRef, tag: str, named
 
 def rehead(classifier: Classifier, names: tuple[str, ...], *, ref: ModelRef, entry: Any) -> Classifier:
     """A copy for other classes, for `Classifier.rehead`."""
-    module = copy.deepcopy(classifier.module)
+    module = copy_module(classifier.module, reference=classifier.reference)
     arguments = _arguments(ref, entry, module.state_dict())
 
     def build(num_classes: int) -> nn.Module:
@@ -140,7 +140,7 @@ def _find_weights(ref: ModelRef) -> Any:
 
 def _fetch(ref: ModelRef, entry: Any) -> nn.Module:
     try:
-        with quiet("torch.hub"):
+        with quiet("torch.hub"), tensors_only():
             module: nn.Module = torchvision.models.get_model(ref.name, weights=entry, progress=False)
     except Exception as error:
         raise ModelError(

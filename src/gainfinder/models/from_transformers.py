@@ -14,14 +14,16 @@ from PIL import Image
 from torch import nn
 
 from ..errors import GainfinderError, MissingExtra, ModelError
-from ..files import near_siblings
-from ..libraries import first_line, hub_or_cache, hub_reason, quiet
+from ..files import near_siblings, user_path
+from ..libraries import first_line, hub_or_cache, hub_reason, quiet, tensors_only
 from ..references import Query
 from .assembly import assemble, names_in_module_order, query_of, with_names_beside, with_query_over, without
 from .classifier import Classifier, ReheadFunction
+from .configs import check_files, read_config
 from .from_torchvision import crop_share
-from .heads import class_layers, resize_layers
+from .heads import REPLACED, class_layers, is_built_by, resize_layers
 from .imagenet import as_wnids
+from .modules import copy_module
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 
@@ -31,6 +33,10 @@ _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5
 # mean difference between our transform and the processor's, in inputs scaled to [0, 1]; they differ by rounding, as
 # processors resize tensors and timm resizes images
 _AGREEMENT = 0.02
+_OWN_CODE = (
+    "it asks to run Python code of its own (auto_map in its config.json), which is refused: where you trust that code, "
+    "load the model in a Python file, by from_pretrained(…, trust_remote_code=True), and give file:PATH.py:FACTORY"
+)
 _ADVICE = "add ?size=EDGE&mean=R,G,B&std=R,G,B&interpolation=NAME&crop_pct=SHARE to the reference"
 
 
@@ -43,11 +49,13 @@ def load(ref: ModelRef) -> Classifier:
             evaluation transform cannot do.
     """
     reference = str(ref)
-    folder = Path(ref.name).expanduser()
+    folder = user_path(ref.name, what="model folder", error=ModelError)
     if not folder.is_dir() and (folder.is_absolute() or ref.name.startswith(".") or ref.name.count("/") > 1):
         raise ModelError(f"{reference}: the folder {ref.name!r} does not exist{near_siblings(folder)}")
+    if folder.is_dir():
+        _check_folder(folder, reference)
     name, _, revision = (str(folder), "", "") if folder.is_dir() else ref.name.partition("@")
-    with _quiet_transformers(reference), hub_or_cache(needed=not folder.is_dir()) as reachable:
+    with _quiet_transformers(reference), tensors_only(), hub_or_cache(needed=not folder.is_dir()) as reachable:
         module = _load_module(name, revision or None, reference, reachable)
         processor = load_processor(name, revision or None)
         preprocessing = _preprocessing(processor, module, ref.query, reference)
@@ -98,7 +106,7 @@ def rehead_function(*, processor: Any, query: Query) -> ReheadFunction:
     """
 
     def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
-        module: Any = copy.deepcopy(classifier.module)
+        module: Any = copy_module(classifier.module, reference=classifier.reference)
 
         def build(num_classes: int) -> nn.Module:
             config = copy.deepcopy(module.config)
@@ -123,7 +131,9 @@ def load_processor(name: str, revision: str | None = None, *, local_only: bool =
     from transformers import AutoImageProcessor  # noqa: PLC0415 (slow, and an extra)
 
     try:
-        return AutoImageProcessor.from_pretrained(name, revision=revision, local_files_only=local_only)
+        return AutoImageProcessor.from_pretrained(
+            name, revision=revision, local_files_only=local_only, trust_remote_code=False
+        )
     except Exception:  # a folder without one raises whatever the processor's own loading comes across
         return None
 
@@ -135,6 +145,12 @@ def processor_beside(module: Any) -> Any:
         return None
     with _quiet_transformers(type(module).__name__):
         return load_processor(name, local_only=True)
+
+
+def is_as_built(module: Any) -> bool:
+    """Whether a module of transformers still has the layers of its architecture, so that its folder loads again."""
+    config = copy.deepcopy(module.config)
+    return is_built_by(module, lambda: type(module)(config))
 
 
 def names_of(module: Any) -> tuple[str, ...] | None:
@@ -173,6 +189,17 @@ def preprocessing_of_processor(processor: Any, *, channels: int, reference: str)
             f"differs by {difference:.3f} of the value range from the same size, crop and normalisation); {_ADVICE}"
         )
     return preprocessing
+
+
+def _check_folder(folder: Path, reference: str) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{reference}: the folder has no config.json: expected a folder that save_pretrained wrote")
+    read_config(path, reference=reference)
+    check_files(folder, reference=reference)
+    processor = folder / "preprocessor_config.json"
+    if processor.exists():  # transformers takes one that it cannot read for none
+        read_config(processor, reference=reference)
 
 
 def _preprocessing(processor: Any, module: Any, query: Query, reference: str) -> Preprocessing:
@@ -264,16 +291,18 @@ def _load_module(name: str, revision: str | None, reference: str, reachable: boo
     try:
         module: nn.Module
         module, info = AutoModelForImageClassification.from_pretrained(
-            name, revision=revision, output_loading_info=True
+            name, revision=revision, output_loading_info=True, trust_remote_code=False
         )
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(f"{reference}: {_OWN_CODE}") from error
         reason = hub_reason(error, reachable=reachable)
         raise ModelError(f"{reference}: transformers cannot load this model: {reason}") from error
     missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))
     if missing:
         raise ModelError(
             f"{reference}: the weights lack {len(missing)} tensor(s) of the classifier "
-            f"({', '.join(missing[:3])}): is it a backbone that was never trained to classify?"
+            f"({', '.join(missing[:3])}): is it a backbone that was never trained to classify? Else, {REPLACED}"
         )
     return module
 

@@ -19,6 +19,10 @@ from .features import FeatureTap, find_classifier_layer
 MARK = 1013
 """Classes of a blueprint: unlike any real number, so that it shows which tensors belong to the classifier."""
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+REPLACED = (
+    "a model whose head or other layers were replaced is no longer the architecture that its configuration names: "
+    "build it in a Python file, as it was trained, and give file:PATH.py:FACTORY@WEIGHTS"
+)
 _TOLERANCE = 1e-3
 """Largest relative error of logits that count as linear in the features; float32 leaves some 1e-6."""
 
@@ -110,6 +114,22 @@ def class_layers(build: Callable[[int], nn.Module], *, reference: str) -> list[s
         ) from error
     owners = (name.rpartition(".")[0] for name, tensor in tensors.items() if tensor.ndim and tensor.shape[0] == MARK)
     return list(dict.fromkeys(owners))
+
+
+def is_built_by(module: nn.Module, build: Callable[[], nn.Module]) -> bool:
+    """Whether a module still has the layers of its architecture; where that cannot be built, nothing says otherwise.
+
+    Args:
+        module: the module.
+        build: builds the architecture; called on torch's `meta` device.
+    """
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            built = build().state_dict()
+    except Exception:  # libraries raise whatever they come across
+        return True
+    own = {name: value.shape for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    return own == {name: value.shape for name, value in built.items() if isinstance(value, Tensor)}
 
 
 def resize_layers(module: nn.Module, names: Sequence[str], num_classes: int, *, reference: str) -> None:

@@ -1,7 +1,5 @@
 """Loading: a model reference or a module becomes a `Classifier`, or a table of predictions as a teacher."""
 
-import copy
-from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from torch import nn
@@ -12,6 +10,7 @@ from .assembly import with_query_over
 from .classifier import Classifier
 from .from_module import Size, Values, classifier_from_module, overrides_query
 from .from_table import PredictionTable, load_table
+from .modules import copy_module, unwrapped
 from .reference import ModelRef, parse_model_ref
 
 ModelSource = str | ModelRef | Classifier | nn.Module
@@ -30,6 +29,7 @@ class Overrides(TypedDict, total=False):
     crop_pct: float | None
     crop_mode: str | None
     class_names: list[str] | tuple[str, ...] | None
+    output: str | None
 
 
 def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier:
@@ -64,9 +64,10 @@ def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier
 def load_copy(model: ModelSource) -> Classifier:
     """As `load_model`; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
     if isinstance(model, nn.Module):
-        return load_model(copy.deepcopy(model))
+        name = type(model).__name__
+        return load_model(copy_module(unwrapped(model, reference=name), reference=name))
     if isinstance(model, Classifier):
-        return replace(model, module=copy.deepcopy(model.module))
+        return model.copied()
     return load_model(model)
 
 

@@ -26,7 +26,7 @@ from ..references import Query, check_keys, suggest
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
-OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "classes")
+OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "classes", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +98,12 @@ class Preprocessing:
                 crop_pct=float(config.get("crop_pct") or 0.875),
                 crop_mode=config.get("crop_mode") or "center",
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"pretrained_cfg cannot be read: {error}") from error
 
     def with_overrides(self, query: Query, *, reference: str) -> "Preprocessing":
-        """These values, replaced by the settings of a reference where it has them; `classes` is left to the caller.
+        """These values, replaced by the settings of a reference where it has them; `classes` and `output` are left to
+        the caller.
 
         Raises:
             BadReference: a key is unknown or a value cannot be read.
@@ -119,7 +120,7 @@ class Preprocessing:
                     values[key] = _per_channel(map(float, text.split(",")), self.input_size[0])
                 elif key == "crop_pct":
                     values[key] = float(text)
-                elif key != "classes":
+                elif key not in ("classes", "output"):
                     values[key] = text
             except ValueError:
                 raise BadReference(

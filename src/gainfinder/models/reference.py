@@ -12,8 +12,8 @@
     onnx:PATH                        an ONNX file; it can predict and teach, but not be trained
     table:PATH                       a file of a model's predictions; it can teach, and nothing else
 
-Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes `output`,
-`file:` takes `num_classes`, and `table:` takes `TABLE_SETTINGS` alone.
+Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes
+`output_name`, `file:` takes `num_classes`, and `table:` takes `TABLE_SETTINGS` alone.
 """
 
 import difflib
@@ -27,7 +27,7 @@ from .preprocessing import OVERRIDES
 
 Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
 
-ONNX_SETTINGS = (*OVERRIDES, "output")
+ONNX_SETTINGS = (*OVERRIDES, "output_name")
 FILE_SETTINGS = (*OVERRIDES, "num_classes")
 TABLE_SETTINGS = ("classes", "num_classes")
 

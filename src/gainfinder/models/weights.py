@@ -1,9 +1,8 @@
-"""Weights in files: read as plain tensors, found wherever a training script nested them, and loaded strictly.
+"""Weights in files: read as plain tensors, found wherever a training script nested them, and loaded strictly."""
 
-Pickles are read with `weights_only=True` and nothing else: a checkpoint must not be able to run code.
-"""
-
+import logging
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,25 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..files import near_siblings
-from ..libraries import first_line, quiet
-
-PICKLES = (".pt", ".pth", ".pt.tar", ".pth.tar", ".bin", ".ckpt")
+from ..files import file_problem, user_path
+from ..libraries import first_line
+from .names import FittedNames, fit_names, storage_key
+from .pickles import ENDINGS, read_pickle
 
 # averaged weights come first: they are the ones that were evaluated
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "params_ema", "ema_model", "ema")
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights", "shadow")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-_REFUSED = re.compile(r"[Uu]nsupported (?:global|GLOBAL|class|operand).*?(?:GLOBAL )?(?P<what>[\w.]+\.\w+)")
+_OF_TRAINING = re.compile(r"optim|sched|scaler|criterion|loss|metric|rng|callback|loop|config|args", re.IGNORECASE)
+_DEPTH = 4
 _SHOWN = 3
+_KEYS_SHOWN = 12
+
+_log = logging.getLogger("gainfinder")
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of one model from a file.
 
     Args:
-        path: a `.safetensors` file, or a pickle with one of the endings `PICKLES`. Nested checkpoints are searched,
-            averaged (EMA) weights are preferred; names are as in the file.
+        path: a `.safetensors` file, or a pickle with one of the endings `pickles.ENDINGS`, in capitals or not. Nested
+            checkpoints are searched, averaged (EMA) weights are preferred; weights under another key are taken, with a
+            note, where they are the only ones. Names are as in the file.
 
     Returns:
         Tensors by name, on the CPU.
@@ -40,47 +43,47 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         ModelError: the file is missing, has another format, is damaged, holds objects that only unsafe loading
             accepts, or holds no weights.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        problem = "is a folder, expected a file" if file.is_dir() else "does not exist" + near_siblings(file)
+    file = user_path(path, what="weights file", error=ModelError)
+    if (problem := file_problem(file)) is not None:
         raise ModelError(f"weights file {str(path)!r} {problem}")
-    if file.name.endswith(".safetensors"):
+    if file.name.lower().endswith(".safetensors"):
         return _read_safetensors(file)
-    if not file.name.endswith(PICKLES):
+    if not file.name.lower().endswith(ENDINGS):
         raise ModelError(
-            f"weights file {str(path)!r} has an ending that is not known: expected .safetensors or {', '.join(PICKLES)}"
+            f"weights file {str(path)!r} has an ending that is not known: expected .safetensors or {', '.join(ENDINGS)}"
         )
-    weights = _find_weights(_read_pickle(file), depth=4)
-    if weights is None:
-        raise ModelError(f"{str(path)!r} holds no weights: expected tensors by name, at the top or under 'state_dict'")
-    return weights
+    content = read_pickle(file)
+    weights = _find_weights(content, depth=_DEPTH)
+    return _only_weights(content, file) if weights is None else weights
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, reference: str) -> None:
-    """Load weights into a module, strictly, in place.
+    """Load weights into a module, strictly, in place; one on torch's `meta` device gets its memory, on the CPU.
 
-    Prefixes that wrappers leave in the names (`module.`, `_orig_mod.`, `model.`, `net.`, in any stacking) are
-    removed where the names fit only then.
+    Prefixes that wrappers leave in the names (`module.`, `_orig_mod.`, `model.`, `net.`, in any stacking, or any other
+    one before all of the module's names) are removed. Tensors beside the module's, of a loss or a metric, are passed
+    over with a note.
 
     Raises:
         ModelError: names or shapes differ, or a weight is not finite.
     """
     expected = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    fitted = _fill_shared(_fit_names(dict(weights), expected), expected)
-    # checkpoints older than PyTorch 0.4.1 have no such counter, and only training with momentum=None reads it
-    missing = [name for name in expected if name not in fitted and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in fitted if name not in expected]
-    shapes = [
-        f"{name}: expected {tuple(expected[name].shape)}, got {tuple(value.shape)}"
-        for name, value in fitted.items()
-        if name in expected and expected[name].shape != value.shape
-    ]
-    parts = [_count("missing", missing), _count("unexpected", unexpected), _count("of another shape", shapes, "; ")]
-    if any(parts):
-        found = "; ".join(part for part in parts if part)
-        raise ModelError(f"{reference}: the weights do not fit {type(module).__name__}: {found}")
-    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
-    module.load_state_dict({**counters, **fitted})
+    found = fit_names(weights, expected, reference=reference)
+    fitted = _fill_shared(found.weights, expected)
+    _check_fit(module, fitted, expected, reference)
+    _note_beside(found, reference)
+    counters = {
+        name: torch.zeros_like(value, device="cpu") if value.is_meta else value
+        for name, value in expected.items()
+        if name.endswith("num_batches_tracked")
+    }
+    try:
+        _materialise(module, expected, reference)
+        module.load_state_dict({**counters, **fitted})
+    except RuntimeError as error:
+        raise ModelError(
+            f"{reference}: the weights cannot be loaded into {type(module).__name__}: {first_line(error)}"
+        ) from error
     check_finite(module, reference=reference)
 
 
@@ -123,25 +126,6 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_pickle(file: Path) -> Any:
-    try:
-        with quiet():
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        refused = _REFUSED.search(str(error))
-        if refused is None and "TorchScript" not in str(error):
-            # torch's own text advises unsafe loading, whatever the file holds
-            reason = type(error).__name__ if "weights_only" in str(error) else first_line(error)
-            raise ModelError(
-                f"{str(file)!r} is no PyTorch checkpoint or is damaged: {reason}; fetch or save it again"
-            ) from error
-        what = refused["what"] if refused is not None else "a TorchScript program"
-        raise ModelError(
-            f"{str(file)!r} holds {what} beside its tensors, which safe loading refuses: where you trust it, save its "
-            "tensors alone with safetensors.torch.save_file(model.state_dict(), 'model.safetensors') and use that file"
-        ) from error
-
-
 def _find_weights(found: Any, *, depth: int) -> dict[str, Tensor] | None:
     if not isinstance(found, Mapping) or depth == 0:
         return None
@@ -154,32 +138,80 @@ def _find_weights(found: Any, *, depth: int) -> dict[str, Tensor] | None:
     return tensors if tensors and 2 * len(tensors) > len(found) else None
 
 
-def _fit_names(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    best = weights
-    current = {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
-    while True:
-        if len(current.keys() & expected.keys()) > len(best.keys() & expected.keys()):
-            best = current
-        prefix = next((p for p in _PREFIXES if 2 * sum(name.startswith(p) for name in current) > len(current)), None)
-        if prefix is None:
-            break
-        current = {name.removeprefix(prefix): value for name, value in current.items()}
-    if "n_averaged" not in expected:
-        best = {name: value for name, value in best.items() if name != "n_averaged"}  # torch.optim.swa_utils counts
-    return best
+def _only_weights(content: Any, file: Path) -> dict[str, Tensor]:
+    """The weights under a key of the file's own, where only one has any."""
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{str(file)!r} holds no weights but a {type(content).__name__}: expected tensors by name")
+    found = {
+        str(key): weights
+        for key, value in content.items()
+        if not _OF_TRAINING.search(str(key)) and (weights := _find_weights(value, depth=_DEPTH - 1)) is not None
+    }
+    if len(found) == 1:
+        (key,) = found
+        _log.warning("%s: its weights are taken from under the key %r", file, key)
+        return found[key]
+    keys = ", ".join(repr(str(key)[:40]) for key in list(content)[:_KEYS_SHOWN])
+    more = ", …" if len(content) > _KEYS_SHOWN else ""
+    problem = f"holds weights under {' and '.join(map(repr, found))}" if found else "holds no weights"
+    raise ModelError(
+        f"{str(file)!r} {problem}: expected tensors by name, at the top or under 'state_dict'; its keys: "
+        f"{keys or 'none'}{more}"
+    )
+
+
+def _check_fit(module: nn.Module, fitted: Mapping[str, Tensor], expected: Mapping[str, Tensor], reference: str) -> None:
+    # checkpoints older than PyTorch 0.4.1 have no such counter, and only training with momentum=None reads it
+    missing = [name for name in expected if name not in fitted and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in fitted if name not in expected]
+    shapes = [
+        f"{name}: expected {tuple(expected[name].shape)}, got {tuple(value.shape)}"
+        for name, value in fitted.items()
+        if name in expected and expected[name].shape != value.shape
+    ]
+    parts = [_count("missing", missing), _count("unexpected", unexpected), _count("of another shape", shapes, "; ")]
+    if any(parts):
+        found = "; ".join(part for part in parts if part)
+        raise ModelError(f"{reference}: the weights do not fit {type(module).__name__}: {found}")
+    for name, value in fitted.items():
+        if value.is_meta or value.layout != torch.strided or value.is_quantized or value.is_complex():
+            raise ModelError(
+                f"{reference}: the weights {name!r} are no plain numbers ({value.dtype}, {value.layout}, on "
+                f"{value.device}): save them as dense floating-point tensors"
+            )
+
+
+def _note_beside(found: FittedNames, reference: str) -> None:
+    if found.beside:
+        passed = _count("tensor(s)", list(found.beside))
+        _log.warning("%s: passed over in the weights file, as not the model's: %s", reference, passed)
+
+
+def _materialise(module: nn.Module, expected: Mapping[str, Tensor], reference: str) -> None:
+    """Give a module on the `meta` device its memory, on the CPU, tied weights tied as before."""
+    if not any(value.is_meta for value in (*module.parameters(), *module.buffers())):
+        return
+    lost = next((name for name, value in module.named_buffers() if value.is_meta and name not in expected), None)
+    if lost is not None:
+        raise ModelError(
+            f"{reference}: {lost!r} is on torch's meta device and in no weights file: build the module without "
+            "torch.device('meta')"
+        )
+    tied = defaultdict(list)
+    for name, value in module.named_parameters(remove_duplicate=False):
+        tied[id(value)].append(name)
+    module.to_empty(device="cpu")
+    for first, *others in tied.values():
+        for name in others:
+            owner, _, attribute = name.rpartition(".")
+            setattr(module.get_submodule(owner), attribute, module.get_parameter(first))
 
 
 def _fill_shared(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give tensors that share memory in the module the weights of whichever of them the file holds."""
-    present = {_storage_key(expected[name]): value for name, value in weights.items() if name in expected}
-    shared = {name: present.get(_storage_key(value)) for name, value in expected.items() if name not in weights}
+    present = {storage_key(expected[name]): value for name, value in weights.items() if name in expected}
+    shared = {name: present.get(storage_key(value)) for name, value in expected.items() if name not in weights}
     return {**weights, **{name: value for name, value in shared.items() if value is not None}}
-
-
-def _storage_key(tensor: Tensor) -> tuple[Any, ...]:
-    if tensor.is_meta or tensor.numel() == 0:
-        return (id(tensor),)
-    return (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
 def _count(what: str, names: list[str], separator: str = ", ") -> str:

@@ -155,6 +155,9 @@ def _read_parquet(path: Path) -> Columns:
                     f"{path}: its columns are {', '.join(found) or 'none'}: expected `id`, one of {', '.join(_KINDS)}, "
                     "and `classes` where only the first classes are listed"
                 )
+            twice = next((name for name in ("id", "classes", "label", *kinds) if found.count(name) > 1), None)
+            if twice is not None:
+                raise DataError(f"{path}: the column {twice!r} is there twice: expected it once")
             names, count, about = _about(file.schema_arrow.metadata)
             own = ["label"] if about else []
             table = file.read(columns=[name for name in ("id", "classes", kinds[0], *own) if name in found])

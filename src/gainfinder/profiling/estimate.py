@@ -1,7 +1,6 @@
 """Estimates the time, memory and disk of a prepared transfer, from a few real steps that change nothing."""
 
 import contextlib
-import copy
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -134,7 +133,7 @@ def _training_s(prepared: PreparedTransfer, *, epochs: int) -> float:
 def _image_s(prepared: PreparedTransfer, model: Classifier) -> float:
     """Seconds an image for measuring a model."""
     images = prepared.val_images.select(range(min(IMAGES, len(prepared.val_images))))
-    own = replace(model, module=copy.deepcopy(model.module))
+    own = model.copied()
     transform = model.preprocessing.evaluation_transform()
     began = time.perf_counter()
     for index in range(len(images)):

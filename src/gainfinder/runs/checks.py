@@ -11,7 +11,7 @@ from ..devices import check_batch_norm
 from ..errors import ModelError, SettingsError
 from ..inference import Teacher
 from ..metrics import harm
-from ..models import Classifier, PredictionTable, has_batch_norm
+from ..models import Classifier, PredictionTable, has_batch_norm, has_scripted_batch_norm
 
 _log = logging.getLogger("gainfinder")
 
@@ -110,12 +110,18 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
             "False), or it has none"
         )
     check_batch_norm(student.module, accelerator)
+    if has_scripted_batch_norm(student.module) and settings.student_mode != "frozen":
+        _log.warning(
+            "%s: its batch-norm layers are TorchScript, whose statistics are not re-estimated for the guard or at the "
+            "start: give the module that it was made from where they should be",
+            student.reference,
+        )
     smallest = images // -(-images // settings.batch_size)
     if has_batch_norm(student.module) and settings.student_mode == "train" and settings.micro_batch == 1:
         raise SettingsError(
             f"{student.reference} has batch-norm layers, which need two images or more at once: got `micro_batch=1`"
         )
-    if has_batch_norm(student.module) and smallest < 2 * processes:
+    if has_batch_norm(student.module) and settings.student_mode == "train" and smallest < 2 * processes:
         raise SettingsError(
             f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
             f"batches of {smallest} image(s) from {images} images, `batch_size={settings.batch_size}`; raise it"

@@ -1,6 +1,5 @@
 """The result of a transfer: the student and its metrics, written into the folder and read from it."""
 
-import copy
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -95,7 +94,7 @@ def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
         if metrics.student_reference is not None:
             loaded = load_model(metrics.student_reference)
             return replace(prepared.student, reference=loaded.reference, module=loaded.module)
-        module = copy.deepcopy(prepared.student.module)
+        module = prepared.student.copied().module
         load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
         return replace(prepared.student, reference=f"{prepared.student.reference} (transferred)", module=module)
 

@@ -5,7 +5,6 @@ any knowledge of a teacher's, it may be some points better. Learning then begins
 what the student knows is that one, too: otherwise the transfer would pull the student back to where it was.
 """
 
-import copy
 from dataclasses import dataclass, replace
 
 from ..metrics import Candidate, judge
@@ -45,7 +44,7 @@ def choose_start(run: RunContext, probes: FrozenPredictions | None) -> Start:
     if prepared.settings.student_mode != "train" or not reestimates(prepared):
         return given
     candidate = Candidate(alpha=0.0, bn_reestimated=True)
-    student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
+    student = prepared.student.copied()
     reestimate_on_views(prepared, student)
     found = candidate_predictions(run, student, candidate)
     student.offload()

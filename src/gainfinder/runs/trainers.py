@@ -1,8 +1,6 @@
 """A prepared transfer's student, ready to train."""
 
-import copy
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -24,7 +22,7 @@ def make_trainer(
         target_models: the frozen models as sources of logits (`bank.TargetModels`).
         temperatures: each frozen model's temperatures, for calibrated methods; 1 where not given.
     """
-    student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
+    student = prepared.student.copied()
     if prepared.settings.student_mode == "reestimate":
         reestimate_on_views(prepared, student)
     # They were measured; those that are run for the views go back to the device.

@@ -1,6 +1,5 @@
 """One transfer in its result folder: train from the last checkpoint, measure, guard."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -153,7 +152,7 @@ def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | Non
         run, learning = _with_recipe(run, recipe), _with_recipe(learning, recipe)
     trainer = make_trainer(learning.prepared, targets.models, temperatures=scales)
     # Measured on a copy: mixed precision wraps the module that trains.
-    student = replace(run.prepared.student, module=copy.deepcopy(run.prepared.student.module))
+    student = run.prepared.student.copied()
     latest, progress, resumed = _train(run, trainer, student, before, targets=targets, held_out=held_out)
     about = {
         "temperatures": None if temperatures is None else tuple(temperatures),

@@ -12,7 +12,6 @@ short run, all rates leave the student about where it was; there the lowest loss
 the loss of a short trial does not tell which of them goes farther (benchmarks/moving/README.md).
 """
 
-import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -179,7 +178,7 @@ class _Learner:
             prepared.views.load(callback.advance)
         self.targets.prepare(range(-(-steps // prepared.steps_per_epoch)))
         callback.stage(f"trial of {self.name}", steps * prepared.settings.batch_size)
-        student = replace(prepared.student, module=copy.deepcopy(prepared.student.module))
+        student = prepared.student.copied()
         try:
             train_steps(self.trainer, prepared.views, steps, on_images=callback.advance)
             load_trained(prepared, student, self.trainer.weights())
