@@ -13,6 +13,7 @@ import gainfinder
 
 SOURCE = Path(gainfinder.__file__).parent
 ORDER = (
+    "redaction",
     "errors",
     "_version",
     "references",

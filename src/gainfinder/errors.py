@@ -11,12 +11,51 @@
     ├── BankError            a bank that has no room or cannot be written
     └── MissingExtra         an optional package that is not installed
 
-A message says what failed, what was expected, what was got and where, and what to do, in one line.
+A message says what failed, what was expected, what was got and where, and what to do, in one line. What an error holds
+may be of any length and hold a secret; its message is short and does not.
 """
+
+import re
+
+from .redaction import redacted
+
+LONGEST_WORD = 240
+"""Characters in a row without a space of a message, such as a path or a number; of longer ones the ends are shown."""
+LONGEST_MESSAGE = 4000
+"""Characters of a message."""
+_UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
 class GainfinderError(Exception):
     """Base of all errors that a user can fix."""
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
+
+
+def readable(message: str) -> str:
+    """A message as it is shown: one line, without secrets, and of what is too long to be read only beginning and end.
+
+    What would move a terminal's cursor, colour it or turn the direction of writing is escaped.
+
+    >>> readable("https://me:secret@host/" + "x" * 300)[:20], len(readable("1" * 5000))
+    ('https://***@host/xxx', 220)
+    """
+    line = _UNPRINTED.sub(_escaped, " ".join(redacted(message).splitlines()))
+    words = _LONG_WORD.sub(_ends, line)
+    if len(words) <= LONGEST_MESSAGE:
+        return words
+    return f"{words[: LONGEST_MESSAGE // 2]} … {words[-LONGEST_MESSAGE // 4 :]}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _ends(found: re.Match[str]) -> str:
+    word = found[0]
+    return f"{word[:100]}…({len(word):,} characters)…{word[-100:]}"
 
 
 class BadReference(GainfinderError):

@@ -5,6 +5,7 @@ What is written has a temporary name beside the target until it is whole and syn
 
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -19,9 +20,13 @@ from safetensors import SafetensorError
 from .errors import BadReference, GainfinderError, RunFolderError
 from .references import shown, suggest
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 PARTIAL = ".partial-"
 MOST_TEXT = 256_000_000
 """Bytes of the largest text that is read whole."""
+DEEPEST_JSON = 64
+"""Lists and objects within each other, at most: what gainfinder writes has fewer than ten."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -86,6 +91,36 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as JSON Lines atomically, one object a line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def spreadsheet_text(text: str) -> str:
+    """A text as a cell of a CSV file that people open: a spreadsheet runs no formula of it.
+
+    What begins with = + - @, a tab or a line's end gets an apostrophe before it, unless it is a number.
+
+    >>> spreadsheet_text("=HYPERLINK(1)"), spreadsheet_text("-0.5"), spreadsheet_text("cat")
+    ("'=HYPERLINK(1)", '-0.5', 'cat')
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def text_of_spreadsheet(text: str) -> str:
+    """What `spreadsheet_text` was given.
+
+    >>> text_of_spreadsheet("'=HYPERLINK(1)"), text_of_spreadsheet("'t Hooft")
+    ('=HYPERLINK(1)', "'t Hooft")
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) else text
+
+
+def nesting(value: Any) -> int:
+    """How deep lists and mappings lie in each other: 0 of a plain value; counted up to `DEEPEST_JSON` + 1."""
+    level, depth = [value], 0
+    while depth <= DEEPEST_JSON and any(isinstance(one, list | dict) for one in level):
+        inside = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, list | dict))
+        level = [inner for values in inside for inner in values]
+        depth += 1
+    return depth
 
 
 def remove_partials(folder: Path) -> None:
@@ -201,11 +236,17 @@ def read_user_text(path: Path) -> str:
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:
-    """`json.loads`, and a `ValueError` for whatever it refuses, nesting too deep for it included."""
+    """`json.loads`, and a `ValueError` for whatever it refuses, nesting too deep for it included.
+
+    Lists and objects more than `DEEPEST_JSON` deep are refused, too: other libraries fail on them later.
+    """
     try:
-        return json.loads(text, **options)
+        value = json.loads(text, **options)
     except RecursionError as error:
         raise ValueError("JSON nested too deeply to be read") from error
+    if nesting(value) > DEEPEST_JSON:
+        raise ValueError(f"JSON nested more than {DEEPEST_JSON} deep")
+    return value
 
 
 def near_siblings(path: Path) -> str:

@@ -5,6 +5,7 @@ A reference is one string, parses to a frozen value and prints back identically.
 """
 
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,11 @@ from collections.abc import Iterable, Sequence
 from .errors import BadReference, GainfinderError
 
 _QUERY = re.compile(r"\?(?=[A-Za-z_]+=)(?P<query>[^?]*)$")
+
+LONGEST_SHOWN = 400
+"""Characters of a value in a message."""
+LONGEST_SUGGESTED = 500
+"""Characters of a word for which near matches are looked for."""
 
 Query = tuple[tuple[str, str], ...]
 
@@ -64,6 +70,48 @@ def check_keys(query: Query, allowed: Sequence[str], *, reference: str) -> None:
             )
 
 
+def number_within(text: str, *, low: int, high: int) -> int | None:
+    """The whole number that a text holds, in plain digits; None where it holds none, or one out of range.
+
+    However many digits there are: Python refuses to read more than 4,300 with an error of its own.
+
+    >>> number_within("64", low=1, high=4096), number_within("1" * 5000, low=1, high=4096)
+    (64, None)
+    """
+    if re.fullmatch(r"0*[0-9]{1,18}", text) is None:
+        return None
+    number = int(text.lstrip("0") or "0")
+    return number if low <= number <= high else None
+
+
+def finite_number(text: str) -> float | None:
+    """The finite number that a text holds; None where it holds none.
+
+    >>> finite_number("0.5"), finite_number("1e999"), finite_number("nan")
+    (0.5, None, None)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def shown_value(value: object) -> str:
+    """A value as a message has it, also one that Python does not print.
+
+    >>> shown_value([1, "a"]), shown_value(1 << 100_000)
+    ("[1, 'a']", 'a number of more than 4,300 digits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a {'number' if isinstance(value, int) else 'value with a number'} of more than 4,300 digits"
+    except RecursionError:
+        return "a value that is nested too deeply"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN // 2]} … {text[-LONGEST_SHOWN // 4 :]}"
+
+
 def suggest(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     """A phrase that suggests the known words nearest to `word`, or an empty string.
 
@@ -72,6 +120,8 @@ def suggest(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     >>> suggest("zzz", ["resnet18"])
     ''
     """
+    if len(word) > LONGEST_SUGGESTED:  # nothing is near, and to compare takes long
+        return ""
     found = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
     return f"; near matches: {', '.join(found)}" if found else ""
 

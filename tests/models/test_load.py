@@ -103,7 +103,7 @@ def test_a_torchvision_module() -> None:
         (nn.Conv2d(3, 4, 3), {"size": 8}, ModelError, r"expected logits of shape \(1, classes\) for one image, got"),
         (Net(), {"size": 8, "class_names": ["a"]}, BadReference, "1 class names were given, but 'Net' has 2 logits"),
         (Net(), {"size": 8, "class_names": ["a", "a"]}, BadReference, "class name 'a' is given twice"),
-        (Net(), {"size": 8, "std": 0}, BadReference, "expected positive values"),
+        (Net(), {"size": 8, "std": 0}, BadReference, "expected one number a channel.* from 1e-06 to 10"),
         (Net(), {"size": 8, "interpolation": "cubic"}, BadReference, "near matches: bicubic"),
         (Net(), {"sise": 8}, SettingsError, "unknown override 'sise'; near matches: size"),
         (Net(config={"input_size": 8}), {}, ModelError, "input_size 8 in pretrained_cfg cannot be used"),

@@ -3,8 +3,10 @@
 import pytest
 
 from gainfinder.errors import BadReference
+from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.models.reference import ModelRef, parse_model_ref
 
+BAD_SHARES = ("1e-7", "1e-320", "1e-4", "inf", "-inf", "nan", "0", "-1", "3", "x", "1" * 5000)
 ALL = [
     "resnet18",
     "resnet18.a1_in1k",
@@ -79,9 +81,26 @@ def test_the_parts_are_found() -> None:
         ("table:a.csv?num_clases=3", "unknown setting 'num_clases' .* near matches: num_classes"),
         ("table:a.csv?size=3", "unknown setting 'size' .*; known: classes, num_classes"),
         ("resnet18?output_name=y", "unknown setting 'output_name' .* near matches: output"),
+        ("resnet18?size=1x100000", "size=1x100000 .* expected an edge .*, from 1 to 4096"),
+        ("resnet18?size=8x8x8", "size=8x8x8"),
+        ("resnet18?size=1_0", "size=1_0"),
+        (f"resnet18?size={'9' * 5000}", r"size=999.*characters\)….*from 1 to 4096"),
+        (f"table:a.csv?num_classes={'1' * 5000}", "expected a number of classes from 1 to 1,000,000"),
+        ("file:a.py:f@w.pt?num_classes=0", "num_classes=0 .* from 1 to 1,000,000"),
+        *((f"resnet18?crop_pct={text}", "expected a number from 0.05 to 2") for text in BAD_SHARES),
+        *((f"resnet18?mean={text}", "of inputs scaled to 0 to 1") for text in ("nan", "inf", "123.7", "0,0,0,0", "x")),
+        *((f"resnet18?std={text}", "of inputs scaled to 0 to 1") for text in ("0", "-1", "1e-320", "58.4")),
     ],
 )
 def test_mistakes_are_told(text: str, message: str) -> None:
     with pytest.raises(BadReference, match=message) as caught:
         parse_model_ref(text)
     assert "\n" not in str(caught.value)
+
+
+def test_images_are_not_resized_beyond_measure() -> None:
+    plain = Preprocessing(input_size=(3, 8, 8))
+    made = plain.with_overrides((("size", "224"), ("crop_pct", "0.05")), reference="r")
+    assert (made.view_size, made.crop_pct) == ((224, 224), 0.05)
+    with pytest.raises(BadReference, match="images would be resized to 81,920 pixels, expected at most 16,384"):
+        plain.with_overrides((("size", "4096"), ("crop_pct", "0.05")), reference="r")

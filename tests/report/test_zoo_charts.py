@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gainfinder.report import write_report
+from gainfinder.report.drawing import Drawer
 from gainfinder.report.zoo_charts import MOST_DOTS, area_rows, areas, class_flip_rows, class_flips
 from gainfinder.report.zoo_pairs import ZooPairs, zoo_pairs
 from gainfinder.results import read_pairs, read_scan
@@ -119,4 +120,6 @@ def test_areas_are_drawn_where_there_is_a_similarity(tmp_path: Path) -> None:
         (f"{pair['kind']} teacher", "10 %", -0.25)
     ]
     figure = areas(document)
-    assert figure is not None and "3 classes with 10 % of the flips, -25.0%" in figure.svg
+    assert figure is not None
+    with Drawer() as drawer:
+        assert "3 classes with 10 % of the flips, -25.0%" in (drawer.svg(figure) or "")

@@ -90,3 +90,16 @@ def test_guard_images_are_for_cells_with_a_guard(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_together_name_the_cell(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"study 'small', vit from convnext, variant 'kl': limit and subset"):
         cells(tmp_path, "settings.subset=0.5")
+
+
+def test_too_many_combinations_are_counted_before_any_is_made(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text(SMALL, encoding="utf-8")
+    thousand = f"[{', '.join(map(str, range(1, 1001)))}]"
+    axes = [f"axes.{name}={thousand}" for name in ("epochs", "views", "seed")]
+    with pytest.raises(SettingsError, match="the axes have 1,000,000,000 combinations: expected at most 100,000"):
+        read_study(tmp_path / "large.toml", axes)
+    study = read_study(tmp_path / "large.toml", [axes[0], "axes.seed=[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"])
+    pairs = len(study.study.students) * len(study.study.teachers) * len(study.variants)
+    many = study.model_copy(update={"axes": {**study.axes, "views": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}})
+    with pytest.raises(SettingsError, match=f"has {100 * pairs},000 combinations of students, .* at most 100,000"):
+        study_cells(many, tmp_path)

@@ -1,5 +1,6 @@
 """A study's file is read, and a mistake in it is told with its line and the nearest right key."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,59 @@ def test_an_override_that_is_none_is_refused(file: Path, override: str) -> None:
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read as a study"):
         read_study(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe[\x00", "UTF-16; save it as UTF-8"),
+        (b'[study]\nname = "\xe4"', "line 2 is not UTF-8"),
+        (b"\x00\x01\x02", "is no TOML"),
+        (("a = " + "[" * 100_000 + "]" * 100_000).encode(), "is no TOML: it is nested too deeply"),
+        (f"a = {'1' * 5000}".encode(), "is no TOML"),
+    ],
+)
+def test_a_file_that_is_no_study_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_study(tmp_path / "a.toml")
+    assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 1000
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, message in (
+        (tmp_path / "fifo", "is a FIFO"), (tmp_path, "is a folder"), (tmp_path / "none.toml", "does not exist"),
+        ("~nosuchuser/x", "no home folder"), ("a\0b", "null"), ("x" * 5000, "too long"),
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match=message):
+            read_study(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_study(file: Path) -> None:
+    plain = read_study(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_study(file) == plain
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("settings.epochs=1000000000001", "epochs is 1000000000001: expected 1 or more, and at most 1,000,000,000"),
+        (f"settings.epochs={'9' * 30}", "settings.epochs is 999.*: expected a finite number of 64 bits"),
+        (f"settings.seed=0x{'f' * 5000}", "settings.seed is a number of more than 4,300 digits: expected a finite"),
+        (f"settings.epochs={'9' * 5000}", "epochs is '999.*9': expected a whole number"),
+        ("settings.lr=inf", "settings.lr is inf: expected a finite number"),
+        ("axes.lr=[nan]", r"axes.lr.0 is nan"),
+        (f"paths.a={'[' * 20}{']' * 20}", "is nested more than 16 deep"),
+        (f"study.name={'x' * 101}", "study.name is 'xxx.*': expected a name of 1 to 100 characters"),
+        ('study.name="a\\nb"', "study.name is"),
+        ('study.name=" "', "study.name is ' '"),
+        ('data.data="https://me:pa55@host/x.tar"', r"data.data holds a password or token, 'https://\*\*\*@host/x.tar'"),
+        ('paths.zoo="x?token=abcdef"', "paths.zoo holds a password or token"),
+    ],
+)
+def test_values_that_no_study_has_are_refused(file: Path, override: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_study(file, [override])
+    assert len(str(caught.value)) < 1000 and "pa55" not in str(caught.value)

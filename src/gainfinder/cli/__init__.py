@@ -1,14 +1,15 @@
 """The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
 
 Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
-Imports: errors, references, files, config, metrics, data, results, study, runs, zoo, profiling, workers, report, api,
-demo.
+Imports: redaction, errors, references, files, config, metrics, data, results, study, runs, zoo, profiling, workers,
+report, api, demo.
 """
 
 import sys
 
 import typer
 
+from ..errors import readable
 from .ask import ask
 from .completion import completing
 from .demo import demo
@@ -58,6 +59,7 @@ def main() -> None:
             typer.echo(error.format_message())
             sys.exit(0)
         known = getattr(getattr(error, "ctx", None), "command_path", "gainfinder")
-        typer.echo(f"gainfinder: {' '.join(error.format_message().split())} (see {known} --help)", err=True)
+        message = readable(" ".join(error.format_message().split()))
+        typer.echo(f"gainfinder: {message} (see {known} --help)", err=True)
         code = getattr(error, "exit_code", 2)
     sys.exit(code)

@@ -10,7 +10,8 @@ from typing import Any, ParamSpec
 
 import typer
 
-from ..errors import GainfinderError
+from ..errors import GainfinderError, readable
+from ..redaction import redacted
 
 P = ParamSpec("P")
 STOPPED = 130
@@ -43,8 +44,8 @@ def command(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def typed_command() -> str:
-    """The command as it was typed, for a shell to repeat."""
-    return shlex.join(["gainfinder", *sys.argv[1:]])
+    """The command as it was typed, for a shell to repeat, without secrets."""
+    return redacted(shlex.join(["gainfinder", *sys.argv[1:]]))
 
 
 def as_options(message: str) -> str:
@@ -78,7 +79,7 @@ def _option_names() -> frozenset[str]:
 
 
 def _fail(message: str, *, code: int) -> None:
-    typer.echo(f"gainfinder: {' '.join(as_options(message).split())}", err=True)
+    typer.echo(f"gainfinder: {readable(' '.join(as_options(message).split()))}", err=True)
     raise typer.Exit(code)
 
 
@@ -95,7 +96,7 @@ class _Stderr(logging.Handler):
             return
         self.said.add(note)
         # Not by typer.echo, which gets past a live view and writes into it.
-        sys.stderr.write(f"note: {note}\n")
+        sys.stderr.write(f"note: {readable(note)}\n")
         sys.stderr.flush()
 
 

@@ -9,7 +9,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..config import SETTINGS, DeclaredSetting
+from ..references import number_within
 
+LARGEST = 10**18 - 1
+"""The largest number of an option that also takes words; the settings say what is too large."""
 _BY_NAME = {one.name: one for one in SETTINGS}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
@@ -88,5 +91,7 @@ def _as_setting(setting: DeclaredSetting, value: Any) -> Any:
     """What an option read, as the setting takes it."""
     if Sequence[str] in setting.kinds:
         return tuple(value or ())
-    counts = setting.literals and int in setting.kinds
-    return int(value) if counts and value is not None and value.removeprefix("-").isdecimal() else value
+    if not setting.literals or int not in setting.kinds or value is None:
+        return value
+    number = number_within(value.removeprefix("-"), low=0, high=LARGEST)
+    return value if number is None else -number if value.startswith("-") else number

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from ..errors import SettingsError
-from ..references import suggest
+from ..references import number_within, suggest
 
 Augment = Literal["paper", "rrc", "crop-flip", "none"]
 AUGMENTS: tuple[Augment, ...] = get_args(Augment)
@@ -25,6 +25,9 @@ CONTROLS = ("copy", "labels")
 """What a control can learn from in place of the teachers."""
 TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 """The names of Accelerate's trackers; a test compares them."""
+MOST_KEPT = 1_000_000
+LONGEST_NUMBER = 18
+"""Digits of a size."""
 SMALL_EDGE_PX = 96
 """Views whose shorter edge is below this count as small images."""
 
@@ -52,9 +55,10 @@ def top_k_of(storage: str) -> int | None:
     if storage in ("full", "exact"):
         return None
     head, _, count = storage.partition("-")
-    if head != "top" or not count.isdecimal() or int(count) < 1:
+    kept = number_within(count, low=1, high=MOST_KEPT) if head == "top" else None
+    if kept is None:
         raise SettingsError(f"bank storage {storage!r}: expected full, or top-K with the number of classes to keep")
-    return int(count)
+    return kept
 
 
 def share_of(given: object) -> object:
@@ -78,7 +82,7 @@ def size_in_bytes(text: str) -> int:
     (1500000000, 2097152)
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B\s*", text, flags=re.IGNORECASE)
-    if found is None:
+    if found is None or len(found[1]) > LONGEST_NUMBER:
         raise SettingsError(f"{text!r} is no size: expected a number with a unit, such as 500MB or 20GB")
     number, unit, binary = found.groups()
     thousand = 1024 if binary else 1000

@@ -13,9 +13,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from ..references import suggest
+from ..references import shown_value, suggest
 
 BOUNDS = ("ge", "gt", "le", "lt")
+MOST = 1_000_000_000
+"""Upper bound of counts and of numbers without another one, which nobody meets but by a slip."""
+LARGEST_SEED = 2**63 - 1
+"""Upper bound of a seed, and below 0 its lower one: whole numbers of 64 bits."""
+UNTOLD = (MOST, LARGEST_SEED)
+"""Upper bounds that the message for what is beyond them tells, and no table."""
 RANGE_ERRORS = {"greater_than_equal", "greater_than", "less_than_equal", "less_than"}
 """pydantic's error types for a value of the right type that is out of range."""
 
@@ -140,9 +146,17 @@ def first_mistake(settings: Sequence[DeclaredSetting], error: ValidationError, g
         if mistake["type"] == "extra_forbidden":
             name = str(mistake["loc"][0])
             return f"unknown setting {name!r}{suggest(name, known)}; known: {', '.join(known)}"
+    if not mistakes[0]["loc"]:
+        return f"settings are {shown_value(mistakes[0]['input'])}: expected a table of settings by name"
     name = str(mistakes[0]["loc"][0])
-    right_type = any(one["type"] in RANGE_ERRORS for one in mistakes if one["loc"][0] == name)
-    return f"{known[name].word} is {given[name]!r}: expected {known[name].expected(right_type=right_type)}"
+    types_found = {one["type"] for one in mistakes if one["loc"][0] == name}
+    expected = known[name].expected(right_type=bool(types_found & RANGE_ERRORS))
+    largest = known[name].bounds.get("le")
+    if types_found & {"less_than_equal", "greater_than_equal"} and largest == LARGEST_SEED:
+        expected = "a whole number of 64 bits"
+    elif "less_than_equal" in types_found and largest == MOST:
+        expected += f", and at most {MOST:,}"
+    return f"{known[name].word} is {shown_value(given[name])}: expected {expected}"
 
 
 def type_text(hint: Any) -> str:
@@ -188,8 +202,10 @@ def _number_range(bounds: Mapping[str, float]) -> str:
     >>> _number_range({"ge": 1}), _number_range({"gt": 0}), _number_range({"ge": 0, "lt": 1})
     ('1 or more', 'more than 0', 'from 0 to below 1')
     """
+    if bounds.get("ge") == -LARGEST_SEED:
+        return ""
     low = f"{bounds['ge']:g}" if "ge" in bounds else f"{bounds['gt']:g}"
-    if not {"le", "lt"} & bounds.keys():
+    if not {"le", "lt"} & bounds.keys() or bounds.get("le") in UNTOLD:
         return f"{low} or more" if "ge" in bounds else f"more than {low}"
     high = f"to {bounds['le']:g}" if "le" in bounds else f"to below {bounds['lt']:g}"
     return f"from {low} {high}" if "ge" in bounds else f"above {low} and up {high}"

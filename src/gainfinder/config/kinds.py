@@ -7,6 +7,7 @@ from typing import Annotated, SupportsIndex
 from pydantic import BeforeValidator, Field
 
 from .choices import size_in_bytes, top_k_of
+from .declaration import LARGEST_SEED, MOST
 from .methods import find_method
 
 
@@ -41,16 +42,18 @@ def no_word(share: str | float | None) -> str | float | None:
 
 
 def as_path(folder: str | Path | None) -> Path | None:
-    """A folder as a path."""
+    """A folder as a path; a URL, whose folder would be made here under a strange name, is refused."""
+    if folder is not None and "://" in str(folder):
+        raise ValueError(folder)
     return None if folder is None else Path(folder)
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-CountFromZero = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Whole = Annotated[int, BeforeValidator(_whole), Field(ge=-LARGEST_SEED, le=LARGEST_SEED)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MOST)]
+CountFromZero = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareAboveZero = Annotated[float, Field(gt=0, le=1)]
 ProperShare = Annotated[float, Field(gt=0, lt=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=MOST)]

@@ -316,6 +316,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             help="Folder that keeps what frozen models answer for the views, shared with other transfers.",
             more="Which folder it is changes no result.",
             rule="none",
+            expected="a folder of this machine",
         ),
     ] = None
     bank_storage: Annotated[

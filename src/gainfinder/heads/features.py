@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..data import Images
-from ..files import remove_partials, write_atomically
+from ..files import parse_json, remove_partials, write_atomically
 from ..inference import ImageFeatures
 
 PART_IMAGES = 8192
@@ -69,7 +69,7 @@ def _read(path: Path) -> ImageFeatures | None:
             return ImageFeatures(
                 positions=file.get_tensor("positions"),
                 features=file.get_tensor("features"),
-                broken=tuple(json.loads(file.metadata()["broken"])),
+                broken=tuple(map(str, parse_json(file.metadata()["broken"]))),
             )
-    except (OSError, SafetensorError):
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
         return None

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from ..config import top_k_of
 from ..errors import BankError, RunFolderError
-from ..files import remove_partials, write_atomically
+from ..files import parse_json, remove_partials, write_atomically
 
 FORMAT = 1
 SPARE_BYTES = 16384
@@ -184,7 +184,7 @@ class Bank:
         if not folder.is_dir():
             return None
         try:
-            meta = json.loads((folder / META).read_text(encoding="utf-8"))
+            meta = parse_json((folder / META).read_text(encoding="utf-8"))
             if meta["key"] != asdict(key) or meta.pop("digest") != _digest_of(meta):
                 raise ValueError("another key, or altered")
             state = tuple(_state(folder / name) for name in meta["files"])

@@ -22,11 +22,30 @@ from timm.data.transforms import str_to_interp_mode
 from torch import Tensor
 
 from ..errors import BadReference, ModelError
-from ..references import Query, check_keys, suggest
+from ..references import Query, check_keys, finite_number, number_within, suggest
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
+LONGEST_EDGE_PX = 4096
+"""The longest edge of an input."""
+CROP_PCT = (0.05, 2.0)
+"""The smallest and largest share that a crop keeps."""
+LONGEST_RESIZED_PX = 16_384
+"""The longest edge that images are resized to before the crop, the input's over the share that the crop keeps."""
+MOST_CHANNELS = 3
+MOST_CLASSES = 1_000_000
+MEAN = (-10.0, 10.0)
+STD = (1e-6, 10.0)
+"""Ranges of mean and standard deviation of inputs scaled to [0, 1]; those of inputs up to 255 lie outside."""
 OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "classes", "output")
+_FORMS = {
+    "size": f"an edge in pixels or HEIGHTxWIDTH, from 1 to {LONGEST_EDGE_PX}",
+    "mean": f"one number a channel, separated by commas, from {MEAN[0]:g} to {MEAN[1]:g}, of inputs scaled to 0 to 1",
+    "std": f"one number a channel, separated by commas, from {STD[0]:g} to {STD[1]:g}, of inputs scaled to 0 to 1",
+    "crop_pct": f"a number from {CROP_PCT[0]:g} to {CROP_PCT[1]:g}, such as 0.875",
+    "num_classes": f"a number of classes from 1 to {MOST_CLASSES:,}",
+}
+"""What is expected of a setting that is a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +57,7 @@ class Preprocessing:
         mean: mean per channel, of inputs scaled to [0, 1].
         std: standard deviation per channel, of inputs scaled to [0, 1].
         interpolation: name of the resampling filter, one of `INTERPOLATIONS`.
-        crop_pct: share of the resized image's edge that the crop keeps, in (0, 1] for timm's own models.
+        crop_pct: share of the resized image's edge that the crop keeps, in `CROP_PCT`; at most 1 for timm's own models.
         crop_mode: `center` (resize the shorter edge, crop), `squash` (resize both edges) or `border` (pad).
     """
 
@@ -51,18 +70,21 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         channels, height, width = self.input_size
-        if channels not in (1, 3) or height < 1 or width < 1:
+        if channels not in (1, 3) or not (1 <= height <= LONGEST_EDGE_PX and 1 <= width <= LONGEST_EDGE_PX):
             raise ModelError(
-                f"input size {self.input_size} cannot be used: expected 1 or 3 channels and positive edges"
+                f"input size {self.input_size} cannot be used: expected 1 or 3 channels and edges from 1 to "
+                f"{LONGEST_EDGE_PX} pixels"
             )
         if len(self.mean) != channels or len(self.std) != channels:
             raise ModelError(
                 f"mean {self.mean} and std {self.std} do not fit {channels} input channel(s): give one value a channel"
             )
-        if any(not 0 < value < math.inf for value in self.std):
-            raise ModelError(f"std {self.std} cannot be used: expected positive values")
-        if not all(map(math.isfinite, self.mean)):
-            raise ModelError(f"mean {self.mean} cannot be used: expected finite values")
+        for name, values, (low, high) in (("std", self.std, STD), ("mean", self.mean, MEAN)):
+            if any(not low <= value <= high for value in values):
+                raise ModelError(
+                    f"{name} {values} cannot be used: expected values from {low:g} to {high:g}, of inputs scaled to "
+                    "0 to 1"
+                )
         if self.interpolation not in INTERPOLATIONS:
             raise ModelError(
                 f"interpolation {self.interpolation!r} is unknown{suggest(self.interpolation, INTERPOLATIONS)}; "
@@ -70,8 +92,16 @@ class Preprocessing:
             )
         if self.crop_mode not in CROP_MODES:
             raise ModelError(f"crop mode {self.crop_mode!r} is unknown: expected one of {', '.join(CROP_MODES)}")
-        if not self.crop_pct > 0:
-            raise ModelError(f"crop_pct {self.crop_pct} cannot be used: expected a positive share, 1 for no crop")
+        if not CROP_PCT[0] <= self.crop_pct <= CROP_PCT[1]:
+            raise ModelError(
+                f"crop_pct {self.crop_pct} cannot be used: expected a share from {CROP_PCT[0]:g} to {CROP_PCT[1]:g}, "
+                "1 for no crop"
+            )
+        if max(height, width) / self.crop_pct > LONGEST_RESIZED_PX:
+            raise ModelError(
+                f"input size {self.input_size} and crop_pct {self.crop_pct:g} cannot be used: images would be resized "
+                f"to {max(height, width) / self.crop_pct:,.0f} pixels, expected at most {LONGEST_RESIZED_PX:,}"
+            )
 
     @property
     def view_size(self) -> tuple[int, int]:
@@ -109,23 +139,18 @@ class Preprocessing:
             BadReference: a key is unknown or a value cannot be read.
         """
         check_keys(query, OVERRIDES, reference=reference)
+        check_numbers(query, reference=reference)
         values: dict[str, Any] = {}
         for key, text in query:
-            try:
-                if key == "size":
-                    edges = [int(edge) for edge in text.split("x")]
-                    height, width = edges * 2 if len(edges) == 1 else edges
-                    values["input_size"] = (self.input_size[0], height, width)
-                elif key in ("mean", "std"):
-                    values[key] = _per_channel(map(float, text.split(",")), self.input_size[0])
-                elif key == "crop_pct":
-                    values[key] = float(text)
-                elif key not in ("classes", "output"):
-                    values[key] = text
-            except ValueError:
-                raise BadReference(
-                    f"setting {key}={text} in {reference!r} cannot be read: expected {_FORMS[key]}"
-                ) from None
+            if key == "size":
+                edges = [int(edge.lstrip("0")) for edge in text.split("x")]
+                values["input_size"] = (self.input_size[0], edges[0], edges[-1])
+            elif key in ("mean", "std"):
+                values[key] = _per_channel(map(float, text.split(",")), self.input_size[0])
+            elif key == "crop_pct":
+                values[key] = float(text)
+            elif key not in ("classes", "output"):
+                values[key] = text
         try:
             return replace(self, **values)
         except ModelError as error:
@@ -146,6 +171,30 @@ class Preprocessing:
         """Exactly timm's evaluation transform: an RGB image to a normalised float32 tensor (C, H, W)."""
         transform = create_transform(**self.timm_config(), is_training=False)
         return transform if self.input_size[0] == 3 else _Grey(transform)
+
+
+def check_numbers(query: Query, *, reference: str) -> None:
+    """Refuse settings of a reference whose numbers cannot be read or are out of range; other settings are passed over.
+
+    Raises:
+        BadReference: the setting, its value and the range are named.
+    """
+    for key, text in query:
+        if key in _FORMS and not _is_in_range(key, text):
+            raise BadReference(f"setting {key}={text} in {reference!r} cannot be used: expected {_FORMS[key]}")
+
+
+def _is_in_range(key: str, text: str) -> bool:
+    if key == "num_classes":
+        return number_within(text, low=1, high=MOST_CLASSES) is not None
+    if key == "size":
+        edges = text.split("x")
+        sizes = [number_within(edge, low=1, high=LONGEST_EDGE_PX) for edge in edges]
+        return len(edges) <= 2 and None not in sizes
+    low, high = {"mean": MEAN, "std": STD, "crop_pct": CROP_PCT}[key]
+    parts = [text] if key == "crop_pct" else text.split(",")
+    values = [finite_number(part) for part in parts]
+    return len(parts) <= MOST_CHANNELS and all(value is not None and low <= value <= high for value in values)
 
 
 def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -188,14 +237,6 @@ class _Grey:
 
     def __call__(self, image: Image.Image) -> Tensor:
         return self.transform(image.convert("L"))
-
-
-_FORMS = {
-    "size": "an edge in pixels or HEIGHTxWIDTH",
-    "mean": "one number a channel, separated by commas",
-    "std": "one number a channel, separated by commas",
-    "crop_pct": "a number such as 0.875",
-}
 
 
 def _of_config(values: Any, default: tuple[float, ...], channels: int) -> tuple[float, ...]:

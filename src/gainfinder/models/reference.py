@@ -23,7 +23,7 @@ from typing import Literal
 
 from ..errors import BadReference
 from ..references import Query, check_keys, join_query, split_query, suggest
-from .preprocessing import OVERRIDES
+from .preprocessing import OVERRIDES, check_numbers
 
 Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
 
@@ -76,7 +76,7 @@ def parse_model_ref(text: str) -> ModelRef:
     """Parse a model reference; nothing is looked up.
 
     Raises:
-        BadReference: an unknown prefix or setting, or an empty part.
+        BadReference: an unknown prefix or setting, a number that cannot be read or is out of range, or an empty part.
 
     Example:
         >>> parse_model_ref("torchvision:resnet18/IMAGENET1K_V1?size=64").tag
@@ -89,6 +89,7 @@ def parse_model_ref(text: str) -> ModelRef:
         raise BadReference(f"model reference {text!r} is empty: expected a timm name or one of {_forms()}")
     match = _PREFIX.fullmatch(base)
     check_keys(query, _SETTINGS.get(match["prefix"] if match else "", OVERRIDES), reference=text)
+    check_numbers(query, reference=text)
     if match is None:
         return ModelRef(source="timm", name=base, query=query)
     prefix, rest = match["prefix"], match["rest"]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import write_atomically
+from ..files import parse_json, write_atomically
 from .value import Predictions
 
 Kind = Literal["logits", "probs", "log_probs"]
@@ -193,12 +193,12 @@ def _read_parquet(path: Path) -> Columns:
 def _about(metadata: dict[bytes, bytes] | None) -> tuple[tuple[str, ...] | None, int | None, dict[str, Any]]:
     """Class names, their number and all metadata that `write_predictions` wrote; nothing for other programs' files."""
     try:
-        about = json.loads((metadata or {}).get(_METADATA.encode(), b"{}"))
+        about = parse_json((metadata or {}).get(_METADATA.encode(), b"{}"))
         names = about.get("class_names")
         count = about.get("num_classes")
-    except (ValueError, AttributeError):
+        names = None if names is None else tuple(map(str, names))
+    except (ValueError, AttributeError, TypeError):
         return None, None, {}
-    names = None if names is None else tuple(map(str, names))
     return names, count if isinstance(count, int) else None, about
 
 

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+from pyarrow import ArrowException
+
 from ..files import remove_partials, write_text
-from ..results import REPORT_FILE, SCAN_FILE
+from ..results import REPORT_FILE, SCAN_FILE, unreadable
 from .certificates import certificate_text as certificate_text
-from .charts import FIGURE_NAMES, Figure, demo_figure, save_figure
+from .charts import FIGURE_NAMES, Figure, demo_figure
+from .drawing import Drawer
 from .page import scan_page, transfer_page, unlabelled_scan_page
 from .question_page import write_question_page as write_question_page
-from .records import ScanRecord, read_record
+from .records import ScanRecord, TransferRecord, read_record
 from .rows import pair_rows
 from .scan_parts import unlabelled_scan_section
 from .sections import transfer_section
@@ -26,6 +30,8 @@ from .study import write_study_rows as write_study_rows
 from .zoo_section import scan_section
 
 FIGURES = "figures"
+DAMAGE = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, UndefinedError, ArrowException)
+"""What reading a damaged scan raises."""
 _log = logging.getLogger("gainfinder")
 
 
@@ -33,7 +39,8 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     """Write `report.html` into a result folder, one page that opens anywhere, and its figures into `figures/`.
 
     Each figure is there as `NAME.svg` and its rows as `NAME-rows.parquet`; those of a matrix of many models are the
-    scan's `pairs.parquet`. What was there of an earlier report is replaced, its PDFs too; nothing else is touched.
+    scan's `pairs.parquet`. Figures that cannot be drawn are left out, and a warning says why. What was there of an
+    earlier report is replaced, its PDFs too; nothing else is touched.
 
     Args:
         folder: a result folder that a transfer or a scan left.
@@ -48,17 +55,12 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     """
     path = Path(folder)
     record = read_record(path)
-    if isinstance(record, ScanRecord) and not record.document.get("labelled", True):
-        page, figures = unlabelled_scan_page(unlabelled_scan_section(record)), []
-    elif isinstance(record, ScanRecord):
-        scanned = scan_section(record)
-        page, figures = scan_page(scanned), list(scanned.figures)
-    else:
-        section = transfer_section(record, images=images)
-        page, figures = transfer_page(section, config=record.config), section.figures
-    _write_figures(path / FIGURES, figures, pdf=pdf)
+    with Drawer() as drawer:
+        page, figures = _page(record, drawer, images=images)
+        _write_figures(path / FIGURES, figures, drawer, pdf=pdf)
     report = path / REPORT_FILE
     write_text(report, page)
+    drawer.warn(report)
     return report
 
 
@@ -70,7 +72,9 @@ def write_demo_figure(scan: dict[str, Any], epochs: Sequence[dict[str, Any]], pa
         epochs: rows with the keys `method`, `epoch` and `transfer_delta_pp`.
         path: file of the figure, `.svg` or `.pdf`.
     """
-    save_figure(demo_figure(pair_rows(scan), epochs, samples=scan["samples"]), path)
+    with Drawer() as drawer:
+        drawer.save(demo_figure(pair_rows(scan), epochs, samples=scan["samples"]), path)
+    drawer.warn(path)
 
 
 def is_current(folder: Path) -> bool:
@@ -80,13 +84,32 @@ def is_current(folder: Path) -> bool:
     return made_ns >= max((path.stat().st_mtime_ns for path in results if path.exists()), default=1)
 
 
-def _write_figures(folder: Path, figures: Sequence[Figure], *, pdf: bool) -> None:
+def _page(record: TransferRecord | ScanRecord, drawer: Drawer, *, images: bool) -> tuple[str, list[Figure]]:
+    """The page of a result, and the figures to be kept beside it."""
+    if isinstance(record, ScanRecord):
+        try:
+            return _scan_page(record, drawer)
+        except DAMAGE as error:  # a scan is read as it is, of whatever version: what is wrong shows where it is drawn
+            raise unreadable(record.folder / SCAN_FILE, f"{type(error).__name__}: {error}") from error
+    section = transfer_section(record, images=images)
+    return transfer_page(section, config=record.config, drawer=drawer), section.figures
+
+
+def _scan_page(record: ScanRecord, drawer: Drawer) -> tuple[str, list[Figure]]:
+    """Likewise of a scan."""
+    if not record.document.get("labelled", True):
+        return unlabelled_scan_page(unlabelled_scan_section(record)), []
+    scanned = scan_section(record)
+    return scan_page(scanned, drawer=drawer), list(scanned.figures)
+
+
+def _write_figures(folder: Path, figures: Sequence[Figure], drawer: Drawer, *, pdf: bool) -> None:
     """Write figures and their rows, and PDFs anew where there are any; files of figures that are no more go."""
     remove_partials(folder)  # left by a report that was killed
     for figure in figures:
-        save_figure(figure, folder / f"{figure.name}.svg")
+        drawer.save(figure, folder / f"{figure.name}.svg")
         if pdf or (folder / f"{figure.name}.pdf").exists():
-            save_figure(figure, folder / f"{figure.name}.pdf")
+            drawer.save(figure, folder / f"{figure.name}.pdf")
     for name in set(FIGURE_NAMES) - {figure.name for figure in figures}:
         for ending in (".svg", ".pdf", "-rows.parquet", "-steps.parquet"):
             (folder / f"{name}{ending}").unlink(missing_ok=True)

@@ -4,18 +4,12 @@ Altair (Vega-Lite) draws them all: the vector file for a paper and the figure on
 is what its mark says on hover. Colours are named below once; the page's style sheet has each of them again, for dark.
 """
 
-import functools
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import altair as alt
 import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ..files import write_atomically, write_text
 
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
@@ -59,13 +53,6 @@ class Figure:
     title: str
     chart: alt.TopLevelMixin
     rows: Mapping[str, Rows]
-
-    @functools.cached_property
-    def svg(self) -> str:
-        """The figure as SVG text, with a transparent background."""
-        out = io.StringIO()
-        self.chart.save(out, format="svg")
-        return out.getvalue()
 
 
 def measures(rows: Rows) -> Figure:
@@ -219,22 +206,6 @@ def transfer_over_epochs(rows: Rows, *, samples: int) -> alt.LayerChart:
         )
     )
     return cast(alt.LayerChart, (zero_line("y") + lines).properties(width=WIDTH, height=240))
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure (`.svg`, `.pdf` or `.png` by the ending) and its rows beside it as `NAME-KEY.parquet`."""
-    if path.suffix == ".svg":
-        write_text(path, figure.svg)
-    else:
-        write_atomically(path, lambda partial: figure.chart.save(str(partial), format=_format(path), ppi=144))
-    for key, table in figure.rows.items():
-        beside = path.with_name(f"{path.stem}-{key}.parquet")
-        write_atomically(beside, lambda partial, table=table: pq.write_table(row_table(table), partial))  # type: ignore[misc]
-
-
-def _format(path: Path) -> Literal["pdf", "png"]:
-    kinds: dict[str, Literal["pdf", "png"]] = {".pdf": "pdf", ".png": "png"}
-    return kinds[path.suffix]
 
 
 def kind_colour(colours: Mapping[str, str], *, field: str = "kind", columns: int = 0) -> alt.Color:

@@ -1,7 +1,10 @@
 """One self-contained page: template, style, script, figures and pictures in a single file that loads no other."""
 
+import base64
+import functools
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -11,6 +14,7 @@ from markupsafe import Markup, escape
 from ..config import WEIGHT_DECAY
 from ..results import RunConfig, TransferMetrics
 from .charts import Figure
+from .drawing import Drawer
 from .rows import counted
 from .scan_parts import UnlabelledScanSection, expertise_part, tracking_part
 from .sections import TransferSection
@@ -19,15 +23,17 @@ from .zoo_section import ScanSection
 _TEMPLATES = files(__package__) / "templates"
 
 
-def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
+def transfer_page(section: TransferSection, *, config: RunConfig, drawer: Drawer) -> str:
     """The page of a transfer.
 
     Args:
         section: figures, tables and sentences of the page.
         config: the configuration in `config.json`, for the settings and the environment.
+        drawer: draws the figures.
     """
-    return _render(
+    return render_page(
         "transfer.html.j2",
+        drawer=drawer,
         section=section,
         config=config,
         made=_environment_rows(config.environment.model_dump(exclude_unset=True)),
@@ -35,15 +41,16 @@ def transfer_page(section: TransferSection, *, config: RunConfig) -> str:
     )
 
 
-def scan_page(section: ScanSection) -> str:
-    """The page of a scan."""
-    return _render(
+def scan_page(section: ScanSection, *, drawer: Drawer) -> str:
+    """The page of a scan; `drawer` draws its figures."""
+    return render_page(
         "scan.html.j2",
+        drawer=drawer,
+        more_scripts=("zoo.js",),
         section=section,
         expertise=expertise_part(section.document),
         tracking=tracking_part(section.document),
         data=Markup(section.data),
-        zoo_script=template_text("zoo.js"),
         made=_environment_rows(section.document.get("environment") or {}),
     )
 
@@ -51,17 +58,37 @@ def scan_page(section: ScanSection) -> str:
 def unlabelled_scan_page(section: UnlabelledScanSection) -> str:
     """The page of a scan of images without labels."""
     made = _environment_rows(section.document.get("environment") or {})
-    return _render("scan_unlabelled.html.j2", section=section, made=made)
+    return render_page("scan_unlabelled.html.j2", section=section, made=made)
 
 
-def render_template(template: str, **values: Any) -> str:
+def render_page(template: str, *, drawer: Drawer | None = None, more_scripts: Sequence[str] = (), **values: Any) -> str:
+    """A page on the base template, which runs no script but those of this package, named by their digests.
+
+    Args:
+        template: name of the template.
+        drawer: draws the figures, where there are any.
+        more_scripts: names of scripts besides that of all pages.
+        values: what the template is filled with.
+    """
+    scripts = [template_text(name) for name in ("page.js", *more_scripts)]
+    return render_template(
+        template,
+        drawer=drawer,
+        style=template_text("style.css"),
+        scripts=scripts,
+        script_hashes=[digest_of(script) for script in scripts],
+        **values,
+    )
+
+
+def render_template(template: str, *, drawer: Drawer | None = None, **values: Any) -> str:
     """A template of this package, filled; what is not `Markup` is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(template_text), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters.update(
-        figure=_figure,
+        figure=functools.partial(_figure, drawer=drawer),
         counted=counted,
         symbols=_symbols,
         pp=lambda value: f"{value:+.2f}",
@@ -75,13 +102,17 @@ def template_text(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def _render(template: str, **values: Any) -> str:
-    return render_template(template, style=template_text("style.css"), script=template_text("page.js"), **values)
+def digest_of(text: str) -> str:
+    """A script or style as a content security policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _figure(figure: Figure) -> Markup:
-    """A figure as SVG that scales with the page; Vega has escaped the names in it."""
-    svg = figure.svg
+def _figure(figure: Figure, *, drawer: Drawer | None) -> Markup:
+    """A figure as SVG that scales with the page, Vega having escaped the names in it; or why there is none."""
+    assert drawer is not None, "a page with figures is given what draws them"
+    svg = drawer.svg(figure)
+    if svg is None:
+        return Markup("<p>This figure was left out: {}.</p>").format(drawer.failures[figure.name])
     found = re.search(r'width="([\d.]+)"', svg)
     assert found is not None, "Vega states the width"
     # What a picture holds is hidden from screen readers; of a group they read each mark.

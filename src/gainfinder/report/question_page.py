@@ -1,7 +1,6 @@
 """A page to answer questions on, by keyboard: one file that does not tell which student is which."""
 
 import base64
-import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from markupsafe import Markup
 from ..files import write_text
 from ..metrics import evidence
 from ..results import NEITHER, Questions
-from .page import render_template, template_text
+from .page import digest_of, render_template, template_text
 
 
 def write_question_page(path: Path, questions: Questions, pictures: Sequence[bytes]) -> None:
@@ -33,8 +32,8 @@ def write_question_page(path: Path, questions: Questions, pictures: Sequence[byt
         changed=len(questions.ids),
         command=f"gainfinder ask {shlex.quote(str(path.parent))} --answers answers.csv",
         data=Markup(_data(questions, pictures)),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=digest_of(style),
+        script_hash=digest_of(script),
         style=style,
         script=script,
     )
@@ -68,7 +67,3 @@ def _data(questions: Questions, pictures: Sequence[bytes]) -> str:
 def _uri(picture: bytes) -> str:
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -6,7 +6,7 @@ Imports: errors, references, files, config, predictions, metrics.
 """
 
 from .config import Environment, ImagesDescription, ModelDescription, RunConfig
-from .documents import validated
+from .documents import unreadable, validated
 from .folder import REPORT_FILE, RunFolder
 from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
 from .metrics import (
@@ -80,6 +80,7 @@ __all__ = [
     "read_ranking",
     "read_scan",
     "read_thumbnails",
+    "unreadable",
     "validated",
     "write_form",
     "write_head",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ..errors import RunFolderError
+from ..files import parse_json
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -19,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         RunFolderError: it is damaged.
     """
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from ..config import differing
 from ..errors import DataError, RunFolderError
-from ..files import remove_partials, write_json
+from ..files import parse_json, remove_partials, write_json
 from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import Predictions
 from .documents import read_json, unreadable, validated
@@ -251,15 +251,20 @@ def _as_known(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, An
 
     An earlier version wrote none, and another version of Pillow may decode the same file to other pixels.
     """
-    decoders = [(config.get(ENVIRONMENT) or {}).get("pillow") for config in (there, here)]
+    environments = [_table(config, ENVIRONMENT) for config in (there, here)]
     found = dict(here)
     for key, value in here.items():
         if isinstance(value, dict) and PIXELS in value:
-            stored = there.get(key)
-            pixels = stored.get(PIXELS) if isinstance(stored, dict) else None
-            if pixels is None or decoders[0] != decoders[1]:
+            pixels = _table(there, key).get(PIXELS)
+            if pixels is None or environments[0].get("pillow") != environments[1].get("pillow"):
                 found[key] = {**value, PIXELS: pixels}
     return found
+
+
+def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A table of a configuration; empty where a damaged file has something else there."""
+    found = config.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _without_preset(config: Any) -> Any:
@@ -282,11 +287,14 @@ def _former(existing: Mapping[str, Any]) -> str:
 
 
 def _read_lines(path: Path) -> list[Any]:
-    """The JSON documents in a file, one a line."""
+    """The JSON objects in a file, one a line."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise unreadable(path, str(error)) from error
+    if strange := [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]:
+        raise unreadable(path, f"line {strange[0]} is no object")
+    return rows
 
 
 def _check_usable(path: Path) -> None:

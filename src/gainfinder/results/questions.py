@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, RunFolderError
-from ..files import read_user_text, write_text
+from ..files import read_user_text, spreadsheet_text, text_of_spreadsheet, write_text
 from ..metrics import Candidate, drawing_order
 from ..predictions import Predictions
 from ..references import suggest
@@ -114,7 +114,8 @@ def write_form(path: Path, questions: Questions, *, count: int) -> None:
     writer.writerow(COLUMNS)
     for index, sample_id in enumerate(questions.ids[: max(count, len(given))]):
         answer = given.get(sample_id, "")
-        writer.writerow([index + 1, sample_id, *questions.shown(index), answer, questions.key])
+        texts = [spreadsheet_text(one) for one in (sample_id, *questions.shown(index), answer)]
+        writer.writerow([index + 1, *texts, questions.key])
     write_text(path, out.getvalue())
 
 
@@ -130,12 +131,13 @@ def read_answers(path: Path, questions: Questions) -> dict[str, str]:
     found: dict[str, str] = {}
     asked = frozenset(questions.ids)
     for line, row in _rows(path):
-        key, sample_id = row.get("questions"), row["id"]
+        key, sample_id, answer = row.get("questions"), row["id"], row["answer"]
+        if key:  # a form of gainfinder's
+            sample_id, answer = text_of_spreadsheet(sample_id), text_of_spreadsheet(answer)
         if key and key != questions.key:
             raise DataError(
                 f"{path}, line {line}: answers questions of another folder (key {key!r}, not {questions.key})"
             )
-        answer = row["answer"]
         if not answer or sample_id in questions.others:
             continue
         if sample_id not in asked:

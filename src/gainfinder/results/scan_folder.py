@@ -8,7 +8,6 @@ report.html          a page on it, with its figures and their rows in figures/; 
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RunFolderError
-from ..files import PARTIAL, check_writable, remove_partials, write_atomically, write_json
+from ..files import PARTIAL, check_writable, parse_json, remove_partials, write_atomically, write_json
 from .documents import read_json, unreadable, validated
 from .metrics import Record
 
@@ -177,7 +176,7 @@ def read_scan(folder: Path) -> dict[str, Any]:
     """
     path = folder / SCAN_FILE
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path}: not as gainfinder wrote it ({error}); nothing was changed") from error
     validated(_Scan, document, path)

@@ -51,6 +51,9 @@ def read_thumbnails(path: Path) -> list[Thumbnail]:
         rows = pq.read_table(path, columns=["id", "kind", "image"]).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(f"{path}: not a file of thumbnails as gainfinder writes it: {error}") from error
+    kinds = {"id": str, "kind": str, "image": bytes}
+    if any(not isinstance(row[name], kind) for row in rows for name, kind in kinds.items()):
+        raise RunFolderError(f"{path}: not a file of thumbnails as gainfinder writes it: values of other types")
     return [Thumbnail(**row) for row in rows]
 
 

@@ -22,7 +22,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import LoggerType
 
 from ..errors import MissingExtra
-from ..files import remove_partials, write_json
+from ..files import parse_json, remove_partials, write_json
 from ..libraries import first_line, quiet
 from ..results import TransferMetrics
 
@@ -207,7 +207,7 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, bool | int | float |
 def _read(path: Path) -> dict[str, Any]:
     """What is written so far; empty where the file is missing or damaged, so that everything is written again."""
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,7 +2,7 @@
 
 In: a study's TOML file, and the folder that its cells are run in. Out: the cells as `TransferSpec`s, which of them are
 done, running, failed or missing, and a row of measures for each. Knows no model and no image; `workers/` runs them.
-Imports: errors, references, files, config, predictions, metrics, results.
+Imports: redaction, errors, references, files, config, predictions, metrics, results.
 """
 
 from .cells import Cell, study_cells

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..config import TransferConfig, TransferSpec, find_method
 from ..errors import SettingsError
-from .document import StudyDocument
+from .document import MOST_COMBINATIONS, StudyDocument
 
 KEY_DIGITS = 16
 """Hexadecimal digits of a cell's key: two of a million cells have one key with a probability below 1e-7."""
@@ -64,8 +65,13 @@ def study_cells(study: StudyDocument, out: Path) -> list[Cell]:
         out: the study's folder.
 
     Raises:
-        SettingsError: settings of a cell do not go together, or no cell is left.
+        SettingsError: settings of a cell do not go together, no cell is left, or there are too many.
     """
+    if (count := _count(study)) > MOST_COMBINATIONS:
+        raise SettingsError(
+            f"study {study.study.name!r} has {count:,} combinations of students, teachers, images, variants and axes: "
+            f"expected at most {MOST_COMBINATIONS:,}; take values out of its axes"
+        )
     found: dict[str, Cell] = {}
     for cell in _combinations(study, out):
         if _is_kept(study, cell):
@@ -73,6 +79,13 @@ def study_cells(study: StudyDocument, out: Path) -> list[Cell]:
     if not found:
         raise SettingsError(f"study {study.study.name!r} has no cell: every combination is excluded")
     return list(found.values())
+
+
+def _count(study: StudyDocument) -> int:
+    """The number of combinations, before any rule."""
+    axes = math.prod(len(values) for values in study.axes.values())
+    pairs = len(study.study.students) * len(study.study.teachers)
+    return pairs * len(study.data) * max(1, len(study.variants)) * axes
 
 
 def _combinations(study: StudyDocument, out: Path) -> Iterator[Cell]:

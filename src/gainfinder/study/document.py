@@ -30,6 +30,7 @@ teacher = "vit_*"
 """
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,9 +41,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..config import SETTINGS, TransferConfig
 from ..errors import SettingsError
-from ..references import suggest
+from ..files import read_user_text, user_path
+from ..redaction import redacted
+from ..references import shown_value, suggest
 from .toml_lines import line_of
 
+MOST_COMBINATIONS = 100_000
+"""Combinations of students, teachers, images, variants and axes: to write so many down takes a minute."""
+DEEPEST = 16
+"""Tables and lists within each other, at most."""
+LONGEST_NAME = 100
+"""Characters of a study's name, which is in the title of its report."""
 FIXED_KEYS = ("student", "teacher", "teacher_count", "data", "variant")
 """Keys of a rule besides the settings."""
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w-]*)\}")
@@ -166,22 +175,31 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyDocument
     Raises:
         SettingsError: it cannot be read, or something in it is wrong: the line, and the nearest right key, are named.
     """
-    file = Path(path)
+    file = user_path(path, what="study", error=SettingsError)
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text in UTF-8"
+        text = read_user_text(file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise SettingsError(f"{file}: cannot be read as a study ({reason})") from error
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError(f"{file}: is no TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{file}: is no TOML: {_reason(error)}") from error
     for override in overrides:
         _merge(document, _override(override))
-    study = _Checked(file, text).study(document)
-    if study.study.name:
-        return study
-    return study.model_copy(update={"study": study.study.model_copy(update={"name": file.stem})})
+    if problem := _unusable(document):
+        raise SettingsError(f"{file}: {problem}")
+    checked = _Checked(file, text)
+    study = checked.study(document)
+    if not study.study.name:
+        study = study.model_copy(update={"study": study.study.model_copy(update={"name": file.stem})})
+    name = study.study.name
+    if len(name) > LONGEST_NAME or not name.isprintable() or not name.strip():
+        raise checked.fail(
+            ("study", "name"),
+            f"study.name is {shown_value(name)}: expected a name of 1 to {LONGEST_NAME} characters on one line",
+        )
+    return study
 
 
 class _Checked:
@@ -210,6 +228,7 @@ class _Checked:
         self._check_rules(study)
         self._check_references(study)
         self._check_names(study)
+        self._check_secrets(study)
         return study
 
     def fail(self, path: Sequence[str | int], message: str, *, value: object = None) -> SettingsError:
@@ -231,7 +250,7 @@ class _Checked:
         if first["type"] == "missing":
             return self.fail(path[:-1], f"{'.'.join(map(str, path))} is missing")
         given = first.get("input")
-        return self.fail(path, f"{'.'.join(map(str, path))} is {given!r}: {first['msg'].lower()}")
+        return self.fail(path, f"{'.'.join(map(str, path))} is {shown_value(given)}: {first['msg'].lower()}")
 
     def _unknown(self, path: Sequence[str | int], key: str, known: Sequence[str]) -> SettingsError:
         return self.fail(path, f"unknown key {key!r}{suggest(key, known)}; known: {', '.join(known)}")
@@ -247,7 +266,7 @@ class _Checked:
 
     def _check_settings(self, path: Sequence[str], table: Any) -> None:
         if not isinstance(table, dict):
-            raise self.fail(path, f"{'.'.join(path)} is {table!r}: expected a table of settings")
+            raise self.fail(path, f"{'.'.join(path)} is {shown_value(table)}: expected a table of settings")
         self._check_keys(path, table, [one.name for one in SETTINGS])
         for key, value in table.items():
             self._check_setting((*path, key), key, value)
@@ -256,7 +275,15 @@ class _Checked:
         self._check_keys(("axes",), axes, [one.name for one in SETTINGS])
         for key, values in axes.items():
             if not isinstance(values, list) or not values:
-                raise self.fail(("axes", key), f"axes.{key} is {values!r}: expected a list of values, at least one")
+                raise self.fail(
+                    ("axes", key), f"axes.{key} is {shown_value(values)}: expected a list of values, at least one"
+                )
+        if (count := math.prod(map(len, axes.values()))) > MOST_COMBINATIONS:
+            raise self.fail(
+                ("axes",),
+                f"the axes have {count:,} combinations: expected at most {MOST_COMBINATIONS:,}; take values out",
+            )
+        for key, values in axes.items():
             for value in values:
                 self._check_setting(("axes", key), key, value, item=True)
 
@@ -287,6 +314,17 @@ class _Checked:
                         f"{reference!r} has the placeholder {{{name}}}{suggest(name, study.paths)}, which is no key of "
                         f"[paths]; known: {known}",
                     )
+
+    def _check_secrets(self, study: StudyDocument) -> None:
+        """Refuse passwords and tokens in what the study's folder, reports and logs would repeat."""
+        values = [(("paths", name), value) for name, value in study.paths.items()]
+        for path, value in [*values, *_references(study), (("study", "about"), study.study.about)]:
+            if redacted(value) != value:
+                raise self.fail(
+                    path,
+                    f"{'.'.join(path)} holds a password or token, {redacted(value)!r}, which reports would repeat; "
+                    "give it to the library that needs it by its environment variable, such as HF_TOKEN",
+                )
 
     def _check_names(self, study: StudyDocument) -> None:
         """Refuse a name that looks like one of [models] and is none: a typing error would be loaded as a reference."""
@@ -340,9 +378,28 @@ def _override(text: str) -> dict[str, Any]:
     for source in (f"{key} = {value}", f"{key} = {json.dumps(value, ensure_ascii=False)}"):
         try:
             return tomllib.loads(source)
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             continue
     raise SettingsError(f"`set` is {text!r}: {key!r} is no key of a table, such as settings.epochs")
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _unusable(value: Any, key: str = "", depth: int = 0) -> str:
+    """What of a document no study has: values nested deeply, and numbers that are not finite or beyond 64 bits."""
+    if depth > DEEPEST:
+        return f"{key} is nested more than {DEEPEST} deep; expected tables and lists as in the documentation"
+    if isinstance(value, int | float) and not abs(value) < 2**63:
+        return f"{key} is {shown_value(value)}: expected a finite number of 64 bits"
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    found = (_unusable(inner, f"{key}.{name}" if key else f"{name}", depth + 1) for name, inner in items)
+    return next((problem for problem in found if problem), "")
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ report/          tables, figures, a page and all rows
 """
 
 import json
+import math
 import os
 import socket
 import time
@@ -22,9 +23,11 @@ from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from ..errors import RunFolderError
-from ..files import PARTIAL, check_writable, write_json, write_text
+from ..files import PARTIAL, check_writable, parse_json, write_json, write_text
+from ..redaction import redacted
 from ..results import RunFolder
 from .cells import BANK, Cell, study_cells
 from .document import StudyDocument
@@ -33,6 +36,23 @@ CELL_FILE = "cell.json"
 """What says that a cell is done; its measures beyond `result.json` (`measures.CellMeasures`)."""
 STALE_S = 60.0
 """A worker that has not renewed its note for so long is taken for gone."""
+
+
+NOTED: Mapping[str, tuple[type, ...]] = {
+    "cell": (str,),
+    "label": (str,),
+    "worker": (int,),
+    "host": (str,),
+    "pid": (int,),
+    "stage": (str,),
+    "trained": (int,),
+    "epoch": (int,),
+    "epochs": (int, type(None)),
+    "share": (int, float),
+    "delta_pp": (float, type(None)),
+    "spent_s": (int, float),
+}
+"""What a worker notes, and its types; a note with another is none."""
 
 
 class CellState(StrEnum):
@@ -167,14 +187,17 @@ class StudyFolder:
         self._failure_file(cell).unlink(missing_ok=True)
 
     def fail(self, cell: Cell, failure: Failure) -> None:
-        """Note that a cell failed, and why."""
-        write_json(self._failure_file(cell), vars(failure))
+        """Note that a cell failed, and why, without secrets."""
+        told = {name: redacted(value) if isinstance(value, str) else value for name, value in vars(failure).items()}
+        write_json(self._failure_file(cell), told)
 
     def failure(self, cell: Cell) -> Failure | None:
         """Why a cell failed; None where it did not."""
         try:
-            return Failure(**json.loads(self._failure_file(cell).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            return TypeAdapter(Failure).validate_python(
+                parse_json(self._failure_file(cell).read_text(encoding="utf-8"))
+            )
+        except (OSError, ValueError):
             return None
 
     def has_failed(self, cell: Cell) -> bool:
@@ -207,19 +230,28 @@ class StudyFolder:
         except OSError:
             return None
         found = self.last_note(cell)
-        gone = found.get("host") == socket.gethostname() and not psutil.pid_exists(int(found.get("pid", -1)))
-        return None if age_s > STALE_S or gone or not found else found
+        gone = found.get("host") == socket.gethostname() and not psutil.pid_exists(found.get("pid", -1))
+        blank = {"label": cell.label, "worker": 0, "stage": "", "share": 0.0}
+        return None if age_s > STALE_S or gone or not found else {**blank, **found}
 
     def last_note(self, cell: Cell) -> dict[str, Any]:
         """What the last worker on a cell noted, also of one that is gone; empty where nobody was since it ended."""
         try:
-            found: dict[str, Any] = json.loads(self._note(cell).read_text(encoding="utf-8"))
+            found = parse_json(self._note(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) and all(map(_is_noted, found.items())) else {}
 
     def _note(self, cell: Cell) -> Path:
         return self._running / f"{cell.key}.json"
 
     def _failure_file(self, cell: Cell) -> Path:
         return self._failed / f"{cell.key}.json"
+
+
+def _is_noted(item: tuple[str, Any]) -> bool:
+    """Whether a key of a note has a value as workers write it; keys of other versions may have any."""
+    name, value = item
+    if not isinstance(value, NOTED.get(name, object)) or (isinstance(value, float) and not math.isfinite(value)):
+        return False
+    return not isinstance(value, int) or 0 <= value < 2**31 or name == "trained"

@@ -3,7 +3,6 @@
 Written into the cell's folder when it is done, so that reports need no predictions, which are large.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors import safe_open
 
 from ..config import Partition, find_method
 from ..errors import RunFolderError
+from ..files import parse_json
 from ..metrics import PartitionGroup, by_partition, flips
 from ..predictions import Predictions
 from ..results import Record, RunFolder, TransferMetrics, validated
@@ -105,7 +105,7 @@ def read_measures(path: Path) -> CellMeasures:
         RunFolderError: the file is missing or damaged.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(
             f"{path}: not as gainfinder wrote it ({error}); remove {path.parent}, and the cell runs again"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import MissingExtra, SettingsError
+from ..libraries import first_line
 from .task import WorkerTask
 from .worker import work
 
@@ -217,11 +218,11 @@ class SlurmBackend:
 
     def _make(self, folder: Path) -> Any:
         given = dict(self.options)
-        executor = self.submitit.AutoExecutor(folder=folder, cluster=given.pop("cluster", None))
         try:
+            executor = self.submitit.AutoExecutor(folder=folder, cluster=given.pop("cluster", None))
             executor.update_parameters(name="gainfinder", **{"timeout_min": 24 * 60, **given})
-        except (NameError, TypeError, ValueError) as error:
-            raise SettingsError(f"Slurm options: {str(error).splitlines()[0]}") from error
+        except (AssertionError, AttributeError, NameError, TypeError, ValueError) as error:  # as submitit checks them
+            raise SettingsError(f"Slurm options: {first_line(error)}") from error
         return executor
 
     def start(self, task: WorkerTask) -> Handle:

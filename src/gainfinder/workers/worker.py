@@ -14,6 +14,7 @@ import torch
 
 from ..errors import GainfinderError
 from ..libraries import first_line
+from ..redaction import RedactedFormatter
 from ..runs import SharedWork, execute
 from ..study import Cell, CellMeasures, Failure, StudyFolder, measure_cell
 from .claims import Claims
@@ -104,7 +105,7 @@ def run_cell(folder: StudyFolder, cell: Cell, loaded: LoadedSources, shared: Sha
 def _logged_to(path: Path) -> Iterator[None]:
     """What gainfinder notes goes into a file, each line with its time."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(RedactedFormatter("%(asctime)s %(levelname)s %(message)s"))
     level, propagate = _log.level, _log.propagate
     _log.addHandler(handler)
     _log.setLevel(logging.INFO)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gainfinder.report.drawing import Drawer
 from gainfinder.report.study.report import study_page, study_section
 from made_studies import made_document, made_study
 
@@ -20,7 +21,9 @@ pytestmark = NEEDS_CHROMIUM
 @pytest.mark.parametrize("width", [360, 1280])
 def test_opens_without_error_request_or_overflow(browser: Any, tmp_path: Path, width: int) -> None:
     rows, epochs = made_study(students=20, holes=0.1)
-    (tmp_path / "report.html").write_text(study_page(study_section(made_document(), rows, epochs)), encoding="utf-8")
+    with Drawer() as drawer:
+        page = study_page(study_section(made_document(), rows, epochs), drawer=drawer)
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
     assert show(browser, tmp_path, width=width) == [f"file://{tmp_path}/report.html"]
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gainfinder.report.charts import save_figure
+from gainfinder.report.drawing import Drawer
 from gainfinder.report.study import figure_rows
 from gainfinder.report.study.cells import Omitted
 from gainfinder.report.study.figures import StudyFigure, across_figures, data_set_figures
@@ -26,9 +26,12 @@ def test_every_figure_of_a_study_is_drawn_with_its_rows(tmp_path: Path) -> None:
     rows, epochs = made_study(students=20, teachers=5, holes=0.1)
     found = data_set_figures(group_rows(rows)["data"], epochs, rows)
     assert [one.figure.name for one in found if isinstance(one, StudyFigure)] == NAMES
+    drawer = Drawer()
+    with drawer:
+        for one in found:
+            assert isinstance(one, StudyFigure) and drawer.save(one.figure, tmp_path / f"{one.figure.name}.svg")
     for one in found:
         assert isinstance(one, StudyFigure)
-        save_figure(one.figure, tmp_path / f"{one.figure.name}.svg")
         assert (tmp_path / f"{one.figure.name}.svg").read_text(encoding="utf-8").count("aria-label") > 5
         for key, table in one.figure.rows.items():
             assert pq.read_table(tmp_path / f"{one.figure.name}-{key}.parquet").to_pylist() == [dict(r) for r in table]

@@ -8,17 +8,23 @@ import pytest
 
 from gainfinder.errors import RunFolderError
 from gainfinder.report import write_study_report, write_study_rows
-from gainfinder.report.study.report import study_page, study_section
+from gainfinder.report.drawing import Drawer
+from gainfinder.report.study.report import StudySection, study_page, study_section
 from gainfinder.report.study.rows_files import rows_table
 from gainfinder.study import StudyFolder, StudyRow, read_study
 from made_studies import made_document, made_row, made_study
 from studies import write_study
 
 
+def page_of(section: StudySection) -> str:
+    with Drawer() as drawer:
+        return study_page(section, drawer=drawer)
+
+
 def test_a_page_of_a_whole_study() -> None:
     rows, epochs = made_study(holes=0.1)
     section = study_section(made_document(), rows, epochs)
-    page = study_page(section)
+    page = page_of(section)
     for words in ("Weaker teachers help", "Figure 4a", "Figure 11", "Table 7", "Left out", "Figure 9: fewer than two"):
         assert words in page
     assert "http://" not in page.replace("http://www.w3.org/", "") and "https://" not in page
@@ -52,14 +58,14 @@ def test_a_students_own_copy_is_a_control() -> None:
 
 def test_names_are_escaped_on_the_page() -> None:
     section = study_section(made_document("<b>x</b>"), [made_row("<i>s</i>", "a", 0.1), made_row("t", "a", 0.2)], [])
-    page = study_page(section)
+    page = page_of(section)
     assert "<i>s</i>" not in page and "<b>x</b>" not in page and "&lt;i&gt;s&lt;/i&gt;" in page
 
 
 def test_failures_are_listed() -> None:
     row = made_row("s", "a", None, state="failed", error="out of memory")
     section = study_section(made_document(), [row], [])
-    assert section.failures == ("s from a (kl, seed 0): out of memory",) and "out of memory" in study_page(section)
+    assert section.failures == ("s from a (kl, seed 0): out of memory",) and "out of memory" in page_of(section)
 
 
 def test_rows_keep_their_types_and_axes() -> None:

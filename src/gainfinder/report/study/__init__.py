@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...files import remove_partials, write_text
 from ...study import StudyFolder, epoch_rows, study_rows
-from ..charts import save_figure
+from ..drawing import Drawer
 from .report import StudySection, study_page, study_section
 from .rows_files import RowsFormat as RowsFormat
 from .rows_files import write_rows
@@ -42,9 +42,11 @@ def write_study_report(folder: str | Path, *, pdf: bool = False, rows_format: Ro
     rows, epochs = study_rows(study, cells), epoch_rows(study, cells)
     section = study_section(document, rows, epochs, rows_format=rows_format)
     _write_tables(study.report / "tables", section)
-    _write_figures(study.report / "figures", section, pdf=pdf)
     write_rows(study.report, rows, epochs, rows_format=rows_format)
-    write_text(study.report / PAGE, study_page(section))
+    with Drawer() as drawer:
+        _write_figures(study.report / "figures", section, drawer, pdf=pdf)
+        write_text(study.report / PAGE, study_page(section, drawer=drawer))
+    drawer.warn(study.report / PAGE)
     return study.report / PAGE
 
 
@@ -73,11 +75,11 @@ def _write_tables(folder: Path, section: StudySection) -> None:
     _keep(folder, [f"{table.name}.{ending}" for table in section.tables for ending in ("md", "tex")])
 
 
-def _write_figures(folder: Path, section: StudySection, *, pdf: bool) -> None:
+def _write_figures(folder: Path, section: StudySection, drawer: Drawer, *, pdf: bool) -> None:
     kept = []
     for one in section.figures:
         for ending in ("svg", "pdf") if pdf else ("svg",):
-            save_figure(one.figure, folder / f"{one.figure.name}.{ending}")
+            drawer.save(one.figure, folder / f"{one.figure.name}.{ending}")
             kept.append(f"{one.figure.name}.{ending}")
         kept += [f"{one.figure.name}-{key}.parquet" for key in one.figure.rows]
     _keep(folder, kept)

@@ -1,5 +1,6 @@
 """How values stand in a table's cells: means with their spread and number, intervals, and why a value is missing."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from .grouping import Pair, mean, spread
 from .overview import Share
 from .table import NONE, TableCell, formatted, words
 
+LONGEST_SLUG = 80
+"""Characters of a name in a file's name."""
 PP = "Δ in percentage points."
 SPREAD = "Mean ± standard deviation over teachers (number of teachers; n of m where some of the m pairs are missing)"
 MODELS = (
@@ -39,7 +42,10 @@ def slug(name: str) -> str:
         >>> slug("kl-dp, lr 1e-3")
         'kl-dp-lr-1e-3'
     """
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-") or "unnamed"
+    found = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-") or "unnamed"
+    if len(found) <= LONGEST_SLUG:
+        return found
+    return f"{found[: LONGEST_SLUG - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def over_teachers(pairs: Sequence[Pair]) -> TableCell:

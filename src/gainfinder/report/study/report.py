@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from ..._version import __version__
 from ...study import EpochRow, StudyDocument, StudyRow
-from ..page import render_template, template_text
+from ..drawing import Drawer
+from ..page import render_page
 from .cells import Omitted, bounded
 from .figures import StudyFigure, across_figures, data_set_figures, named
 from .findings import StudyFinding, study_findings
@@ -120,11 +121,9 @@ def study_section(
     )
 
 
-def study_page(section: StudySection) -> str:
-    """The page: one file that opens offline."""
-    return render_template(
-        "study.html.j2", section=section, style=template_text("style.css"), script=template_text("page.js")
-    )
+def study_page(section: StudySection, *, drawer: Drawer) -> str:
+    """The page: one file that opens offline; `drawer` draws its figures."""
+    return render_page("study.html.j2", drawer=drawer, section=section)
 
 
 def findings_table(found: Sequence[StudyFinding]) -> StudyTable:

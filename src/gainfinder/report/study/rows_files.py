@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from ...files import write_atomically
+from ...files import spreadsheet_text, write_atomically
 from ...results import Record
 from ...study import EpochRow, StudyRow
 
@@ -36,7 +36,7 @@ def write_rows(
     """
     paths = folder / f"rows.{rows_format}", folder / f"epochs.{rows_format}"
     for path, table in zip(paths, (rows_table(rows), _table(EpochRow, epochs)), strict=True):
-        write = pq.write_table if rows_format == "parquet" else pa_csv.write_csv
+        write = pq.write_table if rows_format == "parquet" else _write_csv
         for other in typing.get_args(RowsFormat):  # of an earlier report: not of these rows
             if other != rows_format:
                 path.with_suffix(f".{other}").unlink(missing_ok=True)
@@ -50,6 +50,15 @@ def rows_table(rows: Sequence[StudyRow]) -> pa.Table:
     for name in dict.fromkeys(name for row in rows for name in row.axes):
         table = table.append_column(f"{AXIS}{name}", pa.array([row.axes.get(name) for row in rows], pa.string()))
     return table
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    """Rows for spreadsheets, which take a text that begins with = for a formula."""
+    for place, field in enumerate(table.schema):
+        if field.type == pa.string():
+            safe = [None if one is None else spreadsheet_text(one) for one in table.column(place).to_pylist()]
+            table = table.set_column(place, spreadsheet_text(field.name), pa.array(safe, pa.string()))
+    pa_csv.write_csv(table, path)
 
 
 def _table(kind: type[Record], rows: Sequence[Record]) -> pa.Table:

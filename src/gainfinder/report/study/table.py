@@ -91,9 +91,9 @@ def formatted(value: float, form: str = "{:+.2f}") -> str:
 def markdown(table: StudyTable) -> str:
     """The table in Markdown, its title above and its notes below."""
     align = ["---"] * table.words + ["---:"] * (len(table.columns) - table.words)
-    lines = [f"**{table.title}**", "", _piped(table.columns), _piped(align)]
+    lines = [f"**{_plain(table.title)}**", "", _piped(table.columns), _piped(align)]
     lines += [_piped([cell.text for cell in row]) for row in table.rows]
-    lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    lines += ["", *(f"- {_plain(note)}" for note in table.notes)] if table.notes else []
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +119,7 @@ def escape_latex(text: str) -> str:
         >>> print(escape_latex("resnet_50 & 3%: -0.30"))
         resnet\\_50 \\& 3\\%: $-$0.30
     """
-    signed = re.sub(r"(?<![\w.-])-(?=\d)", "−", text)
+    signed = re.sub(r"(?<![\w.-])-(?=\d)", "−", " ".join(text.split()))
     escaped = "".join(_LATEX.get(letter, letter) for letter in signed)
     return _SYMBOL.sub(r"$\\\1_{\\mathrm{\2}}$", escaped)
 
@@ -129,4 +129,10 @@ def _row(cells: Sequence[TableCell]) -> str:
 
 
 def _piped(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+    return "| " + " | ".join(_plain(text).replace("|", "\\|") for text in texts) + " |"
+
+
+def _plain(text: str) -> str:
+    """A text on one line that makes no HTML and no link in Markdown."""
+    line = " ".join(text.split()).replace("\\", "\\\\")
+    return re.sub(r"<(?=[A-Za-z/!?])", r"\\<", line).replace("](", r"\](")

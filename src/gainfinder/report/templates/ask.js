@@ -26,10 +26,13 @@ function known() {
   return Math.max(capital(outcomes), capital(outcomes.map((x) => -x))) >= 1 / data.level;
 }
 function file() {
+  // A spreadsheet would take what begins so for a formula; `gainfinder ask` takes the apostrophe off again.
+  const formula = (text) => /^'*[=+\-@\t\r\n]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+  const safe = (text) => (formula(text) ? `'${text}` : text);
   const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = given.map((answer, i) => {
     const one = data.questions[i];
-    return [`${i + 1}`, one.id, answer ? one.shown[answer - 1] : data.neither, data.key].map(cell).join(",");
+    return [`${i + 1}`, one.id, answer ? one.shown[answer - 1] : data.neither, data.key].map(safe).map(cell).join(",");
   });
   return ["number,id,answer,questions", ...rows].join("\n") + "\n";
 }
