@@ -166,3 +166,23 @@ def test_mistakes() -> None:
     for level, images in ((0.0, 10), (1.0, 10), (0.05, 3)):
         with pytest.raises(ValueError, match="level"):
             assess(np.array([1]), changed=4, images=images, level=level)
+
+
+def test_the_level_that_is_asked_for_decides_and_widens_the_interval() -> None:
+    outcomes = np.ones(6, dtype=int)
+    strict, lenient = (assess(outcomes, changed=50, images=50, level=level) for level in (0.01, 0.3))
+    assert (strict.verdict, lenient.verdict) == ("not yet known", "better")
+    assert strict.delta_ci_pp == change_interval(outcomes, changed=50, images=50, level=0.01)
+    assert lenient.delta_ci_pp == change_interval(outcomes, changed=50, images=50, level=0.3)
+    assert strict.delta_ci_pp[0] < lenient.delta_ci_pp[0]
+
+
+def test_evidence_is_that_of_all_answers_where_nothing_is_known_yet() -> None:
+    found = assess(np.array([1, 1, 1]), changed=50, images=50)
+    assert found.decided_after is None
+    assert found.better == float(highest_capital(np.ones((1, 3), dtype=int), changed=50)[0][0, -1])
+    assert found.better > float(highest_capital(np.ones((1, 3), dtype=int), changed=50)[0][0, -2])
+
+
+def test_a_single_image_can_be_asked_about() -> None:
+    assert assess(np.array([1]), changed=1, images=1).right_new == 1

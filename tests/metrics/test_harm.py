@@ -38,7 +38,9 @@ def test_changed_predictions_are_counted_by_class() -> None:
     assert count_changed(one, other) == 2 and count_changed(one, one) == 0
 
 
-@pytest.mark.parametrize(("count", "total", "level"), [(-1, 5, 0.05), (6, 5, 0.05), (0, 0, 0.05), (0, 5, 0.0)])
+@pytest.mark.parametrize(
+    ("count", "total", "level"), [(-1, 5, 0.05), (6, 5, 0.05), (0, 0, 0.05), (0, 5, 0.0), (0, 5, 1.0)]
+)
 def test_mistakes(count: int, total: int, level: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         most_changed(count, total, level=level)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -183,6 +184,28 @@ def test_the_other_points_get_what_the_trained_student_leaves_of_the_error() -> 
     half, adapted = Candidate(alpha=0.5), labelled(30, 0, candidate=ADAPTED)
     levels = [level_of(one, [found, sure, adapted]) for one in (WHOLE, half, ADAPTED)]
     assert levels == pytest.approx([0.1 * LEVEL, LEVEL, LEVEL]) and level_of(half, [found, failing]) == 0.9 * LEVEL
+
+
+def at_p(alpha: float, p_value: float) -> Judgement:
+    """Without a veto, by a test."""
+    return replace(judged(alpha, 1.0), p_value=p_value)
+
+
+def test_the_error_of_a_test_depends_on_the_trained_student_alone() -> None:
+    passing, failing, half = at_p(1.0, 0.004), at_p(1.0, 0.04), at_p(0.5, 0.004)
+    assert level_of(WHOLE, [passing, half], level=0.05) == pytest.approx(0.005)
+    assert level_of(half.candidate, [passing, half], level=0.05) == pytest.approx(0.05)
+    for candidate in (WHOLE, half.candidate):
+        assert level_of(candidate, [failing, half], level=0.05) == pytest.approx(0.045)
+
+
+def test_the_level_that_is_asked_for_is_the_one_that_settles() -> None:
+    one = at_p(0.5, 0.03)
+    assert [found.veto for found in settled([one], level=0.05)] == [None]
+    assert [found.veto for found in settled([one], level=0.02)] == [MAY_BE_CHANCE]
+    # At the larger error its turn would have come.
+    first, second = at_p(0.5, 0.03), at_p(0.75, 0.001)
+    assert [found.veto for found in settled([first, second], level=0.02)] == [MAY_BE_CHANCE, NOT_ITS_TURN]
 
 
 def test_each_candidate_that_does_not_hold_says_why() -> None:
@@ -364,6 +387,30 @@ def test_where_adaptation_is_kept_a_point_of_the_line_is_compared_with_it() -> N
     assert not judge(student, student, [teacher], candidate=WHOLE, adapted=adapted).holds
 
 
+@pytest.mark.parametrize(("count", "level"), [(300, LEVEL), (60, LEVEL), (300, 1e-6)])
+def test_the_posteriors_test_is_one_sided_and_of_a_normal_distribution(count: int, level: float) -> None:
+    old, _ = without_labels(0, know=1.0, count=count)
+    teacher, _ = without_labels(1, know=1.2, count=count)
+    new = from_logits(old.logits + 0.15 * teacher.logits)
+    probs = posterior_of(old, [teacher])
+    found = judge(old, new, [teacher], candidate=WHOLE, level=level, posterior_NC=probs)
+    changed = [float(one) for one in (new.predicted != old.predicted).double()]
+    paid = [100 * gain - 100 * TOLL * one for gain, one in zip(worth(probs, old=old, new=new), changed, strict=True)]
+    assert found.gain > 0
+    expected = NormalDist().cdf(-mean([float(one) for one in paid]) / standard_error([float(one) for one in paid]))
+    assert found.p_value == pytest.approx(expected)
+    assert 0.0 < expected < 1.0
+    assert found.veto == (MAY_BE_CHANCE if expected > level else None)
+
+
+def test_a_gain_without_any_noise_is_sure_and_one_of_a_single_image_is_not() -> None:
+    old, new = predictions([0] * 40), predictions([1] * 40)
+    surely = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert judge(old, new, [], candidate=WHOLE, posterior_NC=surely.expand(40, 3)).p_value == 0.0
+    alone = judge(predictions([0]), predictions([1]), [], candidate=WHOLE, posterior_NC=surely)
+    assert alone.p_value == 1.0
+
+
 # Referees.
 
 
@@ -380,6 +427,43 @@ def test_referees_judge_in_place_of_the_posterior() -> None:
     assert worse.veto == VOTED_DOWN and worse.p_value == 1.0
     adapted = judge(student, better, [], candidate=ADAPTED, referees=[referee])
     assert adapted.measure == "votes" and choose([adapted]) == ADAPTED
+
+
+def swayed(changed: int, *, towards_new: Sequence[float], level: float = LEVEL) -> tuple[Judgement, torch.Tensor]:
+    """Of 400 images some answers change; each referee prefers the new ones by so much in logits, and votes (R, N)."""
+    classes = [number % 3 for number in range(400)]
+    new_classes = [(one + 1) % 3 if number < changed else one for number, one in enumerate(classes)]
+    old, new, referees = predictions(classes), predictions(new_classes), []
+    for by in towards_new:
+        logits = old.logits.clone()
+        logits[range(changed), new_classes[:changed]] = 2.0 + by
+        referees.append(from_logits(logits))
+    found = judge(old, new, [], candidate=WHOLE, referees=referees, level=level)
+    return found, torch.stack([votes(referee, old=old, new=new) for referee in referees])
+
+
+def test_few_votes_may_be_chance_and_a_stricter_level_asks_for_more() -> None:
+    few, votes_RN = swayed(3, towards_new=[2.0])
+    assert few.p_value == pytest.approx(min(1.0, 1 / betting_evidence(votes_RN[0, :3])))
+    assert few.p_value > LEVEL and few.veto == MAY_BE_CHANCE
+    many, votes_RN = swayed(40, towards_new=[2.0])
+    assert many.p_value == pytest.approx(1 / betting_evidence(votes_RN[0, :40]))
+    assert many.p_value < LEVEL and many.veto is None
+    strict, _ = swayed(40, towards_new=[2.0], level=many.p_value / 2)
+    assert strict.veto == MAY_BE_CHANCE
+
+
+def test_a_referee_vetoes_at_the_error_of_the_test() -> None:
+    """One of three is against it; the mean is for it."""
+    found, votes_RN = swayed(40, towards_new=[4.0, 4.0, -1.0])
+    against = betting_evidence(-votes_RN[2, :40])
+    assert against > 1 / LEVEL and found.veto == VOTED_DOWN
+    assert found.error == pytest.approx(100 * standard_error(votes_RN.mean(dim=0).tolist()))
+    assert found.gain == pytest.approx(100 * float(votes_RN.mean()))
+    lenient, _ = swayed(40, towards_new=[4.0, 4.0, -1.0], level=1 / (1.5 * against))
+    assert lenient.veto != VOTED_DOWN
+    strict, _ = swayed(40, towards_new=[4.0, 4.0, -1.0], level=1 / (0.75 * against))
+    assert strict.veto == VOTED_DOWN
 
 
 def test_one_referee_against_it_is_a_veto() -> None:
