@@ -8,7 +8,7 @@ from typing import Unpack, cast
 
 from .config import Rule, TransferConfig, TransferOptions, TransferSpec
 from .data import ImageSource, load_images
-from .errors import SettingsError
+from .errors import Diverged, SettingsError
 from .heads import HeadResult
 from .heads import fit_head as fit_head_in
 from .inference import ImageCount, predict
@@ -27,6 +27,7 @@ from .runs import (
     needing_folder,
     prepare_spec,
     prepare_transfer,
+    refuse_diverged,
 )
 from .study import StudyFolder, StudyRow, read_study
 from .study import study_rows as rows_of_study
@@ -90,6 +91,7 @@ def transfer(
         **settings: fields of `TransferConfig` by name, in place of `config` or beside it.
 
     Raises:
+        Diverged: training leaves all bounds; `result` of the error, and `out`, have the student as it was before.
         GainfinderError: models, images, settings or folder cannot be used.
     """
     teachers, referees = _several(teacher), _several(referee)
@@ -110,9 +112,17 @@ def transfer(
     if out is not None:
         return execute_with_reports(prepared, Path(out), callbacks=callbacks)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
-        result = execute(prepared, Path(scratch) / "run", callback=CallbackList(callbacks))
-        kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
-        return replace(result, out=None, metrics=kept)
+        try:
+            return _without_folder(execute(prepared, Path(scratch) / "run", callback=CallbackList(callbacks)))
+        except Diverged as error:
+            error.result = _without_folder(error.result)
+            refuse_diverged(error.result, precision=prepared.accelerator.mixed_precision)
+            raise  # a control did
+
+
+def _without_folder(result: TransferResult) -> TransferResult:
+    kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
+    return replace(result, out=None, metrics=kept)
 
 
 def _several(given: TeacherSource | Sequence[TeacherSource]) -> list[TeacherSource]:

@@ -3,6 +3,8 @@
     GainfinderError          a user's mistake; the command line prints it as one line and exits with 2
     ├── BadReference         a model or data reference that cannot be parsed or names nothing
     ├── ModelError           a model that cannot be loaded, or whose outputs cannot be used
+    │   ├── NotFinite        outputs that are NaN or infinite
+    │   └── Diverged         training that has left all bounds; what it had reached before is kept
     ├── DataError            images or labels that cannot be used
     │   └── BrokenImage      one image that cannot be decoded; collected, and an error only above a share
     ├── SettingsError        settings that contradict each other or the device
@@ -16,6 +18,7 @@ may be of any length and hold a secret; its message is short and does not.
 """
 
 import re
+from typing import Any
 
 from .redaction import redacted
 
@@ -64,6 +67,29 @@ class BadReference(GainfinderError):
 
 class ModelError(GainfinderError):
     """A model that cannot be loaded, or whose outputs cannot be used."""
+
+
+class NotFinite(ModelError):
+    """Outputs of a model that are NaN or infinite."""
+
+
+class Diverged(ModelError):
+    """Training that has left all bounds: its loss or its weights are not finite, or the loss has grown beyond reason.
+
+    Args:
+        message: what happened, since when, what was kept and what to do.
+        epoch: the epoch in which it began, from 1.
+        step: the step of that epoch, from 1; None where it showed only when the student was measured.
+        reason: what was seen, such as `the loss is not finite`.
+        result: the `TransferResult` of the student as it was before; None where there is none yet.
+    """
+
+    def __init__(self, message: str, *, epoch: int, step: int | None, reason: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step
+        self.reason = reason
+        self.result = result
 
 
 class DataError(GainfinderError):

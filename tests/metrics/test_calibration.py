@@ -221,6 +221,14 @@ def test_with_labels_each_model_is_calibrated_by_itself() -> None:
     assert calibrated_temperatures(models, y) == [fit_temperature(z, y) for z in models]
 
 
+def test_labels_that_a_model_masks_are_passed_over() -> None:
+    logits = torch.tensor([[9.0, 1.0, 0.0]] * 5).log()
+    target = torch.tensor([0, 0, 0, 1, 2])
+    known = calibrated_temperatures([logits[:4]], target[:4])
+    assert calibrated_temperatures([logits], target) == known != [1.0]
+    assert calibrated_temperatures([logits], torch.full((5,), 2)) == [1.0]
+
+
 def test_without_labels_surer_models_are_cooled_to_the_first_and_others_left() -> None:
     sure, student, surest, unsure = (logits(60, 5, seed=seed, scale=s) for seed, s in enumerate((6.0, 3.0, 12.0, 1.0)))
     confidence = naive_confidence(student, 1.0)

@@ -20,6 +20,7 @@ from gainfinder.metrics import (
 )
 from gainfinder.metrics.calibration import fit_temperature
 from gainfinder.predictions import Predictions
+from handmade import from_logits
 
 N, C = 211, 5
 
@@ -131,6 +132,12 @@ def test_a_teacher_without_some_of_the_classes(unknown: float) -> None:
     found = measure_ceilings(STUDENT, [replace(TEACHERS[0], logits=masked)])
     assert found is not None and found.mean_accuracy is not None
     assert STUDENT.accuracy < found.oracle_accuracy and 0 < found.mean_accuracy < 1
+
+
+def test_logits_near_the_largest_float_have_probabilities() -> None:
+    logits = torch.tensor([[1e38, 0.0, -1e38], [0.0, 1e38, -torch.inf]])
+    probs = Answers.of(from_logits(logits, [0, 1])).probs()
+    assert probs is not None and probs.tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_a_single_image_and_none_labelled() -> None:

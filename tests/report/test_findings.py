@@ -113,6 +113,17 @@ def test_chance_is_called_chance_and_more_images_are_asked_for() -> None:
     assert any(step == "Measure on more images (--val): 100 cannot show a small gain." for step in next_steps(found))
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_that_training_diverged_is_told_first(labelled: bool) -> None:
+    diverged = {"epoch": 3, "step": 7, "reason": "the loss is not finite", "kept_epoch": 2}
+    first = findings(record("+-" * 20, "+-" * 20, "-+" * 20, labelled=labelled, diverged=diverged))[0]
+    assert (first.answer, first.tone) == ("No, it diverged", "bad")
+    assert first.text.startswith(
+        "The loss is not finite since step 7 of epoch 3. This result is about what was learned"
+    )
+    assert "in 2 epoch(s)" in first.text
+
+
 def test_a_student_that_the_guard_kept() -> None:
     found = record("+-" * 50, "+-" * 50, "+" * 100, guard=guarded(0.0))
     answers = told(found)

@@ -77,3 +77,10 @@ def test_a_trial_of_a_long_run_is_no_longer_for_it() -> None:
         == trial_steps(prepared(images=100_000, epochs=100))
         == (100, 200)
     )
+
+
+def test_a_trial_that_led_nowhere_is_never_preferred_to_one_that_did() -> None:
+    tried = [trial(1e-4, 0.9), trial(3e-4, 0.8), trial(1e-3, None)]
+    assert preferred(tried, loss_before=None).lr == 3e-4
+    assert preferred(tried, loss_before=0.1).lr == 3e-4
+    assert preferred([trial(1e-4, None), trial(3e-4, None)], loss_before=None).lr == 1e-4

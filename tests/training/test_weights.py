@@ -71,6 +71,17 @@ def test_between_of_a_module_leaves_live_weights_alone_and_needs_no_gradient() -
     torch.testing.assert_close(start.state_dict()["0.weight"], expected)
 
 
+def test_infinite_values_that_are_a_mask_stay() -> None:
+    mask = torch.tensor([0.0, -torch.inf])
+    start, end = ({**state(seed), "infinite": mask} for seed in (1, 2))
+    assert torch.equal(between(start, end, 0.3)["infinite"], mask)
+    assert torch.equal(average([start, end])["infinite"], mask)
+    slow = SlowWeights(start, momentum=0.5)
+    slow.after_step(lambda: end)
+    assert torch.equal(slow.weights["infinite"], mask)
+    torch.testing.assert_close(slow.weights["weight"], between(start, end, 0.5)["weight"])
+
+
 def test_states_of_different_architectures_are_refused() -> None:
     other = {**state(2), "extra": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"one architecture; \['extra'\] are in one only"):

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
 from ..devices import default_workers, resolve_device
-from ..errors import ModelError, OutOfMemory
+from ..errors import NotFinite, OutOfMemory
 from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
-from ..predictions import Predictions
+from ..predictions import Predictions, check_logits
 from ..views import CropCache, ViewBatch, ViewSource, view_spec
 from .alignment import align_images
 
@@ -81,6 +81,7 @@ def predict_images(
     max_broken: float = 0.01,
     crops: ViewSource | None = None,
     on_images: ImageCount | None = None,
+    check: bool = True,
 ) -> Predictions:
     """A classifier's logits, each image once, through its evaluation transform, in float32.
 
@@ -95,10 +96,11 @@ def predict_images(
         crops: these images as the classifier's evaluation crops them (see `evaluation_crops`), so that they need not be
             decoded again. They give the same predictions, bit for bit.
         on_images: called with the number of images done since the last call.
+        check: False where the caller checks the logits (`check_logits`), as for a shard: others have the rest.
 
     Raises:
         DataError: more images are broken than `max_broken` allows.
-        ModelError: the model gives logits that are not finite.
+        NotFinite: the model gives logits that cannot be used.
     """
     indices = range(shard[0], len(images), shard[1])
     loaded: Iterable[LoadedBatch]
@@ -126,10 +128,13 @@ def predict_images(
         if on_images is not None:
             on_images(len(batch.positions) + len(batch.broken))
     kept = torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64)
+    logits_NC = torch.cat(logits) if logits else torch.zeros(0, classifier.num_classes)
+    if check:
+        check_logits(logits_NC, model=classifier.reference)
     return Predictions(
         model=classifier.reference,
         ids=tuple(images.ids[i] for i in kept.tolist()),
-        logits=_finite(torch.cat(logits) if logits else torch.zeros(0, classifier.num_classes), classifier),
+        logits=logits_NC,
         target=None if images.labels is None else torch.from_numpy(images.labels)[kept],
         class_names=classifier.class_names,
         broken=tuple(broken),
@@ -205,7 +210,7 @@ def features_of(
         on_images: called with the number of images done since the last call.
 
     Raises:
-        ModelError: a feature is not finite.
+        NotFinite: a feature is not finite.
     """
     loaded = load_batches(images, _Evaluation(classifier), batch_size=batch_size, workers=workers)
     classifier.to(device).eval()
@@ -226,9 +231,15 @@ def features_of(
                 positions.append(batch.positions)
             if on_images is not None:
                 on_images(len(batch.positions) + len(batch.broken))
+    features_ND = torch.cat(features) if features else torch.zeros(0, 0)
+    if wrong := int((~features_ND.isfinite().all(dim=1)).sum()):
+        raise NotFinite(
+            f"{classifier.reference}: its features are not finite for {wrong} of {len(features_ND)} images: expected "
+            "finite ones; are the weights sound, and is its preprocessing right?"
+        )
     return ImageFeatures(
         positions=torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64),
-        features=_finite(torch.cat(features) if features else torch.zeros(0, 0), classifier, what="features"),
+        features=features_ND,
         broken=tuple(broken),
     )
 
@@ -291,12 +302,3 @@ class _Evaluation:
 
     def __call__(self, index: int, image: Image.Image) -> Tensor:
         return self.transform(image)
-
-
-def _finite(values: Tensor, classifier: Classifier, *, what: str = "logits") -> Tensor:
-    wrong = int((~torch.isfinite(values).all(dim=1)).sum())
-    if wrong:
-        raise ModelError(
-            f"{classifier.reference}: {what} are not finite for {wrong} of {len(values)} images; are the weights sound?"
-        )
-    return values

@@ -69,6 +69,7 @@ class TargetSource:
         autocast: context in which they run (mixed precision).
         compiled: whether live models run compiled (torch.compile).
         partition: the method's (`Method.partition`); with one, the exact confidences of cached logits are given, too.
+        names: references of the models, for messages.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class TargetSource:
         autocast: Callable[[], AbstractContextManager[object]],
         compiled: bool = False,
         partition: str | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         self.models = tuple(models)
         self.device = device
         self.autocast = autocast
         self.partition = partition
+        self.names = tuple(names)
         self.modules: list[nn.Module | None] = []
         for model in self.models:
             module = model.to(device).eval() if isinstance(model, Classifier) else None

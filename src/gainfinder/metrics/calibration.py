@@ -67,6 +67,27 @@ def fit_temperature(logits_NC: Tensor, target_N: Tensor) -> float:
     return 1.0 if _is_flat(finite_NC) else 1 / _root(derivative)
 
 
+def fit_temperature_where_known(logits_NC: Tensor, target_N: Tensor) -> float:
+    """`fit_temperature` on the samples whose label the model does not mask: no temperature helps with the others.
+
+    Args:
+        logits_NC: floating point (N, C), C ≥ 1. A logit of −inf masks its class.
+        target_N: labels, int64 (N,), from 0 to C − 1.
+
+    Returns:
+        T, from 0.05 to 20; 1.0 where there is no such sample.
+
+    Raises:
+        ValueError: as `fit_temperature`.
+
+    >>> logits = torch.tensor([[9.0, 1.0, 0.0]] * 5).log()
+    >>> round(fit_temperature_where_known(logits, torch.tensor([0, 0, 0, 1, 2])), 6)
+    2.0
+    """
+    known_N = logits_NC.gather(1, target_N.to(logits_NC.device)[:, None]).squeeze(1) > -torch.inf
+    return fit_temperature(logits_NC[known_N], target_N[known_N]) if bool(known_N.any()) else 1.0
+
+
 def fit_temperature_to(logits_NC: Tensor, mean_confidence: float) -> float:
     """The temperature T at which the mean confidence of softmax(logits / T) has a given value.
 
@@ -112,10 +133,10 @@ def fit_temperature_to(logits_NC: Tensor, mean_confidence: float) -> float:
 def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -> list[float]:
     """A temperature for each of several models, so that their confidences can be compared.
 
-    With labels each is calibrated (`fit_temperature`). Without, the right confidence of a model is unknown, but models
-    that were trained with different losses can at least be brought to one scale: the first model, the student, keeps
-    its own (T = 1), and a model more confident than it on average is cooled to the same mean confidence. One that is
-    less confident keeps T = 1: it may well be the worse.
+    With labels each is calibrated (`fit_temperature_where_known`). Without, the right confidence of a model is unknown,
+    but models that were trained with different losses can at least be brought to one scale: the first model, the
+    student, keeps its own (T = 1), and a model more confident than it on average is cooled to the same mean confidence.
+    One that is less confident keeps T = 1: it may well be the worse.
 
     Args:
         logits: one (N, C) tensor a model, for the same samples; the student's first.
@@ -125,7 +146,7 @@ def calibrated_temperatures(logits: Sequence[Tensor], target_N: Tensor | None) -
         ValueError: as `fit_temperature`.
     """
     if target_N is not None:
-        return [fit_temperature(logits_NC, target_N) for logits_NC in logits]
+        return [fit_temperature_where_known(logits_NC, target_N) for logits_NC in logits]
     confidence = float(logits[0].double().softmax(dim=1).amax(dim=1).mean())
     return [1.0, *(max(1.0, fit_temperature_to(logits_NC, confidence)) for logits_NC in logits[1:])]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..partition import argmax_confidence
 from ..predictions import Predictions
-from .calibration import fit_temperature
+from .calibration import fit_temperature_where_known
 from .flips import accuracy
 
 FIT_SAMPLES = 5000
@@ -84,7 +84,9 @@ class Answers:
         """Calibrated probabilities of some samples, float32 (n, C); None where the logits were not kept."""
         if self.logits_NC is None or self.temperature_N is None:
             return None
-        return (self.logits_NC[rows] / self.temperature_N[rows, None]).softmax(dim=1)
+        z_NC = self.logits_NC[rows] / self.temperature_N[rows, None]
+        # Logits of 1e38 divided by a temperature below 1 are infinite, and ∞ − ∞ is NaN.
+        return z_NC.clamp(max=torch.finfo(z_NC.dtype).max).softmax(dim=1)
 
     def of_rows(self, rows: Tensor) -> Self:
         """The answers of some samples, int64 (n,), in this order."""
@@ -185,9 +187,7 @@ def cross_fitted_temperatures(logits_NC: Tensor, target_N: Tensor) -> Tensor:
 
 def _temperature(logits_NC: Tensor, target_N: Tensor) -> float:
     stride = max(1, -(-len(target_N) // FIT_SAMPLES))
-    logits_NC, target_N = logits_NC[::stride], target_N[::stride]
-    known_N = logits_NC.gather(1, target_N[:, None]).squeeze(1) > -torch.inf
-    return fit_temperature(logits_NC[known_N], target_N[known_N]) if bool(known_N.any()) else 1.0
+    return fit_temperature_where_known(logits_NC[::stride], target_N[::stride])
 
 
 def _mean_predicted(models: Sequence[Answers]) -> Tensor | None:

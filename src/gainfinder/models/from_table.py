@@ -251,9 +251,11 @@ def _index(text: str) -> int:
 def _check_values(columns: Columns) -> None:
     """Refuse values that are out of range for their kind."""
     values, kind = columns.values, columns.kind
-    # a probability of 0 has the logarithm −inf
-    wrong = ~np.isfinite(values) if kind != "log_probs" else np.isnan(values) | (values == np.inf)
+    # a probability of 0, or a class that a model masks, has the logarithm −inf
+    wrong = ~np.isfinite(values) if kind == "probs" else np.isnan(values) | (values == np.inf)
     _refuse(columns, wrong, lambda value: f"a value is {value:g} or missing: expected finite {kind}")
+    nothing = (values == -np.inf).all(axis=1)
+    _refuse(columns, nothing, lambda _: f"all its {kind} are -inf: expected a finite one, of the class that it answers")
     if kind == "probs":
         _refuse(columns, values < 0, lambda value: f"a probability is {value:g}: expected 0 to 1; are these logits?")
     if kind == "logits":

@@ -5,12 +5,16 @@ Imports: errors, files.
 """
 
 from .files import Columns, read_columns, read_predictions, write_predictions
+from .soundness import check_logits, refuse_unusable, unusable
 from .value import Predictions
 
 __all__ = [
     "Columns",
     "Predictions",
+    "check_logits",
     "read_columns",
     "read_predictions",
+    "refuse_unusable",
+    "unusable",
     "write_predictions",
 ]

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..files import parse_json, write_atomically
+from .soundness import unusable
 from .value import Predictions
 
 Kind = Literal["logits", "probs", "log_probs"]
@@ -122,13 +123,19 @@ def read_predictions(path: Path) -> Predictions:
             f"{path}: lists the first classes of each image only, expected the logits of all: write it without "
             "`top_k`, or use it as the teacher table:PATH"
         )
+    logits = torch.from_numpy(found.values)
+    if wrong := int(unusable(logits).sum()):
+        raise DataError(
+            f"{path}: the logits of {wrong} of {len(logits)} images are NaN or infinite: expected finite ones; is the "
+            "file damaged?"
+        )
     about = found.about
     if found.kind != "logits" or not isinstance(about.get("model"), str) or not isinstance(about.get("broken"), list):
         raise DataError(f"{path}: not a file of predictions as gainfinder writes it: it does not say of which model")
     return Predictions(
         model=about["model"],
         ids=found.ids,
-        logits=torch.from_numpy(found.values),
+        logits=logits,
         target=None if found.target is None else torch.from_numpy(found.target),
         class_names=found.class_names,
         broken=tuple(about["broken"]),

@@ -53,12 +53,35 @@ def findings(record: TransferRecord) -> list[Finding]:
     For images without labels only this is known: how much the student's predictions changed, and towards which teacher.
     """
     if not record.labelled:
-        return [_moved(record), *_certified(record), *_guarded_without_labels(record), *_harmless(record)]
+        moved = [*_diverged(record), _moved(record), *_certified(record)]
+        return [*moved, *_guarded_without_labels(record), *_harmless(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes), *_ceilings(record)]
     if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
         found.append(_adaptation(record, attribute_gains(record.before, record.after, record.known_teachers)))
-    return [*found, *_certified(record), *_harmless(record)]
+    return [*_diverged(record), *found, *_certified(record), *_harmless(record)]
+
+
+def _diverged(record: TransferRecord) -> list[Finding]:
+    """That training did not come to its end, first of all."""
+    found = record.metrics.diverged
+    if found is None:
+        return []
+    if found.teacher is not None:
+        kept = "This result is about what was learned before."
+    elif found.kept_epoch:
+        kept = f"This result is about what was learned before, in {found.kept_epoch} epoch(s)."
+    else:
+        kept = "No epoch was finished before: the student is as it was given."
+    whose = "" if found.teacher is None else f", with teacher {found.teacher}"
+    return [
+        Finding(
+            question="Did training come to its end?",
+            answer="No, it diverged",
+            text=f"{found.text[0].upper()}{found.text[1:]}{whose}. {kept} A lower learning rate (--lr) may help.",
+            tone="bad",
+        )
+    ]
 
 
 def next_steps(record: TransferRecord) -> list[str]:

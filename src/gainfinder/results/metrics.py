@@ -176,6 +176,36 @@ class Trial(Record):
         return self.model_copy(update={"guard_loss": None}) == other.model_copy(update={"guard_loss": None})
 
 
+class Divergence(Record):
+    """Where training left all bounds, which ended it; what `student/` holds is from before.
+
+    Attributes:
+        epoch: the epoch in which it began, from 1.
+        step: the step of that epoch, from 1; null where it showed only when the student was measured.
+        reason: what was seen, in words.
+        kept_epoch: number of the last epoch that was finished before, whose student is measured, guarded and kept; 0
+            for the student that was given.
+        teacher: reference of the teacher whose transfer diverged, in a sequence or soup; null else.
+    """
+
+    epoch: int
+    step: int | None
+    reason: str
+    kept_epoch: int
+    teacher: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What was seen, and since when.
+
+        >>> Divergence(epoch=2, step=3, reason="the loss is not finite", kept_epoch=1).text
+        'the loss is not finite since step 3 of epoch 2'
+        """
+        if self.step is None:
+            return f"{self.reason} after epoch {self.epoch}"
+        return f"{self.reason} since step {self.step} of epoch {self.epoch}"
+
+
 class StepMetrics(Record):
     """One transfer of a sequence or soup; its own `result.json` holds the rest.
 
@@ -327,6 +357,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         learning_rate: its highest rate; null likewise.
         trials: what that recipe was chosen from; empty where it was given.
         start_reestimated: whether learning began with batch-norm statistics re-estimated.
+        diverged: where training left all bounds, which ended it; null where it came to its end.
         control: measures of the control that learned from the student's own copy; null where none was requested.
         control_labels: measures of the control that learned from the true labels; null likewise.
         steps: the transfers of a sequence or soup; empty else.
@@ -346,6 +377,7 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     learning_rate: float | None = None
     trials: tuple[Trial, ...] = ()
     start_reestimated: bool = False
+    diverged: Divergence | None = None
     control: ControlMetrics | None = None
     control_labels: LabelsControlMetrics | None = None
     steps: tuple[StepMetrics, ...] = ()

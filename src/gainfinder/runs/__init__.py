@@ -11,6 +11,7 @@ from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
 from .describe import describe, describe_images, describe_model
+from .diverged import refuse_diverged
 from .guard import candidates
 from .images import hold_out_to_measure, note_overlap
 from .prepare import PreparedTransfer, prepare_spec, prepare_transfer
@@ -47,6 +48,7 @@ __all__ = [
     "note_overlap",
     "prepare_spec",
     "prepare_transfer",
+    "refuse_diverged",
     "save_student",
     "trials_at_most",
     "trials_share",

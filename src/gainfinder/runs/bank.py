@@ -25,6 +25,7 @@ from ..inference import (
     entry_bytes,
 )
 from ..models import Classifier, PredictionTable
+from ..predictions import refuse_unusable, unusable
 from ..results import BankUse
 from ..views import ViewSource
 from .callbacks import Callback
@@ -195,7 +196,13 @@ class _BankBuilder:
 
         def blocks() -> Iterable[Block]:
             self.callback.stage(f"bank, view {number + 1}: {model.reference}", len(images))
-            yield from self._predict_views(model, batches, number, broken)
+            seen = wrong = 0
+            for positions, logits in self._predict_views(model, batches, number, broken):
+                seen, wrong = seen + len(logits), wrong + int(unusable(logits).sum())
+                yield positions, logits
+            mixed = self.prepared.accelerator.mixed_precision
+            remedy = "" if mixed == "no" else f" It runs in {mixed}: `precision='fp32'` may help."
+            refuse_unusable(wrong, of=seen, model=model.reference, where=f"images in view {number + 1}", remedy=remedy)
             check_broken(sorted(broken), total=len(images), max_share=settings.max_broken, reference=images.reference)
 
         return self.bank.build(

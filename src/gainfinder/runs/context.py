@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from ..data import Images, check_broken, stratified
 from ..inference import evaluation_crops, merge_shards, predict_images
 from ..models import Classifier
-from ..predictions import Predictions
+from ..predictions import Predictions, check_logits
 from ..results import RunFolder
 from ..views import CropCache, ViewSource
 from .callbacks import Callback
@@ -127,6 +127,7 @@ class RunContext:
 
         Raises:
             DataError: too many images are broken.
+            NotFinite: the model gives logits that cannot be used.
         """
         prepared, accelerator = self.prepared, self.prepared.accelerator
         shard = (accelerator.process_index, accelerator.num_processes)
@@ -141,11 +142,13 @@ class RunContext:
             shard=shard,
             crops=self.shared.crops(images, model, workers=prepared.workers) if own else None,
             max_broken=1.0,  # a process sees its share only; all of them are counted below
+            check=False,  # likewise: one that stopped alone would leave the others waiting
             on_images=lambda count: self.callback.advance(count * shard[1]),
         )
         whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), images)
         largest = prepared.settings.max_broken
         check_broken(whole.broken, total=len(images), max_share=largest, reference=images.reference)
+        check_logits(whole.logits, model=model.reference)
         return whole
 
     def keep_predictions(self, predictions: Predictions, name: str) -> None:

@@ -17,6 +17,7 @@ from ..models import Classifier
 from ..predictions import Predictions
 from ..results import ControlMetrics, LabelsControlMetrics, RunFolder, TransferMetrics
 from .context import RunContext
+from .diverged import refuse_diverged_control
 from .prepare import PreparedTransfer
 from .result import TransferResult
 from .transfer import run_transfer
@@ -71,6 +72,7 @@ def add_controls(run: RunContext, result: TransferResult) -> TransferResult:
 
     Raises:
         RunFolderError: the folder is damaged.
+        Diverged: the training of a control diverges; the result is as it was.
         GainfinderError: models or images cannot be used.
     """
     metrics = run.folder.read_result()
@@ -78,7 +80,7 @@ def add_controls(run: RunContext, result: TransferResult) -> TransferResult:
     for name in run.prepared.requested.controls:
         if getattr(metrics, FIELDS[name]) is not None:
             continue
-        metrics = metrics.model_copy(update={FIELDS[name]: _control(run, metrics, name)})
+        metrics = metrics.model_copy(update={FIELDS[name]: _control(run, result, metrics, name)})
         if run.prepared.is_main:
             run.folder.write_result(metrics)
             run.callback.result(run.folder.path)
@@ -87,7 +89,7 @@ def add_controls(run: RunContext, result: TransferResult) -> TransferResult:
     return replace(result, metrics=result.metrics.model_copy(update=known))
 
 
-def _control(run: RunContext, metrics: TransferMetrics, name: str) -> ControlMetrics:
+def _control(run: RunContext, result: TransferResult, metrics: TransferMetrics, name: str) -> ControlMetrics:
     controls = run.prepared.requested.controls
     run.callback.teacher(controls.index(name) + 1, len(controls), LEARNS_FROM[name])
     _share_predictions(run)
@@ -97,7 +99,9 @@ def _control(run: RunContext, metrics: TransferMetrics, name: str) -> ControlMet
         recipe = Recipe(optimizer=metrics.optimizer, lr=metrics.learning_rate)
         prepared = replace(prepared, settings=with_recipe(prepared.settings, recipe))
     asked = control_of(prepared, name, epochs=len(run.folder.read_epochs()))
-    done = run_transfer(asked, path, callback=run.callback, shared=run.shared).metrics
+    control = run_transfer(asked, path, callback=run.callback, shared=run.shared)
+    refuse_diverged_control(control, name, beside=result, precision=run.prepared.accelerator.mixed_precision)
+    done = control.metrics
     ends = (RunFolder(path).predictions, run.folder.predictions)
     beyond = accuracy_change(*(Predictions.load(folder / "after.parquet") for folder in ends))
     found: dict[str, Any] = {

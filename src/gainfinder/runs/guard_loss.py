@@ -4,6 +4,7 @@ It is the run's own loss, of its own method, so without labels it says how well 
 the frozen models together hold to be right.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,17 +35,21 @@ class GuardLoss:
     model_logits: Tensor
     target: Tensor | None
 
-    def of_rows(self, predictions: Predictions) -> float:
-        """The loss of a student from its predictions for all guard images."""
+    def of_rows(self, predictions: Predictions) -> float | None:
+        """The loss of a student from its predictions for all guard images; None where it is not finite."""
         return self._of(predictions.logits[_rows(self.images, predictions)])
 
-    def of(self, student: Predictions) -> float:
-        """The loss of a student from its predictions for the images."""
+    def of(self, student: Predictions) -> float | None:
+        """The loss of a student from its predictions for the images; None where it is not finite.
+
+        A class that the student masks (a logit of −inf) and the frozen models hold to be possible costs infinity.
+        """
         return self._of(student.logits)
 
-    def _of(self, logits_NC: Tensor) -> float:
+    def _of(self, logits_NC: Tensor) -> float | None:
         losses = self.criterion.losses(logits_NC, self.model_logits, self.target)
-        return float(losses.values.double().mean())
+        found = float(losses.values.double().mean())
+        return found if math.isfinite(found) else None
 
 
 def guard_loss(

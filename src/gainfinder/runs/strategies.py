@@ -13,12 +13,13 @@ from ..errors import DataError
 from ..metrics import accuracy_change, estimated_strengths, measure_transfer
 from ..models import Classifier
 from ..predictions import Predictions
-from ..results import BankUse, GuardDecision, RunFolder, StepMetrics, TransferMetrics
+from ..results import BankUse, Divergence, GuardDecision, RunFolder, StepMetrics, TransferMetrics
 from ..training import average, copied
 from .bank import require_room
 from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
 from .control import add_controls
+from .diverged import refuse_diverged
 from .frozen import FrozenPredictions, predict_frozen, reestimate_on_views
 from .guard import WeightPath, keep_best
 from .prepare import PreparedTransfer
@@ -39,6 +40,8 @@ def execute(
 
     Raises:
         RunFolderError: the folder belongs to another run, is in use or is damaged.
+        Diverged: training leaves all bounds. The folder is complete then, with the student as it was before; of a
+            sequence the teachers that follow do not teach, and a soup is of the students of those before.
         GainfinderError: models or images cannot be used.
     """
     if not RunFolder(out).result.exists():
@@ -46,10 +49,9 @@ def execute(
     shared = shared or SharedWork()
     prepared.views.cache = shared.view_crops
     with open_run(prepared, out, callback=callback, shared=shared) as run:
-        if prepared.one_by_one:
-            return _one_by_one(run)
-        done = transfer_in(run)
-        return add_controls(run, done) if prepared.requested.controls else done
+        done = _one_by_one(run) if prepared.one_by_one else transfer_in(run)
+        refuse_diverged(done, precision=prepared.accelerator.mixed_precision)
+        return add_controls(run, done) if prepared.requested.controls and not prepared.one_by_one else done
 
 
 def _one_by_one(run: RunContext) -> TransferResult:
@@ -95,12 +97,20 @@ class _Strategy:
             student = replace(self.prepared.student, reference=name, module=result.student.module)
             before = self._after(result)
             self.run.shared.add(student, self.prepared.val_images, before)
+            if result.metrics.diverged is not None:
+                break
         return student, before, None
 
     def _soup(self) -> tuple[Classifier, Predictions, GuardDecision | None]:
         """A transfer from each teacher; the mean of the resulting weights, guarded once more."""
         prepared = self.prepared
-        results = [self._step(number, prepared.student) for number in range(len(prepared.teachers))]
+        results: list[TransferResult] = []
+        for number in range(len(prepared.teachers)):
+            results.append(self._step(number, prepared.student))
+            if results[-1].metrics.diverged is not None:
+                break
+        if len(results) > 1 and results[-1].metrics.diverged is not None:
+            results.pop()
         student = replace(prepared.student, module=results[0].student.module)
         with forked_generators(prepared):
             student.module.load_state_dict(average([result.student.module.state_dict() for result in results]))
@@ -165,9 +175,16 @@ class _Strategy:
             broken_images=tuple(sorted({reason for one in found for reason in one.broken_images})),
             guard=guarded,
             bank=_total_bank_use([one.bank for one in found if one.bank is not None]),
+            diverged=_divergence(found),
             steps=tuple(_step_metrics(one) for one in found),
             resumed_epochs=sum(one.resumed_epochs for one in found),
         )
+
+
+def _divergence(found: Sequence[TransferMetrics]) -> Divergence | None:
+    """That of the last step, which ended the rest."""
+    last = found[-1]
+    return None if last.diverged is None else last.diverged.model_copy(update={"teacher": last.teachers[0]})
 
 
 def _step_metrics(metrics: TransferMetrics) -> StepMetrics:

@@ -8,6 +8,7 @@ from ..inference import TargetModel, TargetSource
 from ..losses import Temperatures
 from ..models import Classifier
 from ..training import FeatureComparison, StudentTrainer
+from .bank import frozen_models
 from .frozen import reestimate_on_views
 from .prepare import PreparedTransfer
 
@@ -35,6 +36,7 @@ def make_trainer(
         autocast=prepared.accelerator.autocast,
         compiled=prepared.requested.compile,
         partition=prepared.settings.method.partition,
+        names=[model.reference for model in frozen_models(prepared)],
     )
     if prepared.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(target_models)

@@ -1,7 +1,7 @@
 """One transfer in its result folder: train from the last checkpoint, measure, guard."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..config import Recipe, with_recipe
-from ..errors import DataError
+from ..errors import DataError, Diverged, NotFinite
 from ..files import write_json_lines
 from ..metrics import (
     TransferMeasures,
@@ -22,7 +22,7 @@ from ..metrics import (
 )
 from ..models import Classifier, PredictionTable
 from ..predictions import Predictions
-from ..results import TransferMetrics
+from ..results import Divergence, TransferMetrics
 from ..training import (
     Progress,
     StudentTrainer,
@@ -151,9 +151,8 @@ def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | Non
     if recipe is not None:
         run, learning = _with_recipe(run, recipe), _with_recipe(learning, recipe)
     trainer = make_trainer(learning.prepared, targets.models, temperatures=scales)
-    # Measured on a copy: mixed precision wraps the module that trains.
-    student = run.prepared.student.copied()
-    latest, progress, resumed = _train(run, trainer, student, before, targets=targets, held_out=held_out)
+    trained = _train(run, trainer, before, targets=targets, held_out=held_out)
+    progress = trained.progress
     about = {
         "temperatures": None if temperatures is None else tuple(temperatures),
         "trials": trials,
@@ -161,9 +160,10 @@ def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | Non
         "optimizer": run.prepared.settings.optimizer,
         "learning_rate": run.prepared.settings.lr,
         "bank": targets.bank_use(progress.epoch),
-        "resumed_epochs": resumed,
+        "resumed_epochs": trained.resumed,
+        "diverged": trained.diverged,
     }
-    return _Learned(run=run, student=student, latest=latest, progress=progress, about=about)
+    return _Learned(run=run, student=trained.student, latest=trained.latest, progress=progress, about=about)
 
 
 def _learning_from(run: RunContext, start: Start) -> RunContext:
@@ -175,63 +175,163 @@ def _with_recipe(run: RunContext, recipe: Recipe) -> RunContext:
     return replace(run, prepared=replace(run.prepared, settings=with_recipe(run.prepared.settings, recipe)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """What training led to.
+
+    Attributes:
+        student: the student that trained, or where training diverged, as it was after the last finished epoch.
+        latest: its predictions for the images measured on.
+        progress: the finished epochs.
+        resumed: number of epochs that were done before.
+        diverged: where training left all bounds; None where it came to its end.
+    """
+
+    student: Classifier
+    latest: Predictions
+    progress: Progress
+    resumed: int
+    diverged: Divergence | None = None
+
+
 def _train(
     run: RunContext,
     trainer: StudentTrainer,
-    snapshot: Classifier,
     before: Predictions,
     *,
     targets: TargetModels,
     held_out: GuardLoss | None,
-) -> tuple[Predictions, Progress, int]:
-    """Train to the end; returns the student's predictions, the progress, and the number of epochs done before."""
-    prepared, callback = run.prepared, run.callback
-    latest: Predictions | None = None
-    progress = Progress()
-    if (saved := load_checkpoint(run.folder.checkpoint)) is not None:
-        progress, state = saved
-        trainer.load_state(state)
-        callback.resumed(progress.epoch, progress.step, progress.rows)
-        run.tracking.epochs(progress.rows)
-    resumed = progress.epoch
+) -> _Trained:
+    """Train to the end, or until training diverges."""
+    prepared = run.prepared
+    # Measured on a copy: mixed precision wraps the module that trains.
+    student = prepared.student.copied()
+    training = _Training(run, trainer, student, before, targets=targets, held_out=held_out)
+    progress, resumed = training.progress, training.progress.epoch
+    diverged = None
+    try:
+        training.run()
+    except Diverged as error:
+        diverged = Divergence(epoch=error.epoch, step=error.step, reason=error.reason, kept_epoch=progress.epoch)
+        latest = training.last_finished()
+    else:
+        latest = training.latest_measured()
+    return _Trained(student=student, latest=latest, progress=progress, resumed=resumed, diverged=diverged)
 
-    def measure() -> dict[str, Any]:
-        nonlocal latest
-        latest = _measure_student(run, trainer, snapshot, f"measuring after epoch {progress.epoch + 1}")
-        since = {} if run.origin is None else since_origin(run.origin, latest)
-        return {**_guard_loss_row(run, snapshot, held_out), **epoch_measures(before, latest), **since}
 
-    def save(progress: Progress) -> None:
-        if prepared.is_main:
+class _Training:
+    """The training of a student, from its last checkpoint.
+
+    Args:
+        run: the run.
+        trainer: the trainer, as it begins.
+        student: a copy of the student, which holds the weights that were measured last.
+        before: predictions of the initial student for the images measured on.
+        targets: the frozen models as sources of logits.
+        held_out: the loss on guard images, where the length of the run goes by it.
+
+    Attributes:
+        progress: the progress so far.
+        latest: predictions after the last epoch that was measured by this process.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        trainer: StudentTrainer,
+        student: Classifier,
+        before: Predictions,
+        *,
+        targets: TargetModels,
+        held_out: GuardLoss | None,
+    ) -> None:
+        self.context, self.trainer, self.student, self.before = run, trainer, student, before
+        self.targets, self.held_out = targets, held_out
+        self.progress = Progress()
+        self.latest: Predictions | None = None
+        # Weights after the last finished epoch, on the CPU; None before the first.
+        self._finished: dict[str, Any] | None = None
+        saved = load_checkpoint(run.folder.checkpoint)
+        self.is_resumed = saved is not None
+        if saved is not None:
+            self.progress, state = saved
+            trainer.load_state(state)
+            # Within an epoch there are none in checkpoints of before: those of the checkpoint are the nearest.
+            self._finished = state.get("finished") or self._copied()
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Diverged: training leaves all bounds.
+        """
+        run, progress = self.context, self.progress
+        if self.is_resumed:
+            run.callback.resumed(progress.epoch, progress.step, progress.rows)
+            run.tracking.epochs(progress.rows)
+        _prepare_training(run, self.trainer, progress, targets=self.targets, resumed=self.is_resumed)
+        train(
+            self.trainer,
+            run.prepared.views,
+            progress,
+            checkpoint_every=run.prepared.requested.checkpoint_every,
+            begin=self._begin,
+            save=self._save,
+            measure=self._measure,
+            on_images=run.callback.advance,
+            on_sums=run.callback.running,
+        )
+
+    def latest_measured(self) -> Predictions:
+        """Predictions after the last epoch, which `student` then holds."""
+        if self.latest is not None:
+            return self.latest
+        # A run that was killed after its last epoch comes here without having measured.
+        return _measure_student(self.context, self.trainer.weights(), self.student, "measuring the student")
+
+    def last_finished(self) -> Predictions:
+        """Predictions of the student after the last finished epoch, which `student` then holds; else of the given."""
+        if self.progress.epoch == 0:
+            self.student.module.load_state_dict(self.context.prepared.student.module.state_dict())
+            return self.before
+        assert self._finished is not None, "a checkpoint of a later epoch has it"
+        stage = f"measuring the student of epoch {self.progress.epoch}"
+        return _measure_student(self.context, self._finished, self.student, stage)
+
+    def _begin(self, progress: Progress) -> None:
+        self.targets.prepare([progress.epoch])
+        _announce(self.context, progress)
+
+    def _measure(self) -> dict[str, Any]:
+        run, epoch = self.context, self.progress.epoch + 1
+        try:
+            self.latest = _measure_student(run, self.trainer.weights(), self.student, f"measuring after epoch {epoch}")
+            loss = _guard_loss_row(run, self.student, self.held_out)
+        except NotFinite as error:
+            message = f"training diverges: after epoch {epoch} {error}"
+            reason = "the student's logits are NaN or infinite"
+            raise Diverged(message, epoch=epoch, step=None, reason=reason) from error
+        since = {} if run.origin is None else since_origin(run.origin, self.latest)
+        return {**loss, **epoch_measures(self.before, self.latest), **since}
+
+    def _save(self, progress: Progress) -> None:
+        run = self.context
+        if progress.step == 0:
+            self._finished = self._copied()
+        if run.prepared.is_main:
             run.folder.check_in_place()
-            save_checkpoint(run.folder.checkpoint, progress=progress, trainer=trainer.state())
+            # Within an epoch the weights of its beginning are kept, too: where it diverges they are the student's.
+            state = {**self.trainer.state(), "finished": self._finished if progress.step else None}
+            save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
             run.folder.check_in_place()
             write_json_lines(run.folder.epochs, progress.rows)
-        prepared.accelerator.wait_for_everyone()
+        run.prepared.accelerator.wait_for_everyone()
         if progress.step == 0:
-            callback.epoch(progress.rows[-1])
+            run.callback.epoch(progress.rows[-1])
             run.tracking.epochs(progress.rows)
 
-    def begin(progress: Progress) -> None:
-        targets.prepare([progress.epoch])
-        _announce(run, progress)
-
-    _prepare_training(run, trainer, progress, targets=targets, resumed=saved is not None)
-    train(
-        trainer,
-        prepared.views,
-        progress,
-        checkpoint_every=prepared.requested.checkpoint_every,
-        begin=begin,
-        save=save,
-        measure=measure,
-        on_images=callback.advance,
-        on_sums=callback.running,
-    )
-    # A run that was killed after its last epoch comes here without having measured.
-    if latest is None:
-        latest = _measure_student(run, trainer, snapshot, "measuring the student")
-    return latest, progress, resumed
+    def _copied(self) -> dict[str, Any]:
+        return copied(self.trainer.weights(), device=torch.device("cpu"))
 
 
 def _prepare_training(
@@ -249,21 +349,21 @@ def _prepare_training(
         trainer.fit_in_memory(blank_batch(trainer, prepared.views))
 
 
-def _measure_student(run: RunContext, trainer: StudentTrainer, snapshot: Classifier, stage: str) -> Predictions:
-    """Predictions of the student as it is now, which `snapshot` then holds."""
-    load_trained(run.prepared, snapshot, trainer.weights())
-    found = run.predict(snapshot, run.prepared.val_images, stage)
-    snapshot.offload()
+def _measure_student(run: RunContext, weights: Mapping[str, Any], student: Classifier, stage: str) -> Predictions:
+    """Predictions with these weights, which `student` then holds."""
+    load_trained(run.prepared, student, weights)
+    found = run.predict(student, run.prepared.val_images, stage)
+    student.offload()
     return found
 
 
-def _guard_loss_row(run: RunContext, snapshot: Classifier, held_out: GuardLoss | None) -> dict[str, Any]:
-    """A row's loss on guard images of the student in `snapshot`; none where the length of the run is fixed."""
+def _guard_loss_row(run: RunContext, student: Classifier, held_out: GuardLoss | None) -> dict[str, Any]:
+    """A row's loss on guard images of a student; none where the length of the run is fixed."""
     if run.prepared.settings.schedule != "plateau":
         return {}
     if held_out is None:
         return {"guard_loss": None}
-    return {"guard_loss": held_out.of(run.predict(snapshot, held_out.images, "measuring the loss on guard images"))}
+    return {"guard_loss": held_out.of(run.predict(student, held_out.images, "measuring the loss on guard images"))}
 
 
 def _announce(run: RunContext, progress: Progress) -> None:

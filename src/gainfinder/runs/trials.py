@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import Recipe, with_recipe
-from ..errors import ModelError
+from ..errors import Diverged, NotFinite
 from ..files import write_json_lines
 from ..losses import Temperatures
 from ..results import Trial
@@ -118,7 +118,7 @@ def choose_recipe(
     return preferred(of_round, loss_before=loss_before), tuple(trials)
 
 
-def finalists(trials: Sequence[Trial], *, loss_before: float) -> tuple[Recipe, ...]:
+def finalists(trials: Sequence[Trial], *, loss_before: float | None) -> tuple[Recipe, ...]:
     """The best recipe, and the next higher rate, which may only need more steps; of the highest rate the next lower."""
     recipes = sorted(map(_recipe, trials), key=lambda one: one.lr)
     best = recipes.index(preferred(trials, loss_before=loss_before))
@@ -126,22 +126,26 @@ def finalists(trials: Sequence[Trial], *, loss_before: float) -> tuple[Recipe, .
     return tuple(recipes[first : first + FINALISTS])
 
 
-def preferred(trials: Sequence[Trial], *, loss_before: float) -> Recipe:
+def preferred(trials: Sequence[Trial], *, loss_before: float | None) -> Recipe:
     """The highest rate with which the student has recovered, or that of the lowest loss; see the module.
 
     Args:
         trials: trials of the same optimiser and number of steps.
-        loss_before: the initial student's loss on the same images.
+        loss_before: the initial student's loss on the same images; None where it is not finite, which none is above.
 
     Returns:
-        Where no trial has recovered, the recipe of the lowest loss. Equal losses go to the first.
+        Where no trial has recovered, the recipe of the lowest loss. Equal losses go to the first, the lowest rate where
+        none led anywhere.
 
     >>> losses = {1e-4: 0.5, 3e-4: 0.6, 1e-3: 0.7}
     >>> tried = [Trial(round=2, optimizer="adamw", lr=lr, steps=90, guard_loss=loss) for lr, loss in losses.items()]
     >>> preferred(tried, loss_before=0.6).lr, preferred(tried, loss_before=0.4).lr
     (0.0003, 0.0001)
     """
-    recovered = [one for one in trials if one.steps >= FEW_STEPS and _loss(one) <= loss_before]
+    bound = math.inf if loss_before is None else loss_before
+    recovered = [
+        one for one in trials if one.steps >= FEW_STEPS and one.guard_loss is not None and one.guard_loss <= bound
+    ]
     return _recipe(max(recovered, key=lambda one: one.lr) if recovered else min(trials, key=_loss))
 
 
@@ -183,7 +187,7 @@ class _Learner:
             train_steps(self.trainer, prepared.views, steps, on_images=callback.advance)
             load_trained(prepared, student, self.trainer.weights())
             return held_out.of(self.run.predict(student, held_out.images, f"measuring the trial of {self.name}"))
-        except ModelError as error:  # the loss or the logits are not finite
+        except (Diverged, NotFinite) as error:  # a frozen model's logits are not: the run says so, too
             _log.info("trial of %s: %s", self.name, error)
             return None
         finally:

@@ -33,6 +33,7 @@ class Progress:
         epoch_taught: number of these that the partition gave to a teacher.
         rows: measures of the finished epochs.
         broken: images that could not be decoded, `where: reason`, sorted.
+        first_loss: mean loss of the first batch of the run, which tells whether the loss has grown; None before it.
     """
 
     epoch: int = 0
@@ -44,6 +45,7 @@ class Progress:
     epoch_taught: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    first_loss: float | None = None
 
 
 def save_checkpoint(path: Path, *, progress: Progress, trainer: Mapping[str, Any]) -> None:

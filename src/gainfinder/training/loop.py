@@ -5,9 +5,10 @@ processes, and the loss is scaled so that the gradient is that of the whole batc
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,14 +19,17 @@ from torch import Tensor
 
 from ..config import ResolvedConfig
 from ..data import Images, check_broken
-from ..errors import ModelError
+from ..errors import Diverged
 from ..views import ViewBatch, ViewSource, epoch_order
 from .checkpoint import Progress
 from .optimizer import CoolDown, cool_down
 from .trainer import StudentTrainer, make_batch
 
 CHECK_EVERY = 100
-"""Steps between checks that the loss is finite; each waits for the device."""
+"""Steps between checks that training has not diverged; each waits for the device."""
+MOST_GROWTH = 1e3
+"""A batch's mean loss may be so many times the first batch's, or 1 if that is less: hundreds of nats above it the
+student contradicts what it learns from with all certainty, and leads nowhere even where the loss stays finite."""
 SHOW_EVERY_S = 2.0
 """Seconds between reports of an epoch's averages so far; each waits for the device, too."""
 
@@ -58,13 +62,14 @@ def train(
 
     Raises:
         DataError: too many images are broken.
-        ModelError: the loss is not finite.
+        Diverged: the loss or the weights are not finite, or the loss has grown beyond reason. Nothing was saved since.
+        NotFinite: logits of a frozen model are not.
     """
     settings = trainer.settings
     partitioned = settings.method.partition is not None
     while progress.epoch < run_length(settings, progress):
         begin(progress)
-        totals = _Totals(progress, trainer.accelerator)
+        totals = _Totals(progress, trainer)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
         falling = _cool_down(settings, progress)
         for batch, size in _local_batches(trainer, source, batches, progress):
@@ -96,11 +101,11 @@ def train_steps(trainer: StudentTrainer, source: ViewSource, steps: int, *, on_i
 
     Raises:
         DataError: too many images are broken.
-        ModelError: the loss is not finite.
+        Diverged, NotFinite: as `train`.
     """
     settings, progress, done = trainer.settings, Progress(), 0
     while done < steps:
-        totals = _Totals(progress, trainer.accelerator)
+        totals = _Totals(progress, trainer)
         batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
         for batch, size in _local_batches(trainer, source, batches[: steps - done], progress):
             trainer.set_rate(done / steps)
@@ -144,11 +149,16 @@ def epoch_batches(ids: Sequence[str], batch_size: int, *, seed: int, epoch: int)
 
 
 class _Totals:
-    """Running sums of an epoch, kept on the device and written into the progress where it is about to be saved."""
+    """Running sums of an epoch, kept on the device and written into the progress where it is about to be saved.
 
-    def __init__(self, progress: Progress, accelerator: Accelerator) -> None:
+    So is the step at which the loss left its bounds: reading a loss at each step would wait for the step.
+    """
+
+    def __init__(self, progress: Progress, trainer: StudentTrainer) -> None:
         self.progress = progress
-        self.accelerator = accelerator
+        self.trainer = trainer
+        self.accelerator: Accelerator = trainer.accelerator
+        accelerator = self.accelerator
         self.broken: set[str] = set(progress.broken)
         # The sums of an interrupted run are counted by one process only.
         start = progress if accelerator.is_main_process else Progress()
@@ -158,11 +168,21 @@ class _Totals:
         # A soft partition gives shares of a sample to a teacher.
         self.counts = torch.tensor([start.epoch_seen, start.epoch_taught], dtype=exact, device=device)
         self.reported_s = time.monotonic()
+        self.first: Tensor | None = None
+        if progress.first_loss is not None:
+            self.first = torch.tensor(progress.first_loss, dtype=exact, device=device)
+        self.began_N2 = torch.zeros(1, 2, dtype=exact, device=device)  # the step, 0 for none, and its mean loss
 
     def add(self, loss_sum: Tensor, taught: Tensor, seen: int) -> None:
         self.loss_sum += loss_sum
         self.counts[0] += seen
         self.counts[1] += taught
+        mean = loss_sum.to(self.began_N2.dtype) / max(1, seen)
+        if self.first is None:
+            self.first = mean
+        within = mean.isfinite() & (mean <= MOST_GROWTH * self.first.clamp_min(1))
+        here = torch.stack([torch.full_like(mean, self.progress.step + 1), mean])[None]
+        self.began_N2 = torch.where(within | (self.began_N2[0, 0] > 0), self.began_N2, here)
 
     def due(self) -> bool:
         """Whether it is time to report the averages so far."""
@@ -175,12 +195,19 @@ class _Totals:
         return _averages(loss_sum, taught, seen=seen, partitioned=partitioned)
 
     def check(self) -> None:
-        """Raise if the loss is not finite."""
-        if not torch.isfinite(self.loss_sum):
-            raise ModelError(
-                f"the loss is not finite in epoch {self.progress.epoch + 1} by step {self.progress.step}; "
-                "a lower `lr`, or `precision='fp32'`, may help"
-            )
+        """Raise if training has diverged, or a frozen model's logits cannot be used; in every process alike."""
+        epoch, step = self.progress.epoch + 1, self.progress.step
+        self.trainer.check_targets(f"views by step {step} of epoch {epoch}")
+        began = [(int(at), loss) for at, loss in self.accelerator.gather(self.began_N2).tolist() if at > 0]
+        if began:
+            at, loss = min(began, key=lambda one: one[0])
+            first = 0.0 if self.first is None else float(self.first)
+            grown = f"the loss has grown from {first:.3g} to {loss:.3g}"
+            _diverged(epoch, at, grown if math.isfinite(loss) else "the loss is not finite")
+        if not self.trainer.weights_are_finite():
+            _diverged(epoch, step, "the weights are not finite")
+        if self.first is not None:
+            self.progress.first_loss = float(self.accelerator.reduce(self.first, "mean"))
 
     def write_progress(self, images: Images, max_broken: float) -> None:
         """Write the sums of all processes into the progress."""
@@ -224,6 +251,11 @@ def _one_step(trainer: StudentTrainer, source: ViewSource, view_batch: ViewBatch
         warmup=totals.progress.epoch < settings.warmup_epochs,
     )
     totals.add(loss_sum, taught, count)
+
+
+def _diverged(epoch: int, step: int, reason: str) -> NoReturn:
+    message = f"training diverges: {reason} since step {step} of epoch {epoch}"
+    raise Diverged(message, epoch=epoch, step=step, reason=reason)
 
 
 def _averages(loss_sum: float, taught: float, *, seen: float, partitioned: bool) -> dict[str, Any]:

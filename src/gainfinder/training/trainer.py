@@ -23,6 +23,7 @@ from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
 from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
+from ..predictions import refuse_unusable, unusable
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
 from .optimizer import make_optimizer, rate_at
@@ -128,6 +129,8 @@ class StudentTrainer:
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
         self._saved_buffers: list[Tensor] = []
+        # Samples whose logits cannot be used, of each frozen model, and of all; reading them waits for the device.
+        self._unusable = torch.zeros(len(targets.models) + 1, dtype=torch.int64, device=accelerator.device)
 
     def set_rate(self, done: float, *, cooled: float = 0.0) -> None:
         """Set the learning rate for the next step.
@@ -174,11 +177,38 @@ class StudentTrainer:
             self.slow.after_step(self.fast_weights)
         return loss_sum, taught
 
+    def check_targets(self, where: str) -> None:
+        """Refuse frozen models of whose logits so far some cannot be used; in every process alike.
+
+        Args:
+            where: what they were computed for, for the message.
+
+        Raises:
+            NotFinite: such logits were met.
+        """
+        if not self.targets.names:  # nothing is distilled
+            return
+        *unusable_M, seen = self.accelerator.reduce(self._unusable, "sum").tolist()
+        mixed = self.accelerator.mixed_precision
+        remedy = "" if mixed == "no" else f" Training runs in {mixed}: `precision='fp32'` may help."
+        for name, count in zip(self.targets.names, unusable_M, strict=True):
+            refuse_unusable(count, of=seen, model=name, where=where, remedy=remedy)
+
+    def weights_are_finite(self) -> bool:
+        """Whether all weights are, of the student that trains and of its average, and no buffer holds NaN."""
+        averaged = {} if self.slow is None else self.slow.weights
+        module = self._unwrapped()
+        checks = [parameter.detach().isfinite().all() for parameter in module.parameters()]
+        checks += [~value.isnan().any() for value in averaged.values() if isinstance(value, Tensor)]
+        checks += [~buffer.isnan().any() for buffer in module.buffers()]
+        return not checks or bool(torch.stack(checks).all())
+
     def fit_in_memory(self, batch: Batch) -> None:
         """Find a micro-batch that fits, by a pass over a batch without a step."""
         self.module.train(self.settings.student_mode == "train")
         self._gradients(batch)
         self._undo_pass()
+        self._unusable.zero_()  # black views tell nothing of a model
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradients of a batch, in parts as large as memory allows; sums of losses and of samples taught."""
@@ -298,6 +328,10 @@ class StudentTrainer:
         settings = self.settings
         # Before the student, whose activations live until the backward pass: a lower peak of memory.
         targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
+        if batch.weight:
+            N, M, _ = targets.logits_NMC.shape
+            self._unusable[:M] += unusable(targets.logits_NMC.flatten(0, 1)).view(N, M).sum(dim=0)
+            self._unusable[M] += N
         inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()

@@ -1,8 +1,9 @@
 """Points between and around trained weights: straight lines, averages and the slow weights of Eq. 3.
 
-All on state dicts. Floating-point tensors are interpolated; integer buffers (batch-norm's count of batches, say) have
-no between and are copied. Statistics of batch-norm at a point between two networks are not those between their
-statistics: re-estimate them (`models.reestimate`) where the networks' own differ.
+All on state dicts. Floating-point tensors are interpolated, but for infinite values that both have (masks), which stay;
+integer buffers (batch-norm's count of batches, say) have no between and are copied. Statistics of batch-norm at a point
+between two networks are not those between their statistics: re-estimate them (`models.reestimate`) where the networks'
+own differ.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ def between(start: State, end: State, alpha: float) -> dict[str, Any]:
     if alpha in (0, 1):
         return copied(end if alpha else start)
     return {
-        name: torch.lerp(value, end[name].to(value.device), alpha) if _is_floating(value) else _copy(end[name])
+        name: _lerp(value, end[name].to(value.device), alpha) if _is_floating(value) else _copy(end[name])
         for name, value in start.items()
     }
 
@@ -93,7 +94,12 @@ class SlowWeights:
     """
 
     def __init__(self, initial: State, *, momentum: float, every: int = 1, warmup: bool = False) -> None:
-        self._dtypes = {name: value.dtype for name, value in initial.items() if _is_floating(value)}
+        # Infinite values are masks, which have no between: such a buffer is copied.
+        self._dtypes = {
+            name: value.dtype
+            for name, value in initial.items()
+            if _is_floating(value) and not bool(value.isinf().any())
+        }
         self._wide = {name: _wide(value) if name in self._dtypes else _copy(value) for name, value in initial.items()}
         self.momentum = momentum
         self.every = every
@@ -141,6 +147,11 @@ class SlowWeights:
 def _check_names(one: State, other: State) -> None:
     if set(one) != set(other):
         raise ValueError(f"expected states of one architecture; {sorted(set(one) ^ set(other))[:3]} are in one only")
+
+
+def _lerp(start: Tensor, end: Tensor, alpha: float) -> Tensor:
+    """∞ − ∞ is NaN: what both have, as a mask, is kept."""
+    return torch.where(start == end, start, torch.lerp(start, end, alpha))
 
 
 def _is_floating(value: Any) -> bool:

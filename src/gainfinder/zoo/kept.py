@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from ..data import Images
-from ..errors import DataError
+from ..errors import DataError, NotFinite
 from ..metrics import Answers, PredictedClasses
 from ..models import Classifier
-from ..predictions import Columns, Predictions, read_columns, write_predictions
+from ..predictions import Columns, Predictions, check_logits, read_columns, write_predictions
 
 TOP_K = 10
 """Classes of each image that are kept where all are too many."""
@@ -87,6 +87,7 @@ def predicted_classes(found: Columns, *, keep_logits: bool = True) -> PredictedC
     about = found.about
     if found.classes is None and found.kind == "logits":
         whole = Predictions(model=about["model"], ids=found.ids, logits=torch.from_numpy(found.values), target=target)
+        _check(found, whole.logits)
         answers = Answers.of(whole, keep_logits=keep_logits)
     else:
         answers = _first(found)
@@ -103,7 +104,14 @@ def _first(found: Columns) -> Answers:
     """The first class listed, which is the most probable, and its probability."""
     if found.classes is None or found.kind != "log_probs":
         raise DataError(f"{found.where}: expected logits of all classes, or log_probs of the most probable ones")
-    return Answers(
-        predicted_N=torch.from_numpy(found.classes[:, 0].astype("int64")),
-        confidence_N=torch.from_numpy(found.values[:, 0]).exp(),
-    )
+    first_N = torch.from_numpy(found.values[:, 0])
+    _check(found, first_N[:, None])
+    return Answers(predicted_N=torch.from_numpy(found.classes[:, 0].astype("int64")), confidence_N=first_N.exp())
+
+
+def _check(found: Columns, logits_NC: torch.Tensor) -> None:
+    """Refuse values that give no probabilities."""
+    try:
+        check_logits(logits_NC, model=str(found.where))
+    except NotFinite as error:
+        raise DataError(f"{error} Predict again with a sound model") from error
