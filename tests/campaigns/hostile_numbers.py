@@ -37,11 +37,9 @@ from gainfinder.config import METHODS
 from gainfinder.data import Images
 from gainfinder.errors import Diverged, GainfinderError
 from number_checks import answer, close, wrong_numbers
-from odd_models import TWISTS, Hostile, few, of_classes
+from odd_models import PROBED, TWISTS, UNSOUND, Hostile, few, of_classes
 
 FAST: dict[str, Any] = {"preset": "gentle", "epochs": 2, "batch_size": 16, "workers": 0, "device": "cpu"}
-NEVER_RIGHT = {"nan", "some-nan", "inf", "some-inf", "all-masked"}
-"""Twists that leave images without probabilities: these must be refused wherever they are met."""
 OWN = {"crd": {"negatives": 16}}
 Make = Callable[[Path], None]
 
@@ -172,7 +170,7 @@ def transfer(out: Path, student: Any, teacher: Any, **given: Any) -> None:
 
 
 def job(name: str, make: Make, kind: str = "plain") -> Job:
-    return Job(name=name, make=make, unsound=kind in NEVER_RIGHT)
+    return Job(name=name, make=make, unsound=kind in UNSOUND)
 
 
 def predictions() -> Iterator[Job]:
@@ -183,7 +181,7 @@ def predictions() -> Iterator[Job]:
                 gainfinder.predict(model(kind), images, device="cpu", workers=0).write(out / "p.parquet")
                 gainfinder.predict(model(kind), images, device="cpu", workers=0).write(out / "q.parquet", top_k=3)
 
-            yield job(f"{kind}, {name}", make, kind)
+            yield job(f"{kind}, {name}", make, kind if len(images) > PROBED else "plain")
 
 
 def scans() -> Iterator[Job]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadReference, ModelError
+from ..predictions import unusable
 from ..references import suggest
 from .modules import copy_module
 
@@ -75,7 +76,7 @@ class OutputProbe:
 
         Raises:
             BadReference: the user says what is no kind.
-            ModelError: they are not finite, on noise either.
+            ModelError: they are not finite, on noise either; −inf masks a class.
         """
         self._check_finite()
         if said is not None:
@@ -96,7 +97,7 @@ class OutputProbe:
 
     def _check_finite(self) -> None:
         # a module that scales each image by its own contrast divides a blank one by 0
-        if bool(torch.isfinite(self.row).all()) or any(bool(torch.isfinite(row).all()) for row in self._rows()):
+        if any(not bool(unusable(row).any()) for row in (self.row, *self._rows())):
             return
         raise ModelError(
             f"{self.reference}: its outputs are not finite, neither for a blank image nor for noise: are its weights "
