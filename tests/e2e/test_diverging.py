@@ -217,9 +217,7 @@ def test_a_cell_of_a_study_that_diverges_has_failed_with_its_reason(
     file = write_study(tmp_path / "small.toml", zoo)
     cell_of = 'students = ["vit", "resnet"]\nteachers = ["convnext", "resnet"]'
     text = file.read_text().replace(cell_of, 'students = ["vit"]\nteachers = ["convnext"]')
-    file.write_text(
-        text.replace("epochs = 2", "epochs = 2\nlr = 1e9").replace('[variants.dp]\nmethod = "kl-dp-u"', "")
-    )
+    file.write_text(text.replace("epochs = 2", "epochs = 2\nlr = 1e9").replace('[variants.dp]\nmethod = "kl-dp-u"', ""))
     run_study(read_study(file), tmp_path / "out", backend=InProcess())
     folder = StudyFolder(tmp_path / "out")
     (cell,) = folder.all_cells()
