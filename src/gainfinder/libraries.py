@@ -4,9 +4,11 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager
+from typing import TextIO
 
 from huggingface_hub import constants, get_session
 
@@ -29,9 +31,37 @@ def quiet(*loggers: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def printed_to_stderr() -> AbstractContextManager[object]:
-    """Within the block what a user's code prints goes to stderr: results alone go to stdout."""
-    return redirect_stdout(sys.stderr)
+class _PrintedToStderr:
+    """As `contextlib.redirect_stdout`, for threads: the first to enter changes the stream, the last restores it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stdout: TextIO | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._stdout, sys.stdout = sys.stdout, sys.stderr
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._stdout is not None:
+                sys.stdout, self._stdout = self._stdout, None
+
+
+_PRINTED_TO_STDERR = _PrintedToStderr()
+_TENSORS_ONLY = threading.RLock()
+
+
+def printed_to_stderr() -> AbstractContextManager[None]:
+    """Within the block what a user's code prints goes to stderr: results alone go to stdout.
+
+    A scan loads a model in one thread while another one runs, and both may print.
+    """
+    return _PRINTED_TO_STDERR
 
 
 @contextmanager
@@ -41,15 +71,16 @@ def tensors_only() -> Iterator[None]:
     torchvision reads its weights from torch's cache without asking for that.
     """
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
-    before = {name: os.environ.pop(name, None) for name in names}
-    os.environ[names[0]] = "1"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    with _TENSORS_ONLY:  # the environment is the whole process's: one thread at a time
+        before = {name: os.environ.pop(name, None) for name in names}
+        os.environ[names[0]] = "1"
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @contextmanager

@@ -221,7 +221,7 @@ def test_other_mistakes(folder: Path, tmp_path: Path, zoo: dict[str, str]) -> No
     for words, message in (
         ([str(tmp_path / "none")], "holds no finished transfer"),
         ([str(tmp_path)], "holds no finished transfer"),
-        ([str(folder), "--answers", str(tmp_path / "none.csv")], "No such file"),
+        ([str(folder), "--answers", str(tmp_path / "none.csv")], "cannot be read as CSV (it does not exist)"),
         ([str(folder), "--answers", "a.csv", "--labels", "5"], "--answers is given together with --labels"),
         ([str(folder), "--data", "digits#1/4"], "has no image 'digits/"),
         ([str(folder), "--labels", "0"], "--labels"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -290,8 +291,10 @@ def test_the_guard_images_are_neither_learned_from_nor_measured_on(zoo: dict[str
     counts = {part: config[part]["samples"] for part in ("data", "val", "guard")}
     assert counts == {"data": 150 - 15 - 14, "val": 15, "guard": 14}  # a tenth, and a tenth of what is left
     assert config["guard"]["held_out"] and config["val"]["held_out"]
-    # Decoded once, whoever learns from it, is measured on it or guarded by it: student and teacher crop alike.
-    assert [seen.count(sample) for sample in data.ids] == [1] * 150
+    # Decoded once, whoever learns from it, is measured on it or guarded by it: student and teacher crop alike. Sixteen
+    # of each are read once more, by which the run knows them again.
+    times = Counter(seen.count(sample) for sample in data.ids)
+    assert times == {2: 16 + 15 + 14, 1: 150 - (16 + 15 + 14)}
 
 
 def test_guard_images_and_no_guard_are_refused_together(

@@ -123,6 +123,7 @@ def test_classes_matched_by_position_in_a_doubtful_order_are_told(
 ) -> None:
     images = load_images(numbered(tmp_path / "photos"))
     nameless = replace(model(None, torch.zeros(2, 12)), reference="net")
+    caplog.clear()
     assert align_images(images, nameless).labels.tolist() == list(range(12))
     assert "net names no classes" in caplog.messages[0]
     assert "add ?classes=0,1,10,11,2,3,4,5,6,7,8,9 to its reference" in caplog.messages[0]
@@ -141,6 +142,8 @@ def test_classes_matched_by_position_in_a_doubtful_order_are_told(
 
 def test_other_names_in_a_doubtful_order_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = load_images(numbered(tmp_path / "photos"))
-    align_images(images, replace(model([f"n{i:02}" for i in range(12)], torch.zeros(2, 12)), reference="net"))
+    named = replace(model([f"n{i:02}" for i in range(12)], torch.zeros(2, 12)), reference="net")
+    caplog.clear()
+    align_images(images, named)
     assert "have no class name in common" in caplog.messages[0]
     assert "net has other names, so its outputs are taken in the order of" in caplog.messages[0]

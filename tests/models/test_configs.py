@@ -26,7 +26,7 @@ def nested(depth: int) -> Any:
         ("[1]", "holds a list: expected an object"),
         ("null", "holds a NoneType"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
-        (json.dumps({"a": nested(100)}), "nested more than 32 deep"),
+        (json.dumps({"a": nested(100)}), "nested more than 64 deep"),
         ('{"num_classes": ' + "9" * 5000 + "}", "cannot be read as JSON"),
         ('{"num_classes": ' + "9" * 500 + "}", "'num_classes' is 99999999999999999999: expected at most 1,000,000"),
         ('{"hidden_size": 1e400}', "'hidden_size' is inf: expected at most"),

@@ -101,7 +101,7 @@ def test_processors_that_do_something_else_are_refused(tmp_path: Path) -> None:
         ("ViTImageProcessor", {"do_rescale": False}, "does not scale pixels by 1/255"),
         ("ViTImageProcessor", {"do_resize": False}, "does not resize"),
         ("CLIPImageProcessor", {"do_center_crop": False}, "does not crop"),
-        ("MobileViTImageProcessor", {"size": {"shortest_edge": 40}}, "does something of its own"),
+        ("MobileViTImageProcessor", {"size": {"shortest_edge": 288}}, "does something of its own"),
     ):
         reference = stored(tmp_path, convnext(), getattr(transformers, processor)(**settings))
         with pytest.raises(ModelError, match=f"{processor}(Fast)? .*{message}.*add .size="):
