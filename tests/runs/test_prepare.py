@@ -56,3 +56,19 @@ def test_the_paper_preset_guards_only_where_it_is_told_to(zoo: dict[str, str]) -
     assert guards(paper.replace(preset=None)) and not guards(paper.replace(preset=None, guard=False))
     with pytest.raises(SettingsError, match="`guard_data` is given together with `guard=False`"):
         guards(paper.replace(guard=False), guard_data="digits#3/4")
+
+
+def test_images_of_two_roles_are_counted_among_those_that_are_learned_from(
+    zoo: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(val: str) -> None:
+        prepare_spec(
+            TransferSpec(student=zoo["vit"], teachers=(zoo["resnet"],), data="digits#1/4", val=val, config=CONFIG)
+        )
+
+    prepare("digits#1/4")
+    samples = len(gainfinder.load_images("digits#1/4"))
+    assert f"64 of the {samples} images measured on are also learned from" in caplog.messages
+    caplog.clear()
+    prepare("digits#2/4")
+    assert not any("are also" in message for message in caplog.messages)

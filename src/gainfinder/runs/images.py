@@ -43,11 +43,9 @@ def assign_roles(
         rest, val_images = _set_apart(rest, data)
     else:
         val_images = load_images(val)
-        note_overlap(rest, val_images, "measured on", "learned from")
     guard_images = None
     if guard_data is not None:
         guard_images = load_images(guard_data, labels=settings.labels == "use")
-        note_overlap(rest, guard_images, "that guard", "learned from")
         note_overlap(val_images, guard_images, "that guard", "measured on")
     elif settings.guarded:
         rest, guard_images = _set_apart_for_guard(rest)

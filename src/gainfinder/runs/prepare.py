@@ -14,7 +14,7 @@ from ..inference import Bank, Teacher, align_images, align_model, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import check_at_most, check_guard, check_referees, check_settings, check_student, check_teachers
-from .images import align_val, assign_roles, note_guard, subset, with_labels
+from .images import align_val, assign_roles, note_guard, note_overlap, subset, with_labels
 from .tracking import require
 
 
@@ -158,6 +158,9 @@ def prepare_transfer(
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
     guard_images = None if roles.guard is None else align_images(roles.guard, named_student)
     train_images = subset(labelled_images, settings)
+    note_overlap(train_images, val_images, "measured on", "learned from")
+    if guard_images is not None:
+        note_overlap(train_images, guard_images, "that guard", "learned from")
     bank = _bank(settings)
     # The bank renders views of its own for the models that it caches.
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
