@@ -1,9 +1,8 @@
 """A result folder belongs to one process at a time, and to one run; whoever comes second is told why."""
 
-import multiprocessing
-import os
 import shutil
-from multiprocessing.connection import Connection
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,31 @@ from gainfinder.errors import RunFolderError
 from gainfinder.results import RunFolder
 from gainfinder.results.folder import differences
 
+HOLD = """
+import os, sys
+from pathlib import Path
+from gainfinder.results import RunFolder
 
-def hold(path: Path, told: Connection) -> None:
-    with RunFolder(path):
-        told.send(os.getpid())
-        told.recv()
+with RunFolder(Path(sys.argv[1])):
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_the_second_process_is_told_the_firsts_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path / "run", there))
-    process.start()
-    pid = here.recv()
-    second = RunFolder(tmp_path / "run")
-    monkeypatch.setattr(second._lock, "timeout", 0.1)
-    with pytest.raises(RunFolderError, match=f"process {pid} on .* is writing to this folder"):
-        second.__enter__()
-    here.send("end")
-    process.join()
-    with RunFolder(tmp_path / "run"):
+    path = tmp_path / "run"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        pid = int(first.stdout.readline())
+        second = RunFolder(path)
+        monkeypatch.setattr(second._lock, "timeout", 0.1)
+        with pytest.raises(RunFolderError, match=f"process {pid} on .* is writing to this folder"):
+            second.__enter__()
+        first.communicate("")
+    with RunFolder(path):
         pass
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert [file.name for file in path.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
