@@ -171,7 +171,7 @@ def running_workers(folder: StudyFolder) -> list[int]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tmp_path: Path) -> None:
-    few = ('study.students=["vit"]', "settings.epochs=20")
+    few = ('study.students=["vit"]', "settings.epochs=12")
     options = [*(f"--set={one}" for one in few), "--workers=2", "--threads=1"]
     undisturbed = ran(file, tmp_path / "calm", *few)
     folder = StudyFolder(tmp_path / "out")

@@ -15,7 +15,7 @@ from gainfinder.workers import make_backend, run_study
 from studies import result_of, write_study
 from transfers import same
 
-FEW = ('study.students=["vit"]', 'study.teachers=["convnext"]', "settings.epochs=20")
+FEW = ('study.students=["vit"]', 'study.teachers=["convnext"]', "settings.epochs=12")
 """Two cells long enough to be interrupted."""
 
 

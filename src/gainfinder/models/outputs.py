@@ -6,6 +6,7 @@ weights are those of a sigmoid: their log-odds are what it was given.
 Shapes: N images, C classes.
 """
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadReference, ModelError
+from ..libraries import printed_to_stderr
 from ..predictions import unusable
 from ..references import suggest
 from .modules import copy_module
@@ -97,7 +99,7 @@ class OutputProbe:
 
     def _check_finite(self) -> None:
         # a module that scales each image by its own contrast divides a blank one by 0
-        if any(not bool(unusable(row).any()) for row in (self.row, *self._rows())):
+        if any(not bool(unusable(row).any()) for row in itertools.chain([self.row], self._rows())):
             return
         raise ModelError(
             f"{self.reference}: its outputs are not finite, neither for a blank image nor for noise: are its weights "
@@ -189,7 +191,7 @@ def _noise(count: int, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _run(module: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), printed_to_stderr():
         outputs: Any = module(images)
     rows: Tensor = getattr(outputs, "logits", outputs)
     return rows
