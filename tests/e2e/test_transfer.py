@@ -109,23 +109,23 @@ def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: 
 
 def test_a_finished_run_returns_its_result(zoo: dict[str, str], run_folder: Path) -> None:
     first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
-    stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
+    stamps = {path: path.stat().st_mtime_ns for path in run_folder.rglob("[!.]*") if path.is_file()}
     (run_folder / "checkpoint.pt").write_text("left by a process killed after it wrote the result")
     second = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
     assert second.account == {**first.account, "resumed_epochs": 2}
     assert second.epochs == first.epochs
     assert same(first.student.module.state_dict(), second.student.module.state_dict())
-    assert stamps == {path: path.stat().st_mtime_ns for path in run_folder.rglob("*") if path.is_file()}
+    assert stamps == {path: path.stat().st_mtime_ns for path in run_folder.rglob("[!.]*") if path.is_file()}
 
 
 def test_a_folder_with_another_run_is_refused_and_left_alone(zoo: dict[str, str], run_folder: Path) -> None:
     gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, **SETTINGS)
-    before = {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in run_folder.rglob("[!.]*") if path.is_file()}
     with pytest.raises(RunFolderError, match=r"settings\.seed: 0 in the folder, 1 asked for"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=run_folder, seed=1, **SETTINGS)
     with pytest.raises(RunFolderError, match="holds a different run"):
         gainfinder.transfer(zoo["vit"], zoo["convnext"], "digits#2/4", out=run_folder, **SETTINGS)
-    assert before == {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in run_folder.rglob("[!.]*") if path.is_file()}
 
 
 def test_a_folder_with_other_files_is_refused(zoo: dict[str, str], tmp_path: Path) -> None:
