@@ -13,6 +13,7 @@ certificate.json     what the answers said
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
 tracking/            with trackers only: what they keep on disk, and what was logged to which; see `runs/tracking.py`
+.lock, .running.json while a process writes: the lock, and which process has it
 """
 
 import json
@@ -121,7 +122,7 @@ class RunFolder:
 
     def _read_holder(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._holder.read_text(encoding="utf-8"))
+            found = parse_json(self._holder.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

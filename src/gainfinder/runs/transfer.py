@@ -323,7 +323,7 @@ class _Training:
             # Within an epoch the weights of its beginning are kept, too: where it diverges they are the student's.
             state = {**self.trainer.state(), "finished": self._finished if progress.step else None}
             save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
-            run.folder.check_in_place()
+            run.folder.check_in_place()  # a checkpoint takes long enough for the folder to go
             write_json_lines(run.folder.epochs, progress.rows)
         run.prepared.accelerator.wait_for_everyone()
         if progress.step == 0:
