@@ -1,8 +1,6 @@
 """How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 # Of a run and of the processes it starts alike: they promise the same bits, and sums depend on the number of threads.
@@ -22,15 +20,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
         return None
     folders = any(Path(argument).is_dir() for argument in config.args)
     return min(MOST_WORKERS, os.cpu_count() or 1) if folders else 0
-
-
-@pytest.fixture(autouse=True)
-def logger_as_it_was() -> Iterator[None]:
-    """A command that is run in this process keeps notes to itself; the next test may want to read them."""
-    logger = logging.getLogger("gainfinder")
-    handlers, propagate = [*logger.handlers], logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from pages import Ran, gainfinder
 
 PHOTOS = 3
 """Of each of four classes."""
-MOST_EPOCHS = 5
+MOST_EPOCHS = 2
 """Of a run for which a page gives none; a reader's has up to 100."""
 
 

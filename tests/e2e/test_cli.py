@@ -302,7 +302,7 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
 
 def test_two_processes_choose_the_same_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
     alone, together = tmp_path / "alone", tmp_path / "together"
-    more = ("--epochs", "17", "--limit", "320", "--batch-size", "16", "--guard-data", "digits#3/4")
+    more = ("--epochs", "17", "--limit", "80", "--batch-size", "4", "--guard-data", "digits#3/16")
     assert RUNNER.invoke(app, command(zoo, alone, *more)).exit_code == 0
     done = launch(command(zoo, together, *more))
     assert done.returncode == 0, done.stderr

@@ -14,11 +14,17 @@ from transfers import GUARDED, Run, document, same, weights
 SETTINGS: Run = {
     **GUARDED,
     "limit": None,
-    "epochs": 12,
+    "epochs": 3,
     "batch_size": 16,
     "trials": True,
     "optimizer": "adamw",
 }
+
+
+@pytest.fixture(autouse=True)
+def room_for_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of some eighty steps have trials, too: shorter ones than would tell anything."""
+    monkeypatch.setattr("gainfinder.runs.trials.FEWEST_STEPS", 2)
 
 
 def test_what_was_tried_and_chosen_stands_in_the_result(zoo: dict[str, str], tmp_path: Path) -> None:
@@ -41,7 +47,7 @@ def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
 
 
 def test_the_command_tells_the_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
-    out, short = tmp_path / "a", ("--batch-size", "16", "--epochs", "10", "--optimizer", "sgd")
+    out, short = tmp_path / "a", ("--batch-size", "16", "--epochs", "3", "--optimizer", "sgd")
     done = CliRunner().invoke(app, command(zoo, out, *short))
     assert done.exit_code == 0, done.stderr
     told = document(out)
@@ -111,7 +117,7 @@ def test_trials_and_a_plateau_read_the_bank(
 ) -> None:
     """The recipe of a longer run, but for its length, the views and the guard's images."""
     asked: Run = {
-        "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 14, "patience": 1, "views": 2,
+        "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 5, "patience": 1, "views": 2,
         "batch_size": 16, "mixup": 0.7, "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
     }  # fmt: skip
     first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "a", **asked)
@@ -123,7 +129,7 @@ def test_trials_and_a_plateau_read_the_bank(
     asked |= {"views": None, "bank": tmp_path / "other"}
     monkeypatch.setattr("gainfinder.runs.guard_loss.GuardLoss.of", lambda *_: 1.0)  # it never falls
     fresh = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "c", **asked)
-    assert len(fresh.epochs) < 14 and fresh.metrics.bank is not None
+    assert len(fresh.epochs) < 5 and fresh.metrics.bank is not None
     used = fresh.metrics.bank
     assert used.made == used.entries == 2 * len(fresh.epochs), "no view of an epoch that is not made"
 

@@ -1,4 +1,4 @@
-"""What a type checker finds in a user's file that calls `gainfinder.transfer`."""
+"""What a type checker finds in a user's file, where gainfinder is installed from its wheel."""
 
 import re
 import subprocess
@@ -6,9 +6,26 @@ import sys
 import textwrap
 from pathlib import Path
 
-import gainfinder
+USED = """
+    import gainfinder
+    from gainfinder import load_images, load_model, predict, scan, transfer
 
-SOURCE = Path(gainfinder.__file__).parents[1]
+    student = load_model("local-dir:student")
+    accuracy: float = predict(student, "photos/", device="cpu").accuracy
+    gained: float | None = scan([student, "resnet18.a1_in1k"], load_images("photos/")).pairs[0].positive_flips
+    done = transfer(student, ["resnet18.a1_in1k", "table:photos.parquet"], "photos/", out="better", epochs=1)
+    delta: float | None = done.metrics.transfer_delta_pp
+    done.student.module.eval()
+    error: type[Exception] = gainfinder.GainfinderError
+    names: tuple[str, ...] = (gainfinder.flips.__name__, gainfinder.partition.__name__, gainfinder.objectives.__name__)
+"""
+MISUSED = """
+    import gainfinder
+
+    gainfinder.transfr("a", "b", "digits")
+    gainfinder.transfer("a", "b")
+    count: int = gainfinder.scan(["a", "b"], "digits").pairs[0].positive_flips
+"""
 RIGHT = """
     from pathlib import Path
 
@@ -41,26 +58,29 @@ WRONG = """
 """
 
 
-def mistakes(code: str, folder: Path) -> list[tuple[str, str]]:
+def mistakes(code: str, folder: Path, environment: Path) -> list[tuple[str, str]]:
     """What `mypy --strict` finds in a user's file: the line and the kind of each mistake."""
     text = textwrap.dedent(code)
     (folder / "user.py").write_text(text)
     # the types of these packages are not what is tested, and take long to read
     (folder / "mypy.ini").write_text(
-        f"[mypy]\nmypy_path = {SOURCE}\n[mypy-torch.*,torchvision.*,timm.*,numpy.*,accelerate.*]\n"
-        "follow_imports = skip\n[mypy-gainfinder.*]\nignore_errors = True\n"
+        "[mypy-torch.*,torchvision.*,timm.*,numpy.*,accelerate.*]\nfollow_imports = skip\n"
     )
-    command = [sys.executable, "-m", "mypy", "--strict", "user.py"]
+    interpreter = ["--python-executable", str(environment / "bin" / "python")]
+    command = [sys.executable, "-m", "mypy", "--strict", *interpreter, "user.py"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert "user.py" in done.stdout or "Success" in done.stdout, done.stdout + done.stderr
     found = re.findall(r"^user\.py:(\d+): error: .*\[([a-z-]+)\]$", done.stdout, flags=re.M)
     return [(text.splitlines()[int(line) - 1], kind) for line, kind in found]
 
 
-def test_right_use_is_accepted_and_each_mistake_found(tmp_path: Path) -> None:
-    assert mistakes(RIGHT, tmp_path) == []
+def test_right_use_is_accepted_and_each_mistake_found(environment: Path, tmp_path: Path) -> None:
+    """One test: the checker reads the whole package first, and keeps what it found for the next file."""
+    assert mistakes(USED, tmp_path, environment) == []
+    assert mistakes(RIGHT, tmp_path, environment) == []
+    assert [kind for _, kind in mistakes(MISUSED, tmp_path, environment)] == ["attr-defined", "call-arg", "assignment"]
     wrong = [line for line in textwrap.dedent(WRONG).splitlines() if line.startswith("gainfinder")]
-    found = mistakes(WRONG, tmp_path)
+    found = mistakes(WRONG, tmp_path, environment)
     assert [line for line, _ in found] == wrong
     assert [kind for _, kind in found] == [
         "call-arg", "arg-type", "arg-type", "arg-type", "arg-type",

@@ -7,10 +7,8 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import textwrap
-import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +17,9 @@ import pytest
 
 import gainfinder
 
-ROOT = Path(__file__).parents[2]
+from .conftest import ROOT, build
+
 SOURCE = ROOT / "src" / "gainfinder"
-BUILD = "import sys; from hatchling.build import build_{0}; print(build_{0}(sys.argv[1]))"
 COMMANDS = """
     import sys
     from importlib.metadata import entry_points
@@ -34,62 +32,7 @@ COMMANDS = """
             assert not end.code, line
 """
 EXTRAS = {"transformers", "datasets", "onnxruntime", "open_clip", "sentence_transformers", "ray", "submitit"}
-USED = """
-    import gainfinder
-    from gainfinder import load_images, load_model, predict, scan, transfer
-
-    student = load_model("local-dir:student")
-    accuracy: float = predict(student, "photos/", device="cpu").accuracy
-    gained: float | None = scan([student, "resnet18.a1_in1k"], load_images("photos/")).pairs[0].positive_flips
-    done = transfer(student, ["resnet18.a1_in1k", "table:photos.parquet"], "photos/", out="better", epochs=1)
-    delta: float | None = done.metrics.transfer_delta_pp
-    done.student.module.eval()
-    error: type[Exception] = gainfinder.GainfinderError
-    names: tuple[str, ...] = (gainfinder.flips.__name__, gainfinder.partition.__name__, gainfinder.objectives.__name__)
-"""
-MISUSED = """
-    import gainfinder
-
-    gainfinder.transfr("a", "b", "digits")
-    gainfinder.transfer("a", "b")
-    count: int = gainfinder.scan(["a", "b"], "digits").pairs[0].positive_flips
-"""
-
 Python = Callable[..., str]
-
-
-def build(kind: str, *, of: Path, into: Path) -> Path:
-    """Build a distribution as `uv build` does, but with the build backend that is installed: no network."""
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD.format(kind), str(into)], cwd=of, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return into / done.stdout.split()[-1]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("wheel", of=ROOT, into=tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("sdist", of=ROOT, into=tmp_path_factory.mktemp("sdist"))
-
-
-@pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel in it, which borrows this one's other packages.
-
-    Its `.pth` file adds a folder without that folder's own `.pth` files, so an editable install here is not seen there.
-    """
-    folder = tmp_path_factory.mktemp("installed") / "venv"
-    venv.create(folder, symlinks=True)
-    packages = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(folder)}))
-    zipfile.ZipFile(wheel).extractall(packages)
-    borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (packages / "borrowed.pth").write_text("\n".join(borrowed))
-    return folder
 
 
 @pytest.fixture
@@ -208,24 +151,3 @@ def test_scan_predict_and_transfer_run(python: Python, zoo: dict[str, str], tmp_
 def test_the_public_names_are_there_to_complete(python: Python) -> None:
     shown = python("import gainfinder, sys; print(*dir(gainfinder)); print('torch' in sys.modules)").splitlines()
     assert set(gainfinder.__all__) <= set(shown[0].split()) and shown[1] == "False"
-
-
-def test_a_users_code_is_type_checked_against_it(environment: Path, tmp_path: Path) -> None:
-    def checked(code: str) -> list[str]:
-        """The codes of what `mypy --strict` finds in a user's file."""
-        (tmp_path / "user.py").write_text(textwrap.dedent(code))
-        # the types of these packages are not what is tested, and take long to read
-        (tmp_path / "mypy.ini").write_text("[mypy-torch.*,torchvision.*,timm.*,numpy.*]\nfollow_imports = skip\n")
-        interpreter = ["--python-executable", str(environment / "bin" / "python")]
-        done = subprocess.run(
-            [sys.executable, "-m", "mypy", "--strict", *interpreter, "user.py"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "user.py" in done.stdout or "Success" in done.stdout, done.stdout + done.stderr
-        return re.findall(r"error: .*\[([a-z-]+)\]", done.stdout)
-
-    assert checked(USED) == []
-    assert checked(MISUSED) == ["attr-defined", "call-arg", "assignment"]

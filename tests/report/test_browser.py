@@ -72,7 +72,7 @@ def test_marks_tell_what_they_are_on_hover(browser: Any, results: dict[str, Path
         marks = browser.find_elements(By.CSS_SELECTOR, 'figure svg [role="graphics-symbol"][tabindex]')
         told = set()
         for mark in [one for one in marks if min(one.size.values()) > 1][:40]:  # a bar of nothing has no size
-            ActionChains(browser).move_to_element(mark).perform()
+            ActionChains(browser, duration=0).move_to_element(mark).perform()
             assert tip.is_displayed(), mark.get_attribute("outerHTML")
             told.add(tip.text)
         assert len(told) > 5 and any(re.search(words, one) for one in told)

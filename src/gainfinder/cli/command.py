@@ -5,7 +5,8 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 import typer
@@ -23,8 +24,8 @@ def command(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command: user mistakes become one line and exit code 2, Ctrl-C becomes exit code 130."""
 
     @functools.wraps(command)
+    @shown_notes()
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        _show_notes()
         try:
             command(*args, **kwargs)
         except GainfinderError as error:
@@ -100,9 +101,15 @@ class _Stderr(logging.Handler):
         sys.stderr.flush()
 
 
-def _show_notes() -> None:
+@contextmanager
+def shown_notes() -> Iterator[None]:
+    """Within the block what gainfinder notes is written to stderr, each note once."""
     logger = logging.getLogger("gainfinder")
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _Stderr)]:
-        logger.removeHandler(handler)
-    logger.addHandler(_Stderr())
+    handler, propagate = _Stderr(), logger.propagate
+    logger.addHandler(handler)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
