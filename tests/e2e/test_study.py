@@ -22,6 +22,7 @@ from gainfinder.errors import RunFolderError, SettingsError
 from gainfinder.study import CellState, StudyFolder, read_study, study_cells, study_rows
 from gainfinder.workers import run_study
 from gainfinder.workers.worker import RESULTS
+from once import made_once
 from studies import result_of, write_study
 from transfers import same, weights
 
@@ -44,8 +45,19 @@ def file(tmp_path: Path, zoo: dict[str, str], monkeypatch: pytest.MonkeyPatch) -
     return write_study(tmp_path / "small.toml", zoo)
 
 
-def test_cells_are_what_single_transfers_give(file: Path, tmp_path: Path) -> None:
-    folder = ran(file, tmp_path / "out")
+@pytest.fixture
+def finished(file: Path, zoo: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """The study, done, in a folder of the test's own: it is run once for all of them."""
+
+    def run(folder: Path) -> None:
+        ran(write_study(folder / "small.toml", zoo), folder / "out")
+
+    shutil.copytree(made_once(tmp_path_factory, "finished-study", run) / "out", tmp_path / "out")
+    return StudyFolder(tmp_path / "out")
+
+
+def test_cells_are_what_single_transfers_give(finished: StudyFolder, tmp_path: Path) -> None:
+    folder = finished
     cells = folder.all_cells()
     assert len(cells) == 6 and set(folder.states(cells).values()) == {CellState.DONE}
     for cell in (cells[1], cells[-1]):  # late ones, with predictions, crops and models of earlier ones at hand
@@ -53,17 +65,13 @@ def test_cells_are_what_single_transfers_give(file: Path, tmp_path: Path) -> Non
             cell.spec.model_copy(update={"config": cell.spec.config.replace(bank=tmp_path / "b")}), tmp_path / cell.key
         )
         assert same(weights(folder.run_folder(cell).path), weights(alone))
-        assert folder.run_folder(cell).read_result() == alone.metrics.model_copy(
-            update={
-                "out": str(folder.run_folder(cell).path),
-                "bank": folder.run_folder(cell).read_result().bank,
-                "student_reference": folder.run_folder(cell).read_result().student_reference,
-            }
-        )
+        kept = folder.run_folder(cell).read_result()
+        of_its_place = {name: getattr(kept, name) for name in ("out", "bank", "student_reference")}
+        assert kept == alone.metrics.model_copy(update=of_its_place)
 
 
-def test_a_row_for_each_cell(file: Path, tmp_path: Path) -> None:
-    folder = ran(file, tmp_path / "out")
+def test_a_row_for_each_cell(finished: StudyFolder) -> None:
+    folder = finished
     rows = study_rows(folder)
     assert [(row.student, row.teacher, row.variant, row.state) for row in rows][:2] == [
         ("vit", "convnext", "kl", "done"),
@@ -82,8 +90,8 @@ def test_a_row_for_each_cell(file: Path, tmp_path: Path) -> None:
         assert row.student_family == {"vit": "Transformer", "resnet": "CNN"}[row.student]
 
 
-def test_what_is_missing_is_what_is_left_to_do(file: Path, tmp_path: Path) -> None:
-    folder = ran(file, tmp_path / "out")
+def test_what_is_missing_is_what_is_left_to_do(finished: StudyFolder, file: Path, tmp_path: Path) -> None:
+    folder = finished
     before, cells = times(folder), folder.all_cells()
     shutil.rmtree(folder.run_folder(cells[2]).path)
     assert folder.state(cells[2]) == CellState.MISSING
