@@ -19,6 +19,10 @@ LONGEST_SHOWN = 400
 LONGEST_SUGGESTED = 500
 """Characters of a word for which near matches are looked for."""
 
+TRUST = "trust_remote_code"
+"""The setting of a reference that lets a model run code of its own; no file can give it."""
+TRUSTED = "yes"
+
 Query = tuple[tuple[str, str], ...]
 
 
@@ -181,3 +185,48 @@ def _short_name(reference: str) -> str:
     if base.startswith("torchvision:"):
         return base.removeprefix("torchvision:").split("/")[0]
     return base.rpartition(":")[2].rstrip("/").rpartition("/")[2]
+
+
+def trusting(references: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Model references, those of the models that are named with leave to run code of their own.
+
+    Args:
+        references: model references.
+        names: repositories or folders of `hf:` references, as they stand there, with `@REVISION` where one does.
+
+    Returns:
+        The references in their order, with the setting `trust_remote_code=yes` where it was given.
+
+    Raises:
+        BadReference: a name is that of no `hf:` reference.
+
+    >>> trusting(["hf:lab/net?size=64", "hf:lab/other"], ["lab/net"])
+    ['hf:lab/net?size=64&trust_remote_code=yes', 'hf:lab/other']
+    """
+    split = [split_query(reference) for reference in references]
+    known = [base.removeprefix("hf:") for base, _ in split if base.startswith("hf:")]
+    wanted = {name.removeprefix("hf:") for name in names}
+    for name in sorted(wanted - {*known}):
+        models = f"its hf: models are {', '.join(known)}" if known else "it has no hf: model"
+        raise BadReference(f"`trust_remote_code={name}` names no model of this run{suggest(name, known)}; {models}")
+    return [
+        join_query(base, (*(one for one in query if one[0] != TRUST), (TRUST, TRUSTED)))
+        if base.startswith("hf:") and base.removeprefix("hf:") in wanted
+        else reference
+        for reference, (base, query) in zip(references, split, strict=True)
+    ]
+
+
+def refuse_trust(reference: str, *, where: str) -> None:
+    """Refuse the setting `trust_remote_code` in a file: another's file must not let code run.
+
+    Raises:
+        BadReference: the reference has it; `where` says where the reference stands.
+    """
+    base, query = split_query(reference)
+    if TRUST in dict(query):
+        name = base.removeprefix("hf:")
+        raise BadReference(
+            f"{where}: {shown(reference)} trusts the model's own code, which no file can: read that code, and where "
+            f"you trust it, leave the setting out and give `trust_remote_code={name}`"
+        )

@@ -16,8 +16,8 @@ NOT_RUN = {
     "pip install uv && uv run pytest": "the tests themselves",
     "uv run pytest tests/docs": "the tests themselves",
     "uv run pytest tests/metrics -k flips": "the tests themselves",
-    "uv run --isolated --resolution lowest-direct --python 3.11 pytest -o filterwarnings=default --ignore tests/e2e "
-    "--ignore tests/docs --ignore tests/packaging tests": "the tests themselves, with other versions",
+    "uv run --isolated --resolution lowest-direct --python 3.11 pytest": "the tests themselves, with other versions",
+    "uv run --isolated --upgrade --python 3.13 pytest": "the tests themselves, with other versions",
     "uv run gainfinder demo": "the same demo as below, which is run once",
     "uv run ruff check . && uv run ruff format --check . && uv run mypy": "looks at the source; .ci/run does it",
     "uv run --group docs sphinx-build -W docs site": "builds the site; .ci/run does it",

@@ -150,7 +150,7 @@ def test_code_of_a_model_is_not_run(kind: str, tmp_path: Path, monkeypatch: pyte
         assert load_model(f"{reference}?size=16").num_classes == 3
     else:
         with pytest.raises(
-            ModelError, match=r"asks to run Python code of its own .*refused: .*file:PATH.py:FACTORY"
+            ModelError, match=r"asks to run Python code of its own .*refused: .*`trust_remote_code=.*model`"
         ) as found:
             load_model(f"{reference}?size=16")
         assert "\n" not in str(found.value)

@@ -6,7 +6,7 @@ import typer
 
 from ..config import TransferConfig
 from .command import as_options, command
-from .options import DATA_HELP, MODEL_HELP, Json, with_settings
+from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
 
 
 @command
@@ -16,15 +16,18 @@ def doctor(
     teacher: Annotated[list[str], typer.Option(help="A model that teaches, in the same form.", show_default=False)],
     data: Annotated[str, typer.Option(help=f"Images to learn from: {DATA_HELP}.", show_default=False)],
     *,
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
     **settings: Any,
 ) -> None:
     """Time loader, student, frozen models and bank for themselves, and say which of them is the bottleneck."""
     config = TransferConfig(**settings, guard=False, strategy="parallel" if len(teacher) > 1 else "sequential")
     from ..profiling import diagnose
+    from ..references import trusting
     from ..runs import prepare_transfer
     from .tables import print_json, print_lines, print_table
 
+    student, *teacher = trusting([student, *teacher], trust_remote_code or ())
     prepared = prepare_transfer(student, teacher, data, val=None, settings=config)
     found = diagnose(prepared)
     if json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .command import command, typed_command
-from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 
 if TYPE_CHECKING:
     from ..results import HeadMetrics
@@ -29,6 +29,7 @@ def fit_head(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     max_broken: MaxBroken = 0.01,
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
     """Fit a model's classifier layer to the classes of other images, before a transfer on these.
@@ -39,9 +40,11 @@ def fit_head(
     Killed at any moment and started again with the same command, it goes on where it was.
     """
     from .. import api
+    from ..references import trusting
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken
 
+    (model,) = trusting([model], trust_remote_code or ())
     progress = make_progress()
     try:
         found = api.fit_head(

@@ -19,6 +19,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Device = Annotated[str, typer.Option(help=_BY_NAME["device"].help)]
 Workers = Annotated[int | None, typer.Option(help=_BY_NAME["workers"].help)]
 MaxBroken = Annotated[float, typer.Option(help=_BY_NAME["max_broken"].help)]
+TrustRemoteCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Repository or folder of an hf: model that may run Python code of its own; read it first. Repeatable.",
+        metavar="NAME",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a forward pass.")]
 MODEL_HELP = (
     "a timm name, hf-hub:REPO, local-dir:FOLDER, torchvision:NAME[/WEIGHTS], hf:REPO-OR-FOLDER, "

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .command import command
-from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 
 
 @command
@@ -23,6 +23,7 @@ def predict(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     max_broken: MaxBroken = 0.01,
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
     """Write a model's predictions: sample ids, logits and, where the images carry them, labels.
@@ -33,6 +34,7 @@ def predict(
     from ..data import load_images
     from ..errors import RunFolderError, SettingsError
     from ..files import check_writable
+    from ..references import trusting
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken
 
@@ -41,6 +43,7 @@ def predict(
     if labels not in ("use", "none"):
         raise SettingsError(f"labels is {labels!r}: expected use or none")
     check_writable(out)
+    (model,) = trusting([model], trust_remote_code or ())
     progress = make_progress()
     try:
         images = load_images(data, labels=labels == "use")

@@ -7,7 +7,7 @@ import typer
 
 from ..config import Rule
 from .command import command, typed_command
-from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 from .scan import check_source, named_models
 
 
@@ -53,6 +53,7 @@ def rank(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     max_broken: MaxBroken = 0.01,
+    trust_remote_code: TrustRemoteCode = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to keep the ranking and each model's predictions in; that of a scan will do."),
@@ -71,10 +72,11 @@ def rank(
     A model that cannot be loaded or run is left out, with its reason. With --out predictions are made once.
     """
     from .. import api
+    from ..references import trusting
     from .progress import make_progress
     from .tables import print_json, ranking_tables, show_broken
 
-    named = named_models(model, models, timm, timm_limit)
+    student, *named = trusting([student, *named_models(model, models, timm, timm_limit)], trust_remote_code or ())
     check_source(named, predictions, data, out, purpose="a ranking")
     progress = make_progress()
     try:

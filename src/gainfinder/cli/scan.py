@@ -7,7 +7,7 @@ import typer
 
 from ..errors import SettingsError
 from .command import command, typed_command
-from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, Workers
+from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 
 
 @command
@@ -65,6 +65,7 @@ def scan(
     batch_size: BatchSize = 64,
     workers: Workers = None,
     max_broken: MaxBroken = 0.01,
+    trust_remote_code: TrustRemoteCode = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to keep the scan in, with each model's predictions and a report."),
@@ -90,10 +91,13 @@ def scan(
     it was, and one of more models makes only the predictions of the new ones.
     """
     from .. import api
+    from ..references import trusting
     from .progress import make_progress
     from .tables import print_json, print_lines, scan_tables, show_broken
 
     named = named_models(model, models, timm, timm_limit)
+    asked = trusting([*named, *([] if student is None else [student])], trust_remote_code or ())
+    named, student = asked[: len(named)], asked[-1] if student is not None else None
     check_source(named, predictions, data, out, purpose="a scan")
     progress = make_progress()
     try:

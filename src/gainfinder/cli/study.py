@@ -9,7 +9,7 @@ import typer
 from ..errors import SettingsError
 from .command import command
 from .completion import completing
-from .options import Json
+from .options import Json, TrustRemoteCode
 
 if TYPE_CHECKING:
     from ..report import RowsFormat
@@ -39,6 +39,7 @@ def plan(
     ] = None,
     overrides: Overrides = None,
     timed: Annotated[int, typer.Option(min=0, help="Cells to time, at most; 0: count them, load nothing.")] = 24,
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
     """Show a study's cells, and what they will cost; write nothing.
@@ -51,7 +52,7 @@ def plan(
     from .progress import make_progress
     from .tables import print_json, print_lines
 
-    document = read_study(file, overrides or ())
+    document = read_study(file, overrides or ()).trusting(trust_remote_code or ())
     folder = StudyFolder(out if out is not None else Path(document.study.name))
     cells = study_cells(document, folder.path)
     progress = make_progress()
@@ -96,6 +97,7 @@ def run(
         str | None, typer.Option(help="URL that finished cells are copied to, too (s3://…, gs://…, any of fsspec).")
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try cells that failed once more.")] = False,
+    trust_remote_code: TrustRemoteCode = None,
     json: Json = False,
 ) -> None:
     """Run the cells of a study that are not done.
@@ -108,7 +110,7 @@ def run(
     from .study_view import StudyView, failure_lines
     from .tables import print_json, print_lines
 
-    document = read_study(file, overrides or ())
+    document = read_study(file, overrides or ()).trusting(trust_remote_code or ())
     backend = make_backend(on, out=out, options=_pairs(engine or ()))
     total = workers * backend.devices
     view = StudyView()

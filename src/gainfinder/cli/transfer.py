@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import TransferConfig, TransferSpec
+from ..references import trusting
 from .command import command, typed_command
-from .options import DATA_HELP, MODEL_HELP, Json, with_settings
+from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
 
 if TYPE_CHECKING:
     from ..runs import PreparedTransfer
@@ -45,6 +46,7 @@ def transfer(
         typer.Option(min=1, help="Ask for so many labels of changed images afterwards, as `gainfinder ask` does."),
     ] = None,
     *,
+    trust_remote_code: TrustRemoteCode = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved run with time, memory and disk; write nothing.")
     ] = False,
@@ -55,14 +57,15 @@ def transfer(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
+    student, *others = trusting([student, *teacher, *(referee or ())], trust_remote_code or ())
     spec = TransferSpec(  # checked before what takes seconds to import
         student=student,
-        teachers=tuple(teacher),
+        teachers=tuple(others[: len(teacher)]),
         data=data,
         val=val,
         guard_data=guard_data,
         label_maps=tuple(map(str, label_map or ())),
-        referees=tuple(referee or ()),
+        referees=tuple(others[len(teacher) :]),
         config=TransferConfig(**settings),
     )
     from ..api import execute_with_reports

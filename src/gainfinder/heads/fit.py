@@ -18,7 +18,17 @@ from ..data import Images, ImageSource, check_broken, folds, load_images
 from ..devices import default_workers, environment, resolve_device
 from ..errors import DataError, SettingsError
 from ..inference import ImageFeatures, align_images, features_of, predict_images
-from ..models import Classifier, ModelSource, NewHead, load_copy, load_into, load_model, load_weights, new_head
+from ..models import (
+    Classifier,
+    ModelSource,
+    NewHead,
+    load_copy,
+    load_into,
+    load_model,
+    load_weights,
+    load_written,
+    new_head,
+)
 from ..predictions import Predictions
 from ..results import HeadMetrics, RunFolder, TriedHead, read_head, write_head
 from ..runs import Callback, describe_images, describe_model, hold_out_to_measure, note_overlap, save_student
@@ -374,7 +384,7 @@ def _empty_classes(images: Images) -> tuple[str, ...]:
 def _load_finished(task: _Task, metrics: HeadMetrics, folder: RunFolder) -> Classifier:
     """The model of a folder that was finished before."""
     if metrics.student_reference is not None:
-        return load_model(metrics.student_reference)
+        return load_written(metrics.student_reference, of=task.given.reference, where=str(folder.result))
     student = task.head.classifier
     load_into(student.module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
     return replace(student, reference=f"{task.given.reference} (new head)")

@@ -12,7 +12,7 @@ from .from_module import classifier_from_module
 from .from_table import PredictionTable
 from .heads import NewHead, new_head
 from .imagenet import imagenet_texts
-from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher
+from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher, load_written
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
 from .weights import load_into, load_weights
@@ -37,6 +37,7 @@ __all__ = [
     "load_model",
     "load_teacher",
     "load_weights",
+    "load_written",
     "new_head",
     "out_of_memory",
     "parse_model_ref",

@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import GainfinderError, MissingExtra, ModelError
 from ..files import near_siblings, user_path
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet, tensors_only
-from ..references import Query
+from ..references import TRUST, TRUSTED, Query
 from .assembly import assemble, names_in_module_order, query_of, with_names_beside, with_query_over, without
 from .classifier import Classifier, ReheadFunction
 from .configs import check_files, read_config
@@ -33,10 +33,6 @@ _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5
 # mean difference between our transform and the processor's, in inputs scaled to [0, 1]; they differ by rounding, as
 # processors resize tensors and timm resizes images
 _AGREEMENT = 0.02
-_OWN_CODE = (
-    "it asks to run Python code of its own (auto_map in its config.json), which is refused: where you trust that code, "
-    "load the model in a Python file, by from_pretrained(…, trust_remote_code=True), and give file:PATH.py:FACTORY"
-)
 _ADVICE = "add ?size=EDGE&mean=R,G,B&std=R,G,B&interpolation=NAME&crop_pct=SHARE to the reference"
 
 
@@ -55,17 +51,18 @@ def load(ref: ModelRef) -> Classifier:
     if folder.is_dir():
         _check_folder(folder, reference)
     name, _, revision = (str(folder), "", "") if folder.is_dir() else ref.name.partition("@")
+    trusted, query = ref.setting(TRUST) == TRUSTED, without(ref.query, TRUST)
     with _quiet_transformers(reference), tensors_only(), hub_or_cache(needed=not folder.is_dir()) as reachable:
-        module = _load_module(name, revision or None, reference, reachable)
-        processor = load_processor(name, revision or None)
-        preprocessing = _preprocessing(processor, module, ref.query, reference)
+        module = _load_module(ref, name, revision or None, reachable=reachable)
+        processor = load_processor(name, revision or None, trusted=trusted)
+        preprocessing = _preprocessing(processor, module, query, reference)
     names = names_of(module)
     return assemble(
         module,
         reference=reference,
         preprocessing=preprocessing,
         class_names=names,
-        query=ref.query,
+        query=query,
         save=partial(save, processor=processor, query=ref.query, loaded_names=names),
         rehead=rehead_function(processor=processor, query=ref.query),
     )
@@ -126,13 +123,20 @@ def rehead_function(*, processor: Any, query: Query) -> ReheadFunction:
     return rehead
 
 
-def load_processor(name: str, revision: str | None = None, *, local_only: bool = False) -> Any:
-    """The image processor of a folder or repository, or None where it has none."""
+def load_processor(name: str, revision: str | None = None, *, local_only: bool = False, trusted: bool = False) -> Any:
+    """The image processor of a folder or repository, or None where it has none.
+
+    Args:
+        name: folder or repository.
+        revision: of the repository.
+        local_only: whether the network is left alone.
+        trusted: whether it may be one of the model's own code, which is run.
+    """
     from transformers import AutoImageProcessor  # noqa: PLC0415 (slow, and an extra)
 
     try:
         return AutoImageProcessor.from_pretrained(
-            name, revision=revision, local_files_only=local_only, trust_remote_code=False
+            name, revision=revision, local_files_only=local_only, trust_remote_code=trusted
         )
     except Exception:  # a folder without one raises whatever the processor's own loading comes across
         return None
@@ -285,17 +289,22 @@ def _difference(processor: Any, preprocessing: Preprocessing) -> float:
     )
 
 
-def _load_module(name: str, revision: str | None, reference: str, reachable: bool) -> nn.Module:
+def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool) -> nn.Module:
+    reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
     from transformers import AutoModelForImageClassification  # noqa: PLC0415 (slow, and an extra)
 
     try:
         module: nn.Module
         module, info = AutoModelForImageClassification.from_pretrained(
-            name, revision=revision, output_loading_info=True, trust_remote_code=False
+            name, revision=revision, output_loading_info=True, trust_remote_code=trusted
         )
     except Exception as error:
-        if "trust_remote_code" in str(error):
-            raise ModelError(f"{reference}: {_OWN_CODE}") from error
+        if not trusted and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{reference}: it asks to run Python code of its own (auto_map in its config.json), which is refused: "
+                f"read that code, and where you trust it, give `trust_remote_code={ref.name}`"
+                f" (hf:{ref.name}?{TRUST}={TRUSTED} in Python)"
+            ) from error
         reason = hub_reason(error, reachable=reachable)
         raise ModelError(f"{reference}: transformers cannot load this model: {reason}") from error
     missing = sorted(str(key) for key in (*info["missing_keys"], *info["mismatched_keys"]))

@@ -4,7 +4,7 @@ from typing import TypedDict, Unpack
 
 from torch import nn
 
-from ..errors import BadReference, SettingsError
+from ..errors import BadReference, ModelError, SettingsError
 from ..references import suggest
 from .assembly import with_query_over
 from .classifier import Classifier
@@ -71,6 +71,25 @@ def load_copy(model: ModelSource) -> Classifier:
     return load_model(model)
 
 
+def load_written(reference: str, *, of: str, where: str) -> Classifier:
+    """The model that a result's file names, which may run no Python code but that of the model it was made from.
+
+    Args:
+        reference: what the file says.
+        of: reference of the model it was made from, as the user gave it.
+        where: the file, for the message.
+
+    Raises:
+        ModelError: it names other code: the file was changed, or is another's.
+        GainfinderError: whatever else is wrong with it.
+    """
+    ref = parse_model_ref(reference)
+    # a classifier that was passed in has a name of its own as reference, which names no code
+    if ref.code and ref.code != _code_of(of):
+        raise ModelError(f"{where}: {reference!r} runs other Python code than {of!r}, and is not loaded")
+    return load_model(ref)
+
+
 def load_teacher(source: TeacherSource) -> Classifier | PredictionTable:
     """A teacher: `table:PATH` becomes a table of predictions, all else a classifier, as `load_copy` gives it.
 
@@ -81,6 +100,13 @@ def load_teacher(source: TeacherSource) -> Classifier | PredictionTable:
         return source
     ref = parse_model_ref(source) if isinstance(source, str) else source
     return load_table(ref) if isinstance(ref, ModelRef) and ref.source == "table" else load_copy(ref)
+
+
+def _code_of(reference: str) -> tuple[str, ...]:
+    try:
+        return parse_model_ref(reference).code
+    except BadReference:
+        return ()
 
 
 def _load(ref: ModelRef, overrides: Overrides) -> Classifier:

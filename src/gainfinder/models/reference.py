@@ -13,7 +13,8 @@
     table:PATH                       a file of a model's predictions; it can teach, and nothing else
 
 Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes
-`output_name`, `file:` takes `num_classes`, and `table:` takes `TABLE_SETTINGS` alone.
+`output_name`, `file:` takes `num_classes`, `hf:` takes `trust_remote_code=yes`, and `table:` takes `TABLE_SETTINGS`
+alone.
 """
 
 import difflib
@@ -22,19 +23,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import BadReference
-from ..references import Query, check_keys, join_query, split_query, suggest
+from ..references import TRUST, TRUSTED, Query, check_keys, join_query, split_query, suggest
 from .preprocessing import OVERRIDES, check_numbers
 
 Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
 
 ONNX_SETTINGS = (*OVERRIDES, "output_name")
 FILE_SETTINGS = (*OVERRIDES, "num_classes")
+HF_SETTINGS = (*OVERRIDES, TRUST)
 TABLE_SETTINGS = ("classes", "num_classes")
 
 _OWN_PREFIXES = ("torchvision", "hf", "file", "onnx", "table")
 _TIMM_PREFIXES = ("hf-hub", "hf_hub", "local-dir")
 _PREFIXES = ("torchvision", "hf", "file", "onnx", "table", "hf-hub", "local-dir")
-_SETTINGS = {"file": FILE_SETTINGS, "onnx": ONNX_SETTINGS, "table": TABLE_SETTINGS}
+_SETTINGS = {"file": FILE_SETTINGS, "hf": HF_SETTINGS, "onnx": ONNX_SETTINGS, "table": TABLE_SETTINGS}
 # two letters at least, so that a Windows drive is no prefix
 _PREFIX = re.compile(r"(?P<prefix>[A-Za-z][\w.+-]+):(?P<rest>.*)", re.DOTALL)
 _TORCHVISION = re.compile(r"(?P<name>[^/@]*)(?:/(?P<tag>[^/@]*))?(?:@(?P<weights>.*))?", re.DOTALL)
@@ -71,6 +73,13 @@ class ModelRef:
         """The value of a setting, or None where it is not given."""
         return dict(self.query).get(key)
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Whose Python code loading it runs besides the libraries': a file's, or the model's own; empty for none."""
+        if self.source == "file":
+            return (self.name, self.factory or "")
+        return (TRUST,) if self.setting(TRUST) == TRUSTED else ()
+
 
 def parse_model_ref(text: str) -> ModelRef:
     """Parse a model reference; nothing is looked up.
@@ -90,6 +99,8 @@ def parse_model_ref(text: str) -> ModelRef:
     match = _PREFIX.fullmatch(base)
     check_keys(query, _SETTINGS.get(match["prefix"] if match else "", OVERRIDES), reference=text)
     check_numbers(query, reference=text)
+    if dict(query).get(TRUST, TRUSTED) != TRUSTED:
+        raise BadReference(f"setting {TRUST} in {text!r} cannot be used: expected {TRUSTED}, or leave it out")
     if match is None:
         return ModelRef(source="timm", name=base, query=query)
     prefix, rest = match["prefix"], match["rest"]

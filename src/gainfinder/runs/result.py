@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_atomically, write_json_lines
-from ..models import Classifier, load_into, load_model, load_weights
+from ..models import Classifier, load_into, load_weights, load_written
 from ..predictions import Predictions
 from ..results import EpochMetrics, TransferMetrics, write_thumbnails
 from .context import RunContext
@@ -92,7 +92,7 @@ def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
 
     def load_student() -> Classifier:
         if metrics.student_reference is not None:
-            loaded = load_model(metrics.student_reference)
+            loaded = load_written(metrics.student_reference, of=prepared.student.reference, where=str(folder.result))
             return replace(prepared.student, reference=loaded.reference, module=loaded.module)
         module = prepared.student.copied().module
         load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))

@@ -40,10 +40,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..config import SETTINGS, TransferConfig
-from ..errors import SettingsError
+from ..errors import BadReference, SettingsError
 from ..files import read_user_text, user_path
 from ..redaction import redacted
-from ..references import shown_value, suggest
+from ..references import refuse_trust, shown_value, suggest, trusting
 from .toml_lines import line_of
 
 MOST_COMBINATIONS = 100_000
@@ -146,6 +146,39 @@ class StudyDocument(_Section):
     def filled(self, reference: str) -> str:
         """A reference with its placeholders replaced."""
         return _PLACEHOLDER.sub(lambda found: self.paths.get(found[1], found[0]), reference)
+
+    def trusting(self, names: Sequence[str]) -> "StudyDocument":
+        """The study, its `hf:` models of these names with leave to run code of their own; a file cannot give it.
+
+        Args:
+            names: repositories or folders, as for `references.trusting`.
+
+        Raises:
+            BadReference: a name is that of no model of the study.
+        """
+        if not names:
+            return self
+        given = [*(one.reference for one in self.models.values()), *_direct(self)]
+        trusted = dict(zip(given, trusting([self.filled(one) for one in given], names), strict=True))
+
+        def of(name: str) -> str:
+            return name if name in self.models else trusted[name]
+
+        teachers = [of(one) if isinstance(one, str) else [*map(of, one)] for one in self.study.teachers]
+        students = [*map(of, self.study.students)]
+        return self.model_copy(
+            update={
+                "study": self.study.model_copy(update={"students": students, "teachers": teachers}),
+                "models": {
+                    name: one.model_copy(update={"reference": trusted[one.reference]})
+                    for name, one in self.models.items()
+                },
+                "data": {
+                    name: one.model_copy(update={"referees": [*map(of, one.referees)]})
+                    for name, one in self.data.items()
+                },
+            }
+        )
 
     def to_json(self) -> str:
         """The document as JSON, which `from_json` reads."""
@@ -306,6 +339,10 @@ class _Checked:
 
     def _check_references(self, study: StudyDocument) -> None:
         for path, reference in _references(study):
+            try:
+                refuse_trust(reference, where=".".join(path))
+            except BadReference as error:
+                raise self.fail(path, str(error)) from None
             for name in _PLACEHOLDER.findall(reference):
                 if name not in study.paths:
                     known = ", ".join(study.paths) or "none"
@@ -354,6 +391,15 @@ def _references(study: StudyDocument) -> Iterable[tuple[tuple[str, ...], str]]:
         for key in ("data", "val", "guard_data"):
             if (reference := getattr(images, key)) is not None:
                 yield ("data", key) if name == "data" else ("data", name, key), reference
+        for reference in images.referees:
+            yield ("data", "referees") if name == "data" else ("data", name, "referees"), reference
+
+
+def _direct(study: StudyDocument) -> list[str]:
+    """The students, teachers and referees that are no names of [models] but references themselves."""
+    referees = [name for one in study.data.values() for name in one.referees]
+    names = [*study.study.students, *_flat(study.study.teachers), *referees]
+    return [name for name in dict.fromkeys(names) if name not in study.models]
 
 
 def _flat(names: Iterable[str | list[str]]) -> list[str]:

@@ -9,7 +9,7 @@ import timm
 from ..errors import BadReference, GainfinderError
 from ..files import read_user_text
 from ..models import Classifier, ModelSource, load_copy, parse_model_ref
-from ..references import suggest
+from ..references import refuse_trust, suggest
 
 
 def read_model_list(path: Path) -> list[str]:
@@ -36,6 +36,7 @@ def read_model_list(path: Path) -> list[str]:
             parse_model_ref(reference)
         except BadReference as error:
             raise BadReference(f"{path}, line {number}: {error}") from error
+        refuse_trust(reference, where=f"{path}, line {number}")
         found.append(reference)
     if not found:
         raise BadReference(f"{path}: names no model; expected a reference a line")
