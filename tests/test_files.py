@@ -66,7 +66,7 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     [
         ("~nosuchuser/x", r"photos '~nosuchuser/x': there is no home folder for '~nosuchuser'; write the folder out"),
         ("a" * 300, r"photos 'a+…a+' \(300 characters\) cannot be looked up \(File name too long\)"),
-        ("a\0b", r"photos 'a\\x00b' cannot be looked up \(embedded null byte\)"),
+        ("a\0b", r"photos 'a\\x00b' cannot be looked up \(.*embedded null "),
         ("\ud800", r"photos '\\ud800' cannot be looked up \('utf-8' codec can't encode"),
     ],
 )

@@ -29,6 +29,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     return seen
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 def test_compiled_models_learn_the_same(
     zoo: dict[str, str], val: Images, tmp_path: Any, compiled: list[nn.Module]
 ) -> None:
