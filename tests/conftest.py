@@ -1,6 +1,7 @@
 """How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Of a run and of the processes it starts alike: they promise the same bits, and sums depend on the number of threads.
@@ -20,6 +21,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
         return None
     folders = any(Path(argument).is_dir() for argument in config.args)
     return min(MOST_WORKERS, os.cpu_count() or 1) if folders else 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_that_no_power_cut_threatens() -> Iterator[None]:
+    """To wait for the disk after each file is a tenth of a tiny run; processes that tests kill write as users' do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

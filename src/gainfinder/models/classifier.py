@@ -1,5 +1,6 @@
 """A trained image classifier with all that its predictions need: module, preprocessing and class names."""
 
+import functools
 import hashlib
 import inspect
 import json
@@ -138,12 +139,15 @@ class Classifier:
 
         Of the code only the source of the module's own class enters, where Python can read it.
         """
-        try:
-            code = inspect.getsource(type(self.module))
-        except (OSError, TypeError):  # made at run time
-            code = ""
         label_map = None if self.label_map is None else list(self.label_map.targets)
-        about = [str(self.module), code, asdict(self.preprocessing), label_map, self.num_classes, precision]
+        about = [
+            str(self.module),
+            _source(type(self.module)),
+            asdict(self.preprocessing),
+            label_map,
+            self.num_classes,
+            precision,
+        ]
         if self.output != "logits":
             about.append(self.output)
         text = json.dumps([self.weights_digest(), *about])
@@ -173,6 +177,15 @@ class Classifier:
                 f"got {shown(logits)}"
             )
         return as_logits(logits, self.training_output if called.training else self.output)
+
+
+@functools.lru_cache(maxsize=64)  # Python parses a class's whole file for it
+def _source(kind: type) -> str:
+    """The source of a class; empty where Python cannot read it, as of one that was made at run time."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
