@@ -1,5 +1,7 @@
 """`gainfinder predict`: a model's predictions as a Parquet or CSV file."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +32,12 @@ def predict(
 
     The file can stand for the model as a teacher: --teacher table:FILE.
     """
-    from .. import api
     from ..data import load_images
     from ..errors import RunFolderError, SettingsError
     from ..files import check_writable
+    from ..inference import predict as predict_all
+    from ..inference import predict_top
+    from ..predictions import Predictions, TopPredictions, write_predictions
     from ..references import trusting
     from .progress import make_progress
     from .tables import print_json, print_lines, show_broken
@@ -48,7 +52,10 @@ def predict(
     try:
         images = load_images(data, labels=labels == "use")
         progress.stage(model, len(images))
-        found = api.predict(
+        run: Callable[..., Predictions | TopPredictions] = (
+            predict_all if top_k is None else functools.partial(predict_top, top_k=top_k)
+        )
+        found = run(
             model,
             images,
             labels=labels == "use",
@@ -60,12 +67,12 @@ def predict(
         )
     finally:
         progress.close()
-    found.write(out, top_k=top_k)
+    write_predictions(found, out)
     show_broken(found.broken)
     teacher = f"table:{out}"
     if top_k is not None and out.suffix.lower() == ".csv":  # the one file that does not say how many classes there are
         named = found.class_names is not None
-        teacher += "?classes=@FILE, a class name a line" if named else f"?num_classes={found.logits.shape[1]}"
+        teacher += "?classes=@FILE, a class name a line" if named else f"?num_classes={found.num_classes}"
     accuracy = None if found.target is None else found.accuracy
     if json:
         document = {"model": model, "samples": len(found), "accuracy": accuracy, "top_k": top_k}

@@ -1,6 +1,7 @@
 """Inference with frozen models: predictions for images, logits for views, computed live or cached on disk.
 
-In: classifiers, images, views. Out: `Predictions`, entries of the bank, the targets that a student learns from.
+In: classifiers, images, views. Out: `Predictions`, `TopPredictions`, entries of the bank, the targets that a student
+learns from.
 Imports: errors, files, partition, config, predictions, classes, models, data, devices, views.
 """
 
@@ -15,6 +16,8 @@ from .predict import (
     merge_shards,
     predict,
     predict_images,
+    predict_top,
+    predict_top_images,
 )
 from .targets import BankedModel, TableModel, TargetModel, TargetSource
 
@@ -40,4 +43,6 @@ __all__ = [
     "named_after",
     "predict",
     "predict_images",
+    "predict_top",
+    "predict_top_images",
 ]

@@ -1,9 +1,9 @@
 """Predictions of a classifier for images, one forward pass an image."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -13,7 +13,7 @@ from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches,
 from ..devices import default_workers, resolve_device
 from ..errors import NotFinite, OutOfMemory
 from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
-from ..predictions import Predictions, check_logits
+from ..predictions import Predictions, TopPredictions, check_logits, most_probable, refuse_unusable, unusable
 from ..views import CropCache, ViewBatch, ViewSource, view_spec
 from .alignment import align_images
 
@@ -21,6 +21,8 @@ _log = logging.getLogger("gainfinder")
 Output = TypeVar("Output")
 RESIDENT_CROPS_BYTES = 2**28
 """Crops of images that are measured on again and again are kept in memory up to this size."""
+LOGITS_AT_ONCE = 2**22
+"""Where the most probable classes alone are wanted, no more logits are held than about so many: 16 MiB."""
 ImageCount = Callable[[int], None]
 """Called with the number of images done since the last call."""
 
@@ -70,6 +72,49 @@ def predict(
     )
 
 
+def predict_top(
+    model: ModelSource,
+    data: ImageSource,
+    *,
+    top_k: int,
+    labels: bool = True,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    max_broken: float = 0.01,
+    on_images: ImageCount | None = None,
+) -> TopPredictions:
+    """What `predict` gives, of the most probable classes alone; logits of all are held of a few images at once.
+
+    Args:
+        model: as those of `predict`, and the following.
+        data: the images.
+        top_k: number of classes of each image, 1 or more; all if there are fewer.
+        labels: whether labels are read.
+        device: device that the model runs on.
+        batch_size: images a forward pass.
+        workers: processes that decode images.
+        max_broken: largest share of images that may be undecodable.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        GainfinderError: the model or the images cannot be used.
+    """
+    classifier = load_copy(model)
+    images = align_images(load_images(data, labels=labels), classifier)
+    where = resolve_device(device)
+    return predict_top_images(
+        classifier,
+        images,
+        top_k=top_k,
+        device=where,
+        batch_size=batch_size,
+        workers=default_workers(where) if workers is None else workers,
+        max_broken=max_broken,
+        on_images=on_images,
+    )
+
+
 def predict_images(
     classifier: Classifier,
     images: Images,
@@ -105,41 +150,127 @@ def predict_images(
     indices = range(shard[0], len(images), shard[1])
     loaded: Iterable[LoadedBatch]
     if crops is None:
-        transform = _Evaluation(classifier)
-        loaded = load_batches(images, transform, batch_size=batch_size, workers=workers, indices=indices)
+        loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, indices=indices)
     else:
         wanted = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
         loaded = (_prepared(batch, classifier.preprocessing) for batch in crops.batches(wanted, epoch=0))
-    classifier.to(device).eval()
-    broken: list[str] = []
-    logits, positions = [], []
-    dropped = 0.0
-    micro_batcher = MicroBatcher()
-    for batch in loaded:
-        broken.extend(batch.broken)
-        check_broken(broken, total=len(images), max_share=max_broken, reference=images.reference)
-        if batch.inputs is not None:
-            with torch.inference_mode():
-                outputs = micro_batcher.run(classifier.logits_and_kept, batch.inputs.to(device))
-            for found, share_kept in outputs:
-                logits.append(found.float().cpu())
-                dropped += float((1 - share_kept).sum())
-            positions.append(batch.positions)
-        if on_images is not None:
-            on_images(len(batch.positions) + len(batch.broken))
-    kept = torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64)
-    logits_NC = torch.cat(logits) if logits else torch.zeros(0, classifier.num_classes)
+    run = _Pass(classifier, images, device=device, max_broken=max_broken, on_images=on_images)
+    logits_NC = torch.cat([torch.zeros(0, classifier.num_classes), *run.logits(loaded)])
     if check:
         check_logits(logits_NC, model=classifier.reference)
-    return Predictions(
-        model=classifier.reference,
-        ids=tuple(images.ids[i] for i in kept.tolist()),
-        logits=logits_NC,
-        target=None if images.labels is None else torch.from_numpy(images.labels)[kept],
-        class_names=classifier.class_names,
-        broken=tuple(broken),
-        dropped_mass=dropped / max(1, len(kept)),
+    return Predictions(logits=logits_NC, **run.about())
+
+
+def predict_top_images(
+    classifier: Classifier,
+    images: Images,
+    *,
+    top_k: int,
+    device: torch.device,
+    batch_size: int = 64,
+    workers: int = 0,
+    max_broken: float = 0.01,
+    on_images: ImageCount | None = None,
+) -> TopPredictions:
+    """What `predict_images` gives, of the most probable classes alone; logits of all are held of a few images at once.
+
+    Args:
+        classifier: the classifier; its module is moved to `device` and put into evaluation mode.
+        images: the images, with labels in the classifier's class order, which become the target.
+        top_k: number of classes of each image; all if there are fewer.
+        device: device that the model runs on.
+        batch_size: images a forward pass.
+        workers: processes that decode; 0 decodes in this one.
+        max_broken: the largest share of images that may be undecodable; they are skipped.
+        on_images: called with the number of images done since the last call.
+
+    Raises:
+        DataError: more images are broken than `max_broken` allows.
+        NotFinite: the model gives logits that cannot be used.
+    """
+    loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, indices=range(len(images)))
+    run = _Pass(classifier, images, device=device, max_broken=max_broken, on_images=on_images)
+    none = torch.zeros(0, classifier.num_classes)
+    top, predicted, wrong = [most_probable(none, top_k)], [none.argmax(dim=1)], 0
+    for logits_NC in _joined(run.logits(loaded), numbers=LOGITS_AT_ONCE):
+        wrong += int(unusable(logits_NC).sum())
+        top.append(most_probable(logits_NC, top_k))
+        predicted.append(logits_NC.argmax(dim=1))
+    predicted_N = torch.cat(predicted)
+    refuse_unusable(wrong, of=len(predicted_N), model=classifier.reference)
+    log_probs, classes = zip(*top, strict=True)
+    return TopPredictions(
+        classes=torch.cat(classes),
+        log_probs=torch.cat(log_probs),
+        predicted=predicted_N,
+        num_classes=classifier.num_classes,
+        **run.about(),
     )
+
+
+class _Pass:
+    """One pass of a classifier over images: its logits batch by batch, and what is to be said of it in the end.
+
+    Args:
+        classifier: the classifier; its module is moved to `device` and put into evaluation mode.
+        images: all images.
+        device: device that the model runs on.
+        max_broken: the largest share of images that may be undecodable.
+        on_images: called with the number of images done since the last call.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: Images,
+        *,
+        device: torch.device,
+        max_broken: float,
+        on_images: ImageCount | None,
+    ) -> None:
+        self.classifier = classifier
+        self.images = images
+        self.device = device
+        self.max_broken = max_broken
+        self.on_images = on_images
+        self.broken: list[str] = []
+        self.positions: list[Tensor] = []
+        self.dropped = 0.0
+
+    def logits(self, loaded: Iterable[LoadedBatch]) -> Iterator[Tensor]:
+        """The logits of images that could be decoded, float32 (n, C) on the CPU, in parts of a batch at most.
+
+        Raises:
+            DataError: more images are broken than `max_broken` allows.
+        """
+        self.classifier.to(self.device).eval()
+        micro_batcher = MicroBatcher()
+        for batch in loaded:
+            self.broken.extend(batch.broken)
+            check_broken(
+                self.broken, total=len(self.images), max_share=self.max_broken, reference=self.images.reference
+            )
+            if batch.inputs is not None:
+                with torch.inference_mode():
+                    outputs = micro_batcher.run(self.classifier.logits_and_kept, batch.inputs.to(self.device))
+                self.positions.append(batch.positions)
+                for found, share_kept in outputs:
+                    self.dropped += float((1 - share_kept).sum())
+                    yield found.float().cpu()
+            if self.on_images is not None:
+                self.on_images(len(batch.positions) + len(batch.broken))
+
+    def about(self) -> dict[str, Any]:
+        """The fields of a pass that has ended, which whole and top predictions share."""
+        kept = torch.cat([torch.zeros(0, dtype=torch.int64), *self.positions])
+        return {
+            "model": self.classifier.reference,
+            "ids": tuple(self.images.ids[i] for i in kept.tolist()),
+            "target": None if self.images.labels is None else torch.from_numpy(self.images.labels)[kept],
+            "class_names": self.classifier.class_names,
+            "broken": tuple(self.broken),
+            "dropped_mass": self.dropped / max(1, len(kept)),
+        }
 
 
 def evaluation_crops(
@@ -166,6 +297,25 @@ def evaluation_crops(
         cache=cache,
     )
     return source if source.fits else None
+
+
+def _joined(parts: Iterable[Tensor], *, numbers: int) -> Iterator[Tensor]:
+    """Join tensors, as many as hold so many numbers: operations on small ones are waited for longer than they take."""
+    held: list[Tensor] = []
+    for part in parts:
+        held.append(part)
+        if sum(one.numel() for one in held) >= numbers:
+            yield torch.cat(held)
+            held = []
+    if held:
+        yield torch.cat(held)
+
+
+def _evaluated(
+    classifier: Classifier, images: Images, *, batch_size: int, workers: int, indices: Sequence[int]
+) -> Iterable[LoadedBatch]:
+    """These of the images through a classifier's evaluation transform."""
+    return load_batches(images, _Evaluation(classifier), batch_size=batch_size, workers=workers, indices=indices)
 
 
 def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:

@@ -1,17 +1,20 @@
 """Predictions: a model's logits for some samples, as a value and as a file. All measures are functions of these.
 
-In: logits of any model. Out: `Predictions`, and the only reader and writer of their files. Knows no model and no image.
+In: logits of any model. Out: `Predictions`, `TopPredictions` and the only reader and writer of their files. Knows no
+model and no image.
 Imports: errors, files.
 """
 
 from .files import Columns, read_columns, read_predictions, write_predictions
 from .soundness import check_logits, refuse_unusable, unusable
-from .value import Predictions
+from .value import Predictions, TopPredictions, most_probable
 
 __all__ = [
     "Columns",
     "Predictions",
+    "TopPredictions",
     "check_logits",
+    "most_probable",
     "read_columns",
     "read_predictions",
     "refuse_unusable",

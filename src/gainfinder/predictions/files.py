@@ -26,7 +26,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..files import parse_json, write_atomically
 from .soundness import unusable
-from .value import Predictions
+from .value import Predictions, TopPredictions
 
 Kind = Literal["logits", "probs", "log_probs"]
 
@@ -71,27 +71,26 @@ class Columns:
         return f"{self.where}: row {row} (id {self.ids[row]!r})"
 
 
-def write_predictions(predictions: Predictions, path: Path, *, top_k: int | None = None) -> None:
+def write_predictions(predictions: Predictions | TopPredictions, path: Path) -> None:
     """Write predictions atomically, as CSV where `path` ends in .csv, else as Parquet; `table:PATH` reads both.
 
     Parquet has `id`, `logits` (list of float32) and, where there are labels, `label`; class names and their number
     are in its metadata. CSV has `id`, `label` and a column `logit:NAME` a class.
 
+    Of the most probable classes Parquet has `classes` and `log_probs` in place of `logits`; CSV `class_1`, `prob_1`,
+    `class_2`, `prob_2` and so on. Classes go by name in CSV, by index where they have no names or two of one name.
+
     Args:
-        predictions: the predictions to write.
+        predictions: the predictions to write, of all classes or the most probable.
         path: name of the file.
-        top_k: number of classes listed for each image, the most probable first, or all if there are fewer; ties in no
-            particular order. Parquet then has `classes` and `log_probs` (of the softmax over all classes) in place
-            of `logits`; CSV `class_1`, `prob_1`, `class_2`, `prob_2` and so on. Classes go by name in CSV, by index
-            where they have no names or two of one name.
 
     Raises:
         RunFolderError: it cannot be written.
     """
-    names, count = predictions.class_names, predictions.logits.shape[1]
+    names, count = predictions.class_names, predictions.num_classes
     if path.suffix.lower() == ".csv":
         texts = names if names is not None and len(set(names)) == len(names) else range(count)
-        columns = _csv_columns(predictions.logits, [str(text) for text in texts], top_k)
+        columns = _csv_columns(predictions, [str(text) for text in texts])
         table = pa.table({**_sample_columns(predictions), **columns})
         write_atomically(path, lambda partial: pyarrow.csv.write_csv(table, partial))
         return
@@ -103,7 +102,7 @@ def write_predictions(predictions: Predictions, path: Path, *, top_k: int | None
         "dropped_mass": predictions.dropped_mass,
     }
     samples = _sample_columns(predictions)
-    columns = {"id": samples.pop("id"), **_list_columns(predictions.logits, top_k), **samples}
+    columns = {"id": samples.pop("id"), **_list_columns(predictions), **samples}
     table = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(about)})
     write_atomically(path, lambda partial: pq.write_table(table, partial))
 
@@ -348,34 +347,29 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
 
 
-def _sample_columns(predictions: Predictions) -> dict[str, pa.Array]:
+def _sample_columns(predictions: Predictions | TopPredictions) -> dict[str, pa.Array]:
     labels = {} if predictions.target is None else {"label": pa.array(predictions.target.numpy(), pa.int64())}
     return {"id": pa.array(predictions.ids, pa.string()), **labels}
 
 
-def _list_columns(logits_NC: Tensor, top_k: int | None) -> dict[str, pa.Array]:
-    if top_k is None:
-        return {"logits": _lists(logits_NC, pa.float32())}
-    log_probs, classes = _most_probable(logits_NC, top_k)
-    return {"classes": _lists(classes, pa.int32()), "log_probs": _lists(log_probs, pa.float32())}
+def _list_columns(predictions: Predictions | TopPredictions) -> dict[str, pa.Array]:
+    if isinstance(predictions, Predictions):
+        return {"logits": _lists(predictions.logits, pa.float32())}
+    return {
+        "classes": _lists(predictions.classes, pa.int32()),
+        "log_probs": _lists(predictions.log_probs, pa.float32()),
+    }
 
 
-def _csv_columns(logits_NC: Tensor, texts: Sequence[str], top_k: int | None) -> dict[str, pa.Array]:
-    if top_k is None:
-        return {f"logit:{text}": pa.array(logits_NC[:, c].numpy()) for c, text in enumerate(texts)}
-    log_probs, classes = _most_probable(logits_NC, top_k)
+def _csv_columns(predictions: Predictions | TopPredictions, texts: Sequence[str]) -> dict[str, pa.Array]:
+    if isinstance(predictions, Predictions):
+        return {f"logit:{text}": pa.array(predictions.logits[:, c].numpy()) for c, text in enumerate(texts)}
     names = np.array(texts, dtype=object)
     columns = {}
-    for rank in range(classes.shape[1]):
-        columns[f"class_{rank + 1}"] = pa.array(names[classes[:, rank].numpy()], pa.string())
-        columns[f"prob_{rank + 1}"] = pa.array(log_probs[:, rank].exp().numpy())
+    for rank in range(predictions.classes.shape[1]):
+        columns[f"class_{rank + 1}"] = pa.array(names[predictions.classes[:, rank].numpy()], pa.string())
+        columns[f"prob_{rank + 1}"] = pa.array(predictions.log_probs[:, rank].exp().numpy())
     return columns
-
-
-def _most_probable(logits_NC: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and classes (N, K), the most probable first."""
-    found = logits_NC.log_softmax(dim=1).topk(min(top_k, logits_NC.shape[1]), dim=1)
-    return found.values, found.indices
 
 
 def _lists(rows: Tensor, kind: pa.DataType) -> pa.Array:

@@ -5,9 +5,9 @@ to be compared in memory, else of the most probable ones.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -15,10 +15,16 @@ from ..data import Images
 from ..errors import DataError, NotFinite
 from ..metrics import Answers, PredictedClasses
 from ..models import Classifier
-from ..predictions import Columns, Predictions, check_logits, read_columns, write_predictions
+from ..predictions import Columns, Predictions, TopPredictions, check_logits, read_columns, write_predictions
 
 TOP_K = 10
 """Classes of each image that are kept where all are too many."""
+
+
+class Predict(Protocol):
+    """Makes a model's predictions for the images, of all classes (None) or so many of the most probable."""
+
+    def __call__(self, *, top_k: int | None) -> Predictions | TopPredictions: ...
 
 
 class KeptPredictions:
@@ -35,7 +41,7 @@ class KeptPredictions:
         self.images = images
         self.whole = whole
 
-    def of(self, classifier: Classifier, predict: Callable[[], Predictions]) -> PredictedClasses:
+    def of(self, classifier: Classifier, predict: Predict) -> PredictedClasses:
         """A model's predictions from its file, which is written first where it is not there, or damaged.
 
         Args:
@@ -50,7 +56,7 @@ class KeptPredictions:
         found = self._read(path)
         if found is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_predictions(predict(), path, top_k=None if self.whole else TOP_K)
+            write_predictions(predict(top_k=None if self.whole else TOP_K), path)
             # Read again: of the most probable classes alone, so that a scan that goes on finds the same numbers.
             found = predicted_classes(read_columns(path), keep_logits=self.whole)
         return replace(found, model=classifier.reference)

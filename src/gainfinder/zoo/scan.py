@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..data import Images, ImageSource, load_images
 from ..devices import default_workers, environment, resolve_device
 from ..errors import BadReference, DataError, ModelError, SettingsError
-from ..inference import ImageCount, align_images, align_model, named_after, predict_images
+from ..inference import ImageCount, align_images, align_model, named_after, predict_images, predict_top_images
 from ..metrics import CHOOSE, ClassTexts, PredictedClasses, Scan, ScanFailure, scan_predictions
 from ..models import Classifier, ModelSource, parse_model_ref
-from ..predictions import Columns, Predictions, read_columns
+from ..predictions import Columns, Predictions, TopPredictions, read_columns
 from ..references import suggest
 from ..results import SCAN_PREDICTIONS, claim_scan_folder, write_scan
 from .class_texts import TextRequest
@@ -219,11 +220,10 @@ class Scanning:
             classifier = replace(
                 classifier, reference=_free_name(classifier.reference, [one.model for one in self.predicted])
             )
-            predict = partial(self._predict, classifier)
             if self.kept is None:
-                self.predicted.append(PredictedClasses.of(predict(), keep_logits=self.keep_logits))
+                self.predicted.append(PredictedClasses.of(self._predict(classifier), keep_logits=self.keep_logits))
             else:
-                self.predicted.append(self.kept.of(classifier, predict))
+                self.predicted.append(self.kept.of(classifier, partial(self._predict_to_keep, classifier)))
         except (ModelError, SettingsError) as error:  # it does not fit, fails or needs too much memory
             self.fail(name, error)
 
@@ -274,15 +274,21 @@ class Scanning:
         return first
 
     def _predict(self, classifier: Classifier) -> Predictions:
-        return predict_images(
-            classifier,
-            self.images,
-            device=self.device,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            max_broken=self.max_broken,
-            on_images=None if self.on_model is None else self.on_model(classifier.reference, len(self.images)),
-        )
+        return predict_images(classifier, self.images, **self._how(classifier))
+
+    def _predict_to_keep(self, classifier: Classifier, *, top_k: int | None) -> Predictions | TopPredictions:
+        if top_k is None:
+            return self._predict(classifier)
+        return predict_top_images(classifier, self.images, top_k=top_k, **self._how(classifier))
+
+    def _how(self, classifier: Classifier) -> dict[str, Any]:
+        return {
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "workers": self.workers,
+            "max_broken": self.max_broken,
+            "on_images": None if self.on_model is None else self.on_model(classifier.reference, len(self.images)),
+        }
 
 
 def _classes(found: Columns) -> tuple[str, ...]:
