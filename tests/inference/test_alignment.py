@@ -1,15 +1,19 @@
 """Models and tables in a student's classes."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from gainfinder.classes import read_label_map
-from gainfinder.data import load_images
+from gainfinder.data import Images, load_images
 from gainfinder.errors import DataError, ModelError
 from gainfinder.inference.alignment import align_images, align_model, named_after
 from gainfinder.models import Classifier, load_model, load_teacher
@@ -147,3 +151,69 @@ def test_other_names_in_a_doubtful_order_are_told(tmp_path: Path, caplog: pytest
     align_images(images, named)
     assert "have no class name in common" in caplog.messages[0]
     assert "net has other names, so its outputs are taken in the order of" in caplog.messages[0]
+
+
+def with_numbers(path: Path, labels: Sequence[int], names: dict[str, str] | None = None) -> Images:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    rows = pa.table({"image": [buffer.getvalue()] * len(labels), "label": list(labels)})
+    pq.write_table(rows.replace_schema_metadata(names), path)
+    return load_images(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        ([0, 1, 2, 3, 4] * 2, 10, "10 classes of net, of which 5 occur (0 to 4); if they number other classes"),
+        ([9, 0], 10, "10 classes of net, of which 2 occur (0 to 9); if they number other classes"),
+        ([7], 10, "10 classes of net, of which 1 occurs (7); if they number other classes"),
+        (
+            [1, 2, 3, 4],
+            1200,
+            "1,200 classes of net, of which 4 occur (1 to 4); none is 0: if they count from 1, subtract",
+        ),
+        (range(1, 10), 10, "10 classes of net, of which 9 occur (1 to 9); none is 0: if they count from 1, subtract 1"),
+        (range(10), 10, None),
+        ([1, 0], 2, None),
+    ],
+)
+def test_numbers_of_a_part_of_the_classes_are_told(
+    tmp_path: Path, labels: list[int], classes: int, told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"n{i}" for i in range(classes)] if classes < 1000 else None
+    net = replace(model(names, torch.zeros(2, classes)), reference="net")
+    images = with_numbers(tmp_path / "x.parquet", labels)
+    caplog.clear()
+    found = align_images(images, net)
+    assert found.labels.tolist() == list(labels)
+    assert len(caplog.messages) == (told is not None)
+    if told is not None:
+        assert caplog.messages[0].startswith(
+            f"{tmp_path / 'x.parquet'}: its labels are numbers without names and taken"
+        )
+        assert told in caplog.messages[0]
+    caplog.clear()
+    align_images(found, net)
+    assert not caplog.messages  # matched already
+
+
+def test_a_selection_of_all_classes_and_named_ones_are_not_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = replace(model([f"n{i}" for i in range(10)], torch.zeros(2, 10)), reference="net")
+    images = with_numbers(tmp_path / "x.parquet", range(10))
+    part = with_numbers(tmp_path / "named.parquet", [0, 1], {"classes": "n3,n4"})
+    caplog.clear()
+    assert align_images(images.select([1, 2]), net).labels.tolist() == [1, 2]
+    assert align_images(part, net).labels.tolist() == [3, 4]
+    assert align_images(with_numbers(tmp_path / "few.parquet", [0, 1]).without_labels(), net).labels is None
+    assert not caplog.messages
+
+
+def test_numbers_that_count_from_one_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    net = replace(model(None, torch.zeros(2, 10)), reference="net")
+    beyond = r"label 10 of sample 'row-0000009' is out of range: net has 10 classes, expected 0 to 9"
+    with pytest.raises(DataError, match=rf"{beyond}; no label is 0: if they count from 1, subtract 1 from each$"):
+        align_images(with_numbers(tmp_path / "x.parquet", range(1, 11)), net)
+    with pytest.raises(DataError, match=r"label 10 of sample .* expected 0 to 9$"):
+        align_images(with_numbers(tmp_path / "y.parquet", range(11)), net)

@@ -7,6 +7,7 @@ Imports: errors, references, files.
 from .label_map import LabelMap, MappedLogits
 from .map_file import read_label_map
 from .matching import TeacherMatch, align_teacher, map_teacher, match_classes
+from .numbers import counts_from_one, number_doubt
 from .order import natural_key, order_doubt
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "MappedLogits",
     "TeacherMatch",
     "align_teacher",
+    "counts_from_one",
     "map_teacher",
     "match_classes",
     "natural_key",
+    "number_doubt",
     "order_doubt",
     "read_label_map",
 ]

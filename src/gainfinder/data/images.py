@@ -38,6 +38,8 @@ class Images:
         num_classes: number of classes of the whole source (not of this selection); None for unlabelled images.
         positions: int64 (N,), index of each sample in the reader.
         mirrorable: False where a mirrored image means something else (digits, text).
+        numbers: the distinct labels of the whole source, ascending, where it names no classes and nobody has matched
+            them to a model's; None otherwise.
     """
 
     reference: str
@@ -48,6 +50,7 @@ class Images:
     num_classes: int | None
     positions: NDArray[np.int64] = field(repr=False)
     mirrorable: bool = True
+    numbers: tuple[int, ...] | None = field(default=None, repr=False)
 
     @classmethod
     def build(
@@ -84,6 +87,7 @@ class Images:
             num_classes=num_classes,
             positions=np.arange(len(ids), dtype=np.int64),
             mirrorable=mirrorable,
+            numbers=None if array is None or class_names is not None else tuple(np.unique(array).tolist()),
         )
 
     def __len__(self) -> int:
@@ -126,11 +130,11 @@ class Images:
 
     def without_labels(self) -> "Images":
         """The same images, their labels and class names dropped."""
-        return replace(self, labels=None, class_names=None, num_classes=None)
+        return replace(self, labels=None, class_names=None, num_classes=None, numbers=None)
 
     def relabel(self, labels: NDArray[np.int64], *, class_names: tuple[str, ...] | None, num_classes: int) -> "Images":
         """The same images under another order of classes."""
-        return replace(self, labels=labels, class_names=class_names, num_classes=num_classes)
+        return replace(self, labels=labels, class_names=class_names, num_classes=num_classes, numbers=None)
 
     def digest(self) -> str:
         """Hex digest of ids and labels, in their order (not of the pixels)."""

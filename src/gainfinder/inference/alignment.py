@@ -9,7 +9,16 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..classes import TeacherMatch, align_teacher, map_teacher, match_classes, order_doubt, read_label_map
+from ..classes import (
+    TeacherMatch,
+    align_teacher,
+    counts_from_one,
+    map_teacher,
+    match_classes,
+    number_doubt,
+    order_doubt,
+    read_label_map,
+)
 from ..data import Images
 from ..errors import DataError
 from ..models import Classifier, PredictionTable
@@ -41,6 +50,12 @@ def align_images(images: Images, student: Classifier) -> Images:
         return images
     if images.class_names is None:
         _check_labels(images, student)
+        if images.numbers is not None:
+            _note(
+                number_doubt(
+                    images.numbers, data=images.reference, model=student.reference, model_count=student.num_classes
+                )
+            )
         return images.relabel(images.labels, class_names=student.class_names, num_classes=student.num_classes)
     assert images.num_classes is not None
     match = match_classes(
@@ -93,10 +108,11 @@ def _check_labels(images: Images, student: Classifier) -> None:
     assert images.labels is not None
     wrong = np.flatnonzero(images.labels >= student.num_classes)
     if len(wrong):
-        first = int(wrong[0])
+        first, numbers = int(wrong[0]), images.numbers or ()
         raise DataError(
             f"{images.reference}: label {int(images.labels[first])} of sample {images.ids[first]!r} is out of range: "
             f"{student.reference} has {student.num_classes} classes, expected 0 to {student.num_classes - 1}"
+            + ("; no label is 0: if they count from 1, subtract 1 from each" if counts_from_one(numbers) else "")
         )
 
 
