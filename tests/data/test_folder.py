@@ -128,6 +128,40 @@ def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:
     assert load_images(nested).class_names == ("car", "train")
 
 
+@pytest.mark.parametrize(
+    ("names", "remedy"),
+    [
+        (["train/1.png", "train/2.png"], "photos/train"),
+        (["Valid/1.png"], "photos/Valid"),
+        (["images/1.png"], "photos/images"),
+        (["images/a/1.png", "images/b/2.png"], "photos/images, of which 2 folders are the classes then"),
+        (["flowers/rose/1.png", "flowers/tulip/2.png"], "photos/flowers, of which 2 folders are the classes then"),
+    ],
+)
+def test_the_only_folder_that_is_hardly_a_class_is_told(
+    make_folder: MakeFolder, names: list[str], remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder(names)
+    lone = names[0].split("/")[0]
+    assert load_images(root).class_names == (lone,)
+    assert caplog.messages == [
+        f"{root}: all its images lie in the folder {lone!r}, which is taken for their only class; if it is none, give "
+        f"{root.parent}/{remedy}"
+    ]
+    caplog.clear()
+    load_images(root / lone)
+    load_images(root, labels=False)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("names", [["cat/1.png", "cat/2.png"], ["cat/old/1.png"], ["train/1.png", "car/2.png"]])
+def test_class_folders_are_not_told(
+    make_folder: MakeFolder, names: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_images(make_folder(names)).class_names
+    assert not caplog.messages
+
+
 def test_a_single_split_without_labels_is_welcome(make_folder: MakeFolder) -> None:
     assert len(load_images(make_folder(["train/a/1.png"]), labels=False)) == 1
     with pytest.raises(DataError, match=r"\(test, train\) are splits"):

@@ -21,6 +21,7 @@ from .layout import (
     extensions,
     is_hidden,
     is_image_name,
+    note_lone_folder,
     note_passed_over,
     printable,
     refuse_split_folders,
@@ -91,8 +92,10 @@ def open_folder(root: Path, *, reference: str, labels: bool, upright: bool = Fal
     others = note_passed_over(
         (name for name in files if not is_image_name(name)), where=str(root), beside=f"{len(names)} image(s)"
     )
-    if others is not None:
-        _log.warning(others)
+    lone = None if classes is None else note_lone_folder(paths, where=str(root))
+    for note in (others, lone):
+        if note is not None:
+            _log.warning(note)
     return Images.build(
         reference=reference,
         reader=FolderReader(root=root, names=tuple(names), upright=upright),

@@ -15,6 +15,11 @@ SPLITS = frozenset(
     {"train", "training", "val", "valid", "validation", "eval", "evaluation", "dev", "test", "testing", "trainval"}
     | {"unlabeled", "unlabelled", "extra", "holdout"}
 )
+_CONTAINERS = frozenset(
+    {"images", "image", "imgs", "img", "pictures", "pics", "photos", "jpegimages", "jpegs", "jpg", "pngs", "png"}
+    | {"data", "dataset", "samples", "all", "classes"}
+)
+"""Names of folders that hold images of all classes, other than splits."""
 _LITTER = frozenset(
     {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found", "system volume information"}
     | {"thumbs.db", "desktop.ini", "__pycache__"}
@@ -200,6 +205,34 @@ def refuse_split_folders(folders: Sequence[Folder], *, where: str, labels: bool,
             f"{where}: its folders ({', '.join(splits)}) are splits of a data set, expected class folders; "
             f"{instead}{best}"
         )
+
+
+def note_lone_folder(folders: Sequence[Folder], *, where: str) -> str | None:
+    """A note on a class folder that is the only one and hardly a class: by its name, or since folders lie in it.
+
+    Args:
+        folders: the folders below the root that lead to each image, at least one for each.
+        where: the root.
+
+    Returns:
+        None where there are several class folders, or the only one looks like a class.
+
+    Example:
+        >>> note_lone_folder([("train",), ("train",)], where="photos")
+        "photos: all its images lie in the folder 'train', which is taken for their only class; if it is none, give \
+photos/train"
+        >>> note_lone_folder([("cat",), ("cat", "old")], where="photos") is None
+        True
+    """
+    lone, *others = {folder[0] for folder in folders}
+    inside = {folder[1] for folder in folders if len(folder) > 1}
+    if others or (lone.lower() not in SPLITS | _CONTAINERS and len(inside) < 2):
+        return None
+    name = printable(lone)
+    return (
+        f"{where}: all its images lie in the folder {name!r}, which is taken for their only class; if it is none, give "
+        f"{where}/{name}"
+    ) + (f", of which {len(inside)} folders are the classes then" if len(inside) > 1 else "")
 
 
 def note_passed_over(names: Iterable[str], *, where: str, beside: str) -> str | None:
