@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from gainfinder.data import decode, load_images
 from gainfinder.data.decoding import MOST_PIXELS
+from gainfinder.data.libtiff import libtiff_silent
 from gainfinder.errors import BrokenImage, DataError
 
 
@@ -28,6 +30,50 @@ def test_sixteen_bits_become_the_upper_eight(kind: str) -> None:
     by_hand = io.BytesIO(b"P5 16 16 65535\n" + deep.astype(">u2").tobytes())
     found = np.asarray(decode(by_hand if kind == "PPM" else encoded(Image.fromarray(deep), kind)))
     assert (found == np.arange(256).reshape(16, 16, 1)).all()
+
+
+def damaged_tiff(compression: str) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    data = bytearray(encoded(Image.fromarray(noise), "TIFF", compression=compression).getvalue())
+    data[200:230] = b"\xff" * 30
+    return bytes(data)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+def test_a_damaged_tiff_is_told_in_one_line(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = damaged_tiff(compression)
+    with pytest.raises(OSError, match=r"libtiff cannot decode it \(decoder error -2\): damaged, or compressed in"):
+        decode(io.BytesIO(data))
+    assert capfd.readouterr().err == ""
+    with pytest.raises(OSError, match="decoder error -2"):
+        Image.open(io.BytesIO(data)).load()
+    assert capfd.readouterr().err  # others hear of it as before
+
+
+def test_libtiff_speaks_again_when_the_last_thread_has_left(capfd: pytest.CaptureFixture[str]) -> None:
+    data = damaged_tiff("tiff_deflate")
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with libtiff_silent():
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    inside.wait()
+    with pytest.raises(OSError, match="libtiff"):
+        decode(io.BytesIO(data))
+    for expected in (False, True):
+        with pytest.raises(OSError, match="decoder error"):
+            Image.open(io.BytesIO(data)).load()
+        os.write(2, b"somebody's line\n")
+        assert capfd.readouterr().err.endswith("somebody's line\n")
+        with pytest.raises(OSError, match="decoder error"):
+            Image.open(io.BytesIO(data)).load()
+        assert bool(capfd.readouterr().err) == expected
+        leave.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..files import file_problem
+from .libtiff import libtiff_silent
 
 Source = Path | BinaryIO
 """Where an encoded image is: a file, or its bytes."""
@@ -23,6 +24,7 @@ _DRAWN = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _SIXTEEN_BITS_AS_32 = frozenset({"PNG", "PPM"})
 """Formats in which the 32-bit integers of Pillow's mode I are at most 65,535."""
+_LIBTIFF_FAILED = "decoder error"
 _SCAN = b"\xff\xda"
 
 
@@ -44,8 +46,8 @@ def decode(source: Source, *, upright: bool = False) -> Image.Image:
         bits = bits_of(image)
         if bits > 16:
             raise ValueError(f"pixels of {bits} bits have no agreed range: save it with 8 or 16 bits a channel")
-        if upright:
-            image.load()  # of a TIFF this turns it, and drops the orientation
+        _load(image)
+        if upright:  # a TIFF is turned by now, and has lost the orientation
             ImageOps.exif_transpose(image, in_place=True)
         return (_upper_bits(image) if bits == 16 else image).convert("RGB")
 
@@ -83,6 +85,22 @@ def orientation_of(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # Pillow would decode the whole image in search of it
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _load(image: Image.Image) -> None:
+    """Decode the pixels of an opened image."""
+    if image.format != "TIFF":
+        image.load()
+        return
+    try:
+        with libtiff_silent():
+            image.load()
+    except OSError as error:
+        if str(error).startswith(_LIBTIFF_FAILED):
+            raise OSError(
+                f"libtiff cannot decode it ({error}): damaged, or compressed in a way unknown to it"
+            ) from error
+        raise
 
 
 def _refuse_expensive(image: Image.Image, source: Source) -> None:
