@@ -184,7 +184,7 @@ def test_what_is_passed_over_is_told(
     path = make_tar(["a/1.png", "b/2.png"])
     with tarfile.open(path, "a") as tar:
         add(tar, "a/3.png", kind=tarfile.SYMTYPE, linkname="/etc/passwd")
-        add(tar, "a/4.png", kind=tarfile.LNKTYPE, linkname="a/1.png")
+        add(tar, "a/4.png", kind=tarfile.LNKTYPE, linkname="a/none.png")
         add(tar, "a/5.png", kind=tarfile.FIFOTYPE)
         add(tar, "../../b/6.png", image_bytes("6.png"))
         add(tar, "/b/7.heic", b"x")
@@ -196,6 +196,76 @@ def test_what_is_passed_over_is_told(
     assert "1 member(s) whose names lead out of the archive by `..` are not read" in said
     assert "1 image(s) occur again later in the archive" in said
     assert "1 file beside 2 image(s) is not read ('7.heic')" in said
+
+
+def linked(tar: tarfile.TarFile, name: str, target: str) -> None:
+    add(tar, name, kind=tarfile.LNKTYPE, linkname=target)
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_hard_links_are_read_as_the_members_before_them(
+    tmp_path: Path, image_bytes: Callable[[str], bytes], caplog: pytest.LogCaptureFixture, kind: int
+) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=kind) as tar:
+        add(tar, "./a/1.png", image_bytes("1.png"))
+        add(tar, ".cache/blob", image_bytes("blob.png"))
+        linked(tar, "b/link.png", "a/1.png")
+        linked(tar, "b/again.png", "./b/link.png")  # to a link
+        linked(tar, "a/blob", ".cache/blob")
+        linked(tar, "b/blob.png", "a/blob")
+    images = load_images(path)
+    read = {name: images.read(i).tobytes() for i, name in enumerate(images.ids)}
+    with tarfile.open(path) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    unpacked = load_images(tmp_path / "unpacked", labels=False)
+    assert read == {name: unpacked.read(i).tobytes() for i, name in enumerate(unpacked.ids)}
+    assert list(read) == ["a/1.png", "b/again.png", "b/blob.png", "b/link.png"]
+    assert read["b/again.png"] == read["b/link.png"] == read["a/1.png"] != read["b/blob.png"]
+    assert images.class_names == ("a", "b")
+    assert "link(s)" not in "".join(caplog.messages)
+
+
+def test_a_hard_link_stays_what_it_was(tmp_path: Path, image_bytes: Callable[[str], bytes]) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("first", "later"):
+            add(tar, "a/1.png", image_bytes(f"{name}.png"))
+            linked(tar, f"b/{name}.png", "a/1.png")
+    images = load_images(tmp_path / "x.tar")
+    read = {name: images.read(i).tobytes() for i, name in enumerate(images.ids)}
+    assert read["b/first.png"] != read["b/later.png"] == read["a/1.png"]
+
+
+def test_hard_links_of_a_folder_that_tar_packed(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder(["a/1.png", "b/2.png"])
+    os.link(root / "a/1.png", root / "b/3.png")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(root, ".")
+    folder, packed = load_images(root), load_images(tmp_path / "x.tar")
+    assert packed.ids == folder.ids and packed.digest() == folder.digest() and len(packed) == 3
+    assert packed.fingerprint == folder.fingerprint
+
+
+def test_hard_links_that_lead_nowhere_are_told(
+    tmp_path: Path, image_bytes: Callable[[str], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        linked(tar, "later.png", "1.png")
+        linked(tar, "one.png", "two.png")
+        linked(tar, "two.png", "one.png")
+        linked(tar, "self.png", "self.png")
+        linked(tar, "empty.png", "")
+        linked(tar, "folder.png", "d")
+        linked(tar, "out.png", "../1.png")
+        linked(tar, "password.png", "/etc/passwd")
+        linked(tar, "deep.png", "d/" * 9000)
+        add(tar, "d", kind=tarfile.DIRTYPE)
+        add(tar, "1.png", image_bytes("1.png"))
+        add(tar, "soft.png", kind=tarfile.SYMTYPE, linkname="1.png")
+        linked(tar, "hard.png", "soft.png")
+        linked(tar, "out.png", "d/../1.png")
+    assert load_images(tmp_path / "x.tar").ids == ("1.png",)
+    assert "12 link(s) and special files with names of images are not read" in caplog.messages[0]
 
 
 def test_absolute_names_stay_in_the_archive(tmp_path: Path, image_bytes: Callable[[str], bytes]) -> None:

@@ -263,6 +263,8 @@ def _tar_bytes(drawn: random.Random) -> bytes:
             info, data = _member(drawn), image_bytes(drawn)
             if sound and drawn.random() < 0.9:
                 info = tarfile.TarInfo("/".join([*drawn.choices(SOUND, k=levels), _name(drawn)]))
+            if info.islnk() and drawn.random() < 0.7:
+                info.linkname = drawn.choice(tar.getnames() or ["x.png"])
             info.size = len(data) if info.isreg() else 0
             try:
                 tar.addfile(info, io.BytesIO(data))
@@ -275,8 +277,10 @@ def _member(drawn: random.Random) -> tarfile.TarInfo:
     levels = drawn.choice((0, 1, 1, 1, 2, 2, 3000)) if drawn.random() < 0.3 else 1
     start = drawn.choice(("", "", "", "/", "../../", "./", "a//", "train/"))
     info = tarfile.TarInfo(start + "/".join([*drawn.choices(NAMES, k=levels), _name(drawn)]))
-    if drawn.random() < 0.2:
-        info.type = drawn.choice((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, b"Z", b"S"))
+    if drawn.random() < 0.3:
+        info.type = drawn.choice(
+            (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, b"Z", b"S")
+        )
         info.linkname = drawn.choice((info.name, "../../etc/passwd", "", "x" * 300))
     if drawn.random() < 0.2:
         key = drawn.choice(

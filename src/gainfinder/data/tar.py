@@ -5,9 +5,9 @@ Headers are read once; images are then read by offset, without `tarfile`. Nothin
 
 import logging
 import tarfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import ChainMap, Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -110,8 +110,8 @@ def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bo
     """Index archives and find their classes: the first folder below the one that all members share.
 
     Ids are member names, with the shard's name before them where there are several shards. If a name occurs twice in
-    an archive the later member counts, as it does when unpacking. Links, members whose names lead out of the archive by
-    `..`, and other files that are not read are told.
+    an archive the later member counts, as it does when unpacking. A hard link is read as the member before it that it
+    is to. Other links, members whose names lead out of the archive by `..`, and other files that are not read are told.
 
     Args:
         archives: the archives, at least one; all their members together are one source.
@@ -157,25 +157,49 @@ def _index(archives: Sequence[Path]) -> _Index:
     others: list[str] = []
     skipped: Counter[str] = Counter()
     for shard, archive in enumerate(archives):
+        rest: dict[tuple[int, str], _Member] = {}  # what is no image may be what a hard link is to
+        before = ChainMap(images, rest)
         for info in _headers(archive):
-            parts = [part for part in info.name.split("/") if part not in ("", ".")]
+            parts = _parts(info.name)
             _refuse_depth(archive, parts)
             if ".." in parts:
                 skipped[_OUTSIDE] += 1
-            if any(is_hidden(part) for part in parts):
                 continue
             name = printable("/".join(parts))
+            file = _file(shard, name, info, before)
+            hidden, is_image = any(is_hidden(part) for part in parts), is_image_name(name)
+            if file is not None and (hidden or not is_image):
+                rest[shard, name] = file
+            if hidden:
+                continue
             folders.add(tuple(name.split("/")) if info.isdir() else tuple(name.split("/")[:-1]))
-            if info.isreg() and is_image_name(name):
+            if file is not None and is_image:
                 skipped[_TWICE] += (shard, name) in images
-                offset = _SPARSE if info.issparse() else info.offset_data
-                images[shard, name] = _Member(shard, name, offset, info.size)
-            elif info.isreg():
+                images[shard, name] = file
+            elif file is not None:
                 others.append(name)
-            elif is_image_name(name):
+            elif is_image:
                 skipped[_LINK] += 1
     ordered = sorted(images.values(), key=lambda image: (natural_key(image.name), image.shard))
     return _Index(images=ordered, folders=folders - {(), ("",)}, others=others, skipped=skipped)
+
+
+def _file(shard: int, name: str, info: tarfile.TarInfo, before: Mapping[tuple[int, str], _Member]) -> _Member | None:
+    """The file that a member is: its own bytes, or, of a hard link, those of the file of that name `before` it.
+
+    As where archives are unpacked, a link is to what stands before it, itself a link or not, so that none goes in a
+    circle. None for members that are no files, and links to what is not there.
+    """
+    if info.isreg():
+        return _Member(shard, name, _SPARSE if info.issparse() else info.offset_data, info.size)
+    if not info.islnk():
+        return None
+    target = before.get((shard, printable("/".join(_parts(info.linkname)))))
+    return None if target is None else replace(target, name=name)
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")]
 
 
 def _refuse_depth(archive: Path, parts: Sequence[str]) -> None:
