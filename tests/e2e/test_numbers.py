@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from timm.models import save_for_hf
-from torch import nn
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import gainfinder
@@ -19,7 +19,7 @@ from gainfinder.errors import DataError, ModelError, NotFinite
 from gainfinder.models import Classifier
 from gainfinder.predictions import Predictions
 from number_checks import answer, close, sure, wrong_numbers
-from odd_models import Hostile, few, of_classes
+from odd_models import PROBED, Hostile, few, of_classes
 from transfers import Run, document
 
 SETTINGS: Run = {
@@ -74,6 +74,32 @@ def test_a_teacher_that_fails_on_views_alone_is_refused(bank: bool, tmp_path: Pa
         transfer(Hostile(noise=0.3), Hostile("nan-later"), tmp_path / "a", **asked)
     kept = [np.load(path)[:, 0] for path in tmp_path.glob("bank/*/exact.npy")]
     assert bool(kept) == bank and all(np.isfinite(one).all() for one in kept)
+
+
+class HiddenNaN(Hostile):
+    """Features that are not finite for the darker half of many images, which its logits do not show."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.norm(x.mean(dim=1).flatten(1))
+        if len(x) > PROBED:
+            level = features.mean(dim=1, keepdim=True)
+            features = torch.where(level <= level.median(), torch.inf, features)
+        logits: Tensor = self.head(features)
+        return logits.nan_to_num(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("method", ["cd", "crd"])
+def test_features_that_are_not_finite_are_told_of_their_model(method: str, tmp_path: Path) -> None:
+    asked: Run = {"method": method, **({"negatives": 16} if method == "crd" else {})}
+    told = "^HiddenNaN: its features are NaN or infinite for 32 of 64 views by step 4 of epoch 1: expected finite ones"
+    with pytest.raises(NotFinite, match=told):
+        transfer(Hostile(noise=0.3), HiddenNaN(), tmp_path / "a", **asked)
+    transfer(Hostile(noise=0.3), Hostile(), tmp_path / "b", **asked)
+
+
+def test_a_head_is_not_fitted_to_features_that_are_not_finite() -> None:
+    with pytest.raises(NotFinite, match=r"^HiddenNaN: its features are NaN or infinite for \d+ of 36 images: expected"):
+        gainfinder.fit_head(HiddenNaN(), few(), device="cpu", workers=0, weight_decay=1.0)
 
 
 def test_predictions_in_a_file_that_are_not_finite_are_refused(tmp_path: Path) -> None:

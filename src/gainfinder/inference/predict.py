@@ -11,9 +11,17 @@ from torch import Tensor
 
 from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
 from ..devices import default_workers, resolve_device
-from ..errors import NotFinite, OutOfMemory
+from ..errors import OutOfMemory
 from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
-from ..predictions import Predictions, TopPredictions, check_logits, most_probable, refuse_unusable, unusable
+from ..predictions import (
+    Predictions,
+    TopPredictions,
+    check_logits,
+    most_probable,
+    refuse_features,
+    refuse_unusable,
+    unusable,
+)
 from ..views import CropCache, ViewBatch, ViewSource, view_spec
 from .alignment import align_images
 
@@ -382,11 +390,8 @@ def features_of(
             if on_images is not None:
                 on_images(len(batch.positions) + len(batch.broken))
     features_ND = torch.cat(features) if features else torch.zeros(0, 0)
-    if wrong := int((~features_ND.isfinite().all(dim=1)).sum()):
-        raise NotFinite(
-            f"{classifier.reference}: its features are not finite for {wrong} of {len(features_ND)} images: expected "
-            "finite ones; are the weights sound, and is its preprocessing right?"
-        )
+    wrong = int((~features_ND.isfinite().all(dim=1)).sum())
+    refuse_features(wrong, of=len(features_ND), model=classifier.reference)
     return ImageFeatures(
         positions=torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64),
         features=features_ND,

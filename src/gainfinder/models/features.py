@@ -90,6 +90,7 @@ class FeatureTap:
 
     Attributes:
         layer: name of the layer.
+        reference: the classifier's reference.
 
     Raises:
         ModelError: as `find_classifier_layer`.
@@ -109,7 +110,7 @@ class FeatureTap:
 
     def __init__(self, classifier: Classifier, *, layer: str | None = None) -> None:
         self.layer = find_classifier_layer(classifier) if layer is None else layer
-        self._reference = classifier.reference
+        self.reference = classifier.reference
         self._root = classifier.module
         self._tapped = classifier.module.get_submodule(self.layer)
         self._features: Tensor | None = None
@@ -135,7 +136,7 @@ class FeatureTap:
         if features is None:
             mode = "training" if self._root.training else "evaluation"
             raise ModelError(
-                f"{self._reference}: no features (N, D), (N, tokens, D) or (N, D, H, W) came to its classifier layer "
+                f"{self.reference}: no features (N, D), (N, tokens, D) or (N, D, H, W) came to its classifier layer "
                 f"{self.layer!r} in the latest forward pass ({mode} mode); does it use other layers in that mode?"
             )
         if features.is_inference() and not torch.is_inference_mode_enabled():

@@ -6,7 +6,7 @@ Imports: errors, files.
 """
 
 from .files import Columns, read_columns, read_predictions, write_predictions
-from .soundness import check_logits, refuse_unusable, unusable
+from .soundness import check_logits, refuse_features, refuse_unusable, unusable
 from .value import Predictions, TopPredictions, most_probable
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "most_probable",
     "read_columns",
     "read_predictions",
+    "refuse_features",
     "refuse_unusable",
     "unusable",
     "write_predictions",

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import NotFinite
 
+_CAUSES = "are its weights sound, and is its preprocessing right?"
+
 
 def unusable(logits_NC: Tensor) -> Tensor:
     """Which samples have no probabilities: a logit that is NaN or +inf, or none that is finite.
@@ -43,7 +45,7 @@ def check_logits(logits_NC: Tensor, *, model: str) -> None:
 
 
 def refuse_unusable(count: int, *, of: int, model: str, where: str = "images", remedy: str = "") -> None:
-    """Raise where there are unusable samples.
+    """Raise where there are samples without probabilities.
 
     Args:
         count: number of unusable samples.
@@ -58,5 +60,25 @@ def refuse_unusable(count: int, *, of: int, model: str, where: str = "images", r
     if count:
         raise NotFinite(
             f"{model}: its logits are NaN or infinite for {count} of {of} {where}: expected finite ones, or -inf for "
-            f"classes that it masks; are its weights sound, and is its preprocessing right?{remedy}"
+            f"classes that it masks; {_CAUSES}{remedy}"
+        )
+
+
+def refuse_features(count: int, *, of: int, model: str, where: str = "images", remedy: str = "") -> None:
+    """Raise where there are samples of which a feature is not finite, which a softmax over logits may hide.
+
+    Args:
+        count: number of these samples.
+        of: number of all samples.
+        model: reference of the model, for the message.
+        where: what the samples are, and where they were met.
+        remedy: what may help besides sound weights.
+
+    Raises:
+        NotFinite: the count is above 0.
+    """
+    if count:
+        raise NotFinite(
+            f"{model}: its features are NaN or infinite for {count} of {of} {where}: expected finite ones; "
+            f"{_CAUSES}{remedy}"
         )

@@ -57,18 +57,22 @@ class FeatureComparison:
         """Parameters that are trained with the student."""
         return [] if self.memory is None else list(self.memory.parameters())
 
-    def losses(self, positions_N: Tensor, *, seed: int) -> Tensor:
-        """The losses of the batch that both models have just seen, (N,).
+    def losses(self, positions_N: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """The losses of the batch that both models have just seen, and which samples can be learned from.
 
         Args:
             positions_N: int64, positions of the samples among the transfer images.
             seed: seed of CRD's negatives.
+
+        Returns:
+            The losses (N,), and bool (N,): whether all of the teacher's features of a sample are finite.
         """
         student_ND, teacher_NE = self.student.take(), self.teacher.take()
+        finite_N = teacher_NE.detach().isfinite().all(dim=1)
         if self.memory is None:
-            return cd_loss(student_ND, teacher_NE, reduction="none")
+            return cd_loss(student_ND, teacher_NE, reduction="none"), finite_N
         losses: Tensor = self.memory(student_ND, teacher_NE, positions_N, generator=seed)
-        return losses
+        return losses, finite_N
 
     def to(self, device: torch.device) -> None:
         """Move the memory."""

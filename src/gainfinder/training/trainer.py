@@ -23,7 +23,7 @@ from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
 from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
-from ..predictions import refuse_unusable, unusable
+from ..predictions import refuse_features, refuse_unusable, unusable
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
 from .optimizer import make_optimizer, rate_at
@@ -129,8 +129,9 @@ class StudentTrainer:
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
         self._saved_buffers: list[Tensor] = []
-        # Samples whose logits cannot be used, of each frozen model, and of all; reading them waits for the device.
-        self._unusable = torch.zeros(len(targets.models) + 1, dtype=torch.int64, device=accelerator.device)
+        # Samples whose logits cannot be used, of each frozen model, those whose features cannot, and all; reading them
+        # waits for the device.
+        self._unusable = torch.zeros(len(targets.models) + 2, dtype=torch.int64, device=accelerator.device)
 
     def set_rate(self, done: float, *, cooled: float = 0.0) -> None:
         """Set the learning rate for the next step.
@@ -178,21 +179,24 @@ class StudentTrainer:
         return loss_sum, taught
 
     def check_targets(self, where: str) -> None:
-        """Refuse frozen models of whose logits so far some cannot be used; in every process alike.
+        """Refuse frozen models of whose logits or features so far some cannot be used; in every process alike.
 
         Args:
             where: what they were computed for, for the message.
 
         Raises:
-            NotFinite: such logits were met.
+            NotFinite: such logits or features were met.
         """
         if not self.targets.names:  # nothing is distilled
             return
-        *unusable_M, seen = self.accelerator.reduce(self._unusable, "sum").tolist()
+        *unusable_M, unusable_features, seen = self.accelerator.reduce(self._unusable, "sum").tolist()
         mixed = self.accelerator.mixed_precision
         remedy = "" if mixed == "no" else f" Training runs in {mixed}: `precision='fp32'` may help."
         for name, count in zip(self.targets.names, unusable_M, strict=True):
             refuse_unusable(count, of=seen, model=name, where=where, remedy=remedy)
+        if self.comparison is not None:
+            teacher = self.comparison.teacher.reference
+            refuse_features(unusable_features, of=seen, model=teacher, where=where, remedy=remedy)
 
     def weights_are_finite(self) -> bool:
         """Whether all weights are, of the student that trains and of its average, and no buffer holds NaN."""
@@ -331,7 +335,7 @@ class StudentTrainer:
         if batch.weight:
             N, M, _ = targets.logits_NMC.shape
             self._unusable[:M] += unusable(targets.logits_NMC.flatten(0, 1)).view(N, M).sum(dim=0)
-            self._unusable[M] += N
+            self._unusable[-1] += N
         inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
@@ -344,8 +348,11 @@ class StudentTrainer:
                 overlaid=batch.overlaid,
             )
         assert self.comparison is not None, "a method compares logits or features"
+        feature_losses_N, finite_N = self.comparison.losses(batch.positions_N, seed=batch.seed)
+        if batch.weight:
+            self._unusable[-2] += (~finite_N).sum()
         values_N = with_label_loss(
-            self.comparison.losses(batch.positions_N, seed=batch.seed),
+            feature_losses_N,
             student_logits,
             batch.target_N,
             distill_weight=settings.distill_weight,
