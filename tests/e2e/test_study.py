@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +20,7 @@ import gainfinder
 import gainfinder.workers
 from engines import InProcess
 from gainfinder.cli import app
+from gainfinder.data import Images
 from gainfinder.errors import RunFolderError, SettingsError
 from gainfinder.study import CellState, StudyFolder, read_study, study_cells, study_rows
 from gainfinder.workers import run_study
@@ -68,6 +71,25 @@ def test_cells_are_what_single_transfers_give(finished: StudyFolder, tmp_path: P
         kept = folder.run_folder(cell).read_result()
         of_its_place = {name: getattr(kept, name) for name in ("out", "bank", "student_reference")}
         assert kept == alone.metrics.model_copy(update=of_its_place)
+
+
+def test_pixels_are_digested_once_for_all_cells_of_a_worker(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested: Counter[tuple[int, ...]] = Counter()
+    add_pixels = Images._add_pixels
+
+    def counted(images: Images, digest: Any, indices: Iterable[int]) -> None:
+        indices = list(indices)
+        digested[tuple(images.positions[indices].tolist())] += 1
+        add_pixels(images, digest, indices)
+
+    monkeypatch.setattr(Images, "_add_pixels", counted)
+    folder = ran(file, tmp_path / "out")
+    assert digested and set(digested.values()) == {1}
+    monkeypatch.undo()
+    one, *others = [json.loads((folder.run_folder(cell).config).read_text()) for cell in folder.all_cells()]
+    assert all(other["data"] == one["data"] and other["val"] == one["val"] for other in others)
 
 
 def test_a_row_for_each_cell(finished: StudyFolder) -> None:

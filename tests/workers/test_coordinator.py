@@ -8,7 +8,7 @@ import pytest
 
 from gainfinder.errors import RunFolderError
 from gainfinder.study import Cell, StudyFolder
-from gainfinder.workers import Coordinator, WorkerTask
+from gainfinder.workers import Coordinator, WorkerTask, run_study
 from gainfinder.workers.claims import Claims
 from studies import finish_cell
 
@@ -101,3 +101,15 @@ def test_no_more_workers_than_cells(folder: StudyFolder) -> None:
     backend = MadeBackend(act)
     Coordinator(folder, backend, workers=4).run(poll_s=0)
     assert backend.started == 1
+
+
+def test_the_cells_of_a_study_are_made_once(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, cells = folder.read(), folder.all_cells()
+
+    def act(task: WorkerTask) -> str:
+        for cell in cells:
+            finish_cell(folder, cell)
+        return ""
+
+    monkeypatch.setattr(StudyFolder, "all_cells", None)  # not again, from what was written
+    assert run_study(study, folder.path, backend=MadeBackend(act)).done == len(cells)

@@ -47,6 +47,7 @@ class SharedWork:
         self.view_crops = CropCache(2 * limit)
         self._predictions: OrderedDict[Hashable, Predictions] = OrderedDict()
         self._probes: dict[Hashable, Images] = {}
+        self._images: dict[Hashable, Images] = {}
 
     def find(self, model: Classifier, images: Images) -> Predictions | None:
         """A frozen model's predictions for some images, if they exist already."""
@@ -64,6 +65,11 @@ class SharedWork:
         self._predictions.move_to_end(key)
         while len(self._predictions) > 1 and sum(map(_bytes, self._predictions.values())) > self.limit:
             self._predictions.popitem(last=False)
+
+    def known(self, images: Images) -> Images:
+        """These images as an earlier transfer had them, whose pixels are digested already; the first time these."""
+        about = (images.reference, images.class_names, images.num_classes, images.mirrorable)
+        return self._images.setdefault((images.identity, about), images)
 
     def probes(self, images: Images) -> Images:
         """Some of the transfer or guard images, at most `PROBE_IMAGES`, to compare models on."""

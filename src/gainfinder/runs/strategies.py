@@ -47,11 +47,23 @@ def execute(
     if not RunFolder(out).result.exists():
         require_room(prepared)  # before the folder is claimed: a refused run leaves none
     shared = shared or SharedWork()
+    prepared = _with_known_images(prepared, shared)
     prepared.views.cache = shared.view_crops
     with open_run(prepared, out, callback=callback, shared=shared) as run:
         done = _one_by_one(run) if prepared.one_by_one else transfer_in(run)
         refuse_diverged(done, precision=prepared.accelerator.mixed_precision)
         return add_controls(run, done) if prepared.requested.controls and not prepared.one_by_one else done
+
+
+def _with_known_images(prepared: PreparedTransfer, shared: SharedWork) -> PreparedTransfer:
+    """The transfer with images that are digested already, if earlier transfers had the same."""
+    guard_images = prepared.guard_images
+    return replace(
+        prepared,
+        train_images=shared.known(prepared.train_images),
+        val_images=shared.known(prepared.val_images),
+        guard_images=None if guard_images is None else shared.known(guard_images),
+    )
 
 
 def _one_by_one(run: RunContext) -> TransferResult:

@@ -44,6 +44,7 @@ class Coordinator:
         workers: number of workers at once.
         threads: torch's threads of each; None leaves it to torch.
         mirror: URL that finished cells are copied to, too.
+        cells: the study's cells; None reads them from its folder.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class Coordinator:
         workers: int,
         threads: int | None = None,
         mirror: str | None = None,
+        cells: list[Cell] | None = None,
     ) -> None:
         self.folder = folder
         self.backend = backend
         self.workers = workers
         self.threads = threads
         self.mirror = mirror
-        self.cells = folder.all_cells()
+        self.cells = folder.all_cells() if cells is None else cells
         self.handles: dict[int, Handle] = {}
         self.lost: list[str] = []
         self._losses: dict[str, tuple[int, int]] = {}
@@ -193,9 +195,9 @@ def run_study(
         RunFolderError: the folder holds something else, or workers cannot run.
     """
     folder = StudyFolder(out)
-    study_cells(study, folder.path)  # refused before anything is written
+    cells = study_cells(study, folder.path)  # refused before anything is written
     folder.claim(study)
-    coordinator = Coordinator(folder, backend, workers=workers, threads=threads, mirror=mirror)
+    coordinator = Coordinator(folder, backend, workers=workers, threads=threads, mirror=mirror, cells=cells)
     if retry:
         for cell in coordinator.cells:
             folder.forgive(cell)
