@@ -9,8 +9,7 @@ from typing import Unpack, cast
 from .config import Rule, TransferConfig, TransferOptions, TransferSpec
 from .data import ImageSource, load_images
 from .errors import Diverged, SettingsError
-from .heads import HeadResult
-from .heads import fit_head as fit_head_in
+from .heads import fit_head
 from .inference import ImageCount, predict
 from .metrics import CHOOSE, Ranking, Scan
 from .models import ModelSource, TeacherSource, load_model
@@ -158,77 +157,6 @@ def execute_with_reports(
         GainfinderError: models or images cannot be used.
     """
     return execute(prepared, out, callback=CallbackList([*callbacks, _Reporting()]))
-
-
-def fit_head(
-    model: ModelSource,
-    data: ImageSource,
-    *,
-    val: ImageSource | None = None,
-    weight_decay: float | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    batch_size: int = 64,
-    workers: int | None = None,
-    max_broken: float = 0.01,
-    out: str | Path | None = None,
-    callbacks: Sequence[Callback] = (),
-    command: str | None = None,
-) -> HeadResult:
-    """Give a model a classifier layer for the classes of some images; the rest of it stays as it is, bit by bit.
-
-    The layer has the images' classes, in their order and by their names, and is fitted by softmax regression on
-    features, which are computed once, without augmentation, in evaluation mode. The loss is convex: there are no rate
-    and no number of epochs to choose, and what the layer was before does not matter.
-
-    Nothing passed in is changed: the model is copied.
-
-    Args:
-        model: reference, classifier or module.
-        data: labelled images to fit to: a reference, `Images`, or a data set that yields (image, label).
-        val: labelled images to measure on, in full; by default a tenth of `data`, the same that a transfer sets apart.
-        weight_decay: λ of λ/2 · ‖V‖², V the weights on standardised features, beside the mean loss; above 0. By default
-            chosen from 10 to 1e-6 by the loss on fifths of the images that are set apart.
-        seed: which images are set apart to choose it.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        batch_size: images a forward pass.
-        workers: processes that decode images; by default none on a CPU, else up to 8.
-        max_broken: largest share of images that may be undecodable.
-        out: folder for the model and `head.json`. A run killed there goes on when it is called again with the same
-            arguments; a finished one returns its result. None: nothing is kept on disk.
-        callbacks: notified of progress.
-        command: command line that requested it, kept with the result.
-
-    Raises:
-        ModelError: the classifier layer cannot be found or replaced.
-        DataError: the images carry no labels, are of one class, or too many are broken.
-        SettingsError: the weight decay is not above 0, or none can be chosen for classes of one image each.
-        RunFolderError: `out` holds something else, is in use, or cannot be written.
-    """
-
-    def fit(folder: Path) -> HeadResult:
-        return fit_head_in(
-            model,
-            data,
-            out=folder,
-            val=val,
-            weight_decay=weight_decay,
-            seed=seed,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            max_broken=max_broken,
-            callback=CallbackList(callbacks),
-            command=command,
-        )
-
-    if out is not None:
-        return fit(Path(out))
-    with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
-        result = fit(Path(scratch) / "head")
-        student = replace(result.student, reference=f"{result.metrics.student} (new head)")
-        kept = result.metrics.model_copy(update={"student_reference": None})
-        return replace(result, out=None, metrics=kept, load_student=lambda: student)
 
 
 def scan(

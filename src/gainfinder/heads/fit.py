@@ -3,8 +3,9 @@
 import functools
 import logging
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classes import match_classes
-from ..data import Images, ImageSource, check_broken, folds, load_images
+from ..data import Images, ImageSource, check_broken, folds
 from ..devices import default_workers, environment, resolve_device
-from ..errors import DataError, SettingsError
+from ..errors import SettingsError
 from ..inference import ImageFeatures, align_images, features_of, predict_images
 from ..models import (
     Classifier,
@@ -31,8 +31,9 @@ from ..models import (
 )
 from ..predictions import Predictions
 from ..results import HeadMetrics, RunFolder, TriedHead, read_head, write_head
-from ..runs import Callback, describe_images, describe_model, hold_out_to_measure, note_overlap, save_student
+from ..runs import Callback, CallbackList, describe_images, describe_model, save_student
 from .features import kept_features
+from .images import known_to, labelled_images, names_of_classes
 from .softmax import LinearHead, TriedDecay, best_decay, choose_decay, fit_softmax
 
 FOLDS = 5
@@ -110,7 +111,6 @@ def fit_head(
     model: ModelSource,
     data: ImageSource,
     *,
-    out: Path,
     val: ImageSource | None = None,
     weight_decay: float | None = None,
     seed: int = 0,
@@ -118,27 +118,52 @@ def fit_head(
     batch_size: int = 64,
     workers: int | None = None,
     max_broken: float = 0.01,
-    callback: Callback | None = None,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
     command: str | None = None,
 ) -> HeadResult:
-    """Fit a model's classifier layer to labelled images, in a folder; see `gainfinder.fit_head`.
+    """Give a model a classifier layer for the classes of some images; the rest of it stays as it is, bit by bit.
+
+    The layer has the images' classes, in their order and by their names, and is fitted by softmax regression on
+    features, which are computed once, without augmentation, in evaluation mode. The loss is convex: there are no rate
+    and no number of epochs to choose, and what the layer was before does not matter.
+
+    Nothing passed in is changed: the model is copied.
+
+    Args:
+        model: reference, classifier or module.
+        data: labelled images to fit to: a reference, `Images`, or a data set that yields (image, label).
+        val: labelled images to measure on, in full; by default a tenth of `data`, the same that a transfer sets apart.
+        weight_decay: λ of λ/2 · ‖V‖², V the weights on standardised features, beside the mean loss; above 0. By default
+            chosen from 10 to 1e-6 by the loss on fifths of the images that are set apart.
+        seed: which images are set apart to choose it.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: images a forward pass.
+        workers: processes that decode images; by default none on a CPU, else up to 8.
+        max_broken: largest share of images that may be undecodable.
+        out: folder for the model and `head.json`. A run killed there goes on when it is called again with the same
+            arguments; a finished one returns its result. None: nothing is kept on disk.
+        callbacks: notified of progress.
+        command: command line that requested it, kept with the result.
 
     Raises:
-        RunFolderError: the folder holds something else, is in use, or cannot be written.
-        GainfinderError: model, images or settings cannot be used.
+        ModelError: the classifier layer cannot be found or replaced.
+        DataError: the images carry no labels, are of one class, or too many are broken.
+        SettingsError: the weight decay is not above 0, or none can be chosen for classes of one image each.
+        RunFolderError: `out` holds something else, is in use, or cannot be written.
     """
     if weight_decay is not None and not 0 < weight_decay < float("inf"):
         raise SettingsError(f"`weight_decay` is {weight_decay:g}: expected a number above 0")
     where = resolve_device(device)
     given = load_copy(model)
-    train, val_images = _images(data, val)
-    head = new_head(given, _names(train))
+    train, val_images = labelled_images(data, val)
+    head = new_head(given, names_of_classes(train))
     task = _Task(
         given=given,
         head=head,
-        train=_in_new_classes(train, head),
-        val=_in_new_classes(val_images, head),
-        val_before=_known_to(given, val_images),
+        train=align_images(train, head.classifier),
+        val=align_images(val_images, head.classifier),
+        val_before=known_to(given, val_images),
         val_held_out=val is None,
         weight_decay=weight_decay,
         seed=seed,
@@ -146,8 +171,19 @@ def fit_head(
         batch_size=batch_size,
         workers=default_workers(where) if workers is None else workers,
         max_broken=max_broken,
-        callback=callback or Callback(),
+        callback=CallbackList(callbacks),
     )
+    if out is not None:
+        return _fit_in(Path(out), task, command=command)
+    with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
+        result = _fit_in(Path(scratch) / "head", task, command=command)
+        student = replace(result.student, reference=f"{result.metrics.student} (new head)")
+        kept = result.metrics.model_copy(update={"student_reference": None})
+        return replace(result, out=None, metrics=kept, load_student=lambda: student)
+
+
+def _fit_in(out: Path, task: _Task, *, command: str | None) -> HeadResult:
+    """Fit in a folder, or find what was fitted there before."""
     with RunFolder(out) as folder:
         folder.claim(_description(task, command))
         finished = read_head(out)
@@ -155,63 +191,6 @@ def fit_head(
             shutil.rmtree(out / "features", ignore_errors=True)  # left where a kill came right after the result
             return HeadResult(metrics=finished, out=out, load_student=lambda: _load_finished(task, finished, folder))
         return _run(task, folder)
-
-
-def _images(data: ImageSource, val: ImageSource | None) -> tuple[Images, Images]:
-    """Images to fit to and to measure on, both labelled."""
-    train = load_images(data)
-    if train.labels is None:
-        raise DataError(f"{train.reference}: the images carry no labels, and a classifier layer is fitted to labels")
-    if len(np.unique(train.labels)) < 2:
-        raise DataError(f"{train.reference}: all images are of one class; expected two classes or more")
-    if val is None:
-        return hold_out_to_measure(train)
-    val_images = load_images(val)
-    if val_images.labels is None:
-        raise DataError(f"{val_images.reference}: the images carry no labels: give labelled ones as `val`")
-    note_overlap(train, val_images, "measured on", "fitted to")
-    return train, val_images
-
-
-def _names(images: Images) -> tuple[str, ...]:
-    """The names of the new classes: the images', or their numbers where these name none.
-
-    A model without names would get ImageNet's from some sources if it had 1000 classes.
-    """
-    if images.class_names is None:
-        return tuple(map(str, range(images.num_classes or 0)))
-    names = tuple(" ".join(name.splitlines()).strip() for name in images.class_names)  # a line each in a file
-    twice = next((name for place, name in enumerate(names) if not name or name in names[:place]), None)
-    if twice is not None:
-        raise DataError(
-            f"{images.reference}: two classes are named {twice!r}, or one has no name: models and images match by "
-            "name, so give each class its own"
-        )
-    return names
-
-
-def _in_new_classes(images: Images, head: NewHead) -> Images:
-    """Images with labels in the order of the new classes."""
-    return align_images(images, head.classifier)
-
-
-def _known_to(model: Classifier, images: Images) -> Images | None:
-    """Images with labels in a model's class order; None where it does not know all of their classes by name."""
-    if images.class_names is None or model.class_names is None:
-        return None
-    assert images.num_classes is not None
-    try:
-        match = match_classes(
-            images.class_names,
-            model.class_names,
-            data=images.reference,
-            model=model.reference,
-            data_count=images.num_classes,
-            model_count=model.num_classes,
-        )
-    except DataError:
-        return None
-    return None if match.order is None else align_images(images, model)
 
 
 def _description(task: _Task, command: str | None) -> dict[str, Any]:
