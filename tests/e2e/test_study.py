@@ -87,7 +87,6 @@ def test_pixels_are_digested_once_for_all_cells_of_a_worker(
     monkeypatch.setattr(Images, "_add_pixels", counted)
     folder = ran(file, tmp_path / "out")
     assert digested and set(digested.values()) == {1}
-    monkeypatch.undo()
     one, *others = [json.loads((folder.run_folder(cell).config).read_text()) for cell in folder.all_cells()]
     assert all(other["data"] == one["data"] and other["val"] == one["val"] for other in others)
 

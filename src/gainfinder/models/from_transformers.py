@@ -103,6 +103,7 @@ def rehead_function(*, processor: Any, query: Query) -> ReheadFunction:
     """
 
     def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
+        """A copy of a classifier of this processor and query for classes of these names, its new layers blank."""
         module: Any = copy_module(classifier.module, reference=classifier.reference)
 
         def build(num_classes: int) -> nn.Module:

@@ -195,6 +195,7 @@ class _BankBuilder:
         broken: set[str] = set()
 
         def blocks() -> Iterable[Block]:
+            """Positions and logits of the view, batch by batch; refused at the end where too many cannot be used."""
             self.callback.stage(f"bank, view {number + 1}: {model.reference}", len(images))
             seen = wrong = 0
             for positions, logits in self._predict_views(model, batches, number, broken):

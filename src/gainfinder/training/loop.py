@@ -174,6 +174,13 @@ class _Totals:
         self.began_N2 = torch.zeros(1, 2, dtype=exact, device=device)  # the step, 0 for none, and its mean loss
 
     def add(self, loss_sum: Tensor, taught: Tensor, seen: int) -> None:
+        """Add a step to the sums, and note the first step whose mean loss is out of bounds; waits for no device.
+
+        Args:
+            loss_sum: sum of the losses of this process's samples, floating point, ().
+            taught: number of these given to a teacher, ().
+            seen: number of all of these.
+        """
         self.loss_sum += loss_sum
         self.counts[0] += seen
         self.counts[1] += taught

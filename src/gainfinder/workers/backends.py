@@ -113,6 +113,7 @@ class _LocalHandle:
         self.log = log
 
     def poll(self) -> str | None:
+        """As `Handle.poll`: how its process ended."""
         code = self.process.poll()
         if code is None:
             return None
@@ -178,6 +179,7 @@ class _RayHandle:
     ended: str | None = field(default=None)
 
     def poll(self) -> str | None:
+        """As `Handle.poll`: what Ray says of its task; asked again, the same."""
         if self.ended is None:
             ready, _ = self.ray.wait([self.reference], timeout=0)
             if ready:
@@ -239,6 +241,7 @@ class _SlurmHandle:
     job: Any
 
     def poll(self) -> str | None:
+        """As `Handle.poll`: what Slurm says of its job."""
         if not self.job.done():
             return None
         error = self.job.exception()
