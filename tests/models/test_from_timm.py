@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gainfinder import libraries
 from gainfinder.errors import BadReference, ModelError
 from gainfinder.models import classifier_from_module, load_model
 from gainfinder.models.imagenet import imagenet_wnids
+from gainfinder.models.preprocessing import Preprocessing
 
 VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}
 RESNET = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}
@@ -82,6 +84,31 @@ def test_a_saved_model_is_the_same_to_timm(name: str, settings: str, image: Imag
     assert again.preprocessing == classifier.preprocessing
     assert again.class_names == classifier.class_names == (("x", "y", "z") if settings else ("a", "b", "c"))
     assert again.weights_digest() == classifier.weights_digest()
+
+
+def test_a_crop_rounded_down_is_said_in_the_saved_reference(image: Image.Image, tmp_path: Path) -> None:
+    """In each mode a pixel further left or up than timm's, whose configuration has no word for it."""
+    for mode, size in (("center", (40, 43)), ("squash", (43, 43)), ("border", (43, 43))):
+        settings = f"size=32&crop_pct={32 / size[0]}&crop_mode={mode}&interpolation=nearest&mean=0&std=1"
+        own, timms = (load_model(f"{stored(tmp_path / mode)}?{settings}{more}") for more in ("&crop_rounding=down", ""))
+        picture = Image.new("RGB", (size[1], size[0]))
+        picture.putdata([(row, column, 0) for row in range(size[0]) for column in range(size[1])])
+        found, usual = ((one.preprocessing.evaluation_transform()(picture) * 255).round() for one in (own, timms))
+        moved = [int(usual[channel, 0, 0] - found[channel, 0, 0]) for channel in (0, 1)]
+        assert moved == ([0, 1] if mode == "center" else [1, 1]), mode
+        saved = own.save(own, tmp_path / "saved")
+        assert saved == f"local-dir:{tmp_path}/saved?crop_rounding=down"
+        assert load_model(saved).preprocessing == own.preprocessing
+
+
+def test_a_crop_keeps_its_padding_where_the_corner_is_rounded_down(image: Image.Image) -> None:
+    for size in ((41, 57), (20, 64), (64, 20), (7, 7)):
+        for mode in ("center", "border"):
+            plain = Preprocessing(input_size=(3, 33, 33), crop_pct=1.6, crop_mode=mode, mean=(0.4, 0.5, 0.6))
+            ours = replace(plain, crop_rounding="down").evaluation_transform()(image.resize(size))
+            usual = plain.evaluation_transform()(image.resize(size))
+            shifts = [ours, ours.roll(-1, 1), ours.roll(-1, 2), ours.roll((-1, -1), (1, 2))]
+            assert any(torch.equal(one[:, :-1, :-1], usual[:, :-1, :-1]) for one in shifts)
 
 
 def test_reordered_and_strided_models_are_saved_in_their_own_order(tmp_path: Path) -> None:

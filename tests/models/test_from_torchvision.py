@@ -67,7 +67,8 @@ def test_weights_come_from_the_cache(tag: str, cache: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [NAME, "shufflenet_v2_x0_5", "mobilenet_v3_small"])
 def test_own_weights_bring_their_number_of_classes(name: str, tmp_path: Path) -> None:
     model = torchvision.models.get_model(name, num_classes=7)
-    weights = {f"module.{key}": value for key, value in model.state_dict().items()}
+    wrapped = {f"module.{key}".replace("classifier.", "classifier._orig_mod."): key for key in model.state_dict()}
+    weights = {key: model.state_dict()[own] for key, own in wrapped.items()}
     torch.save({"state_dict": weights}, tmp_path / "w.pth")
     classifier = load_model(f"torchvision:{name}@{tmp_path}/w.pth?size=64")
     assert classifier.num_classes == 7

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 
 from gainfinder.errors import MissingExtra, ModelError
 from gainfinder.models import classifier_from_module, load_model
+from gainfinder.models.from_transformers import preprocessing_of_processor
+from gainfinder.views.spec import evaluation_crop, view_spec
 
 transformers = pytest.importorskip("transformers")
 
@@ -71,13 +74,96 @@ def test_processors_are_translated(processor: str, settings: Any, image: Image.I
     assert torch.equal(again.logits(ours[None]), classifier.logits(ours[None]))
 
 
-def test_an_odd_margin_moves_the_crop_by_one_pixel(tmp_path: Path) -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (71, 93, 3), dtype=np.uint8))
-    original = transformers.ConvNextImageProcessor(size={"shortest_edge": 32})  # 36 x 47, cropped to 32 x 32
-    preprocessing = load_model(stored(tmp_path, convnext(), original)).preprocessing
+def positions(height: int, width: int) -> Image.Image:
+    """An image whose first two channels are its rows and columns, as far as 256 of them go."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8))
+
+
+def corner(pixels: torch.Tensor) -> tuple[int, int]:
+    """Row and column of the image at the corner of a crop, of which all others follow."""
+    found = (pixels * 255).round().int()
+    row, column = int(found[0, 0, 0]), int(found[1, 0, 0])
+    height, width = pixels.shape[1:]
+    assert torch.equal(found[0], torch.arange(row, row + height)[:, None].expand(height, width).int())
+    assert torch.equal(found[1], torch.arange(column, column + width).expand(height, width).int())
+    return row, column
+
+
+PLAIN = {"do_normalize": False, "resample": 0}
+CENTRED = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, **PLAIN}
+ODD = {"size": {"shortest_edge": 39}, "crop_size": {"height": 32, "width": 32}, **PLAIN}  # 7 pixels
+CENTRED_KINDS = ("CLIP", "Bit", "MobileNetV1", "MobileNetV2")
+
+
+@pytest.mark.parametrize("backend", ["", "Pil"])
+@pytest.mark.parametrize(
+    ("kind", "settings", "edge"),
+    [
+        *((kind, CENTRED, 40) for kind in CENTRED_KINDS),
+        *((kind, ODD, 39) for kind in CENTRED_KINDS),
+        ("ConvNext", {"size": {"shortest_edge": 32}, **PLAIN}, 36),  # of ConvNeXt, ResNet, RegNet and CvT
+        ("ConvNext", {"size": {"shortest_edge": 33}, **PLAIN}, 37),
+        ("ConvNext", {"size": {"shortest_edge": 32}, "crop_pct": 0.82, **PLAIN}, 39),
+        ("PoolFormer", {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, **PLAIN}, 35),
+    ],
+)
+def test_a_crop_lies_where_the_processors_does(
+    kind: str, settings: Any, edge: int, backend: str, tmp_path: Path
+) -> None:
+    original = getattr(transformers, f"{kind}ImageProcessor{backend}")(**settings)
+    preprocessing = preprocessing_of_processor(original, channels=3, reference="it")
+    loaded = load_model(stored(tmp_path / "model", convnext(), original))
+    assert loaded.preprocessing == preprocessing and preprocessing.crop_rounding == "down"
+    crop = view_spec([preprocessing], "none").crop_at(preprocessing.view_size)
+    found = set()
+    for more in range(12):
+        for height, width in ((edge, edge + more), (edge + more, edge)):
+            image = positions(height, width)
+            theirs = original(image, return_tensors="pt")["pixel_values"][0]
+            ours = preprocessing.evaluation_transform()(image)
+            assert corner(ours) == corner(torch.as_tensor(theirs)), (height, width)
+            assert torch.equal(evaluation_crop(crop)(image).float() / 255, ours)
+            found.add(
+                corner(ours) == corner(replace(preprocessing, crop_rounding="even").evaluation_transform()(image))
+            )
+    assert False in found  # timm's rounding is elsewhere in some of them
+
+
+@pytest.mark.parametrize("backend", ["", "Pil"])
+@pytest.mark.parametrize(
+    ("edges", "crop", "rounding"),
+    [
+        ((36, 36), (32, 32), "even"),
+        ((33, 33), (32, 32), "even"),  # half a pixel is rounded to 0 either way
+        ((35, 35), (32, 32), "down"),
+        ((35, 70), (32, 64), "down"),  # of the height alone
+        ((70, 35), (64, 32), "down"),  # of the width alone
+        ((39, 39), (32, 32), "down"),
+    ],
+)
+def test_a_crop_of_fixed_margins_does_too(
+    edges: tuple[int, int], crop: tuple[int, int], rounding: str, backend: str
+) -> None:
+    names = ("height", "width")
+    settings: Any = {"size": dict(zip(names, edges, strict=True)), "crop_size": dict(zip(names, crop, strict=True))}
+    original = getattr(transformers, f"DeiTImageProcessor{backend}")(**settings, **PLAIN)
+    preprocessing = preprocessing_of_processor(original, channels=3, reference="it")
+    assert preprocessing.crop_rounding == rounding  # what is the same in both keeps its digest
+    image = positions(*edges)
     theirs = original(image, return_tensors="pt")["pixel_values"][0]
-    ours = preprocessing.evaluation_transform()(image)
-    assert (ours[:, :, :-1] - theirs[:, :, 1:]).abs().max() < TOLERANCE
+    assert corner(preprocessing.evaluation_transform()(image)) == corner(torch.as_tensor(theirs))
+
+
+def test_a_student_is_cropped_as_its_processor_crops(tmp_path: Path) -> None:
+    original = transformers.ConvNextImageProcessor(size={"shortest_edge": 32})
+    classifier = load_model(stored(tmp_path / "a", convnext(), original))
+    again = load_model(classifier.save(classifier, tmp_path / "b") or "")
+    assert again.preprocessing == classifier.preprocessing and again.preprocessing.crop_rounding == "down"
+    assert again.fingerprint(precision="no") == classifier.fingerprint(precision="no")
+    other = load_model(f"hf:{tmp_path}/a?crop_rounding=even")
+    assert other.preprocessing == replace(classifier.preprocessing, crop_rounding="even")
+    assert other.fingerprint(precision="no") != classifier.fingerprint(precision="no")
 
 
 def test_names_and_settings_survive_saving(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from gainfinder.errors import ModelError
 from gainfinder.models import load_copy, load_model
 from gainfinder.models.modules import copy_module, unwrapped
+from gainfinder.models.weights import load_into, load_weights
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -61,6 +62,32 @@ def test_distributed_data_parallel_is_taken_off(tmp_path: Path) -> None:
         assert torch.equal(load_copy(load_model(wrapped, size=8)).logits(X), plain(X))
     finally:
         torch.distributed.destroy_process_group()
+
+
+def within(wrap: Any) -> nn.Sequential:
+    """A net whose parts are wrapped, one of them twice and one that occurs twice."""
+    plain = net()
+    block = wrap(nn.Sequential(wrap(plain[0]), plain[1]))
+    return nn.Sequential(block, nn.Flatten(), wrap(nn.Sequential(plain[3])), shared := wrap(nn.Linear(3, 3)), shared)
+
+
+def test_inner_layers_are_taken_out_of_torch_compile(tmp_path: Path) -> None:
+    wrapped, plain = within(compiled), within(lambda module: module)
+    plain.load_state_dict({name.replace("_orig_mod.", ""): value for name, value in wrapped.state_dict().items()})
+    plain.eval()
+    own: Any = copy_module(wrapped, reference="it").eval()
+    assert any("_orig_mod" in name for name in wrapped.state_dict())  # the owner's stays as it is
+    assert list(own.state_dict()) == list(plain.state_dict()) and torch.equal(own(X), plain(X))
+    assert own[3] is own[4]
+    assert not {value.data_ptr() for value in own.parameters()} & {value.data_ptr() for value in wrapped.parameters()}
+    classifier = load_model(wrapped, size=8)
+    assert list(classifier.module.state_dict()) == list(plain.state_dict())
+    assert torch.equal(classifier.logits(X), plain(X))
+    classifier.save(classifier, tmp_path)
+    for module in (within(compiled), within(lambda module: module), within(nn.DataParallel)):
+        load_into(module, load_weights(tmp_path / "model.safetensors"), reference="it")
+        with torch.no_grad():
+            assert torch.equal(module.eval()(X), plain(X))
 
 
 def test_sharded_parameters_are_told() -> None:

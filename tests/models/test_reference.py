@@ -86,6 +86,7 @@ def test_the_parts_are_found() -> None:
         ("resnet18?size=1_0", "size=1_0"),
         (f"resnet18?size={'9' * 5000}", r"size=999.*characters\)….*from 1 to 4096"),
         (f"table:a.csv?num_classes={'1' * 5000}", "expected a number of classes from 1 to 1,000,000"),
+        ("resnet18?crop_roundin=down", "near matches: crop_rounding"),
         ("file:a.py:f@w.pt?num_classes=0", "num_classes=0 .* from 1 to 1,000,000"),
         *((f"resnet18?crop_pct={text}", "expected a number from 0.05 to 2") for text in BAD_SHARES),
         *((f"resnet18?mean={text}", "of inputs scaled to 0 to 1") for text in ("nan", "inf", "123.7", "0,0,0,0", "x")),
@@ -104,3 +105,13 @@ def test_images_are_not_resized_beyond_measure() -> None:
     assert (made.view_size, made.crop_pct) == ((224, 224), 0.05)
     with pytest.raises(BadReference, match="images would be resized to 81,920 pixels, expected at most 16,384"):
         plain.with_overrides((("size", "4096"), ("crop_pct", "0.05")), reference="r")
+
+
+def test_the_rounding_of_a_crop_is_in_no_digest_where_it_is_timms() -> None:
+    """Results and banks of versions without the setting are read again."""
+    plain = Preprocessing(input_size=(3, 8, 8))
+    assert list(plain.described()) == ["input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"]
+    down = plain.with_overrides((("crop_rounding", "down"),), reference="r")
+    assert down.described() == {**plain.described(), "crop_rounding": "down"}
+    with pytest.raises(BadReference, match="crop rounding 'up' is unknown: expected one of even, down"):
+        plain.with_overrides((("crop_rounding", "up"),), reference="r")

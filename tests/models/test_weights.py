@@ -51,6 +51,8 @@ def equal(module: nn.Module, weights: dict[str, Tensor]) -> bool:
         lambda w: prefixed("_orig_mod.module.model.", w),
         lambda w: {**prefixed("module.", w), "n_averaged": torch.tensor(5)},
         lambda w: {name.replace("0.", "0._orig_mod."): value for name, value in w.items()},
+        lambda w: {name.replace("0.", "0.module."): value for name, value in w.items()},
+        lambda w: prefixed("model.", {name.replace("0.", "0.module._orig_mod."): value for name, value in w.items()}),
         lambda w: {name: value.half().float() if name == "x" else value for name, value in w.items()},
     ],
 )
@@ -98,6 +100,33 @@ def test_numbers_of_numpy_are_read_as_plain_ones(tmp_path: Path) -> None:
     found = read_pickle(tmp_path / "w.pt")
     assert {key: found[key] for key in values} == {"a": 0.1, "b": -3, "c": True, "d": 2.5}
     assert all(type(found[key]) in (float, int, bool) for key in values)
+
+
+class Inner(nn.Module):
+    """A part of which is called `module` by its own architecture."""
+
+    def __init__(self, inside: Any = lambda layer: layer) -> None:
+        super().__init__()
+        self.module = inside(nn.Linear(3, 4))
+        self.head = nn.Module()
+        self.head.module = inside(nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("inside", [lambda layer: layer, nn.DataParallel, lambda x: torch.compile(x, backend="eager")])
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_a_part_that_is_called_module_keeps_its_name(inside: Any, prefix: str) -> None:
+    weights = Inner(inside).state_dict()
+    plain = Inner()
+    load_into(plain, prefixed(prefix, weights), reference="it")
+    assert list(plain.state_dict()) == ["module.weight", "module.bias", "head.module.weight", "head.module.bias"]
+    assert all(torch.equal(*pair) for pair in zip(plain.state_dict().values(), weights.values(), strict=True))
+
+
+def test_wrapped_parts_do_not_hide_what_is_missing() -> None:
+    weights = {name.replace("0.", "0.module."): value for name, value in small().state_dict().items()}
+    del weights["3.bias"]
+    with pytest.raises(ModelError, match=r"do not fit Sequential: 1 missing \(3\.bias\)$"):
+        load_into(small(), weights, reference="it")
 
 
 def test_several_models_in_a_file_are_told(tmp_path: Path) -> None:

@@ -119,6 +119,17 @@ def test_none_is_timms_evaluation_crop() -> None:
     assert torch.allclose((view - mean) / std, expected, atol=1e-6)
 
 
+def test_none_is_the_evaluation_crop_of_a_corner_that_is_rounded_down_too() -> None:
+    crop = replace(P32, crop_pct=32 / 35, crop_rounding="down")
+    for size in ((35, 35), (38, 35), (35, 39)):
+        view = make_view(photo(size), view_spec([crop], "none"), size=S32, number=0, sample_id="x").float() / 255
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (crop.mean, crop.std))
+        assert torch.allclose((view - mean) / std, crop.evaluation_transform()(photo(size)), atol=1e-6)
+        top, left = (edge // 2 for edge in (size[1] - 32, size[0] - 32))
+        pixels = torch.tensor(np.array(photo(size))).permute(2, 0, 1) / 255
+        assert torch.equal(view, pixels[:, top : top + 32, left : left + 32])
+
+
 def test_mirroring_happens_half_the_time_and_crop_flip_shifts_by_up_to_an_eighth() -> None:
     # One white pixel in the middle of a black 32 x 32 image tells where the crop went.
     pixels = np.zeros((32, 32, 3), dtype=np.uint8)

@@ -303,7 +303,13 @@ def query_of(preprocessing: Preprocessing) -> Query:
         ("interpolation", preprocessing.interpolation),
         ("crop_pct", repr(preprocessing.crop_pct)),
         ("crop_mode", preprocessing.crop_mode),
+        *rounding_of(preprocessing),
     )
+
+
+def rounding_of(preprocessing: Preprocessing) -> Query:
+    """The setting of how the crop's corner is rounded, which no library's own configuration has; none for timm's."""
+    return () if preprocessing.crop_rounding == "even" else (("crop_rounding", preprocessing.crop_rounding),)
 
 
 def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +140,8 @@ class Classifier:
         Of the code only the source of the module's own class enters, where Python can read it.
         """
         label_map = None if self.label_map is None else list(self.label_map.targets)
-        about = [
-            str(self.module),
-            _source(type(self.module)),
-            asdict(self.preprocessing),
-            label_map,
-            self.num_classes,
-            precision,
-        ]
+        code = _source(type(self.module))
+        about = [str(self.module), code, self.preprocessing.described(), label_map, self.num_classes, precision]
         if self.output != "logits":
             about.append(self.output)
         text = json.dumps([self.weights_digest(), *about])

@@ -35,7 +35,7 @@ from .configs import MOST
 from .features import find_classifier_layer
 from .from_module import rehead_found
 from .heads import resize_layers
-from .modules import unwrapped
+from .modules import without_wrappers
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
 
@@ -58,7 +58,7 @@ def load(ref: ModelRef) -> Classifier:
     """
     reference = str(ref)
     path = user_path(ref.name, what="Python file", error=ModelError)
-    module = unwrapped(_call_factory(path, str(ref.factory), reference), reference=reference)
+    module = without_wrappers(_call_factory(path, str(ref.factory), reference), reference=reference)
     query = without(ref.query, "num_classes")
     preprocessing = preprocessing_of(module, query, reference=reference, advice=_ADVICE)
     note_normalisation(preprocessing, config_of(module), query, reference=reference)

@@ -14,7 +14,7 @@ from .assembly import assemble, check_names, config_of, names_of_config, note_no
 from .classifier import Classifier, ReheadFunction, SaveFunction
 from .features import find_classifier_layer
 from .heads import REPLACED, resize_layers
-from .modules import copy_module, unwrapped
+from .modules import copy_module, without_wrappers
 from .preprocessing import Preprocessing
 from .weights import save_weights
 
@@ -36,6 +36,7 @@ def classifier_from_module(
     interpolation: str | None = None,
     crop_pct: float | None = None,
     crop_mode: str | None = None,
+    crop_rounding: str | None = None,
     class_names: Sequence[str] | None = None,
     output: str | None = None,
 ) -> Classifier:
@@ -43,7 +44,8 @@ def classifier_from_module(
 
     Args:
         module: the module; put into evaluation mode and float32, in place. One in a wrapper (DataParallel,
-            torch.compile, an average) is taken out of it. Preprocessing is read from its `pretrained_cfg` or
+            torch.compile, an average) is taken out of it, and so are its inner layers out of torch.compile, in place.
+            Preprocessing is read from its `pretrained_cfg` or
             `default_cfg`; a transformers model's from the image processor beside its weights, if there is one.
         name: the classifier's reference; the module's class name by default.
         size: edge in pixels, or height and width; needed where the module does not define it.
@@ -52,6 +54,7 @@ def classifier_from_module(
         interpolation: name of the resampling filter, one of `preprocessing.INTERPOLATIONS`.
         crop_pct: share of the resized image's edge that the crop keeps.
         crop_mode: `center`, `squash` or `border`.
+        crop_rounding: `even` or `down`, of a crop's corner between two pixels; see `Preprocessing`.
         class_names: class names in the order of the logits.
         output: what the module returns, `logits`, `probs` (of a softmax) or `sigmoid`; found out by default.
 
@@ -66,7 +69,7 @@ def classifier_from_module(
         ('Sequential', 2, (3, 8, 8))
     """
     reference = type(module).__name__ if name is None else name
-    module = unwrapped(module, reference=reference)
+    module = without_wrappers(module, reference=reference)
     reference = type(module).__name__ if name is None else name
     query = overrides_query(
         size=size,
@@ -75,6 +78,7 @@ def classifier_from_module(
         interpolation=interpolation,
         crop_pct=crop_pct,
         crop_mode=crop_mode,
+        crop_rounding=crop_rounding,
         output=output,
     )
     preprocessing, names, save, rehead = _read(module, query, reference)
@@ -99,6 +103,7 @@ def overrides_query(
     interpolation: str | None = None,
     crop_pct: float | None = None,
     crop_mode: str | None = None,
+    crop_rounding: str | None = None,
     output: str | None = None,
 ) -> Query:
     """Keyword overrides as the settings of a reference; those that are None are left out.
@@ -114,6 +119,7 @@ def overrides_query(
         "interpolation": interpolation,
         "crop_pct": None if crop_pct is None else repr(float(crop_pct)),
         "crop_mode": crop_mode,
+        "crop_rounding": crop_rounding,
         "output": output,
     }
     return tuple((key, value) for key, value in values.items() if value is not None)

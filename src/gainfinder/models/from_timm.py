@@ -13,8 +13,8 @@ from torch import nn
 from ..errors import BadReference, ModelError
 from ..files import file_problem, user_path
 from ..libraries import hub_or_cache, hub_reason, quiet, tensors_only
-from ..references import suggest
-from .assembly import assemble, config_of, names_in_module_order, names_of_config
+from ..references import join_query, suggest
+from .assembly import assemble, config_of, names_in_module_order, names_of_config, rounding_of
 from .classifier import Classifier
 from .configs import check_files, read_config
 from .heads import REPLACED, class_layers, is_built_by, resize_layers
@@ -65,7 +65,7 @@ def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] 
     """Write `config.json` and `model.safetensors`, with the current preprocessing and class names.
 
     Returns:
-        `local-dir:FOLDER`, which timm itself loads too.
+        `local-dir:FOLDER`, which timm itself loads too; with `crop_rounding` where that is not timm's.
     """
     names = names_in_module_order(classifier, loaded_names)
     config = {"label_names": list(names)} if names is not None else {}
@@ -82,7 +82,8 @@ def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] 
             )
     finally:
         hook.remove()
-    return f"local-dir:{folder}"
+    # timm's configuration has no word for this setting
+    return join_query(f"local-dir:{folder}", rounding_of(classifier.preprocessing))
 
 
 def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:

@@ -18,6 +18,7 @@ from .classifier import Classifier
 from .heads import MARK, class_layers, resize_layers
 from .imagenet import as_wnids
 from .modules import copy_module
+from .names import without_wrapped
 from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
@@ -174,9 +175,10 @@ def _count_classes(name: str, weights: dict[str, Tensor], arguments: dict[str, A
     """The first edge of the classifier's bias in the file; 1000 where the file has no such tensor."""
     with quiet(), torch.device("meta"):
         blueprint = torchvision.models.get_model(name, weights=None, num_classes=MARK, **arguments)
+    plain = {without_wrapped(key): value for key, value in weights.items()}
     for own, tensor in blueprint.state_dict().items():
         if tensor.ndim == 1 and tensor.shape[0] == MARK:
-            found = next((value for key, value in weights.items() if key == own or key.endswith("." + own)), None)
+            found = next((value for key, value in plain.items() if key == own or key.endswith("." + own)), None)
             if found is not None and found.ndim == 1:
                 return int(found.shape[0])
     return 1000

@@ -1,6 +1,7 @@
 """Image classifiers of transformers: from the Hugging Face hub or from a folder that `save_pretrained` wrote."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from .from_torchvision import crop_share
 from .heads import REPLACED, class_layers, is_built_by, resize_layers
 from .imagenet import as_wnids
 from .modules import copy_module
-from .preprocessing import Preprocessing
+from .preprocessing import CROP_ROUNDINGS, Preprocessing
 from .reference import ModelRef
 
 _LOGGERS = ("huggingface_hub", "huggingface_hub.utils._http", "httpx")
@@ -172,7 +173,7 @@ def names_of(module: Any) -> tuple[str, ...] | None:
 def preprocessing_of_processor(processor: Any, *, channels: int, reference: str) -> Preprocessing:
     """An image processor's preprocessing in timm's terms, compared with its output for an image.
 
-    Two differences remain: rounding, and a crop one pixel further right or down where its margin is odd.
+    Single values differ by rounding, positions do not.
 
     Raises:
         ModelError: it does something that timm's evaluation transform does not.
@@ -181,8 +182,12 @@ def preprocessing_of_processor(processor: Any, *, channels: int, reference: str)
     if isinstance(timm_config, Mapping):
         return Preprocessing.from_timm_config(timm_config)
     try:
-        preprocessing = _translate(processor, channels)
-        difference = _difference(processor, preprocessing)
+        translated = _translate(processor, channels)
+        # both are tried, timm's first, which stays where they are the same: versions of transformers differ
+        candidates = [replace(translated, crop_rounding=rounding) for rounding in CROP_ROUNDINGS]
+        differences = [_difference(processor, candidate) for candidate in candidates]
+        difference = min(differences)
+        preprocessing = candidates[differences.index(difference)]
     except Exception as error:
         reason = str(error) if isinstance(error, GainfinderError) else first_line(error)
         raise ModelError(
@@ -272,9 +277,13 @@ def _sizes(size: Any) -> dict[str, int]:
 
 
 def _difference(processor: Any, preprocessing: Preprocessing) -> float:
-    """Mean absolute difference on a smooth image of uneven edges, in inputs scaled to [0, 1]."""
+    """Mean absolute difference on a smooth image, in inputs scaled to [0, 1]."""
     channels, height, width = preprocessing.input_size
-    rows, columns = np.mgrid[0 : 2 * height + 31, 0 : 2 * width + 91] / 17.0
+    # twice the edges after resizing, of which the longer has a margin of 3 pixels more than a multiple of 4: half of it
+    # is rounded to even and down to different pixels
+    resized = math.floor(height / preprocessing.crop_pct), math.floor(width / preprocessing.crop_pct) + height // 3
+    longer = resized[1] + (width + 3 - resized[1]) % 4
+    rows, columns = np.mgrid[0 : 2 * resized[0], 0 : 2 * longer] / 17.0
     pattern = np.stack([np.sin(rows), np.cos(columns), np.sin(rows + columns)], axis=-1)
     image = Image.fromarray(((pattern + 1) * 127.5).astype(np.uint8), "RGB")
     theirs = processor(image if channels == 3 else image.convert("L"), return_tensors="pt")["pixel_values"][0]
@@ -282,12 +291,7 @@ def _difference(processor: Any, preprocessing: Preprocessing) -> float:
     if theirs.shape != ours.shape:
         raise ModelError(f"it gives inputs of shape {tuple(theirs.shape)}, expected {tuple(ours.shape)}")
     std = torch.tensor(preprocessing.std).view(-1, 1, 1)
-    # where a margin is odd, the two round the crop's corner differently, ours to one pixel further
-    return min(
-        float(((theirs[:, down:, right:] - ours[:, : height - down, : width - right]) * std).abs().mean())
-        for down in (0, 1)
-        for right in (0, 1)
-    )
+    return float(((theirs - ours) * std).abs().mean())
 
 
 def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool) -> nn.Module:

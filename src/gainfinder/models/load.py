@@ -28,6 +28,7 @@ class Overrides(TypedDict, total=False):
     interpolation: str | None
     crop_pct: float | None
     crop_mode: str | None
+    crop_rounding: str | None
     class_names: list[str] | tuple[str, ...] | None
     output: str | None
 

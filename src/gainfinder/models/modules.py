@@ -29,6 +29,7 @@ _WRAPPERS = {
 """Wrappers of torch, DeepSpeed, Lightning Fabric and timm, by the name of their class, and where each holds the module.
 
 By name, so that none of their packages is imported to find out."""
+_COMPILED = "OptimizedModule"
 _SHARDED = ("FullyShardedDataParallel", "FSDPModule")
 
 _log = logging.getLogger("gainfinder")
@@ -70,8 +71,31 @@ def unwrapped(module: nn.Module, *, reference: str) -> nn.Module:
     return whole
 
 
+def without_wrappers(module: nn.Module, *, reference: str) -> nn.Module:
+    """The module within its wrappers, and in it, in place, its inner layers without those of `torch.compile`.
+
+    Raises:
+        ModelError: as for `unwrapped`.
+
+    Example:
+        >>> inner = nn.Linear(2, 3)
+        >>> list(without_wrappers(nn.Sequential(torch.compile(inner)), reference="it").state_dict())
+        ['0.weight', '0.bias']
+    """
+    found = unwrapped(module, reference=reference)
+    places = [place for place in found.named_modules(remove_duplicate=False) if _is_compiled(place[1])]
+    owners = [found.get_submodule(path.rpartition(".")[0]) for path, _ in places]
+    for owner, (path, compiled) in zip(owners, places, strict=True):
+        setattr(owner, path.rpartition(".")[2], _within_compiled(compiled))
+    if places:
+        _log.info("%s: %d inner layers taken out of torch.compile", reference, len(places))
+    return found
+
+
 def copy_module(module: nn.Module, *, reference: str) -> nn.Module:
     """A copy that shares no memory with the module, and can be trained where the module can.
+
+    Inner layers that `torch.compile` wrapped are copied without it.
 
     Raises:
         ModelError: it holds something that cannot be copied.
@@ -82,6 +106,9 @@ def copy_module(module: nn.Module, *, reference: str) -> nn.Module:
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in results if not value.is_leaf}
     try:
         with torch.no_grad():
+            # children come after their parents, and what is within a compiled layer is copied before it
+            for part in reversed([part for part in module.modules() if _is_compiled(part)]):
+                memo[id(part)] = copy.deepcopy(_within_compiled(part), memo)
             copied = copy.deepcopy(module, memo)
     except Exception as error:
         raise ModelError(
@@ -91,6 +118,18 @@ def copy_module(module: nn.Module, *, reference: str) -> nn.Module:
     for parameter, own in zip(copied.parameters(), module.parameters(), strict=True):
         parameter.requires_grad_(own.requires_grad)
     return copied
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return any(base.__name__ == _COMPILED for base in type(module).__mro__)
+
+
+def _within_compiled(module: nn.Module) -> nn.Module:
+    found: Any = module
+    while _is_compiled(found):
+        found = getattr(found, _WRAPPERS[_COMPILED])
+    inner: nn.Module = found
+    return inner
 
 
 def has_lazy(module: nn.Module) -> bool:

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import ModelError
 
 _COMPILED = "_orig_mod."
+_WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|module)\.")
+"""What wrappers leave in front of names or in the middle of them."""
 _PREFIXES = ("module.", _COMPILED, "model.", "net.")
 _USUAL = re.compile(r"((module|_orig_mod|model|net)\.)*")
 _BESIDE = re.compile(r"(^|_)(loss|criterion|metrics?|acc|accuracy|auroc|precision|recall|f1|ece)s?(_|\d|$)")
@@ -36,7 +38,9 @@ def fit_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
     """Find a model's tensors in a file.
 
     Where all of them stand behind one prefix (`module.`, `model.`, `student.`, …), it is removed, and what stands
-    elsewhere lies beside the model. Else the prefixes that wrappers leave are removed as long as more names fit.
+    elsewhere lies beside the model. What wrappers of inner layers leave within names (`features.module.0.weight`,
+    `head._orig_mod.bias`) makes no difference. Else the prefixes that wrappers leave are removed as long as more names
+    fit.
 
     Args:
         weights: the file's tensors by name.
@@ -46,11 +50,15 @@ def fit_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
     Raises:
         ModelError: several such models are in the file.
     """
-    for names in ({name: name for name in weights}, {name.replace(_COMPILED, ""): name for name in weights}):
-        prefix = _prefix(names, expected, reference)
+    for bare in (str, _without_compiled, without_wrapped):
+        names, called = {bare(name): name for name in weights}, {bare(name): name for name in expected}
+        if len(names) < len(weights) or len(called) < len(expected):
+            continue  # a part that is called so by itself
+        prefix = _prefix(names, {name: expected[own] for name, own in called.items()}, reference)
         if prefix is None:
             continue
-        own = {name.removeprefix(prefix): weights[given] for name, given in names.items() if name.startswith(prefix)}
+        behind = {name.removeprefix(prefix): given for name, given in names.items() if name.startswith(prefix)}
+        own = {called.get(name, name): weights[given] for name, given in behind.items()}
         if _AVERAGE not in expected:
             own.pop(_AVERAGE, None)
         beside = [given for name, given in names.items() if not name.startswith(prefix)]
@@ -92,6 +100,20 @@ def _prefix(names: Collection[str], expected: Mapping[str, Tensor], reference: s
     return found[0] if found else None
 
 
+def _without_compiled(name: str) -> str:
+    return name.replace(_COMPILED, "")
+
+
+def without_wrapped(name: str) -> str:
+    """A name without what wrappers leave in it, in front or in the middle.
+
+    Example:
+        >>> without_wrapped("module.features._orig_mod.0.weight"), without_wrapped("submodule.bias")
+        ('features.0.weight', 'submodule.bias')
+    """
+    return _WRAPPED.sub("", name)
+
+
 def _is_beside(name: str, expected: Mapping[str, Tensor]) -> bool:
     first = name.partition(".")[0]
     return _BESIDE.search(first) is not None and not any(own.partition(".")[0] == first for own in expected)
@@ -99,8 +121,11 @@ def _is_beside(name: str, expected: Mapping[str, Tensor]) -> bool:
 
 def _without_wrappers(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     best = dict(weights)
-    current = {name.replace(_COMPILED, ""): value for name, value in weights.items()}
+    current = {_without_compiled(name): value for name, value in weights.items()}
     while True:
+        inner = {without_wrapped(name): value for name, value in current.items()}
+        if len(inner.keys() & expected.keys()) > len(current.keys() & expected.keys()):
+            current = inner
         if len(current.keys() & expected.keys()) > len(best.keys() & expected.keys()):
             best = current
         prefix = next((p for p in _PREFIXES if 2 * sum(name.startswith(p) for name in current) > len(current)), None)

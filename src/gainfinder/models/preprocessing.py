@@ -10,7 +10,7 @@ Shapes: N images, C channels, H height, W width.
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -18,14 +18,16 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from timm.data import create_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.data.transforms import str_to_interp_mode
+from timm.data.transforms import CenterCropOrPad, center_crop_or_pad, str_to_interp_mode
 from torch import Tensor
+from torchvision.transforms import CenterCrop
 
 from ..errors import BadReference, ModelError
 from ..references import Query, check_keys, finite_number, number_within, suggest
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
+CROP_ROUNDINGS = ("even", "down")
 LONGEST_EDGE_PX = 4096
 """The longest edge of an input."""
 CROP_PCT = (0.05, 2.0)
@@ -37,7 +39,7 @@ MOST_CLASSES = 1_000_000
 MEAN = (-10.0, 10.0)
 STD = (1e-6, 10.0)
 """Ranges of mean and standard deviation of inputs scaled to [0, 1]; those of inputs up to 255 lie outside."""
-OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "classes", "output")
+OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "crop_rounding", "classes", "output")
 _FORMS = {
     "size": f"an edge in pixels or HEIGHTxWIDTH, from 1 to {LONGEST_EDGE_PX}",
     "mean": f"one number a channel, separated by commas, from {MEAN[0]:g} to {MEAN[1]:g}, of inputs scaled to 0 to 1",
@@ -59,6 +61,8 @@ class Preprocessing:
         interpolation: name of the resampling filter, one of `INTERPOLATIONS`.
         crop_pct: share of the resized image's edge that the crop keeps, in `CROP_PCT`; at most 1 for timm's own models.
         crop_mode: `center` (resize the shorter edge, crop), `squash` (resize both edges) or `border` (pad).
+        crop_rounding: the crop's corner where it falls between two pixels: `even`, on the even one of them, as timm and
+            torchvision do, or `down`, on the one further left or up, as transformers does.
     """
 
     input_size: tuple[int, int, int]
@@ -67,6 +71,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
     crop_mode: str = "center"
+    crop_rounding: str = "even"
 
     def __post_init__(self) -> None:
         channels, height, width = self.input_size
@@ -92,6 +97,10 @@ class Preprocessing:
             )
         if self.crop_mode not in CROP_MODES:
             raise ModelError(f"crop mode {self.crop_mode!r} is unknown: expected one of {', '.join(CROP_MODES)}")
+        if self.crop_rounding not in CROP_ROUNDINGS:
+            raise ModelError(
+                f"crop rounding {self.crop_rounding!r} is unknown: expected one of {', '.join(CROP_ROUNDINGS)}"
+            )
         if not CROP_PCT[0] <= self.crop_pct <= CROP_PCT[1]:
             raise ModelError(
                 f"crop_pct {self.crop_pct} cannot be used: expected a share from {CROP_PCT[0]:g} to {CROP_PCT[1]:g}, "
@@ -157,7 +166,7 @@ class Preprocessing:
             raise BadReference(f"{error} (in {reference!r})") from None
 
     def timm_config(self) -> dict[str, Any]:
-        """The same values under timm's names, as `timm.data.create_transform` takes them."""
+        """The values that timm has, under its names, as `timm.data.create_transform` takes them."""
         return {
             "input_size": self.input_size,
             "mean": self.mean,
@@ -167,10 +176,31 @@ class Preprocessing:
             "crop_mode": self.crop_mode,
         }
 
+    def described(self) -> dict[str, Any]:
+        """All values by name, for digests and files; `crop_rounding` only where it is not `even`.
+
+        Earlier versions did not have it: what they wrote of other models stays the same.
+        """
+        values = asdict(self)
+        if self.crop_rounding == "even":
+            del values["crop_rounding"]
+        return values
+
     def evaluation_transform(self) -> Callable[[Image.Image], Tensor]:
-        """Exactly timm's evaluation transform: an RGB image to a normalised float32 tensor (C, H, W)."""
-        transform = create_transform(**self.timm_config(), is_training=False)
+        """Timm's evaluation transform, with this rounding: an RGB image to a normalised float32 tensor (C, H, W)."""
+        transform = self._transform()
         return transform if self.input_size[0] == 3 else _Grey(transform)
+
+    def evaluation_crop(self) -> Callable[[Image.Image], Tensor]:
+        """Its resizing and cropping alone: an image to uint8 (channels of the image, H, W)."""
+        return self._transform(normalize=False)
+
+    def _transform(self, **arguments: Any) -> Callable[[Image.Image], Tensor]:
+        transform: Any = create_transform(**self.timm_config(), is_training=False, **arguments)
+        if self.crop_rounding == "down":
+            transform.transforms = [_rounded_down(step) for step in transform.transforms]
+        made: Callable[[Image.Image], Tensor] = transform
+        return made
 
 
 def check_numbers(query: Query, *, reference: str) -> None:
@@ -227,6 +257,34 @@ def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 def resample_filter(name: str) -> Any:
     """torchvision's interpolation mode of that name."""
     return str_to_interp_mode(name)
+
+
+class _CropDown:
+    """A centre crop whose corner is rounded down, of an image that is padded as timm does where it is too small.
+
+    Args:
+        size: height and width in pixels.
+        fill: value of padded pixels, one or one a channel.
+    """
+
+    def __init__(self, size: Sequence[int], *, fill: Any) -> None:
+        self.size = size
+        self.fill = fill
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        height, width = self.size
+        whole = [max(edge, own) for edge, own in zip((image.height, image.width), self.size, strict=True)]
+        padded: Any = center_crop_or_pad(image, whole, fill=self.fill)
+        top, left = (padded.height - height) // 2, (padded.width - width) // 2
+        cropped: Image.Image = TF.crop(padded, top, left, height, width)
+        return cropped
+
+
+def _rounded_down(step: Any) -> Any:
+    """A step of a transform; a centre crop as one whose corner is rounded down."""
+    if isinstance(step, CenterCrop | CenterCropOrPad):
+        return _CropDown(step.size, fill=getattr(step, "fill", 0))
+    return step
 
 
 class _Grey:

@@ -61,8 +61,8 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, reference: st
     """Load weights into a module, strictly, in place; one on torch's `meta` device gets its memory, on the CPU.
 
     Prefixes that wrappers leave in the names (`module.`, `_orig_mod.`, `model.`, `net.`, in any stacking, or any other
-    one before all of the module's names) are removed. Tensors beside the module's, of a loss or a metric, are passed
-    over with a note.
+    one before all of the module's names) are removed, those of wrapped inner layers too. Tensors beside the module's,
+    of a loss or a metric, are passed over with a note.
 
     Raises:
         ModelError: names or shapes differ, or a weight is not finite.

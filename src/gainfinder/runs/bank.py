@@ -6,7 +6,6 @@ Not all at once before training: of the most epochs that a run may take, it ofte
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -264,7 +263,7 @@ def _view_key(prepared: PreparedTransfer, model: Classifier, number: int) -> str
         drawn = {"seed": spec.seed, "number": number}
     if spec.mixup:
         drawn["mixup"] = spec.mixup
-    crop = asdict(spec.crop_at(model.preprocessing.view_size))
+    crop = spec.crop_at(model.preprocessing.view_size).described()
     return json.dumps({"augment": spec.augment, **drawn, **crop}, sort_keys=True)
 
 

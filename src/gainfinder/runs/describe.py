@@ -70,7 +70,7 @@ def describe_model(model: Classifier) -> dict[str, Any]:
         "reference": model.reference,
         "digest": model.weights_digest(),
         "classes": model.num_classes,
-        "preprocessing": asdict(model.preprocessing),
+        "preprocessing": model.preprocessing.described(),
     }
 
 

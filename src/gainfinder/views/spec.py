@@ -29,7 +29,6 @@ import torch
 import torchvision.transforms.functional as TF
 from numpy.typing import NDArray
 from PIL import Image
-from timm.data import create_transform
 from torch import Tensor
 
 from ..config import Augment
@@ -74,6 +73,7 @@ class ViewSpec:
             interpolation=crop.interpolation,
             crop_pct=crop.crop_pct,
             crop_mode=crop.crop_mode,
+            crop_rounding=crop.crop_rounding,
         )
 
 
@@ -179,8 +179,7 @@ def draws(spec: ViewSpec, ids: Sequence[str], *, number: int) -> Tensor:
 @functools.lru_cache(maxsize=64)
 def evaluation_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """Resizing and cropping as for evaluation, to uint8 (3, H, W), without normalisation."""
-    transform = create_transform(**preprocessing.timm_config(), is_training=False, normalize=False)
-    return cast(Callable[[Image.Image], Tensor], transform)
+    return preprocessing.evaluation_crop()
 
 
 def uniforms(seed: int, number: int, sample_id: str, *, kind: str = "view") -> Iterator[float]:
