@@ -91,6 +91,37 @@ def test_a_student_of_it_is_loaded_again_with_leave_alone(own: Path, zoo: dict[s
     assert json.loads((tmp_path / "out" / "result.json").read_text())["student_reference"] == trusted
 
 
+@pytest.mark.parametrize("changed", ["code", "reference"])
+def test_leave_for_a_student_is_not_for_code_in_its_result(
+    own: Path, zoo: dict[str, str], tmp_path: Path, changed: str
+) -> None:
+    """Of a folder that another person made or changed, weights are read and no code is run."""
+    asked = (f"hf:{own}?trust_remote_code=yes", zoo["vit"], "digits#2/4")
+    gainfinder.transfer(*asked, out=tmp_path / "out", **SHORT)
+    student = tmp_path / "out" / "student"
+    evil = student if changed == "code" else shutil.copytree(student, tmp_path / "evil")
+    for file in evil.glob("*.py"):
+        file.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'evil-ran')!r}).touch()\n{file.read_text()}")
+    path = tmp_path / "out" / "result.json"
+    reference = f"hf:{evil}?trust_remote_code=yes"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "student_reference": reference}))
+    again = gainfinder.transfer(*asked, out=tmp_path / "out", **SHORT)
+    assert same(again.student.module.state_dict(), weights(tmp_path / "out"))
+    assert not (tmp_path / "evil-ran").exists()
+    gainfinder.load_model(reference)
+    assert (tmp_path / "evil-ran").exists()  # where that very folder is trusted
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+def test_leave_for_a_model_is_not_for_the_code_of_another(own: Path, file: str) -> None:
+    config = json.loads((own / file).read_text())
+    config["auto_map"] = {**config.get("auto_map", {}), "AutoImageProcessor": "lab/other--processing.Processor"}
+    (own / file).write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="its code is that of another repository, 'lab/other', for which leave was"):
+        gainfinder.load_model(f"hf:{own}?trust_remote_code=yes")
+    assert not ran(own)
+
+
 def test_a_result_cannot_name_other_code(zoo: dict[str, str], tmp_path: Path) -> None:
     """A folder that another person made, in which the command goes on."""
     (tmp_path / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")

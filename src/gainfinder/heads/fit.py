@@ -362,8 +362,8 @@ def _empty_classes(images: Images) -> tuple[str, ...]:
 
 def _load_finished(task: _Task, metrics: HeadMetrics, folder: RunFolder) -> Classifier:
     """The model of a folder that was finished before."""
+    student, weights = task.head.classifier, folder.student / "model.safetensors"
     if metrics.student_reference is not None:
-        return load_written(metrics.student_reference, of=task.given.reference, where=str(folder.result))
-    student = task.head.classifier
-    load_into(student.module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+        return load_written(metrics.student_reference, of=student, weights=weights, where=str(folder.result))
+    load_into(student.module, load_weights(weights), reference=str(folder.student))
     return replace(student, reference=f"{task.given.reference} (new head)")

@@ -298,6 +298,8 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
     reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
     from transformers import AutoModelForImageClassification  # noqa: PLC0415 (slow, and an extra)
 
+    if trusted:
+        _check_code(ref, name, revision)
     try:
         module: nn.Module
         module, info = AutoModelForImageClassification.from_pretrained(
@@ -319,6 +321,27 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
             f"({', '.join(missing[:3])}): is it a backbone that was never trained to classify? Else, {REPLACED}"
         )
     return module
+
+
+def _check_code(ref: ModelRef, name: str, revision: str | None) -> None:
+    """Refuse a model whose code is another repository's: neither its name nor its revision was given."""
+    from transformers import ImageProcessingMixin, PretrainedConfig  # noqa: PLC0415 (slow, and an extra)
+
+    for read in (PretrainedConfig.get_config_dict, ImageProcessingMixin.get_image_processor_dict):
+        try:
+            about, _ = read(name, revision=revision)
+        except Exception:  # told where it is loaded; there may be no image processor
+            continue
+        found = about.get("auto_map")
+        values = [*found.values()] if isinstance(found, Mapping) else [found]
+        parts = [part for one in values for part in (one if isinstance(one, list | tuple) else [one])]
+        owners = [part.partition("--")[0] for part in parts if isinstance(part, str) and "--" in part]
+        other = next((owner for owner in owners if owner != name), None)
+        if other is not None:
+            raise ModelError(
+                f"{ref}: its code is that of another repository, {other!r}, for which leave was not given: put that "
+                "code into a folder with the model's files, name it in auto_map there, and give hf:FOLDER"
+            )
 
 
 @contextmanager

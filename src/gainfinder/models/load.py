@@ -1,17 +1,20 @@
 """Loading: a model reference or a module becomes a `Classifier`, or a table of predictions as a teacher."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 from torch import nn
 
 from ..errors import BadReference, ModelError, SettingsError
-from ..references import suggest
+from ..references import TRUST, TRUSTED, suggest
 from .assembly import with_query_over
 from .classifier import Classifier
 from .from_module import Size, Values, classifier_from_module, overrides_query
 from .from_table import PredictionTable, load_table
 from .modules import copy_module, unwrapped
 from .reference import ModelRef, parse_model_ref
+from .weights import load_into, load_weights
 
 ModelSource = str | ModelRef | Classifier | nn.Module
 """A model reference, as text or parsed, a classifier or a module."""
@@ -72,12 +75,16 @@ def load_copy(model: ModelSource) -> Classifier:
     return load_model(model)
 
 
-def load_written(reference: str, *, of: str, where: str) -> Classifier:
+def load_written(reference: str, *, of: Classifier, weights: Path, where: str) -> Classifier:
     """The model that a result's file names, which may run no Python code but that of the model it was made from.
+
+    Leave for a transformers model's own code is for that of the model that was given, not for what lies in the folder:
+    the weights are loaded into a copy of it.
 
     Args:
         reference: what the file says.
-        of: reference of the model it was made from, as the user gave it.
+        of: the model it was made from, loaded as the user gave it, with the same layers.
+        weights: its weights in the folder.
         where: the file, for the message.
 
     Raises:
@@ -86,8 +93,12 @@ def load_written(reference: str, *, of: str, where: str) -> Classifier:
     """
     ref = parse_model_ref(reference)
     # a classifier that was passed in has a name of its own as reference, which names no code
-    if ref.code and ref.code != _code_of(of):
-        raise ModelError(f"{where}: {reference!r} runs other Python code than {of!r}, and is not loaded")
+    if ref.code and ref.code != _code_of(of.reference):
+        raise ModelError(f"{where}: {reference!r} runs other Python code than {of.reference!r}, and is not loaded")
+    if ref.setting(TRUST) == TRUSTED:
+        found = replace(of.copied(), reference=reference)
+        load_into(found.module, load_weights(weights), reference=reference)
+        return found
     return load_model(ref)
 
 

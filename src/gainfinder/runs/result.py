@@ -89,13 +89,16 @@ def finalize(
 def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
     """The result of a run that was finished before."""
     folder, prepared = run.folder, run.prepared
+    weights = folder.student / "model.safetensors"
 
     def load_student() -> Classifier:
         if metrics.student_reference is not None:
-            loaded = load_written(metrics.student_reference, of=prepared.student.reference, where=str(folder.result))
+            loaded = load_written(
+                metrics.student_reference, of=prepared.student, weights=weights, where=str(folder.result)
+            )
             return replace(prepared.student, reference=loaded.reference, module=loaded.module)
         module = prepared.student.copied().module
-        load_into(module, load_weights(folder.student / "model.safetensors"), reference=str(folder.student))
+        load_into(module, load_weights(weights), reference=str(folder.student))
         return replace(prepared.student, reference=f"{prepared.student.reference} (transferred)", module=module)
 
     if prepared.is_main:
