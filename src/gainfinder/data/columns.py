@@ -155,7 +155,17 @@ def _check_image_type(kind: Any, name: str, where: str) -> None:
                 "bytes of image files there, once"
             )
         kind = kind.field("bytes").type
-    raise DataError(f"{where}: column `{name}` is of type {kind}, expected the bytes of image files (binary)")
+    raise DataError(
+        f"{where}: column `{name}` is of type {kind}, expected the bytes of image files (binary); {_image_remedy(kind)}"
+    )
+
+
+def _image_remedy(kind: Any) -> str:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return "of pixels make .png files first"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return "of paths read the files and store their bytes, of base64 decode it"
+    return "name another column by ?image=COLUMN"
 
 
 def _holds_images(kind: Any) -> bool:
@@ -172,7 +182,10 @@ def _is_binary(kind: Any) -> bool:
 def _may_label(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    # lists and floats, too: one-hot labels, and the integers of pandas beside missing ones
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return bool(number or text or pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _features(schema: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from .layout import (
     extensions,
     is_hidden,
     is_image_name,
+    note_deeper,
     note_lone_folder,
     note_passed_over,
     printable,
@@ -93,7 +94,8 @@ def open_folder(root: Path, *, reference: str, labels: bool, upright: bool = Fal
         (name for name in files if not is_image_name(name)), where=str(root), beside=f"{len(names)} image(s)"
     )
     lone = None if classes is None else note_lone_folder(paths, where=str(root))
-    for note in (others, lone):
+    deeper = None if classes is None else note_deeper(paths, where=str(root))
+    for note in (others, lone, deeper):
         if note is not None:
             _log.warning(note)
     return Images.build(

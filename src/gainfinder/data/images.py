@@ -208,9 +208,10 @@ def _checked_labels(
     wrong = (array < 0) if limit is None else (array < 0) | (array >= limit)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
+        remedy = "drop these rows where they mean that there is no label, or read without labels"
         expected = "labels of 0 and above" if limit is None else f"labels from 0 to {limit - 1} ({limit} classes)"
         raise DataError(
             f"{reference}: label {int(array[first])} of sample {ids[first]!r} is out of range: expected {expected}; "
-            f"{int(wrong.sum())} such label(s)"
+            f"{int(wrong.sum())} such label(s); {remedy}"
         )
     return array

@@ -1,5 +1,6 @@
 """Label columns of tables and data sets. Pure."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -16,8 +17,8 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
     """Labels as class positions.
 
     Args:
-        values: integers (taken as they are) or strings (classes are the distinct ones in natural order, or
-            `class_names` where the source names them).
+        values: integers, also as floating point, as pandas leaves them (taken as they are), or strings, also as bytes
+            (classes are the distinct ones in natural order, or `class_names` where the source names them).
         class_names: class names that the source gives, or None.
         where: name of the source that is read, for the message.
 
@@ -27,7 +28,10 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
     Example:
         >>> encode_labels(["n10", "n9"], None, where="x")
         ([1, 0], ('n9', 'n10'))
+        >>> encode_labels([1.0, 0.0], None, where="x")
+        ([1, 0], None)
     """
+    values = [_plain(value) for value in values]
     missing = sum(value is None for value in values)
     if missing:
         raise DataError(
@@ -39,7 +43,10 @@ def encode_labels(values: Sequence[Any], class_names: Sequence[str] | None, *, w
         return _encode_names(values, names, where)
     for value in values:
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise DataError(f"{where}: labels must be integers or strings, got {describe_label(value)}")
+            raise DataError(
+                f"{where}: labels must be integers or strings, one class an image, got {describe_label(value)}; "
+                f"{_remedy(value)}"
+            )
     labels = [int(value) for value in values]
     if labels and max(labels) < 0:
         raise DataError(f"{where}: all labels are negative, so this split hides them; read it without labels")
@@ -59,6 +66,24 @@ def describe_label(value: Any) -> str:
     huge = isinstance(value, int) and value.bit_length() > 64
     text = "a number of more than 64 bits" if huge else repr(value)
     return f"{text if len(text) <= 80 else text[:80] + '…'} ({type(value).__name__})"
+
+
+def _plain(value: Any) -> Any:
+    """A label as a table means it: pandas stores integers beside missing ones as floats, and missing ones as NaN."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+def _remedy(value: Any) -> str:
+    if isinstance(value, list | tuple | np.ndarray):
+        return "of one-hot labels store the position of the 1; several classes an image cannot be read"
+    return "store the class's name or its position, or read without labels"
 
 
 Encoded = tuple[list[int], tuple[str, ...] | None]

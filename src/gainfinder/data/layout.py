@@ -32,8 +32,19 @@ _PILLOW_DECODES = (
 """Endings of pictures made of pixels, among them all that torchvision's ImageFolder reads."""
 MOST_LEVELS = 255
 """Most folders within each other."""
+_OTHER_REMEDIES = {
+    ".parquet": "give the folder in which they lie",
+    ".tar": "give the folder in which they lie",
+    ".heic": "convert them to .png or .jpg",
+    ".npy": "convert them to .png or .jpg",
+    "without extension": "if they are pictures, give their names an ending",
+}
 _SHOWN_ENDINGS = 4
-_TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".mat", ".xlsx"})
+_TABLES = frozenset(
+    {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".mat", ".xlsx", ".txt", ".cls", ".pbtxt", ".yaml", ".yml"}
+    | {".pkl", ".npy", ".npz", ".h5", ".arrow"}
+)
+"""Endings of files that may hold labels: tables, lists of classes, and a text an image as WebDataset and YOLO have it."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters that stand for no byte."""
@@ -122,6 +133,33 @@ def classes_of(folders: Sequence[Folder], *, without_images: Collection[str], wh
     return Classes(names=tuple(names), labels=[index[folder[0]] for folder in folders])
 
 
+def note_deeper(folders: Sequence[Folder], *, where: str) -> str | None:
+    """A note where folders within several class folders might be the classes: all images lie in them, by other names.
+
+    Example:
+        >>> note_deeper([("insects", "ant"), ("insects", "bee"), ("mammals", "cat")], where="pets")
+        'pets: its classes are the first level of folders (2: insects, mammals); all images lie in 3 folders within \
+them (insects/ant, insects/bee, mammals/cat): if those are the classes, move them up'
+        >>> note_deeper([("cat", "images"), ("dog", "images")], where="pets") is None
+        True
+    """
+    first = sorted({folder[0] for folder in folders if folder}, key=natural_key)
+    second = sorted({folder[:2] for folder in folders}, key=lambda folder: natural_key("/".join(folder)))
+    names = {folder[-1] for folder in second}
+    # the same few folders in each class (images; left and right) are parts of it; one class folder is told otherwise
+    if len(first) < 2 or any(len(folder) < 2 for folder in second) or len(names) < len(second):
+        return None
+    return (
+        f"{where}: its classes are the first level of folders ({len(first)}: {_few(first)}); all images lie in "
+        f"{len(second)} folders within them ({_few(['/'.join(folder) for folder in second])}): if those are the "
+        "classes, move them up"
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names[:_SHOWN_ENDINGS])) + (", …" if len(names) > _SHOWN_ENDINGS else "")
+
+
 def refuse_split_files(stems: Iterable[str], *, where: str, instead: str) -> None:
     """Refuse a folder whose archives are different splits of one data set: reading both would mix train and test.
 
@@ -158,7 +196,9 @@ def describe_others(names: Iterable[str]) -> str:
     found = Counter(_extension(name) or "without extension" for name in names)
     if not found:
         return "it holds no file at all"
-    return f"it holds {found.total()} other file(s), mostly {found.most_common(1)[0][0]}"
+    most = found.most_common(1)[0][0]
+    remedy = _OTHER_REMEDIES.get(most)
+    return f"it holds {found.total()} other file(s), mostly {most}" + (f" ({remedy})" if remedy else "")
 
 
 def _image_extensions() -> tuple[str, ...]:
@@ -247,7 +287,8 @@ def note_passed_over(names: Iterable[str], *, where: str, beside: str) -> str | 
         >>> note_passed_over(["a.heic", "b.heic"], where="photos", beside="3 images")
         'photos: 2 files beside 3 images are not read (.heic: 2); if they are pictures, convert them to .png or .jpg'
         >>> note_passed_over(["labels.csv"], where="photos", beside="3 images")
-        "photos: 1 file beside 3 images is not read ('labels.csv'); labels come from class folders or a Parquet column"
+        "photos: 1 file beside 3 images is not read ('labels.csv'); if they hold labels: these come from class folders \
+or a Parquet column"
     """
     names = list(names)
     if not names:
@@ -259,7 +300,7 @@ def note_passed_over(names: Iterable[str], *, where: str, beside: str) -> str | 
         shown = repr(printable(names[0].rpartition("/")[2]))
     remedy = "if they are pictures, convert them to .png or .jpg"
     if any(_extension(name) in _TABLES for name in names):
-        remedy = "labels come from class folders or a Parquet column"
+        remedy = "if they hold labels: these come from class folders or a Parquet column"
     verb = "is" if len(names) == 1 else "are"
     files = "1 file" if len(names) == 1 else f"{len(names)} files"
     return f"{where}: {files} beside {beside} {verb} not read ({shown}{more}); {remedy}"

@@ -71,7 +71,18 @@ def _open_path(path: Path, ref: DataRef, *, labels: bool) -> Images:
         return _open_tars([path], path, ref, labels)
     if name.endswith(_PARQUET):
         return _open_tables([path], path, ref, labels)
-    raise DataError(f"{path}: unknown kind of file, expected a .tar archive, a .parquet file or a folder")
+    raise DataError(
+        f"{path}: unknown kind of file, expected a .tar archive, a .parquet file or a folder; {_remedy(name)}"
+    )
+
+
+def _remedy(name: str) -> str:
+    """What to do with a file of another kind, by its name."""
+    if name.endswith((".csv", ".tsv", ".txt", ".json", ".jsonl")):
+        return "a table alone has no images: sort them into class folders, or store bytes and labels as Parquet"
+    if name.endswith((".zip", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz")):
+        return "unpack it and give the folder"
+    return "give the folder of the images, or store their bytes and labels as Parquet"
 
 
 def _open_directory(path: Path, ref: DataRef, *, labels: bool) -> Images:

@@ -30,6 +30,7 @@ from .layout import (
     extensions,
     is_hidden,
     is_image_name,
+    note_deeper,
     note_passed_over,
     printable,
     refuse_split_files,
@@ -134,6 +135,8 @@ def open_tar(archives: Sequence[Path], *, root: Path, reference: str, labels: bo
     refuse_split_folders(folders, where=str(root), labels=labels, instead="pack one of them alone, such as ")
     classes = classes_of(folders, without_images=empty, where=str(root)) if labels else None
     _note(index, root)
+    if classes is not None and (deeper := note_deeper(folders, where=str(root))) is not None:
+        _log.warning(deeper)
     several = len(archives) > 1
     return Images.build(
         reference=reference,

@@ -118,9 +118,7 @@ def _label_key(dataset: Any, ref: DataRef, image_key: str) -> str | None:
     if asked is not None:
         _check_column(asked, columns, "target_key", str(ref))
         return asked
-    others = [
-        name for name in _typed(dataset, "Value") if name != image_key and _is_label(dataset.features[name].dtype)
-    ]
+    others = [name for name, kind in dataset.features.items() if name != image_key and _is_label(kind)]
     chosen, note = choose_label(columns, classes=_typed(dataset, "ClassLabel"), others=others, setting="target_key")
     if note is not None:
         _log.warning("%s: %s", ref, note)
@@ -131,8 +129,13 @@ def _typed(dataset: Any, kind: str) -> list[str]:
     return [name for name, feature in dataset.features.items() if type(feature).__name__ == kind]
 
 
-def _is_label(dtype: str) -> bool:
-    return dtype.startswith(("int", "uint", "string", "large_string"))
+def _is_label(kind: Any) -> bool:
+    """Whether a column may hold labels, lists of them (one-hot, several) among them."""
+    if type(kind).__name__ in {"List", "LargeList", "Sequence"}:
+        return True
+    return type(kind).__name__ == "Value" and kind.dtype.startswith(
+        ("int", "uint", "float", "bool", "string", "large_string")
+    )
 
 
 def open_torch(ref: DataRef, *, labels: bool) -> Images:

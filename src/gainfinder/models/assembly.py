@@ -65,22 +65,37 @@ def assemble(
     check_finite(module, reference=reference)
     outputs = OutputProbe(module=module, row=row, shape=preprocessing.input_size, reference=reference, remedy=remedy)
     output, training_output = outputs.kinds(dict(query).get("output"))
+    outputs.note_unsteady()
     given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
         raise BadReference(f"{len(given)} class names were given, but {reference!r} has {num_classes} logits")
-    names = given if given is not None else class_names
+    names = _fitting(class_names, num_classes, reference) if given is None else given
     return Classifier(
         reference=reference,
         module=module,
         preprocessing=preprocessing,
         num_classes=num_classes,
-        class_names=tuple(names) if names is not None and len(names) == num_classes else None,
+        class_names=None if names is None else tuple(names),
         save=save,
         rehead=rehead,
         channels_last=_convolves(module) and (channels_last or _runs_channels_last(module, preprocessing)),
         output=output,
         training_output=training_output,
     )
+
+
+def _fitting(names: Sequence[str] | None, num_classes: int, reference: str) -> Sequence[str] | None:
+    """A model's own names of its classes, where they are as many as its outputs."""
+    if names is None or len(names) == num_classes:
+        return names
+    _log.warning(
+        "%s: its configuration names %d classes, it has %d outputs, so the names are not used; ?classes= in its "
+        "reference names its outputs",
+        reference,
+        len(names),
+        num_classes,
+    )
+    return None
 
 
 def initialise(module: nn.Module, preprocessing: Preprocessing, query: Query, *, reference: str) -> None:
@@ -221,7 +236,7 @@ def note_normalisation(
         separator = "&" if remedy.startswith("?") else ", "
         _log.warning(
             "%s: the %s does not say how its input is normalised; ImageNet's %s are used: give %s if it was "
-            "trained otherwise",
+            "trained otherwise (mean 0 and std 1 for inputs from 0 to 1, mean 0 and std 0.00392157 for 0 to 255)",
             reference,
             what,
             values,
@@ -247,6 +262,13 @@ def names_of_config(config: Mapping[str, Any] | None, *, reference: str) -> tupl
     if isinstance(names, Mapping):
         by_index = {int(str(index)): str(name) for index, name in names.items() if _DIGITS.fullmatch(str(index))}
         complete = sorted(by_index) == list(range(len(names)))
+        if not complete:
+            _log.warning(
+                "%s: the indices in label_names are not 0 to %d, so the names are not used; ?classes= in its reference "
+                "names its outputs",
+                reference,
+                len(names) - 1,
+            )
         return tuple(by_index[index] for index in sorted(by_index)) if complete else None
     if isinstance(names, Sequence) and not isinstance(names, str):
         return tuple(str(name) for name in names)

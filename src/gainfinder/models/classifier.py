@@ -4,7 +4,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from ..classes import LabelMap, MappedLogits
 from ..errors import ModelError, OutOfMemory
 from ..libraries import first_line, printed_to_stderr
 from .modules import copy_module, unwrapped
-from .outputs import OutputKind, as_logits
+from .outputs import OutputKind, as_logits, logits_of
 from .preprocessing import Preprocessing
+
+_SHOWN = 4
 
 SaveFunction = Callable[["Classifier", Path], str | None]
 ReheadFunction = Callable[["Classifier", tuple[str, ...]], "Classifier"]
@@ -163,7 +165,7 @@ class Classifier:
                 f"{self.reference}: the model fails on {len(x)} image(s) of size {tuple(x.shape[1:])} in {mode} mode: "
                 f"{first_line(error)}"
             ) from error
-        logits: Any = getattr(output, "logits", output)
+        logits = logits_of(output)
         if not is_rows(logits, len(x)):
             mode = "training" if called.training else "evaluation"
             raise ModelError(
@@ -210,11 +212,12 @@ def probe(module: nn.Module, preprocessing: Preprocessing, *, reference: str) ->
             f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {first_line(error)}; "
             f"is its input size right? It can be given as ?size="
         ) from error
-    logits: Any = getattr(output, "logits", output)
+    logits = logits_of(output)
     if not is_rows(logits, 1) or logits.shape[1] == 0:
         raise ModelError(
             f"{reference}: expected logits of shape (1, classes) for one image, got {shown(logits)}; a module returns "
-            "them, or an object that has them as `.logits`"
+            "them, or an object that has them as `.logits`, a dict as `logits`: wrap one that returns more, in a Python "
+            "file for file:PATH.py:FACTORY"
         )
     return logits  # type: ignore[no-any-return]  # a tensor, as `is_rows` says
 
@@ -226,6 +229,10 @@ def is_rows(logits: Any, count: int) -> bool:
 
 def shown(logits: Any) -> str:
     """Shape and dtype of outputs, or their type, for messages."""
+    if isinstance(logits, Mapping) and all(isinstance(key, str) for key in logits):
+        return f"{type(logits).__name__} of {', '.join(list(logits)[:_SHOWN])}"
+    if isinstance(logits, list | tuple):
+        return f"{type(logits).__name__} of {len(logits)}: {', '.join(shown(one) for one in logits[:_SHOWN])}"
     if not isinstance(logits, Tensor):
         return type(logits).__name__
     dtype = "" if logits.is_floating_point() else f" of {str(logits.dtype).removeprefix('torch.')}"

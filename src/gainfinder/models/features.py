@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import ModelError
 from .classifier import Classifier
+from .outputs import logits_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -249,7 +250,7 @@ def _is_view_of(output: Any, logits: Tensor) -> bool:
 
 
 def _logits(output: Any) -> Tensor:
-    logits: Tensor = getattr(output, "logits", output)
+    logits: Tensor = logits_of(output)
     return logits
 
 

@@ -1,6 +1,8 @@
 """Classification models of torchvision, with its weights or with own weights over its architecture."""
 
+import logging
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .weights import load_into, load_weights, save_weights
 
+_log = logging.getLogger("gainfinder")
+
 
 def load(ref: ModelRef) -> Classifier:
     """Load a model with the weights that `ref.tag` names (the default ones without it).
@@ -43,8 +47,13 @@ def load(ref: ModelRef) -> Classifier:
     if own is None:
         module = _fetch(ref, entry)
     else:
-        module = _build(ref, entry, own)
+        arguments = _arguments(ref, entry, own)
+        classes = _count_classes(ref.name, own, arguments)
+        module = _build(ref, classes, arguments)
         load_into(module, own, reference=reference)
+        names = names if names is not None and classes == len(names) else None
+        if ref.tag is None:
+            _note_preset(ref, entry)
     return assemble(
         module,
         reference=reference,
@@ -107,6 +116,29 @@ def preset(entry: Any) -> Preprocessing:
     )
 
 
+def _note_preset(ref: ModelRef, entry: Any) -> None:
+    """Say what is assumed of own weights, where the reference leaves it open."""
+    unknown = [key for key in ("size", "mean", "std") if ref.setting(key) is None]
+    if not unknown:
+        return
+    assumed = preset(entry)
+    values = {"size": str(assumed.input_size[1]), "mean": _listed(assumed.mean), "std": _listed(assumed.std)}
+    _log.warning(
+        "%s: a file of weights does not say what its images were like; %s are used, as of torchvision's own: give ?%s "
+        "if they were trained otherwise, or name torchvision's weights (%s:%s/%s@…) if not",
+        ref,
+        " and ".join(f"{key} {values[key]}" for key in unknown),
+        "&".join(f"{key}=…" for key in unknown),
+        ref.source,
+        ref.name,
+        entry.name,
+    )
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
 def crop_share(size: int, resized: int) -> float:
     """The `crop_pct` with which timm resizes to exactly `resized` pixels: `floor(size / share) == resized`.
 
@@ -163,9 +195,7 @@ def _arguments(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> dict[st
     return arguments
 
 
-def _build(ref: ModelRef, entry: Any, weights: dict[str, Tensor]) -> nn.Module:
-    arguments = _arguments(ref, entry, weights)
-    classes = _count_classes(ref.name, weights, arguments)
+def _build(ref: ModelRef, classes: int, arguments: dict[str, Any]) -> nn.Module:
     with quiet():
         module: nn.Module = torchvision.models.get_model(ref.name, weights=None, num_classes=classes, **arguments)
     return module

@@ -1,6 +1,7 @@
 """Image classifiers of transformers: from the Hugging Face hub or from a folder that `save_pretrained` wrote."""
 
 import copy
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,15 @@ from ..errors import GainfinderError, MissingExtra, ModelError
 from ..files import near_siblings, user_path
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet, tensors_only
 from ..references import TRUST, TRUSTED, Query
-from .assembly import assemble, names_in_module_order, query_of, with_names_beside, with_query_over, without
+from .assembly import (
+    assemble,
+    names_in_module_order,
+    note_normalisation,
+    query_of,
+    with_names_beside,
+    with_query_over,
+    without,
+)
 from .classifier import Classifier, ReheadFunction
 from .configs import check_files, read_config
 from .from_torchvision import crop_share
@@ -58,6 +67,12 @@ def load(ref: ModelRef) -> Classifier:
         processor = load_processor(name, revision or None, trusted=trusted)
         preprocessing = _preprocessing(processor, module, query, reference)
     names = names_of(module)
+    if getattr(module.config, "problem_type", None) == "multi_label_classification" and not dict(query).get("output"):
+        _log.warning(
+            "%s: it was trained to give an image several classes (problem_type in its config.json); its outputs are "
+            "taken as logits of one class an image: ?output=logits says that this is meant",
+            reference,
+        )
     return assemble(
         module,
         reference=reference,
@@ -221,7 +236,9 @@ def _preprocessing(processor: Any, module: Any, query: Query, reference: str) ->
     except ModelError:
         if dict(query).get("size") is None:
             raise
-        return Preprocessing.from_timm_config({"input_size": (channels, 224, 224)})
+        assumed = Preprocessing.from_timm_config({"input_size": (channels, 224, 224)})
+        note_normalisation(assumed, None, query, reference=reference)
+        return assumed
 
 
 def _translate(processor: Any, channels: int) -> Preprocessing:

@@ -8,7 +8,7 @@ Shapes: N images, C classes.
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,10 +28,24 @@ _SMALLEST = 1e-12  # probability: its logarithm stays finite
 _CLOSEST = 1e-7  # to 0 or 1, of a sigmoid's output in float32
 _CONTRASTS = (0.25, 1.0, 1.0, 4.0, 16.0)
 _TOLERANCE = 1e-3
+_UNSTEADY = 1e-2  # of the largest output: quantised modules round by the range of a batch
 _TRIES = 3
 _BATCH = 4
 
 _log = logging.getLogger("gainfinder")
+
+
+def logits_of(output: Any) -> Any:
+    """What of a module's output are its logits: `.logits`, the entry `"logits"`, the only one of a list, or all of it.
+
+    >>> logits_of({"logits": 1, "features": 2}), logits_of([1]), logits_of((1, 2))
+    (1, 1, (1, 2))
+    """
+    if isinstance(output, Mapping):  # of transformers' outputs, too
+        return output.get("logits", output)
+    if type(output) in (list, tuple) and len(output) == 1:
+        return output[0]
+    return getattr(output, "logits", output)
 
 
 def as_logits(outputs_NC: Tensor, kind: OutputKind) -> Tensor:
@@ -87,6 +101,28 @@ class OutputProbe:
             kind = self._observed()
             self._note(kind)
         return kind, kind if kind == "logits" else self._in_training(kind)
+
+    def note_unsteady(self) -> None:
+        """Tell where the answer for an image is not a function of that image and the weights alone."""
+        images = _noise(2, self.shape).to(self.row.device)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                alone, again = _run(self.module, images[:1].clone()), _run(self.module, images[:1].clone())
+                both = _run(self.module, images.clone())
+        except Exception:  # a module of one image at a time, say: told where it is used
+            return
+        if _differ(alone, again):
+            _log.warning(
+                "%s: it answers the same image differently from call to call, so its figures are not repeatable; does "
+                "it call dropout without training=self.training, or keep a state?",
+                self.reference,
+            )
+        elif _differ(alone, both[:1]):
+            _log.warning(
+                "%s: its answer for an image depends on the other images of the batch, so its figures change with the "
+                "batch size; does it have batch-norm without running statistics (track_running_stats=False)?",
+                self.reference,
+            )
 
     def _said(self, said: str) -> OutputKind:
         for kind in OUTPUTS:
@@ -193,8 +229,15 @@ def _noise(count: int, shape: tuple[int, int, int]) -> Tensor:
 def _run(module: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad(), printed_to_stderr():
         outputs: Any = module(images)
-    rows: Tensor = getattr(outputs, "logits", outputs)
+    rows: Tensor = logits_of(outputs)
     return rows
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    """Whether two answers differ by more than rounding does; what is not finite is told elsewhere."""
+    finite = one.isfinite() & other.isfinite()
+    difference = (one - other)[finite].abs().max() if bool(finite.any()) else torch.zeros(())
+    return bool(difference > _UNSTEADY * (1 + one[finite].abs().max())) if bool(finite.any()) else False
 
 
 def _within(rows: Tensor) -> bool:

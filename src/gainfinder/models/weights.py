@@ -4,6 +4,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,17 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
             f"weights file {str(path)!r} has an ending that is not known: expected .safetensors or {', '.join(ENDINGS)}"
         )
     content = read_pickle(file)
-    weights = _find_weights(content, depth=_DEPTH)
-    return _only_weights(content, file) if weights is None else weights
+    found = _find_weights(content, depth=_DEPTH)
+    if found is None:
+        return _only_weights(content, file)
+    if found.left:
+        _log.warning(
+            "%s: the weights under %r are taken, not those under %s; to take these save them alone",
+            file,
+            found.key,
+            " and ".join(map(repr, found.left)),
+        )
+    return found.weights
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, reference: str) -> None:
@@ -126,16 +136,35 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _find_weights(found: Any, *, depth: int) -> dict[str, Tensor] | None:
-    if not isinstance(found, Mapping) or depth == 0:
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Weights in a checkpoint, the key they lie under, and the keys of other weights beside them."""
+
+    weights: dict[str, Tensor]
+    key: str = ""
+    left: tuple[str, ...] = ()
+
+
+def _find_weights(content: Any, *, depth: int) -> _Found | None:
+    if not isinstance(content, Mapping) or depth == 0:
         return None
-    for key in _AVERAGED + _NESTED:
-        inner = _find_weights(found.get(key), depth=depth - 1)
-        if inner is not None:
-            return inner
-    tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+    inner = {key: _find_weights(content.get(key), depth=depth - 1) for key in _AVERAGED + _NESTED}
+    found = [(key, one) for key, one in inner.items() if one is not None]
+    if found:
+        (key, taken), *others = found
+        left = [other for other, one in others if not _are_same(one.weights, taken.weights)]
+        left += [f"{key}/{other}" for other in taken.left]
+        return _Found(weights=taken.weights, key=f"{key}/{taken.key}".rstrip("/"), left=tuple(left))
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     # a training state has tensors too (a step, a loss), but most of it is something else
-    return tensors if tensors and 2 * len(tensors) > len(found) else None
+    return _Found(weights=tensors) if tensors and 2 * len(tensors) > len(content) else None
+
+
+def _are_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name] is other[name] or (one[name].shape == other[name].shape and torch.equal(one[name], other[name]))
+        for name in one
+    )
 
 
 def _only_weights(content: Any, file: Path) -> dict[str, Tensor]:
@@ -143,9 +172,9 @@ def _only_weights(content: Any, file: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise ModelError(f"{str(file)!r} holds no weights but a {type(content).__name__}: expected tensors by name")
     found = {
-        str(key): weights
+        str(key): one.weights
         for key, value in content.items()
-        if not _OF_TRAINING.search(str(key)) and (weights := _find_weights(value, depth=_DEPTH - 1)) is not None
+        if not _OF_TRAINING.search(str(key)) and (one := _find_weights(value, depth=_DEPTH - 1)) is not None
     }
     if len(found) == 1:
         (key,) = found
