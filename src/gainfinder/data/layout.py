@@ -44,7 +44,7 @@ _TABLES = frozenset(
     {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".mat", ".xlsx", ".txt", ".cls", ".pbtxt", ".yaml", ".yml"}
     | {".pkl", ".npy", ".npz", ".h5", ".arrow"}
 )
-"""Endings of files that may hold labels: tables, lists of classes, and a text an image as WebDataset and YOLO have it."""
+"""Endings of files that may hold labels: tables, lists of classes, a text an image as WebDataset and YOLO have it."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters that stand for no byte."""

@@ -216,8 +216,7 @@ def probe(module: nn.Module, preprocessing: Preprocessing, *, reference: str) ->
     if not is_rows(logits, 1) or logits.shape[1] == 0:
         raise ModelError(
             f"{reference}: expected logits of shape (1, classes) for one image, got {shown(logits)}; a module returns "
-            "them, or an object that has them as `.logits`, a dict as `logits`: wrap one that returns more, in a Python "
-            "file for file:PATH.py:FACTORY"
+            "them, or an object that has them as `.logits`, a dict as `logits`: wrap one that returns something else"
         )
     return logits  # type: ignore[no-any-return]  # a tensor, as `is_rows` says
 

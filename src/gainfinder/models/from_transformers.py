@@ -37,6 +37,8 @@ from .modules import copy_module
 from .preprocessing import CROP_ROUNDINGS, Preprocessing
 from .reference import ModelRef
 
+_log = logging.getLogger("gainfinder")
+
 _LOGGERS = ("huggingface_hub", "huggingface_hub.utils._http", "httpx")
 _EDGES = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width")
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
