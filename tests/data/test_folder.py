@@ -177,7 +177,7 @@ def test_a_single_split_without_labels_is_welcome(make_folder: MakeFolder) -> No
         ),
         (
             ["labels.csv"],
-            r"1 file beside 2 image\(s\) is not read \('labels\.csv'\); if they hold labels: these come from class folders or a",
+            r"1 file beside 2 image\(s\) is not read \('labels\.csv'\); if they hold labels: these come from",
         ),
     ],
 )

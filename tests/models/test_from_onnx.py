@@ -344,3 +344,28 @@ def test_a_file_is_scanned_asked_and_teaches_but_does_not_learn(zoo: dict[str, s
 def test_a_module_of_its_own_name(net: Net, tmp_path: Path) -> None:
     module = OnnxModule(write(tmp_path / "net.onnx", net), reference="mine")
     assert load_model(module, size=16).num_classes == 4
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"names": "{0: 'cat', 1: 'ant', 2: 'bee', 3: 'dog'}"},
+        {"classes": '["cat", "ant", "bee", "dog"]'},
+        {"labels": "cat,ant,bee,dog"},
+    ],
+)
+def test_class_names_of_the_metadata_are_read(metadata: dict[str, str], tmp_path: Path) -> None:
+    path = write(tmp_path / "named.onnx", Net(), metadata=metadata)
+    assert load_model(f"onnx:{path}").class_names == ("cat", "ant", "bee", "dog")
+    assert load_model(f"onnx:{path}?classes=a,b,c,d").class_names == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [("{0: cat}", "cannot be read"), ("['a', 'b']", "names 2 classes, it has 4 outputs")]
+)
+def test_class_names_of_the_metadata_that_do_not_fit_are_told(
+    names: str, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "named.onnx", Net(), metadata={"names": names})
+    assert load_model(f"onnx:{path}").class_names is None
+    assert told in caplog.text

@@ -1,5 +1,6 @@
 """ONNX files, run by ONNX Runtime: classifiers that can predict and teach, but have no weights to train."""
 
+import ast
 import hashlib
 import logging
 import mmap
@@ -20,7 +21,7 @@ from ..errors import BadReference, MissingExtra, ModelError
 from ..files import file_problem, user_path
 from ..libraries import first_line
 from ..references import Query, suggest
-from .assembly import assemble, note_normalisation, without
+from .assembly import assemble, names_of_config, note_normalisation, without
 from .classifier import Classifier
 from .preprocessing import Preprocessing
 from .reference import ModelRef
@@ -35,6 +36,8 @@ _DTYPES: dict[str, type[np.number[Any]]] = {
 }
 _FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _LARGEST_PIXEL = 255
+_NAMES = ("names", "class_names", "classes", "labels")
+"""Keys of class names in a file's metadata; the first is that of Ultralytics."""
 _SILENT = 4  # ONNX Runtime's level for fatal errors; all others are raised as well
 # a file's key "location" and its value, as protobuf writes the entry of a tensor that lies in another file
 _LOCATION = b"\x0a\x08location\x12"
@@ -45,8 +48,9 @@ def load(ref: ModelRef) -> Classifier:
 
     The input's size is the file's where that is fixed, else `?size=`. Mean and standard deviation are those of the
     file's metadata (`mean` and `std`, or `image_mean` and `image_std`), else ImageNet's, with a note; a file that takes
-    uint8 gets pixels from 0 to 255 as they are. The output is the one that `?output_name=` names, or the one named
-    `logits`, else the first of floating point, with a note where there are several.
+    uint8 gets pixels from 0 to 255 as they are. Class names are the metadata's (`names`, `class_names`, `classes` or
+    `labels`), where it has any. The output is the one that `?output_name=` names, or the one named `logits`, else the
+    first of floating point, with a note where there are several.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
@@ -61,7 +65,7 @@ def load(ref: ModelRef) -> Classifier:
         module,
         reference=reference,
         preprocessing=_preprocessing(module, query, reference),
-        class_names=None,
+        class_names=_names_in(module.metadata, reference),
         query=query,
         save=partial(save, query=ref.query),
     )
@@ -290,6 +294,34 @@ def _statistics(module: OnnxModule, given: Mapping[str, str], reference: str) ->
                 f"give ?{key}= in the reference"
             ) from None
     return found
+
+
+def _names_in(metadata: Mapping[str, str], reference: str) -> tuple[str, ...] | None:
+    """Class names in a file's metadata: a list or a dict by index, as Python and JSON write it, or separated by commas.
+
+    Example:
+        >>> _names_in({"names": "{0: 'cat', 1: 'dog'}"}, "x"), _names_in({"classes": "cat, dog"}, "x")
+        (('cat', 'dog'), ('cat', 'dog'))
+    """
+    text = next((metadata[key] for key in _NAMES if metadata.get(key)), None)
+    if text is None:
+        return None
+    if text.strip()[:1] not in "[{(":
+        return tuple(name.strip() for name in text.split(","))
+    try:
+        found = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if isinstance(found, tuple):
+        found = list(found)
+    if not isinstance(found, list | Mapping):
+        _log.warning(
+            "%s: the class names in its metadata cannot be read, so it names no classes; ?classes= in its reference "
+            "names its outputs",
+            reference,
+        )
+        return None
+    return names_of_config({"label_names": found}, reference=reference)
 
 
 def _ends_in_sigmoid(path: Path, output: str) -> bool:
