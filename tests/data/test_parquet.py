@@ -104,7 +104,7 @@ def test_without_labels_the_column_is_not_read(write: Callable[..., Path], monke
         ({"image": [{"path": "x"}]}, "the struct `image` has no field `bytes`, its fields are path"),
         ({"image": [1, 2]}, "column `image` is of type int64, expected the bytes"),
         ({"label": [0, None, None]}, r"2 of 3 labels are missing \(null\)"),
-        ({"label": [0.5, 1.0, 2.0]}, r"labels must be integers or strings, got 0\.5 \(float\)"),
+        ({"label": [0.5, 1.0, 2.0]}, r"labels must be integers or strings, .* got 0\.5 \(float\)"),
         ({"label": [-1, -1, -1]}, "all labels are negative, so this split hides them"),
         ({"label": [0, -1, 2]}, "label -1 of sample 'row-0000001' is out of range"),
         ({"id": ["a", "b", "a"]}, "the sample id 'a' occurs more than once"),

@@ -69,8 +69,8 @@ def assemble(
     given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
         raise BadReference(
-            f"{len(given)} class names were given, but {reference!r} has {num_classes} logits; expected a name for each, "
-            "in their order, in a file one a line and nothing else"
+            f"{len(given)} class names were given, but {reference!r} has {num_classes} logits; expected a name for "
+            "each, in their order, in a file one a line and nothing else"
         )
     names = _fitting(class_names, num_classes, reference) if given is None else given
     return Classifier(

@@ -107,8 +107,11 @@ class OutputProbe:
         images = _noise(2, self.shape).to(self.row.device)
         try:
             with torch.random.fork_rng(devices=[]):
-                alone, again = _run(self.module, images[:1].clone()), _run(self.module, images[:1].clone())
-                both = _run(self.module, images.clone())
+                # copies, since some modules change their input
+                alone, both = _run(self.module, images[:1].clone()), _run(self.module, images.clone())
+                if not _differ(alone, both[:1]):
+                    return
+                again = _run(self.module, images[:1].clone())
         except Exception:  # a module of one image at a time, say: told where it is used
             return
         if _differ(alone, again):
@@ -117,7 +120,7 @@ class OutputProbe:
                 "it call dropout without training=self.training, or keep a state?",
                 self.reference,
             )
-        elif _differ(alone, both[:1]):
+        else:
             _log.warning(
                 "%s: its answer for an image depends on the other images of the batch, so its figures change with the "
                 "batch size; does it have batch-norm without running statistics (track_running_stats=False)?",
@@ -236,8 +239,9 @@ def _run(module: nn.Module, images: Tensor) -> Tensor:
 def _differ(one: Tensor, other: Tensor) -> bool:
     """Whether two answers differ by more than rounding does; what is not finite is told elsewhere."""
     finite = one.isfinite() & other.isfinite()
-    difference = (one - other)[finite].abs().max() if bool(finite.any()) else torch.zeros(())
-    return bool(difference > _UNSTEADY * (1 + one[finite].abs().max())) if bool(finite.any()) else False
+    if not bool(finite.any()):
+        return False
+    return bool((one - other)[finite].abs().max() > _UNSTEADY * (1 + one[finite].abs().max()))
 
 
 def _within(rows: Tensor) -> bool:
