@@ -43,6 +43,20 @@ def test_hfds_reads_a_local_folder(hub_folder: Path) -> None:
     assert load_images(f"hfds/{hub_folder}?split=test[:2]&root=cache", labels=False).ids[0] == "test[:2]/0000000"
 
 
+def test_hfds_reads_what_save_to_disk_wrote(hub_folder: Path) -> None:
+    import datasets
+
+    one = datasets.load_dataset("./hub", split="train", cache_dir="cache")
+    one.save_to_disk("one")
+    datasets.DatasetDict(train=one, test=one.select([0, 2])).save_to_disk("several")
+    for reference, count in (("hfds/one?split=train", 3), ("hfds/several?split=test", 2)):
+        images = pickle.loads(pickle.dumps(load_images(reference)))
+        assert len(images) == count and images.class_names == ("cat", "dog") and images.read(0).size == (5, 4)
+    for name in ("one", "several"):
+        with pytest.raises(DataError, match="it has no split 'trian'; near matches: train; there are: train"):
+            load_images(f"hfds/{name}?split=trian")
+
+
 def test_hfds_keys(hub_folder: Path) -> None:
     base = "hfds/./hub?split=test&root=cache"
     images = load_images(f"{base}&target_key=extra")

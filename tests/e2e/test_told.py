@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 import gainfinder
 from gainfinder.errors import DataError, ModelError
+from gainfinder.models.from_table import load_table
+from gainfinder.models.reference import ModelRef
 from gainfinder.models.weights import load_weights
 
 NAMES = ("ant", "bee", "cat")
@@ -141,6 +143,15 @@ def test_what_own_weights_of_torchvision_leave_open_is_told(tmp_path: Path, told
     told.clear()
     gainfinder.load_model(f"{reference}?size=32&mean=0.5&std=0.5")
     assert not told.records
+
+
+def test_probabilities_called_logits_in_a_table_are_told(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
+    for kind, values in (("logit", "0.8,0.1,0.1"), ("prob", "0.8,0.1,0.1"), ("logit", "2,0.1,0.1")):
+        header = ",".join(["id", *(f"{kind}:{name}" for name in NAMES)])
+        (tmp_path / "table.csv").write_text(f"{header}\na.png,{values}\nb.png,{values}\n")
+        told.clear()
+        load_table(ModelRef(source="table", name=str(tmp_path / "table.csv")))
+        assert ("are taken as logits" in told.text) == ((kind, values) == ("logit", "0.8,0.1,0.1"))
 
 
 @pytest.mark.parametrize("labels", [[0.0, 1.0, 2.0], [b"ant", b"bee", b"cat"], ["ant", "bee", "cat"], [0, 1, 2]])

@@ -25,6 +25,8 @@ from .images import Images
 from .labels import encode_labels
 from .reference import DataRef, wants_upright
 
+_OF_SAVE_TO_DISK = ("state.json", "dataset_dict.json")
+"""Files of which one is in a folder that `save_to_disk` of datasets wrote."""
 _log = logging.getLogger("gainfinder")
 _TRAIN = ("train", "training")
 _EVAL = ("val", "valid", "validation", "eval", "evaluation")
@@ -181,15 +183,36 @@ def _load_hfds(name: str, *, split: str, root: str | None, reference: str) -> An
         import datasets  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("datasets", "hfds", reference) from error
+    folder = user_path(name, what="data set")
+    if any((folder / file).is_file() for file in _OF_SAVE_TO_DISK):
+        return _load_saved(folder, split=split, reference=reference)
     with (
         quiet("datasets", "huggingface_hub", "httpx"),
-        hub_or_cache(needed=not user_path(name, what="data set").exists()) as reachable,
+        hub_or_cache(needed=not folder.exists()) as reachable,
     ):
         try:
             return datasets.load_dataset(name, split=split, cache_dir=root)
         except Exception as error:  # the package raises many kinds, for a wrong name or split and without network
             reason = hub_reason(error, reachable=reachable)
             raise DataError(f"{reference}: datasets cannot load it: {reason}; check name and split") from error
+
+
+def _load_saved(folder: Path, *, split: str, reference: str) -> Any:
+    """A folder that `save_to_disk` wrote: one data set, which may know its split, or one a split."""
+    import datasets  # noqa: PLC0415
+
+    with quiet("datasets"):
+        try:
+            found: Any = datasets.load_from_disk(str(folder))
+        except Exception as error:
+            raise DataError(
+                f"{reference}: datasets cannot load what save_to_disk wrote: {first_line(error)}; save it again"
+            ) from error
+    if isinstance(found, datasets.Dataset):
+        found = {str(found.split or split): found}
+    if split not in found:
+        raise DataError(f"{reference}: it has no split {split!r}{suggest(split, found)}; there are: {', '.join(found)}")
+    return found[split]
 
 
 def _undecoded(dataset: Any, image_key: str, reference: str) -> Any:

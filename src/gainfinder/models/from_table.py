@@ -5,6 +5,7 @@ Shapes: N samples, n of them looked up, K values of each in the file, C classes.
 
 import functools
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from ..references import suggest, whole_number
 from .assembly import read_classes
 from .configs import MOST
 from .reference import ModelRef
+
+_log = logging.getLogger("gainfinder")
 
 LOWEST_LOG_PROB = math.log(1e-8)
 """Smallest logit that a probability becomes: finite, so that divergences stay finite."""
@@ -156,6 +159,12 @@ def load_table(ref: ModelRef) -> PredictionTable:
     outputs = _count(columns, names, ref.setting("num_classes"), reference)
     classes = None if columns.classes is None else _listed(columns, columns.classes, names, outputs)
     _check_values(columns)
+    if columns.kind == "logits" and classes is None and _are_probabilities(columns.values):
+        _log.warning(
+            "%s: its logits are probabilities in all rows (0 to 1, sum 1), and are taken as logits as the columns say; "
+            "call the columns prob:NAME, of Parquet probs, if they are those of a softmax",
+            reference,
+        )
     values, rest = _log_probs(columns, outputs)
     return PredictionTable(
         reference=reference,
@@ -168,6 +177,12 @@ def load_table(ref: ModelRef) -> PredictionTable:
         class_names=names,
         digest=digest,
     )
+
+
+def _are_probabilities(values: NDArray[Any]) -> bool:
+    if values.ndim != 2 or values.shape[1] < 2:
+        return False
+    return bool(((values >= 0) & (values <= 1)).all() and (abs(values.sum(axis=1) - 1) < 1e-3).all())
 
 
 def _names(columns: Columns, given: tuple[str, ...] | None, reference: str) -> tuple[str, ...] | None:
