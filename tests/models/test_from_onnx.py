@@ -164,7 +164,8 @@ def test_the_normalisation_is_the_files_or_imagenets_with_a_note(
         assert load_model(f"onnx:{path}").preprocessing.mean == (0.485, 0.456, 0.406)
     assert caplog.messages == [
         f"onnx:{path}: the file does not say how its input is normalised; ImageNet's mean 0.485,0.456,0.406 and std "
-        "0.229,0.224,0.225 are used: give ?mean=…&std=… if it was trained otherwise"
+        "0.229,0.224,0.225 are used: give ?mean=…&std=… if it was trained otherwise (mean 0 and std 1 for inputs "
+        "from 0 to 1, mean 0 and std 0.00392157 for 0 to 255)"
     ]
     caplog.clear()
     load_model(f"onnx:{path}?mean=0.1")

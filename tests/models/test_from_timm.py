@@ -132,7 +132,7 @@ def test_a_wrong_number_of_stored_names_is_dropped_and_of_given_ones_refused(tmp
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "label_names": ["a", "b"]}))
     assert load_model(reference).class_names is None
-    with pytest.raises(BadReference, match=r"^2 class names were given, but .* has 3 logits$"):
+    with pytest.raises(BadReference, match=r"^2 class names were given, but .* has 3 logits; expected a name for each"):
         load_model(f"{reference}?classes=a,b")
     (tmp_path / "names.txt").write_text("cat\ndog\nfrog, green\n")
     assert load_model(f"{reference}?classes=@{tmp_path}/names.txt").class_names == ("cat", "dog", "frog, green")

@@ -54,7 +54,8 @@ def test_an_assumed_normalisation_is_told(caplog: pytest.LogCaptureFixture, tmp_
     load_model(net(), size=8)
     assert caplog.messages == [
         "Sequential: the module does not say how its input is normalised; ImageNet's mean 0.485,0.456,0.406 and std "
-        "0.229,0.224,0.225 are used: give load_model(module, mean=…, std=…) if it was trained otherwise"
+        "0.229,0.224,0.225 are used: give load_model(module, mean=…, std=…) if it was trained otherwise "
+        "(mean 0 and std 1 for inputs from 0 to 1, mean 0 and std 0.00392157 for 0 to 255)"
     ]
     caplog.clear()
     load_model(net(), size=8, mean=0.5)
