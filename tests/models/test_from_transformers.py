@@ -272,3 +272,21 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers.utils", None)
     with pytest.raises(MissingExtra, match=r"^hf:x needs the package 'transformers': .*gainfinder\[hf\]"):
         load_model("hf:x")
+
+
+def test_what_is_assumed_without_a_processor_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reference = stored(tmp_path / "a", vit(), None)
+    load_model(f"{reference}?size=16")
+    assert "does not say how its input is normalised" in caplog.text
+    caplog.clear()
+    load_model(f"{reference}?size=16&mean=0.5&std=0.5")
+    assert not caplog.messages
+
+
+def test_a_model_of_several_classes_an_image_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reference = stored(tmp_path / "a", vit(problem_type="multi_label_classification"), None)
+    load_model(f"{reference}?size=16&mean=0.5&std=0.5")
+    assert "trained to give an image several classes" in caplog.text
+    caplog.clear()
+    load_model(f"{reference}?size=16&mean=0.5&std=0.5&output=logits")
+    assert not caplog.messages
