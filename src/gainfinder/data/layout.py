@@ -189,7 +189,7 @@ def describe_others(names: Iterable[str]) -> str:
 
     Example:
         >>> describe_others(["a.heic", "b.heic", "c.txt"])
-        'it holds 3 other file(s), mostly .heic'
+        'it holds 3 other file(s), mostly .heic (convert them to .png or .jpg)'
         >>> describe_others([])
         'it holds no file at all'
     """

@@ -142,8 +142,9 @@ class Classifier:
         Of the code only the source of the module's own class enters, where Python can read it.
         """
         label_map = None if self.label_map is None else list(self.label_map.targets)
-        code = _source(type(self.module))
-        about = [str(self.module), code, self.preprocessing.described(), label_map, self.num_classes, precision]
+        kind: type = type(self.module)
+        about: list[Any] = [str(self.module), _source(kind), self.preprocessing.described()]
+        about += [label_map, self.num_classes, precision]
         if self.output != "logits":
             about.append(self.output)
         text = json.dumps([self.weights_digest(), *about])

@@ -108,7 +108,7 @@ class OutputProbe:
         batch = torch.cat([*[image] * (_BATCH - 1), other])
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.random.default_generator.manual_seed(0)  # the same is told at every load
+                torch.default_generator.manual_seed(0)  # the same is told at every load
                 # copies, since some modules change their input
                 alone, among = _run(self.module, image.clone()), _run(self.module, batch)[:-1]
                 if not _differ(among, alone.expand_as(among)):
