@@ -44,6 +44,18 @@ def test_folders_are_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "student").iterdir()] == ["two"]
 
 
+def test_a_folder_that_was_moved_away_is_not_made_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_json(run / "rows" / "deep" / "a.json", {"a": 1}, within=run)
+    assert (run / "rows" / "deep" / "a.json").exists()
+    run.rename(tmp_path / "elsewhere")
+    for path in (run / "b.json", run / "rows" / "b.json"):
+        with pytest.raises(RunFolderError, match=r"b\.json: cannot be written \(No such file or directory\)"):
+            write_json(path, {"a": 1}, within=run)
+    assert not run.exists()
+
+
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".partial-1-checkpoint.pt").write_text("half")
     (tmp_path / ".partial-2-student").mkdir()

@@ -29,7 +29,7 @@ DEEPEST_JSON = 64
 """Lists and objects within each other, at most: what gainfinder writes has fewer than ten."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], *, within: Path | None = None) -> None:
     """Let `write` fill a temporary file or folder beside `path`, then rename it to `path`.
 
     A file replaces an older one in one step. A folder replaces an older one after that is removed:
@@ -38,13 +38,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Args:
         path: destination; its parent is created.
         write: called with the temporary path; creates a file or a folder there.
+        within: a folder above `path` that is there, or was: only folders below it are created. Where somebody moved it
+            away, nothing is made in its place.
 
     Raises:
         RunFolderError: it cannot be written (a full disk, say); what was at `path` before is still there.
     """
     partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex[:8]}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_parents(path, within=within)
         write(partial)
         if partial.is_dir():
             for child in partial.rglob("*"):
@@ -74,23 +76,23 @@ def check_writable(path: Path) -> None:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another `out`") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+def write_text(path: Path, text: str, *, within: Path | None = None) -> None:
+    """Write a text file atomically, in UTF-8; `within` as for `write_atomically`."""
 
     def write(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
-    write_atomically(path, write)
+    write_atomically(path, write, within=within)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON document atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Mapping[str, Any], *, within: Path | None = None) -> None:
+    """Write one JSON document atomically; `within` as for `write_atomically`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", within=within)
 
 
-def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as JSON Lines atomically, one object a line."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]], *, within: Path | None = None) -> None:
+    """Write rows as JSON Lines atomically, one object a line; `within` as for `write_atomically`."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), within=within)
 
 
 def spreadsheet_text(text: str) -> str:
@@ -143,6 +145,14 @@ def _room(path: Path) -> str:
     except OSError:
         return "is its folder still there?"
     return f"{free / 1e6:,.0f} MB are free there"
+
+
+def _make_parents(path: Path, *, within: Path | None) -> None:
+    if within is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
+    for folder in reversed([one for one in path.parents if one != within and one.is_relative_to(within)]):
+        folder.mkdir(exist_ok=True)
 
 
 def _existing(path: Path) -> Path:

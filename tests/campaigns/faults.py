@@ -185,6 +185,8 @@ def folder_goes(campaign: Campaign) -> Iterator[str]:
                 shutil.rmtree(out, ignore_errors=True)
             code = ended(process)
             problems = [] if code == 0 else campaign.refused(code, folder, "out")
+            if how == "removed":  # a file that was written while the others went keeps the folder: it is removed again
+                shutil.rmtree(out, ignore_errors=True)
             if how == "moved":
                 if out.exists():
                     problems.append("a new folder was made in place of the one that was moved")

@@ -16,7 +16,7 @@ from transfers import SHORT, Run
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 NEEDS_CHROMIUM = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "lr": 3e-2, "method": "kl-dp-u"}
+SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 96, "lr": 3e-2, "method": "kl-dp-u"}
 
 
 @pytest.fixture(scope="session")

@@ -205,7 +205,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        write_json(self.result, metrics.to_dict())
+        write_json(self.result, metrics.to_dict(), within=self.path)
 
     def read_predictions(self, teachers: int) -> tuple[Predictions, Predictions, list[Predictions | None]]:
         """Predictions for the images measured on: before, after, and each teacher's (None for a table without them).

@@ -68,7 +68,7 @@ def finalize(
         folder.check_in_place()
         ends[1].write(folder.predictions / "after.parquet")
         _keep_thumbnails(run, ends, folder.thumbnails)
-        write_json_lines(folder.epochs, rows)
+        write_json_lines(folder.epochs, rows, within=folder.path)
         reference = save_student(student, folder.student)
     metrics = metrics.model_copy(update={"out": str(folder.path), "student_reference": reference})
     if prepared.is_main:
@@ -132,7 +132,7 @@ def save_candidate(run: RunContext, student: Classifier, ends: tuple[Predictions
         _keep_thumbnails(run, ends, partial / "thumbnails.parquet")
 
     run.folder.check_in_place()
-    write_atomically(run.folder.candidate, write)
+    write_atomically(run.folder.candidate, write, within=run.folder.path)
 
 
 def _keep_thumbnails(run: RunContext, ends: tuple[Predictions, Predictions], path: Path) -> None:
@@ -155,5 +155,5 @@ def save_student(student: Classifier, folder: Path) -> str | None:
         # The folder gets its own name only once it is complete.
         found.append(None if reference is None else reference.replace(str(partial), str(folder)))
 
-    write_atomically(folder, write)
+    write_atomically(folder, write, within=folder.parent)
     return found[0]

@@ -324,7 +324,7 @@ class _Training:
             state = {**self.trainer.state(), "finished": self._finished if progress.step else None}
             save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
             run.folder.check_in_place()  # a checkpoint takes long enough for the folder to go
-            write_json_lines(run.folder.epochs, progress.rows)
+            write_json_lines(run.folder.epochs, progress.rows, within=run.folder.path)
         run.prepared.accelerator.wait_for_everyone()
         if progress.step == 0:
             run.callback.epoch(progress.rows[-1])

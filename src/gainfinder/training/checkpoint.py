@@ -52,7 +52,7 @@ def save_checkpoint(path: Path, *, progress: Progress, trainer: Mapping[str, Any
     """Replace the checkpoint at `path` in one step; `trainer` is what `StudentTrainer.state` gives."""
     # "learner" is the trainer's name in files of this format.
     state = {"format": FORMAT, "progress": vars(progress), "learner": dict(trainer)}
-    write_atomically(path, lambda partial: torch.save(state, partial))
+    write_atomically(path, lambda partial: torch.save(state, partial), within=path.parent)
 
 
 def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
