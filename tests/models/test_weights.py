@@ -51,6 +51,8 @@ def equal(module: nn.Module, weights: dict[str, Tensor]) -> bool:
         lambda w: prefixed("_orig_mod.module.model.", w),
         lambda w: {**prefixed("module.", w), "n_averaged": torch.tensor(5)},
         lambda w: {name.replace("0.", "0._orig_mod."): value for name, value in w.items()},
+        lambda w: {name.replace("0.", "0._checkpoint_wrapped_module."): value for name, value in w.items()},
+        lambda w: prefixed("_fsdp_wrapped_module.", w),
         lambda w: {name.replace("0.", "0.module."): value for name, value in w.items()},
         lambda w: prefixed("model.", {name.replace("0.", "0.module._orig_mod."): value for name, value in w.items()}),
         lambda w: {name: value.half().float() if name == "x" else value for name, value in w.items()},

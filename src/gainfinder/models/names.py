@@ -11,7 +11,10 @@ from torch import Tensor
 from ..errors import ModelError
 
 _COMPILED = "_orig_mod."
-_WRAPPED = re.compile(r"(?<![^.])(?:_orig_mod|module)\.")
+_OF_TORCH = "_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module"
+"""What torch's compiled, checkpointed and sharded layers leave in names; no model has parts called so."""
+_MARKED = re.compile(rf"(?<![^.])(?:{_OF_TORCH})\.")
+_WRAPPED = re.compile(rf"(?<![^.])(?:{_OF_TORCH}|module)\.")
 """What wrappers leave in front of names or in the middle of them."""
 _PREFIXES = ("module.", _COMPILED, "model.", "net.")
 _USUAL = re.compile(r"((module|_orig_mod|model|net)\.)*")
@@ -39,8 +42,8 @@ def fit_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
 
     Where all of them stand behind one prefix (`module.`, `model.`, `student.`, …), it is removed, and what stands
     elsewhere lies beside the model. What wrappers of inner layers leave within names (`features.module.0.weight`,
-    `head._orig_mod.bias`) makes no difference. Else the prefixes that wrappers leave are removed as long as more names
-    fit.
+    `head._orig_mod.bias`, `blocks.0._checkpoint_wrapped_module.bias`) makes no difference. Else the prefixes that
+    wrappers leave are removed as long as more names fit.
 
     Args:
         weights: the file's tensors by name.
@@ -50,7 +53,7 @@ def fit_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, 
     Raises:
         ModelError: several such models are in the file.
     """
-    for bare in (str, _without_compiled, without_wrapped):
+    for bare in (str, _unmarked, without_wrapped):
         names, called = {bare(name): name for name in weights}, {bare(name): name for name in expected}
         if len(names) < len(weights) or len(called) < len(expected):
             continue  # a part that is called so by itself
@@ -100,8 +103,8 @@ def _prefix(names: Collection[str], expected: Mapping[str, Tensor], reference: s
     return found[0] if found else None
 
 
-def _without_compiled(name: str) -> str:
-    return name.replace(_COMPILED, "")
+def _unmarked(name: str) -> str:
+    return _MARKED.sub("", name)
 
 
 def without_wrapped(name: str) -> str:
@@ -121,7 +124,7 @@ def _is_beside(name: str, expected: Mapping[str, Tensor]) -> bool:
 
 def _without_wrappers(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     best = dict(weights)
-    current = {_without_compiled(name): value for name, value in weights.items()}
+    current = {_unmarked(name): value for name, value in weights.items()}
     while True:
         inner = {without_wrapped(name): value for name, value in current.items()}
         if len(inner.keys() & expected.keys()) > len(current.keys() & expected.keys()):
