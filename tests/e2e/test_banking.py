@@ -78,7 +78,7 @@ def test_models_are_asked_once(zoo: dict[str, str], val: Images, tmp_path: Path)
         seen.clear()
         again = transfer(zoo, val, teacher=teacher, method="kl-dp-u", bank=tmp_path)
         other = transfer(zoo, val, teacher=teacher, method="kl-dp", bank=tmp_path, seed=1, view_seed=0)
-        assert max(seen) <= 2  # blank images, when it is loaded
+        assert max(seen) <= 4  # blank images and noise, when it is loaded: a batch of views has more
     assert again.metrics.bank.made == other.metrics.bank.made == 0
     assert same(weights(again), weights(first))
     assert again.metrics.accuracy_before == first.metrics.accuracy_before
