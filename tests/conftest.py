@@ -1,5 +1,6 @@
 """How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
         return None
     folders = any(Path(argument).is_dir() for argument in config.args)
     return min(MOST_WORKERS, os.cpu_count() or 1) if folders else 0
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The modules and tests that are there now are never garbage: each search for it would go through them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

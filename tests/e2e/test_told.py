@@ -101,6 +101,29 @@ def test_answers_that_depend_on_the_batch_are_told(told: pytest.LogCaptureFixtur
     assert "depends on the other images of the batch" in told.text
 
 
+def test_layers_of_torch_are_told_too_where_they_take_their_statistics_from_the_batch(
+    told: pytest.LogCaptureFixture,
+) -> None:
+    norm = nn.BatchNorm2d(3, track_running_stats=False)
+    load(nn.Sequential(norm, nn.Flatten(), nn.Linear(3 * 8 * 8, 3)))
+    assert "depends on the other images of the batch" in told.text
+
+
+def test_a_hook_that_changes_answers_is_told(told: pytest.LogCaptureFixture) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
+    module[0].register_forward_hook(lambda layer, inputs, output: nn.functional.dropout(output))
+    load(module)
+    assert "answers the same image differently from call to call" in told.text
+
+
+def test_what_is_built_of_known_layers_is_loaded_by_one_pass() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
+    passes: list[nn.Module] = []
+    with nn.modules.module.register_module_forward_hook(lambda layer, inputs, output: passes.append(layer)):
+        load(module)
+    assert sum(isinstance(layer, nn.Flatten) for layer in passes) == 1
+
+
 def test_steady_models_are_told_nothing_of(told: pytest.LogCaptureFixture) -> None:
     load(Net(change=nn.Dropout(0.5).eval()))
     assert not told.records

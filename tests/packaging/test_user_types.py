@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 USED = """
@@ -58,31 +59,39 @@ WRONG = """
 """
 
 
-def mistakes(code: str, folder: Path, environment: Path) -> list[tuple[str, str]]:
-    """What `mypy --strict` finds in a user's file: the line and the kind of each mistake."""
-    text = textwrap.dedent(code)
-    (folder / "user.py").write_text(text)
+def mistakes(codes: Sequence[str], folder: Path, environment: Path) -> list[list[tuple[str, str]]]:
+    """What `mypy --strict` finds in each of a user's files: the line and the kind of each mistake."""
+    texts = [textwrap.dedent(code) for code in codes]
+    names = [f"user{number}.py" for number in range(len(codes))]
+    for name, text in zip(names, texts, strict=True):
+        (folder / name).write_text(text)
     # the types of these packages are not what is tested, and take long to read
     (folder / "mypy.ini").write_text(
         "[mypy-torch.*,torchvision.*,timm.*,numpy.*,accelerate.*]\nfollow_imports = skip\n"
     )
     interpreter = ["--python-executable", str(environment / "bin" / "python")]
-    command = [sys.executable, "-m", "mypy", "--strict", *interpreter, "user.py"]
+    command = [sys.executable, "-m", "mypy", "--strict", *interpreter, *names]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert "user.py" in done.stdout or "Success" in done.stdout, done.stdout + done.stderr
-    found = re.findall(r"^user\.py:(\d+): error: .*\[([a-z-]+)\]$", done.stdout, flags=re.M)
-    return [(text.splitlines()[int(line) - 1], kind) for line, kind in found]
+    assert f"checked {len(codes)} source files" in done.stdout, done.stdout + done.stderr
+    found = {
+        name: re.findall(rf"^{re.escape(name)}:(\d+): error: .*\[([a-z-]+)\]$", done.stdout, flags=re.M)
+        for name in names
+    }
+    return [
+        [(text.splitlines()[int(line) - 1], kind) for line, kind in found[name]]
+        for name, text in zip(names, texts, strict=True)
+    ]
 
 
 def test_right_use_is_accepted_and_each_mistake_found(environment: Path, tmp_path: Path) -> None:
-    """One test: the checker reads the whole package first, and keeps what it found for the next file."""
-    assert mistakes(USED, tmp_path, environment) == []
-    assert mistakes(RIGHT, tmp_path, environment) == []
-    assert [kind for _, kind in mistakes(MISUSED, tmp_path, environment)] == ["attr-defined", "call-arg", "assignment"]
-    wrong = [line for line in textwrap.dedent(WRONG).splitlines() if line.startswith("gainfinder")]
-    found = mistakes(WRONG, tmp_path, environment)
-    assert [line for line, _ in found] == wrong
-    assert [kind for _, kind in found] == [
+    """One test: the checker reads the whole package first."""
+    used, right, misused, wrong = mistakes((USED, RIGHT, MISUSED, WRONG), tmp_path, environment)
+    assert (used, right) == ([], [])
+    assert [kind for _, kind in misused] == ["attr-defined", "call-arg", "assignment"]
+    assert [line for line, _ in wrong] == [
+        line for line in textwrap.dedent(WRONG).splitlines() if line.startswith("gainfinder")
+    ]
+    assert [kind for _, kind in wrong] == [
         "call-arg", "arg-type", "arg-type", "arg-type", "arg-type",
         "call-arg", "arg-type", "arg-type", "arg-type", "call-arg", "misc", "arg-type",
     ]  # fmt: skip

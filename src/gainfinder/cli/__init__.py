@@ -1,8 +1,8 @@
 """The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
 
 Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
-Imports: redaction, errors, references, files, config, predictions, metrics, data, inference, results, study, runs,
-zoo, profiling, workers, report, api, demo.
+Imports: startup, redaction, errors, references, files, config, predictions, metrics, data, inference, results, study,
+runs, zoo, profiling, workers, report, api, demo.
 """
 
 import sys

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..startup import heavy_imports
 from .command import command
 from .options import DATA_HELP, Json
 
@@ -31,9 +32,10 @@ def ask(
     (ask.html) or in a form (questions.csv) that does not say which student is which; --answers reads the answers. The
     verdict may be asked for after any number of them: it is false 5 times in 100 at most.
     """
-    from .. import api
-    from ..errors import SettingsError
-    from .tables import print_json, print_lines
+    with heavy_imports():
+        from .. import api
+        from ..errors import SettingsError
+        from .tables import print_json, print_lines
 
     if answers is not None and (labels is not None or data is not None):
         raise SettingsError("--answers is given together with --labels or --data, which ask: give one or the other")

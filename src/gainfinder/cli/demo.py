@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..startup import heavy_imports
 from .command import command
 from .options import Json
 
@@ -26,9 +27,10 @@ def demo(
     Four architectures (ResNet, ConvNeXt, ViT, MLP-Mixer), each trained mostly on its own digits. Takes about a minute
     on two cores and downloads nothing.
     """
-    from ..demo import run_demo
-    from .progress import make_progress
-    from .tables import print_json
+    with heavy_imports():
+        from ..demo import run_demo
+        from .progress import make_progress
+        from .tables import print_json
 
     began = time.monotonic()
     progress = make_progress()

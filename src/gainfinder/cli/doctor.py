@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from ..config import TransferConfig
+from ..startup import heavy_imports
 from .command import as_options, command
 from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
 
@@ -22,10 +23,11 @@ def doctor(
 ) -> None:
     """Time loader, student, frozen models and bank for themselves, and say which of them is the bottleneck."""
     config = TransferConfig(**settings, guard=False, strategy="parallel" if len(teacher) > 1 else "sequential")
-    from ..profiling import diagnose
-    from ..references import trusting
-    from ..runs import prepare_transfer
-    from .tables import print_json, print_lines, print_table
+    with heavy_imports():
+        from ..profiling import diagnose
+        from ..references import trusting
+        from ..runs import prepare_transfer
+        from .tables import print_json, print_lines, print_table
 
     student, *teacher = trusting([student, *teacher], trust_remote_code or ())
     prepared = prepare_transfer(student, teacher, data, val=None, settings=config)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..startup import heavy_imports
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 
@@ -39,10 +40,11 @@ def fit_head(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
-    from .. import api
-    from ..references import trusting
-    from .progress import make_progress
-    from .tables import print_json, print_lines, show_broken
+    with heavy_imports():
+        from .. import api
+        from ..references import trusting
+        from .progress import make_progress
+        from .tables import print_json, print_lines, show_broken
 
     (model,) = trusting([model], trust_remote_code or ())
     progress = make_progress()

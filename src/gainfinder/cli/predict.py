@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..startup import heavy_imports
 from .command import command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 
@@ -32,15 +33,16 @@ def predict(
 
     The file can stand for the model as a teacher: --teacher table:FILE.
     """
-    from ..data import load_images
-    from ..errors import RunFolderError, SettingsError
-    from ..files import check_writable
-    from ..inference import predict as predict_all
-    from ..inference import predict_top
-    from ..predictions import Predictions, TopPredictions, write_predictions
-    from ..references import trusting
-    from .progress import make_progress
-    from .tables import print_json, print_lines, show_broken
+    with heavy_imports():
+        from ..data import load_images
+        from ..errors import RunFolderError, SettingsError
+        from ..files import check_writable
+        from ..inference import predict as predict_all
+        from ..inference import predict_top
+        from ..predictions import Predictions, TopPredictions, write_predictions
+        from ..references import trusting
+        from .progress import make_progress
+        from .tables import print_json, print_lines, show_broken
 
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{out}: exists already; give another --out" + ("" if out.is_dir() else " or --force"))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..config import Rule
+from ..startup import heavy_imports
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 from .scan import check_source, named_models
@@ -71,10 +72,11 @@ def rank(
 
     A model that cannot be loaded or run is left out, with its reason. With --out predictions are made once.
     """
-    from .. import api
-    from ..references import trusting
-    from .progress import make_progress
-    from .tables import print_json, ranking_tables, show_broken
+    with heavy_imports():
+        from .. import api
+        from ..references import trusting
+        from .progress import make_progress
+        from .tables import print_json, ranking_tables, show_broken
 
     student, *named = trusting([student, *named_models(model, models, timm, timm_limit)], trust_remote_code or ())
     check_source(named, predictions, data, out, purpose="a ranking")

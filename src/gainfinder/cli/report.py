@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..startup import heavy_imports
 from .command import command
 from .options import Json
 
@@ -21,8 +22,9 @@ def report(
     Every transfer makes it by itself. Figures go to figures/ as SVG, each with its rows as Parquet beside it. No model,
     GPU or image is needed.
     """
-    from ..report import write_report
-    from .tables import print_json, print_lines
+    with heavy_imports():
+        from ..report import write_report
+        from .tables import print_json, print_lines
 
     page = write_report(folder, images=images, pdf=pdf)
     if json:

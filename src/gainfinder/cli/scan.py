@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import SettingsError
+from ..startup import heavy_imports
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, TrustRemoteCode, Workers
 
@@ -90,10 +91,11 @@ def scan(
     A model that cannot be loaded or run is left out, with its reason. With --out a scan that was stopped goes on where
     it was, and one of more models makes only the predictions of the new ones.
     """
-    from .. import api
-    from ..references import trusting
-    from .progress import make_progress
-    from .tables import print_json, print_lines, scan_tables, show_broken
+    with heavy_imports():
+        from .. import api
+        from ..references import trusting
+        from .progress import make_progress
+        from .tables import print_json, print_lines, scan_tables, show_broken
 
     named = named_models(model, models, timm, timm_limit)
     asked = trusting([*named, *([] if student is None else [student])], trust_remote_code or ())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import SettingsError
+from ..startup import heavy_imports
 from .command import command
 from .completion import completing
 from .options import Json, TrustRemoteCode
@@ -47,10 +48,11 @@ def plan(
     Some cells are prepared and a few of their steps timed on this machine: hours are those of one worker. Every model
     and all images are loaded once, so that what is wrong with one is told before `run`.
     """
-    from ..study import StudyFolder, read_study, study_cells
-    from ..workers import plan_study
-    from .progress import make_progress
-    from .tables import print_json, print_lines
+    with heavy_imports():
+        from ..study import StudyFolder, read_study, study_cells
+        from ..workers import plan_study
+        from .progress import make_progress
+        from .tables import print_json, print_lines
 
     document = read_study(file, overrides or ()).trusting(trust_remote_code or ())
     folder = StudyFolder(out if out is not None else Path(document.study.name))
@@ -105,10 +107,11 @@ def run(
     What is missing on disk is what is left to do: a folder that is deleted runs again, a value that is added to the
     file adds its cells, and a study that was stopped, however, goes on with the same command.
     """
-    from ..study import read_study
-    from ..workers import make_backend, run_study
-    from .study_view import StudyView, failure_lines
-    from .tables import print_json, print_lines
+    with heavy_imports():
+        from ..study import read_study
+        from ..workers import make_backend, run_study
+        from .study_view import StudyView, failure_lines
+        from .tables import print_json, print_lines
 
     document = read_study(file, overrides or ()).trusting(trust_remote_code or ())
     backend = make_backend(on, out=out, options=_pairs(engine or ()))
@@ -148,9 +151,10 @@ def status(
     json: Json = False,
 ) -> None:
     """Show what is done, running, failed and missing, the time left, and the best cell so far."""
-    from ..study import StudyFolder
-    from .study_view import StudyView, failure_lines, snapshot
-    from .tables import print_json, print_lines
+    with heavy_imports():
+        from ..study import StudyFolder
+        from .study_view import StudyView, failure_lines, snapshot
+        from .tables import print_json, print_lines
 
     found = snapshot(StudyFolder(folder))
     if json:
@@ -183,8 +187,9 @@ def report(
     A page, tables as Markdown and LaTeX, figures as SVG, and all rows go to report/ in the study's folder. What is
     missing is shown as missing. No model, GPU or image is needed.
     """
-    from ..report import write_study_report, write_study_rows
-    from .tables import print_json, print_lines
+    with heavy_imports():
+        from ..report import write_study_report, write_study_rows
+        from .tables import print_json, print_lines
 
     if form is not None:
         rows, epochs = write_study_rows(folder, rows_format=_rows_format(form))

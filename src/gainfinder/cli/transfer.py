@@ -7,6 +7,7 @@ import typer
 
 from ..config import TransferConfig, TransferSpec
 from ..references import trusting
+from ..startup import heavy_imports
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
 
@@ -68,11 +69,12 @@ def transfer(
         referees=tuple(others[len(teacher) :]),
         config=TransferConfig(**settings),
     )
-    from ..api import execute_with_reports
-    from ..runs import prepare_spec
-    from .ask import ask_after
-    from .progress import make_progress
-    from .tables import print_json, print_lines, show_broken, transfer_table
+    with heavy_imports():
+        from ..api import execute_with_reports
+        from ..runs import prepare_spec
+        from .ask import ask_after
+        from .progress import make_progress
+        from .tables import print_json, print_lines, show_broken, transfer_table
 
     prepared = prepare_spec(spec, command=typed_command())
     if dry_run:

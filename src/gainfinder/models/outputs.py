@@ -31,6 +31,8 @@ _TOLERANCE = 1e-3
 _UNSTEADY = 1e-2  # of the largest output: quantised modules round by the range of a batch
 _TRIES = 3
 _BATCH = 4
+_LIBRARIES = ("torch.nn.", "timm.", "torchvision.", "transformers.")
+"""Packages whose layers answer by image and weights alone in evaluation mode, but for the exceptions below."""
 
 _log = logging.getLogger("gainfinder")
 
@@ -103,7 +105,12 @@ class OutputProbe:
         return kind, kind if kind == "logits" else self._in_training(kind)
 
     def note_unsteady(self) -> None:
-        """Tell where the answer for an image is not a function of that image and the weights alone."""
+        """Tell where the answer for an image is not a function of that image and the weights alone.
+
+        What is built of the layers of torch, timm, torchvision and transformers alone is known to be one, and not run.
+        """
+        if _is_of_libraries(self.module):
+            return
         image, other = _noise(2, self.shape).to(self.row.device).split(1)
         batch = torch.cat([*[image] * (_BATCH - 1), other])
         try:
@@ -225,6 +232,16 @@ class OutputProbe:
         images = [torch.ones(1, *self.shape), *(c * image[None] for c, image in zip(_CONTRASTS, noise, strict=True))]
         for image in images:
             yield _run(self.module if module is None else module, image.to(self.row.device))
+
+
+def _is_of_libraries(module: nn.Module) -> bool:
+    """Whether all its code is that of `_LIBRARIES`, and no layer takes its statistics from the batch."""
+    return all(
+        type(part).__module__.startswith(_LIBRARIES)
+        and not (isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None)
+        and not ({"forward", "train"} & vars(part).keys() or part._forward_hooks or part._forward_pre_hooks)
+        for part in module.modules()
+    )
 
 
 def _noise(count: int, shape: tuple[int, int, int]) -> Tensor:
