@@ -1,5 +1,6 @@
 """How the programs of this package start: what they import stays, so that no garbage is looked for in it."""
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -21,5 +22,12 @@ def heavy_imports() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        keep_imports()
         gc.enable()
+
+
+def keep_imports() -> None:
+    """Have the garbage collector pass over all that is there, for the rest of this process."""
+    gc.freeze()
+    # Some extension modules complain of objects that are still there at the very end.
+    atexit.register(gc.unfreeze)

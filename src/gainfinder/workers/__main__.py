@@ -1,10 +1,10 @@
 """A worker process of this machine: `python -m gainfinder.workers TASK`, the task as JSON. It ends with its parent."""
 
-import gc
 import os
 import sys
 import threading
 
+from ..startup import keep_imports
 from .task import WorkerTask
 from .worker import work
 
@@ -22,7 +22,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Run the task that the command line gives."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.freeze()  # what was imported is never garbage: see startup.py
+    keep_imports()
     work(WorkerTask.from_json(sys.argv[1]))
 
 
