@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from gainfinder.startup import keep_imports
 from once import made_once
 from tiny_models import TRAIN_CLASSES, train_zoo
 
@@ -26,8 +27,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The modules and tests that are there now are never garbage: each search for it would go through them again."""
-    gc.collect()
-    gc.freeze()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        gc.collect()
+        keep_imports()
 
 
 @pytest.fixture(scope="session", autouse=True)

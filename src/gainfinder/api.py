@@ -191,7 +191,7 @@ def scan(
             predictions. Without labels what needs them is None, and stand-ins and estimates are there alone.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
-        workers: processes that decode images; by default none on a CPU, else up to 8.
+        workers: processes that decode images; by default none on a CPU, else up to 16.
         max_broken: largest share of images that may be undecodable.
         student: reference of one of the models, for which teachers are chosen greedily: each the one with which the
             better of the routed and the mean ensemble of all chosen so far is best, or without labels is estimated to
@@ -287,7 +287,7 @@ def rank(
             one that adds most to the ensemble of all so far. None for no such choice.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
-        workers: processes that decode images; by default none on a CPU, else up to 8.
+        workers: processes that decode images; by default none on a CPU, else up to 16.
         max_broken: largest share of images that may be undecodable.
         on_model: function of each model's reference and the number of images, which returns a callback for images done.
         out: folder for the ranking as `ranking.json`, and for the predictions, which are never made again; a scan's

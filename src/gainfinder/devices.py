@@ -49,13 +49,13 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 def default_workers(device: torch.device) -> int:
     """Worker processes for decoding: none where the models compute on the CPU and have use for every core; beside a
-    GPU one fewer than this process's share of the cores, at most 8.
+    GPU one fewer than this process's share of the cores, at most 16: decoding is what a fast GPU waits for.
     """
     if device.type == "cpu":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     local_processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return max(0, min(8, cores // local_processes - 1))
+    return max(0, min(16, cores // local_processes - 1))
 
 
 def make_accelerator(device: str, precision: str, *, compiled: bool = False) -> Accelerator:

@@ -1,4 +1,5 @@
 import importlib
+import multiprocessing
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -126,12 +127,18 @@ def test_global_random_state_is_untouched(images: Images) -> None:
 
 
 def test_stopping_early_ends_the_workers(images: Images) -> None:
-    import multiprocessing
-
     batches = load_batches(images, to_tensor, batch_size=1, workers=2)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert multiprocessing.active_children() == []
+
+
+def test_there_are_no_more_workers_than_batches(images: Images) -> None:
+    before = set(multiprocessing.active_children())
+    batches = load_batches(images, to_tensor, batch_size=len(images) - 1, workers=5)
+    next(batches)
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    assert len(list(batches)) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])

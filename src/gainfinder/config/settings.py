@@ -366,8 +366,8 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     workers: Annotated[
         CountFromZero | None,
         Setting(
-            help="Processes that decode images; default: none on a CPU, else up to 8.",
-            rule="none on a CPU, else up to 8",
+            help="Processes that decode images; default: none on a CPU, else up to 16.",
+            rule="none on a CPU, else up to 16",
             changes_results=False,
         ),
     ] = None

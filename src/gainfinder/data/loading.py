@@ -4,7 +4,7 @@ Shapes: N images, B rows of a batch (fewer where images are broken).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -34,6 +34,10 @@ class LoadedBatch:
     inputs: Tensor | None
     broken: tuple[str, ...] = ()
 
+    def pin_memory(self) -> "LoadedBatch":
+        """The batch with its inputs in page-locked memory, which a GPU reads beside other work; torch calls it."""
+        return self if self.inputs is None else replace(self, inputs=self.inputs.pin_memory())
+
 
 def load_batches(
     images: Images,
@@ -44,6 +48,7 @@ def load_batches(
     batch_indices: Sequence[Indices] | None = None,
     workers: int = 0,
     start_method: Literal["fork", "spawn", "forkserver"] | None = None,
+    pinned: bool = False,
 ) -> Iterator[LoadedBatch]:
     """Read and transform images in a fixed order, whatever the number of workers. No global random state is touched.
 
@@ -55,6 +60,7 @@ def load_batches(
         batch_indices: explicit batches, instead of `batch_size` and `indices`.
         workers: number of processes, each of one thread; 0 reads in this process.
         start_method: start method of the workers; the platform's by default.
+        pinned: inputs come in page-locked memory, which needs CUDA.
 
     Raises:
         SettingsError: contradicting or impossible settings.
@@ -63,6 +69,7 @@ def load_batches(
     if workers < 0:
         raise SettingsError(f"{workers} workers are impossible: expected 0 (read in the main process) or more")
     batches = _plan(len(images), batch_size, indices, batch_indices)
+    workers = min(workers, len(batches))  # one that gets no batch is started and ended for nothing
     loader = DataLoader(
         _Rows(images, transform),
         batch_sampler=batches,
@@ -70,6 +77,7 @@ def load_batches(
         num_workers=workers,
         multiprocessing_context=start_method if workers else None,
         persistent_workers=False,
+        pin_memory=pinned,
         # The loader draws the workers' seeds from here instead of the global generator.
         generator=torch.Generator().manual_seed(0),
     )

@@ -139,7 +139,7 @@ def fit_head(
         seed: which images are set apart to choose it.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
-        workers: processes that decode images; by default none on a CPU, else up to 8.
+        workers: processes that decode images; by default none on a CPU, else up to 16.
         max_broken: largest share of images that may be undecodable.
         out: folder for the model and `head.json`. A run killed there goes on when it is called again with the same
             arguments; a finished one returns its result. None: nothing is kept on disk.

@@ -56,7 +56,7 @@ def predict(
         labels: False reads none, so that they need not fit the model's classes.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
-        workers: processes that decode images; by default none on a CPU, else up to 8.
+        workers: processes that decode images; by default none on a CPU, else up to 16.
         max_broken: largest share of images that may be undecodable; they have no row.
         on_images: called with the number of images done since the last call.
 
@@ -158,7 +158,7 @@ def predict_images(
     indices = range(shard[0], len(images), shard[1])
     loaded: Iterable[LoadedBatch]
     if crops is None:
-        loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, indices=indices)
+        loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, indices=indices, device=device)
     else:
         wanted = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
         loaded = (_prepared(batch, classifier.preprocessing) for batch in crops.batches(wanted, epoch=0))
@@ -196,7 +196,7 @@ def predict_top_images(
         DataError: more images are broken than `max_broken` allows.
         NotFinite: the model gives logits that cannot be used.
     """
-    loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, indices=range(len(images)))
+    loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, device=device)
     run = _Pass(classifier, images, device=device, max_broken=max_broken, on_images=on_images)
     none = torch.zeros(0, classifier.num_classes)
     top, predicted, wrong = [most_probable(none, top_k)], [none.argmax(dim=1)], 0
@@ -260,7 +260,9 @@ class _Pass:
             )
             if batch.inputs is not None:
                 with torch.inference_mode():
-                    outputs = micro_batcher.run(self.classifier.logits_and_kept, batch.inputs.to(self.device))
+                    outputs = micro_batcher.run(
+                        self.classifier.logits_and_kept, batch.inputs.to(self.device, non_blocking=True)
+                    )
                 self.positions.append(batch.positions)
                 for found, share_kept in outputs:
                     self.dropped += float((1 - share_kept).sum())
@@ -320,10 +322,23 @@ def _joined(parts: Iterable[Tensor], *, numbers: int) -> Iterator[Tensor]:
 
 
 def _evaluated(
-    classifier: Classifier, images: Images, *, batch_size: int, workers: int, indices: Sequence[int]
+    classifier: Classifier,
+    images: Images,
+    *,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    indices: Sequence[int] | None = None,
 ) -> Iterable[LoadedBatch]:
-    """These of the images through a classifier's evaluation transform."""
-    return load_batches(images, _Evaluation(classifier), batch_size=batch_size, workers=workers, indices=indices)
+    """These of the images, or all, through a classifier's evaluation transform, for a device."""
+    return load_batches(
+        images,
+        _Evaluation(classifier),
+        batch_size=batch_size,
+        workers=workers,
+        indices=indices,
+        pinned=device.type == "cuda",
+    )
 
 
 def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
@@ -370,7 +385,7 @@ def features_of(
     Raises:
         NotFinite: a feature is not finite.
     """
-    loaded = load_batches(images, _Evaluation(classifier), batch_size=batch_size, workers=workers)
+    loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, device=device)
     classifier.to(device).eval()
     broken: list[str] = []
     features, positions = [], []

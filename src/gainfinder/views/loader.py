@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Images, Indices, LoadedBatch, load_batches
+from .ahead import made_ahead
 from .mixup import Mixing, Overlay, mixing_of
 from .spec import Crops, Views, ViewSpec, draws
 
@@ -195,29 +196,27 @@ class ViewSource:
         Raises:
             DataError: while iterating, if the source as a whole cannot be used.
         """
-        number = self.spec.number(epoch)
+        return made_ahead(self._made(wanted, number=self.spec.number(epoch)), self.device, tensors=_tensors)
+
+    def _made(self, wanted: Sequence[Indices], *, number: int) -> Iterator[ViewBatch]:
         mixing = mixing_of(self.spec, self.images.ids, number=number)
         shown = wanted if mixing is None else [mixing.with_partners(np.asarray(batch)) for batch in wanted]
-        order = list(dict.fromkeys(int(i) for batch in shown for i in batch))
-        drawn = draws(self.spec, [self.images.ids[i] for i in order], number=number)
-        rank = np.zeros(len(self.images), dtype=np.int64)
-        rank[order] = np.arange(len(order))
         if self._cached is not None:
             found = (self._cached.batch(positions) for positions in shown)
         else:
-            found = (_unpacked(batch, self.spec) for batch in self._decoded(shown, number=number))
+            pinned = self.device.type == "cuda"
+            found = (_unpacked(batch, self.spec) for batch in self._decoded(shown, number=number, pinned=pinned))
         for batch, positions in zip(found, wanted, strict=True):
             views = batch.views
             if views is not None:
-                views = _to_device(views, self.device).augmented(
-                    drawn[rank[batch.positions_N.numpy()]], self.spec.augment
-                )
+                drawn = draws(self.spec, [self.images.ids[i] for i in batch.positions_N.tolist()], number=number)
+                views = _to_device(views, self.device).augmented(drawn, self.spec.augment)
             shown_batch = replace(batch, views=views, number=number)
             yield shown_batch if mixing is None else _mixed(shown_batch, np.asarray(positions), mixing)
 
-    def _decoded(self, wanted: Sequence[Indices], *, number: int) -> Iterator[LoadedBatch]:
+    def _decoded(self, wanted: Sequence[Indices], *, number: int, pinned: bool = False) -> Iterator[LoadedBatch]:
         crops = Crops(self.spec, self.images.ids, number=number)
-        return load_batches(self.images, crops, batch_indices=wanted, workers=self.workers)
+        return load_batches(self.images, crops, batch_indices=wanted, workers=self.workers, pinned=pinned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +255,10 @@ def _mixed(batch: ViewBatch, wanted: NDArray[np.int64], mixing: Mixing) -> ViewB
         return replace(batch, positions_N=torch.from_numpy(wanted), views=None)
     views, overlay = mixing.mixed(batch.views, positions, wanted)
     return replace(batch, positions_N=torch.from_numpy(wanted), views=views, overlay=overlay)
+
+
+def _tensors(batch: ViewBatch) -> tuple[Tensor, ...]:
+    return () if batch.views is None else batch.views.renderings
 
 
 def _to_device(views: Views, device: torch.device) -> Views:

@@ -43,7 +43,7 @@ def rank_models(
         choose: number of teachers to choose that are best together, at most; None for no such choice.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: number of images in a forward pass.
-        workers: number of processes that decode images; by default none on a CPU, else up to 8.
+        workers: number of processes that decode images; by default none on a CPU, else up to 16.
         max_broken: largest share of images that may be undecodable.
         on_model: called before a model runs.
         out: folder for the ranking as `ranking.json`, and the predictions. None keeps nothing.

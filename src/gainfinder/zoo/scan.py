@@ -62,7 +62,7 @@ def scan_models(
         data: a data reference, `Images`, or a data set that yields images or (image, label).
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: number of images in a forward pass.
-        workers: number of processes that decode images; by default none on a CPU, else up to 8.
+        workers: number of processes that decode images; by default none on a CPU, else up to 16.
         max_broken: largest share of images that may be undecodable.
         student: reference of the model that teachers are chosen for, one of `models`; None for none.
         choose: number of teachers at most.
