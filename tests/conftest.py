@@ -15,6 +15,8 @@ from once import made_once
 from tiny_models import TRAIN_CLASSES, train_zoo
 
 MOST_WORKERS = 8
+GPU_FOLDERS = {"data", "e2e", "heads", "inference", "losses", "metrics", "models", "runs", "training", "views"}
+"""Folders of tests that tell something about a machine with a GPU: `pytest -m gpu` runs them."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -23,6 +25,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
         return None
     folders = any(Path(argument).is_dir() for argument in config.args)
     return min(MOST_WORKERS, os.cpu_count() or 1) if folders else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `GPU_FOLDERS`."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in GPU_FOLDERS:
+            item.add_marker("gpu")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

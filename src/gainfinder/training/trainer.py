@@ -129,6 +129,7 @@ class StudentTrainer:
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
         self._saved_buffers: list[Tensor] = []
+        self._trains: bool | None = None
         # Samples whose logits cannot be used, of each frozen model, those whose features cannot, and all; reading them
         # waits for the device.
         self._unusable = torch.zeros(len(targets.models) + 2, dtype=torch.int64, device=accelerator.device)
@@ -165,7 +166,7 @@ class StudentTrainer:
             OutOfMemory: not even the smallest part fits; or there are several processes: the others would wait for
                 ever for one that repeats the step.
         """
-        self.module.train(self.settings.student_mode == "train" and not warmup)
+        self._set_mode(self.settings.student_mode == "train" and not warmup)
         loss_sum, taught = self._gradients(batch)
         if warmup:
             self._keep_classifier_gradients()
@@ -209,10 +210,16 @@ class StudentTrainer:
 
     def fit_in_memory(self, batch: Batch) -> None:
         """Find a micro-batch that fits, by a pass over a batch without a step."""
-        self.module.train(self.settings.student_mode == "train")
+        self._set_mode(self.settings.student_mode == "train")
         self._gradients(batch)
         self._undo_pass()
         self._unusable.zero_()  # black views tell nothing of a model
+
+    def _set_mode(self, trains: bool) -> None:
+        """Put the module into training or evaluation mode, where it is in the other one: it visits every layer."""
+        if trains is not self._trains:
+            self.module.train(trains)
+            self._trains = trains
 
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradients of a batch, in parts as large as memory allows; sums of losses and of samples taught."""
