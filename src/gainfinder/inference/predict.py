@@ -66,15 +66,12 @@ def predict(
     Raises:
         GainfinderError: the model or the images cannot be used.
     """
-    classifier = load_copy(model)
-    images = align_images(load_images(data, labels=labels), classifier)
-    where = resolve_device(device)
+    classifier, images = _opened(model, data, labels=labels)
     return predict_images(
         classifier,
         images,
-        device=where,
+        **_places(device, workers),
         batch_size=batch_size,
-        workers=default_workers(where) if workers is None else workers,
         max_broken=max_broken,
         on_images=on_images,
     )
@@ -108,19 +105,27 @@ def predict_top(
     Raises:
         GainfinderError: the model or the images cannot be used.
     """
-    classifier = load_copy(model)
-    images = align_images(load_images(data, labels=labels), classifier)
-    where = resolve_device(device)
+    classifier, images = _opened(model, data, labels=labels)
     return predict_top_images(
         classifier,
         images,
         top_k=top_k,
-        device=where,
+        **_places(device, workers),
         batch_size=batch_size,
-        workers=default_workers(where) if workers is None else workers,
         max_broken=max_broken,
         on_images=on_images,
     )
+
+
+def _opened(model: ModelSource, data: ImageSource, *, labels: bool) -> tuple[Classifier, Images]:
+    classifier = load_copy(model)
+    return classifier, align_images(load_images(data, labels=labels), classifier)
+
+
+def _places(device: str, workers: int | None) -> dict[str, Any]:
+    """Where a model runs, and how many processes decode for it."""
+    where = resolve_device(device)
+    return {"device": where, "workers": default_workers(where) if workers is None else workers}
 
 
 def predict_images(
@@ -223,7 +228,7 @@ class _Pass:
         classifier: the classifier; its module is moved to `device` and put into evaluation mode.
         images: all images.
         device: device that the model runs on.
-        max_broken: the largest share of images that may be undecodable.
+        max_broken: the largest share of images that may be undecodable; None where the caller counts them.
         on_images: called with the number of images done since the last call.
     """
 
@@ -233,7 +238,7 @@ class _Pass:
         images: Images,
         *,
         device: torch.device,
-        max_broken: float,
+        max_broken: float | None,
         on_images: ImageCount | None,
     ) -> None:
         self.classifier = classifier
@@ -245,8 +250,12 @@ class _Pass:
         self.positions: list[Tensor] = []
         self.dropped = 0.0
 
-    def logits(self, loaded: Iterable[LoadedBatch]) -> Iterator[Tensor]:
-        """The logits of images that could be decoded, float32 (n, C) on the CPU, in parts of a batch at most.
+    def outputs(self, loaded: Iterable[LoadedBatch], model: Callable[[Tensor], Output]) -> Iterator[Output]:
+        """What a model gives for images that could be decoded, in parts of a batch at most.
+
+        Args:
+            loaded: the images.
+            model: called in inference mode, the classifier in evaluation mode.
 
         Raises:
             DataError: more images are broken than `max_broken` allows.
@@ -255,24 +264,34 @@ class _Pass:
         micro_batcher = MicroBatcher()
         for batch in loaded:
             self.broken.extend(batch.broken)
-            check_broken(
-                self.broken, total=len(self.images), max_share=self.max_broken, reference=self.images.reference
-            )
+            if (largest := self.max_broken) is not None:
+                check_broken(self.broken, total=len(self.images), max_share=largest, reference=self.images.reference)
             if batch.inputs is not None:
                 with torch.inference_mode():
-                    outputs = micro_batcher.run(
-                        self.classifier.logits_and_kept, batch.inputs.to(self.device, non_blocking=True)
-                    )
+                    outputs = micro_batcher.run(model, batch.inputs.to(self.device, non_blocking=True))
                 self.positions.append(batch.positions)
-                for found, share_kept in outputs:
-                    self.dropped += float((1 - share_kept).sum())
-                    yield found.float().cpu()
+                yield from outputs
             if self.on_images is not None:
                 self.on_images(len(batch.positions) + len(batch.broken))
 
+    def logits(self, loaded: Iterable[LoadedBatch]) -> Iterator[Tensor]:
+        """The classifier's logits, float32 (n, C) on the CPU, in parts of a batch at most.
+
+        Raises:
+            DataError: more images are broken than `max_broken` allows.
+        """
+        for logits_nC, share_kept_n in self.outputs(loaded, self.classifier.logits_and_kept):
+            self.dropped += float((1 - share_kept_n).sum())
+            yield logits_nC.float().cpu()
+
+    @property
+    def positions_N(self) -> Tensor:
+        """Positions of the images so far that could be decoded, int64 (N,)."""
+        return torch.cat([torch.zeros(0, dtype=torch.int64), *self.positions])
+
     def about(self) -> dict[str, Any]:
         """The fields of a pass that has ended, which whole and top predictions share."""
-        kept = torch.cat([torch.zeros(0, dtype=torch.int64), *self.positions])
+        kept = self.positions_N
         return {
             "model": self.classifier.reference,
             "ids": tuple(self.images.ids[i] for i in kept.tolist()),
@@ -386,32 +405,18 @@ def features_of(
         NotFinite: a feature is not finite.
     """
     loaded = _evaluated(classifier, images, batch_size=batch_size, workers=workers, device=device)
-    classifier.to(device).eval()
-    broken: list[str] = []
-    features, positions = [], []
-    micro_batcher = MicroBatcher()
+    run = _Pass(classifier, images, device=device, max_broken=None, on_images=on_images)
     with FeatureTap(classifier, layer=layer) as tap:
 
-        def run(inputs: Tensor) -> Tensor:
+        def features(inputs: Tensor) -> Tensor:
             classifier.logits(inputs)
             return tap.take().float().cpu()
 
-        for batch in loaded:
-            broken.extend(batch.broken)
-            if batch.inputs is not None:
-                with torch.inference_mode():
-                    features.extend(micro_batcher.run(run, batch.inputs.to(device)))
-                positions.append(batch.positions)
-            if on_images is not None:
-                on_images(len(batch.positions) + len(batch.broken))
-    features_ND = torch.cat(features) if features else torch.zeros(0, 0)
+        found = list(run.outputs(loaded, features))
+    features_ND = torch.cat(found) if found else torch.zeros(0, 0)
     wrong = int((~features_ND.isfinite().all(dim=1)).sum())
     refuse_features(wrong, of=len(features_ND), model=classifier.reference)
-    return ImageFeatures(
-        positions=torch.cat(positions) if positions else torch.zeros(0, dtype=torch.int64),
-        features=features_ND,
-        broken=tuple(broken),
-    )
+    return ImageFeatures(positions=run.positions_N, features=features_ND, broken=tuple(run.broken))
 
 
 class MicroBatcher:

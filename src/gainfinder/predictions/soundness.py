@@ -57,11 +57,8 @@ def refuse_unusable(count: int, *, of: int, model: str, where: str = "images", r
     Raises:
         NotFinite: the count is above 0.
     """
-    if count:
-        raise NotFinite(
-            f"{model}: its logits are NaN or infinite for {count} of {of} {where}: expected finite ones, or -inf for "
-            f"classes that it masks; {_CAUSES}{remedy}"
-        )
+    expected = "finite ones, or -inf for classes that it masks"
+    _refuse("logits", expected, count, of=of, model=model, where=where, remedy=remedy)
 
 
 def refuse_features(count: int, *, of: int, model: str, where: str = "images", remedy: str = "") -> None:
@@ -77,8 +74,12 @@ def refuse_features(count: int, *, of: int, model: str, where: str = "images", r
     Raises:
         NotFinite: the count is above 0.
     """
+    _refuse("features", "finite ones", count, of=of, model=model, where=where, remedy=remedy)
+
+
+def _refuse(what: str, expected: str, count: int, *, of: int, model: str, where: str, remedy: str) -> None:
     if count:
         raise NotFinite(
-            f"{model}: its features are NaN or infinite for {count} of {of} {where}: expected finite ones; "
+            f"{model}: its {what} are NaN or infinite for {count} of {of} {where}: expected {expected}; "
             f"{_CAUSES}{remedy}"
         )
