@@ -364,4 +364,7 @@ def test_what_methods_need_stands_in_their_rows() -> None:
     read = {method.name: method.settings for method in METHODS}
     assert read["crd"] == {"negatives"} and read["cd"] == frozenset()
     assert read["kl-top-k"] == {"temperature", "top_k"} and read["kl-dp-soft-u"] == {"temperature", "sharpness"}
-    assert read["xe-kl-mcl"] == {"temperature", "slow_momentum", "slow_every"} and read["kl-dp"] == {"temperature"}
+    assert read["xe-kl-mcl"] == {"temperature", "slow_momentum", "slow_every"} and read["kl-dp"] == {
+        "temperature",
+        "decide_on",
+    }

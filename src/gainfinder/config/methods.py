@@ -148,6 +148,8 @@ class Method:
         found = set(OBJECTIVES[self.objective].settings)
         if self.soft:
             found.add("sharpness")
+        elif self.partition is not None:
+            found.add("decide_on")
         if self.interpolated:
             found |= {"slow_momentum", "slow_every"}
         return frozenset(found)
@@ -156,6 +158,7 @@ class Method:
 READ_BY = {
     "top_k": "kl-top-k",
     "sharpness": "the -soft methods",
+    "decide_on": "methods that give each image to one model",
     "slow_momentum": "xe-kl-mcl",
     "slow_every": "xe-kl-mcl",
     "negatives": "crd",

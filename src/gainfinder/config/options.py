@@ -32,6 +32,7 @@ class TransferOptions(TypedDict, total=False):
     label_smoothing: float | None
     top_k: int | None
     sharpness: float | None
+    decide_on: Literal["view", "image"] | None
     slow_momentum: float | None
     slow_every: int | None
     negatives: int | None

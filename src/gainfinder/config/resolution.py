@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..errors import SettingsError
-from .choices import Augment, Optimizer, Schedule, StudentMode, default_augment
+from .choices import Augment, DecideOn, Optimizer, Schedule, StudentMode, default_augment
 from .methods import Method, default_method, find_method, refuse_unread
 from .recipe import WEIGHT_DECAY, Recipe, rate_for, recipes
 from .settings import SETTINGS, TransferConfig
@@ -51,6 +51,7 @@ class ResolvedConfig:
     label_smoothing: float
     top_k: int
     sharpness: float
+    decide_on: DecideOn
     slow_momentum: float
     slow_every: int
     negatives: int

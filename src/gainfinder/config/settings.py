@@ -17,6 +17,7 @@ from .choices import (
     CONTROLS,
     TRACKERS,
     Augment,
+    DecideOn,
     Device,
     Labels,
     Optimizer,
@@ -231,6 +232,15 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
             help="Of the -soft methods; default {fallback}.",
             more="A model's weight is its confidence to this power.",
             fallback=4.0,
+        ),
+    ] = None
+    decide_on: Annotated[
+        DecideOn | None,
+        Setting(
+            help="Who teaches an image: by each view, or once by the plain image, so that one model answers a view.",
+            more="Of methods that give each image to one model, the -dp methods that are not soft. `image` spares half "
+            "of what two frozen models cost a step.",
+            fallback="view",
         ),
     ] = None
     slow_momentum: Annotated[

@@ -54,10 +54,12 @@ class Targets:
         logits_NMC: float32, without gradient.
         log_confidence_NM: `partition.log_confidences` of the unrounded logits, where `logits_NMC` are rounded and a
             partition compares them; else None.
+        choice_N: int64, the model that teaches each sample, where that is decided already: logits of others may be 0.
     """
 
     logits_NMC: Tensor
     log_confidence_NM: Tensor | None
+    choice_N: Tensor | None = None
 
 
 class TargetSource:
@@ -69,6 +71,8 @@ class TargetSource:
         autocast: context in which they run (mixed precision).
         compiled: whether live models run compiled (torch.compile).
         partition: the method's (`Method.partition`); with one, the exact confidences of cached logits are given, too.
+        choice_n: int64 (n,), the model that teaches each transfer image, where that is decided before training: then a
+            live model is asked for its own images alone.
         names: references of the models, for messages.
     """
 
@@ -80,12 +84,14 @@ class TargetSource:
         autocast: Callable[[], AbstractContextManager[object]],
         compiled: bool = False,
         partition: str | None = None,
+        choice_n: Tensor | None = None,
         names: Sequence[str] = (),
     ) -> None:
         self.models = tuple(models)
         self.device = device
         self.autocast = autocast
         self.partition = partition
+        self.choice_n = choice_n
         self.names = tuple(names)
         self.modules: list[nn.Module | None] = []
         for model in self.models:
@@ -101,15 +107,22 @@ class TargetSource:
             number: number of the view; see `views.ViewSpec.number`.
             target_N: int64 labels, for a partition that reads them.
         """
+        choice_N = None if self.choice_n is None else self.choice_n[positions_N]
         # A student that is its own teacher, as a control, runs once.
         logits_by_model: dict[int, Tensor] = {}
         with torch.inference_mode(), self.autocast():
             for model, module in zip(self.models, self.modules, strict=True):
                 if id(model) not in logits_by_model:
-                    logits_by_model[id(model)] = self._logits(model, module, views, positions_N, number)
+                    rows = None if choice_N is None else self._own_rows(model, choice_N)
+                    logits_by_model[id(model)] = self._logits(
+                        model, module, views, positions_N, number=number, rows=rows
+                    )
         logits = [logits_by_model[id(model)] for model in self.models]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
         logits_NMC = torch.stack(logits, dim=1)
+        if choice_N is not None:
+            decided_N = choice_N.to(self.device, non_blocking=True)
+            return Targets(logits_NMC=logits_NMC, log_confidence_NM=None, choice_N=decided_N)
         exact = self.partition is not None and any(isinstance(model, BankedModel) for model in self.models)
         if not exact:
             return Targets(logits_NMC=logits_NMC, log_confidence_NM=None)
@@ -121,11 +134,31 @@ class TargetSource:
                 log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
         return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
 
+    def _own_rows(self, model: TargetModel, choice_N: Tensor) -> Tensor:
+        """The samples that a model teaches, int64, on the CPU: their number is known there without waiting."""
+        own = torch.tensor([m for m, other in enumerate(self.models) if other is model])
+        return torch.isin(choice_N, own).nonzero().flatten()
+
     def _logits(
-        self, model: TargetModel, module: nn.Module | None, views: Views, positions_N: Tensor, number: int
+        self,
+        model: TargetModel,
+        module: nn.Module | None,
+        views: Views,
+        positions_N: Tensor,
+        *,
+        number: int,
+        rows: Tensor | None,
     ) -> Tensor:
+        """A model's logits, float32 (N, C); with `rows`, a live model's for these alone, and 0 for the others."""
         if isinstance(model, TableModel):
             return model.logits[positions_N].to(self.device, non_blocking=True)
         if isinstance(model, BankedModel):
             return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
-        return model.logits(views.inputs(model.preprocessing), module=module).float()
+        if rows is None or len(rows) == len(views):
+            return model.logits(views.inputs(model.preprocessing), module=module).float()
+        logits_NC = torch.zeros(len(views), model.num_classes, device=self.device)
+        if len(rows):
+            rows = rows.to(self.device, non_blocking=True)
+            own = Views(renderings=tuple(rendering[rows] for rendering in views.renderings))
+            logits_NC[rows] = model.logits(own.inputs(model.preprocessing), module=module).float()
+        return logits_NC

@@ -214,6 +214,7 @@ class TransferLoss(nn.Module):
         target: Tensor | None = None,
         *,
         log_confidence: Tensor | None = None,
+        choice: Tensor | None = None,
         overlaid: OverlaidLabels | None = None,
     ) -> Losses:
         """A loss for each position, and which model taught it.
@@ -226,6 +227,8 @@ class TransferLoss(nn.Module):
             log_confidence: (..., M), what the partition compares, as `partition.log_confidences` gives it, where
                 `model_logits` are rounded and do not give it exactly; None: that of the logits. Calibrated methods take
                 these in any case.
+            choice: int64 (...), the model that teaches each position, where that is decided already; logits of the
+                others are not read. Of a partition that gives each position to one model.
             overlaid: of mixed images, the labels of what is laid over them; one for each position, in their order. The
                 cross-entropy fits both labels by their shares; the partition goes by `target`.
 
@@ -238,7 +241,8 @@ class TransferLoss(nn.Module):
         model_NMC = _wide(model_logits.detach()).reshape(-1, M, C)
         target_N = target.reshape(-1) if self.needs_labels and target is not None else None
         log_confidence_NM = None if log_confidence is None else log_confidence.reshape(-1, M)
-        values_N, weights_NM = self._distillation(student_NC, model_NMC, target_N, log_confidence_NM)
+        choice_N = None if choice is None else choice.reshape(-1)
+        values_N, weights_NM = self._distillation(student_NC, model_NMC, target_N, log_confidence_NM, choice_N)
         values_N = with_label_loss(
             values_N,
             student_NC,
@@ -251,7 +255,12 @@ class TransferLoss(nn.Module):
         return Losses(values=values_N.reshape(positions), weights=weights_NM.reshape(*positions, M))
 
     def _distillation(
-        self, student_NC: Tensor, model_NMC: Tensor, target_N: Tensor | None, log_confidence_NM: Tensor | None
+        self,
+        student_NC: Tensor,
+        model_NMC: Tensor,
+        target_N: Tensor | None,
+        log_confidence_NM: Tensor | None,
+        choice_N: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """The objective's values (N,), and the share of each model in teaching each sample (N, M)."""
         method = self.method
@@ -272,7 +281,8 @@ class TransferLoss(nn.Module):
         if method.soft:
             weights_NM = soft_assignment(confidence_NM, sharpness=self.sharpness)
             return mixed_kl(student_NC, model_NMC, weights_NM, self.temperature, reduction="none"), weights_NM
-        choice_N = argmax_confidence(confidence_NM)
+        if choice_N is None:
+            choice_N = argmax_confidence(confidence_NM)
         chosen_NM = choice_N[:, None] == torch.arange(model_NMC.shape[1], device=choice_N.device)
         return self._objective(student_NC, chosen_logits(model_NMC, choice_N), by), chosen_NM
 

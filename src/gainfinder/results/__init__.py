@@ -24,6 +24,7 @@ from .metrics import (
     TransferMetrics,
     Trial,
 )
+from .partition import read_partition, write_partition
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
 from .scan_folder import (
     RANKING_FILE,
@@ -78,6 +79,7 @@ __all__ = [
     "read_answers",
     "read_head",
     "read_pairs",
+    "read_partition",
     "read_questions",
     "read_ranking",
     "read_scan",
@@ -86,6 +88,7 @@ __all__ = [
     "validated",
     "write_form",
     "write_head",
+    "write_partition",
     "write_ranking",
     "write_scan",
     "write_thumbnails",

@@ -6,6 +6,7 @@ predictions/         before.parquet, after.parquet, teacher-1.parquet …, for t
 student/             model.safetensors and, where the architecture's library has one, its configuration
 candidate/           the student that a guard without labels did not keep, for a few labels to decide on: student/,
                      after.parquet and thumbnails.parquet, as they would have been
+partition.parquet    which model teaches each transfer image, where that is decided once, before training
 thumbnails.parquet   small copies of images on which the student's prediction changed
 result.json          the metrics: what was gained and lost, see `metrics.py`; present when the run is finished
 questions.csv        images to name the class of, see `questions.py`, and ask.html, a page to do it on
@@ -67,6 +68,7 @@ class RunFolder:
         self.questions = path / "questions.csv"
         self.ask = path / "ask.html"
         self.certificate = path / "certificate.json"
+        self.partition = path / "partition.parquet"
         self.thumbnails = path / "thumbnails.parquet"
         self.result = path / "result.json"
         self.report = path / REPORT_FILE

@@ -21,6 +21,7 @@ SETTINGS_BEFORE = {
     "adapt_start": False,
     "mixup": 0.0,
     "recipes": [],
+    "decide_on": "view",
 }
 """Settings that earlier versions did not have, and what they did."""
 ADDED_SINCE_1 = {"oracle_accuracy", "routed_accuracy", "mean_accuracy", "headroom_pp", "headroom_captured"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..data import check_broken
 from ..inference import (
@@ -39,13 +40,15 @@ class TargetModels:
     Args:
         prepared: the transfer.
         callback: notified of what is computed.
+        choice_n: int64 (n,), the model that teaches each transfer image, where that is decided once (`deciding.py`).
 
     Attributes:
         models: the frozen models, the initial student first where the method needs it.
     """
 
-    def __init__(self, prepared: PreparedTransfer, callback: Callback) -> None:
+    def __init__(self, prepared: PreparedTransfer, callback: Callback, *, choice_n: Tensor | None = None) -> None:
         self.prepared = prepared
+        self.choice_n = choice_n
         self._builder: _BankBuilder | None = None
         self._entries: dict[int, dict[int, BankEntry]] = {}  # by the id of a model, and by the number of a view
         banked = banked_models(prepared)

@@ -120,6 +120,19 @@ def _predict_once(run: RunContext, model: Classifier, images: Images, name: str)
     return predictions
 
 
+def predict_given(run: RunContext, model: Classifier, images: Images) -> Predictions:
+    """A frozen model's predictions for some images, which another transfer or the bank may have; not saved here.
+
+    Args:
+        run: the run to predict for.
+        model: the frozen model.
+        images: the images to predict.
+    """
+    predictions = run.shared.find(model, images) or _from_bank(run, model, images)
+    run.shared.add(model, images, predictions)
+    return predictions
+
+
 def _look_up(run: RunContext, table: PredictionTable, like: Predictions, name: str) -> Predictions | None:
     """A table's predictions for the images of other predictions; None where it lacks some of them."""
     if table.missing(like.ids):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ..inference import TargetModel, TargetSource
 from ..losses import Temperatures
@@ -14,7 +15,11 @@ from .prepare import PreparedTransfer
 
 
 def make_trainer(
-    prepared: PreparedTransfer, target_models: Sequence[TargetModel], *, temperatures: Temperatures | None = None
+    prepared: PreparedTransfer,
+    target_models: Sequence[TargetModel],
+    *,
+    temperatures: Temperatures | None = None,
+    choice_n: Tensor | None = None,
 ) -> StudentTrainer:
     """A copy of the student, ready to train against the frozen models.
 
@@ -22,7 +27,11 @@ def make_trainer(
         prepared: the transfer to train.
         target_models: the frozen models as sources of logits (`bank.TargetModels`).
         temperatures: each frozen model's temperatures, for calibrated methods; 1 where not given.
+        choice_n: int64 (n,), the model that teaches each transfer image, where that is decided once; where it is and
+            this is not given, as many images for each.
     """
+    if choice_n is None and prepared.settings.decide_on == "image":
+        choice_n = torch.arange(len(prepared.train_images)) % len(target_models)
     student = prepared.student.copied()
     if prepared.settings.student_mode == "reestimate":
         reestimate_on_views(prepared, student)
@@ -36,6 +45,7 @@ def make_trainer(
         autocast=prepared.accelerator.autocast,
         compiled=prepared.requested.compile,
         partition=prepared.settings.method.partition,
+        choice_n=choice_n,
         names=[model.reference for model in frozen_models(prepared)],
     )
     if prepared.settings.method.calibrated and temperatures is None:

@@ -37,6 +37,7 @@ from ..training import (
 from .bank import TargetModels
 from .callbacks import Callback
 from .context import RunContext, SharedWork, forked_generators, open_run
+from .deciding import decided_once
 from .frozen import FrozenPredictions, load_trained, predict_frozen
 from .guard import WeightPath, keep_best
 from .guard_loss import GuardLoss, guard_loss
@@ -143,14 +144,15 @@ def _learn(run: RunContext, before: Predictions, probes: FrozenPredictions | Non
     """
     start = choose_start(run, probes)
     learning = _learning_from(run, start)
-    targets = TargetModels(learning.prepared, run.callback)
     by_class, temperatures = _temperatures(learning, start.probes)
     scales = by_class or temperatures
+    choice_n = decided_once(learning, temperatures)
+    targets = TargetModels(learning.prepared, run.callback, choice_n=choice_n)
     held_out = guard_loss(run.prepared, run.shared, start.probes, temperatures=scales)
     recipe, trials = choose_recipe(learning, held_out, targets, start.probes, temperatures=scales)
     if recipe is not None:
         run, learning = _with_recipe(run, recipe), _with_recipe(learning, recipe)
-    trainer = make_trainer(learning.prepared, targets.models, temperatures=scales)
+    trainer = make_trainer(learning.prepared, targets.models, temperatures=scales, choice_n=choice_n)
     trained = _train(run, trainer, before, targets=targets, held_out=held_out)
     progress = trained.progress
     about = {

@@ -172,7 +172,7 @@ class _Learner:
         # Its rate falls to 0, and there is no average: a trial is too short for one.
         settings = replace(settings, schedule="linear", lr_warmup=0.1, ema_decay=0.0)
         self.prepared = replace(run.prepared, settings=settings)
-        self.trainer = make_trainer(self.prepared, targets.models, temperatures=temperatures)
+        self.trainer = make_trainer(self.prepared, targets.models, temperatures=temperatures, choice_n=targets.choice_n)
 
     def loss(self, steps: int, held_out: GuardLoss) -> float | None:
         """The loss on guard images after so many steps; None where training leads nowhere."""

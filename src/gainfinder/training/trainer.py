@@ -352,6 +352,7 @@ class StudentTrainer:
                 targets.logits_NMC,
                 batch.target_N,
                 log_confidence=targets.log_confidence_NM,
+                choice=targets.choice_N,
                 overlaid=batch.overlaid,
             )
         assert self.comparison is not None, "a method compares logits or features"
