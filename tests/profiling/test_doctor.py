@@ -62,6 +62,14 @@ def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times:
     assert alone.live_s == pytest.approx(0.01 + 0.3 + 0.1)
 
 
+def test_decided_once_each_model_is_asked_for_its_share(zoo: dict[str, str], times: dict[str, float]) -> None:
+    found = diagnose(planned(zoo["convnext"], zoo["resnet"], decide_on="image"))
+    assert found.live_s == pytest.approx(0.01 + 0.3 + 0.1) and not any("decid" in line for line in found.advice)
+    advice = diagnose(planned(zoo["convnext"], zoo["resnet"])).advice
+    assert any("`decide_on='image'`) takes about 0.80 of the time a step" in line for line in advice)
+    assert not any("decid" in line for line in diagnose(planned(zoo["convnext"], zoo["resnet"], method="kl")).advice)
+
+
 def test_models_and_images_stay_as_they_are(zoo: dict[str, str]) -> None:
     prepared = planned(zoo["resnet"], zoo["convnext"])
     (teacher,) = prepared.teachers
