@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,8 @@ def measure_several(sheet: Sheet, bench: Bench) -> None:
     sizes = {"--batch-size": bench.scale.batch_size, "--limit": bench.scale.limit, "--steps": 4 * bench.scale.steps}
     arguments = [str(part) for pair in sizes.items() for part in pair]
     for processes in (1, SEVERAL):
-        where = ["--cpu"] if not cuda else ["--multi_gpu"] if processes > 1 else []
+        # its way to start several processes, on a CPU too: its --cpu does so under MPI alone
+        where = ["--multi_gpu", "--main_process_port", str(_free_port())] if processes > 1 else []
         command = [
             "-m", "accelerate.commands.launch", *where, "--num_processes", str(processes), "--num_machines", "1",
             "--mixed_precision", "no", "--dynamo_backend", "no",
@@ -79,10 +81,10 @@ def measure_several(sheet: Sheet, bench: Bench) -> None:
         code, text = run(command, seconds=sheet.left_s(), folder=ROOT)
         (bench.out / f"several-{processes}.txt").write_text(text, encoding="utf-8")
         if code != 0:
-            raise RuntimeError(f"{processes} process(es) ended with {code}: {_last(text)}")
+            raise RuntimeError(f"with {processes} processes it ended with {code}: {_last(text)}")
         line = next(line for line in text.splitlines() if line.startswith("{"))
         for measure, value in json.loads(line).items():
-            sheet.add(measure, value, model=model.name, kind=f"{processes} process(es)")
+            sheet.add(measure, value, model=model.name, kind=f"processes: {processes}")
 
 
 def run(arguments: list[str], *, seconds: float, folder: Path | None = None) -> tuple[int | None, str]:
@@ -105,7 +107,7 @@ def run(arguments: list[str], *, seconds: float, folder: Path | None = None) -> 
         text=True,
         cwd=folder,
         env=environment,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         text, _ = process.communicate(timeout=max(1.0, seconds))
@@ -117,6 +119,13 @@ def run(arguments: list[str], *, seconds: float, folder: Path | None = None) -> 
         os.killpg(process.pid, signal.SIGKILL)
         raise
     return process.returncode, text
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def _last(text: str) -> str:
