@@ -16,6 +16,8 @@ from benchmarks.speed.bench import Bench
 from benchmarks.speed.sections import Sheet
 
 ROOT = Path(__file__).parents[2]
+GRACE_S = 8.0
+"""Seconds that a process has for its last words when it is stopped."""
 SEVERAL = 2
 """Processes, one a GPU."""
 
@@ -49,13 +51,14 @@ def measure_tests(sheet: Sheet, bench: Bench) -> None:
         sheet.add("tests", "not tried", note=f"{ROOT / 'tests'} is not there")
         return
     processes = "8" if bench.device.type == "cuda" else "0"
-    command = ["-m", "pytest", "-m", "gpu", "-q", "-n", processes, "-p", "no:cacheprovider", *bench.scale.tests]
-    code, text = run(command, seconds=sheet.left_s(), folder=ROOT)
+    # a line a test, so that the output tells how far they came
+    command = ["-m", "pytest", "-m", "gpu", "-vv", "-n", processes, "-p", "no:cacheprovider", *bench.scale.tests]
+    code, text = run(command, seconds=sheet.left_s() - GRACE_S, folder=ROOT)
     (bench.out / "tests.txt").write_text(text, encoding="utf-8")
     said = {0: "passed", 1: "failed", 5: "there are none", None: "stopped: no time left"}
     sheet.add("tests", said.get(code, f"pytest ended with {code}"), note=_last(text))
     for line in text.splitlines():
-        if line.startswith(("FAILED ", "ERROR ")):
+        if line.startswith(("FAILED ", "ERROR ")):  # of the summary at the end
             sheet.add("test", "failed", note=line[:300])
 
 
@@ -92,7 +95,7 @@ def run(arguments: list[str], *, seconds: float, folder: Path | None = None) -> 
 
     Args:
         arguments: Python's.
-        seconds: it is stopped after so many, with the processes that it began.
+        seconds: it is interrupted after so many, and soon ended, with the processes that it began.
         folder: where it runs.
 
     Returns:
@@ -112,13 +115,22 @@ def run(arguments: list[str], *, seconds: float, folder: Path | None = None) -> 
     try:
         text, _ = process.communicate(timeout=max(1.0, seconds))
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        text, _ = process.communicate()
-        return None, text
+        return None, _stopped(process)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise
     return process.returncode, text
+
+
+def _stopped(process: subprocess.Popen[str]) -> str:
+    """Stop a process, and give all that it wrote: pytest says what failed when it is interrupted."""
+    process.send_signal(signal.SIGINT)
+    try:
+        text, _ = process.communicate(timeout=GRACE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        text, _ = process.communicate()
+    return text
 
 
 def _free_port() -> int:

@@ -95,7 +95,8 @@ def _plans(bench: Bench, model: Model, augment: str) -> dict[str, PreparedTransf
 
 
 def _make(bench: Bench, kind: str, plans: dict[str, PreparedTransfer], found: dict[str, Timed]) -> Timed:
-    live, steps = plans["live"], bench.scale.steps + 1
+    # One step does not count, and a GPU's views are made a batch ahead: with one more each timed step makes one.
+    live, steps = plans["live"], bench.scale.steps + 2
 
     def views(number: int) -> Iterator[ViewBatch]:
         return kinds.batches(live, number, steps=steps)

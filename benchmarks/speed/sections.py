@@ -82,11 +82,13 @@ class Section:
         name: names its files.
         budget_s: seconds that it may take.
         run: measures, and adds rows to the sheet.
+        takes_rest: whether it may take more, where time is left of all.
     """
 
     name: str
     budget_s: float
     run: Callable[[Sheet], None]
+    takes_rest: bool = False
 
 
 def run_sections(sections: Sequence[Section], out: Path, *, total_s: float) -> list[str]:
@@ -107,7 +109,8 @@ def run_sections(sections: Sequence[Section], out: Path, *, total_s: float) -> l
         if (out / f"{section.name}.done").exists():
             print(f"{section.name}: done before", flush=True)
             continue
-        budget_s = min(section.budget_s, end_s - time.monotonic())
+        left_s = end_s - time.monotonic()
+        budget_s = left_s if section.takes_rest else min(section.budget_s, left_s)
         if budget_s < 0.1 * section.budget_s or not _run(section, out, budget_s=budget_s):
             print(f"{section.name}: not done", flush=True)
             failed.append(section.name)

@@ -80,3 +80,6 @@ def test_a_section_has_what_is_left_of_all_time_or_does_not_begin(tmp_path: Path
     assert 16 < left[0] <= 17  # some of it is kept back
     assert run_sections([section("two", looks, budget_s=60)], tmp_path, total_s=5) == ["two"]
     assert len(left) == 1
+    rest = Section(name="rest", budget_s=10, run=looks, takes_rest=True)
+    assert run_sections([rest], tmp_path, total_s=20) == []
+    assert 16 < left[1] <= 17
