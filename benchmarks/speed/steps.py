@@ -20,26 +20,17 @@ import csv
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from timm.task import LogitDistillationTask
-from torch import Tensor, nn
 
-from gainfinder.config import TransferConfig
-from gainfinder.models import Classifier, prepare
-from gainfinder.runs import Callback, PreparedTransfer, TargetModels, make_trainer, prepare_transfer
-from gainfinder.training import StudentTrainer, epoch_batches, make_batch
-from gainfinder.views import ViewBatch
+from benchmarks.speed import kinds
+from benchmarks.speed.kinds import Step
+from gainfinder.runs import PreparedTransfer, prepare_transfer
 
 STEPS = 6
 """Steps of a kind in a round; the first does not count."""
 KINDS = ("fine-tuning", "live", "replayed", "timm", "naive", "views alone")
-Step = Callable[[ViewBatch], Tensor | None]
 
 
 def main() -> None:
@@ -73,14 +64,15 @@ def arguments() -> argparse.Namespace:
 
 
 def plan(asked: argparse.Namespace, bank: Path | None) -> PreparedTransfer:
-    settings = TransferConfig.model_validate(
-        {
-            "preset": "gentle", "method": "kl-dp-u", "guard": False, "epochs": 1,
-            "limit": asked.limit, "batch_size": asked.batch_size,
-            "augment": asked.augment, "device": asked.device, "precision": asked.precision, "bank": bank,
-            "lr": 1e-4, "compile": asked.compile,
-        }
-    )  # fmt: skip
+    settings = kinds.gentle(
+        limit=asked.limit,
+        batch_size=asked.batch_size,
+        augment=asked.augment,
+        device=asked.device,
+        precision=asked.precision,
+        bank=bank,
+        compile=asked.compile,
+    )
     return prepare_transfer(asked.student, [asked.teacher], asked.data, val=asked.val, settings=settings)
 
 
@@ -124,7 +116,7 @@ def write_rows(asked: argparse.Namespace, plans: dict[str, PreparedTransfer], st
 def timed(step: Step, of: PreparedTransfer, number: int) -> float:
     """Seconds a step, the median of a round's, each waited for."""
     times = []
-    views = batches(of, number)
+    views = kinds.batches(of, number, steps=STEPS)
     for _ in range(STEPS):
         began = time.perf_counter()
         found = step(next(views))
@@ -134,140 +126,19 @@ def timed(step: Step, of: PreparedTransfer, number: int) -> float:
     return statistics.median(times[1:])
 
 
-def batches(of: PreparedTransfer, number: int) -> Iterator[ViewBatch]:
-    settings = of.settings
-    wanted = epoch_batches(of.train_images.ids, settings.batch_size, seed=number, epoch=0)
-    yield from of.views.batches((wanted * STEPS)[:STEPS], epoch=0)
-
-
 def make_step(kind: str, plans: dict[str, PreparedTransfer]) -> Step:
     live = plans["live"]
     match kind:
         case "live" | "replayed":
-            return of_learner(plans[kind])
+            return kinds.of_trainer(plans[kind])
         case "fine-tuning":
-            return fine_tuning(live)
+            return kinds.fine_tuning(live)
         case "timm":
-            return of_timm(live)
+            return kinds.of_timm(live)
         case "naive":
-            return naive(live)
+            return kinds.naive(live)
         case _:
-            return lambda batch: batch.views.renderings[0].flatten()[0].float() if batch.views else None
-
-
-def of_learner(of: PreparedTransfer) -> Step:
-    targets = TargetModels(of, Callback())
-    targets.prepare(range(of.settings.epochs))
-    trainer: StudentTrainer = make_trainer(of, targets.models)
-
-    def step(batch: ViewBatch) -> Tensor:
-        return trainer.step(make_batch(trainer, of.views, batch, total=len(batch.positions_N)))[0]
-
-    return step
-
-
-def fine_tuning(of: PreparedTransfer) -> Step:
-    student, module, optimizer, target_n = alone(of)
-
-    def step(batch: ViewBatch) -> Tensor:
-        with of.accelerator.autocast():
-            logits = student.logits(inputs(batch, student), module=module)
-            loss = F.cross_entropy(logits.float(), target_n[batch.positions_N])
-        return descend(loss, optimizer)
-
-    return step
-
-
-def of_timm(of: PreparedTransfer) -> Step:
-    student, module, optimizer, target_n = alone(of)
-    described: Any = module  # as timm's models describe themselves
-    described.pretrained_cfg = {"mean": student.preprocessing.mean, "std": student.preprocessing.std}
-    described.num_classes, described.in_chans = student.num_classes, 3
-    teacher = of.teachers[0]
-    assert isinstance(teacher, Classifier)
-    watched = Resized(teacher, described.pretrained_cfg)
-    device = of.accelerator.device
-    task = LogitDistillationTask(module, watched, criterion=nn.CrossEntropyLoss(), device=device, verbose=False)
-    task.train()
-
-    def step(batch: ViewBatch) -> Tensor:
-        watched.views = batch.views.at(teacher.preprocessing.view_size) if batch.views else None
-        with of.accelerator.autocast():
-            loss = task(inputs(batch, student), target_n[batch.positions_N])["loss"]
-        return descend(loss, optimizer)
-
-    return step
-
-
-class Resized(nn.Module):
-    """A teacher that sees the views at its own size, which the task knows nothing of."""
-
-    pretrained_cfg: dict[str, Any]
-    num_classes: int
-
-    def __init__(self, teacher: Classifier, pretrained_cfg: dict[str, Any]) -> None:
-        super().__init__()
-        self.pretrained_cfg = pretrained_cfg  # the student's, for the task; it normalises for itself, below
-        self.num_classes = teacher.num_classes
-        self.model = teacher.module
-        self.preprocessing = teacher.preprocessing
-        self.views: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.views is not None
-        logits: Tensor = self.model(prepare(self.views, self.preprocessing))
-        return logits
-
-
-def naive(of: PreparedTransfer) -> Step:
-    student, module, optimizer, _ = alone(of)
-    frozen, teacher = of.student, of.teachers[0]
-    assert isinstance(teacher, Classifier)
-    for model in (frozen, teacher):
-        model.module.to(of.accelerator.device).eval()
-
-    def step(batch: ViewBatch) -> Tensor:
-        assert batch.views is not None
-        with of.accelerator.autocast():
-            logits = student.logits(inputs(batch, student), module=module).float()
-            with torch.no_grad():
-                taught = teacher.logits(inputs(batch, teacher)).float()
-                kept = frozen.logits(inputs(batch, frozen)).float()
-        mask = [
-            float(t.softmax(0).max()) > float(s.softmax(0).max()) for t, s in zip(taught, kept, strict=True)
-        ]  # a value at a time, as the published code
-        losses = [
-            F.kl_div(z.log_softmax(0), (t if surer else s).softmax(0), reduction="sum")
-            for z, t, s, surer in zip(logits, taught, kept, mask, strict=True)
-        ]
-        return descend(torch.stack(losses).mean(), optimizer)
-
-    return step
-
-
-def alone(of: PreparedTransfer) -> tuple[Classifier, nn.Module, torch.optim.Optimizer, Tensor]:
-    """A copy of the student as anybody would train it: on the device, with SGD; and the labels."""
-    trainer = make_trainer(replace(of, bank=None), [])
-    module = trainer.module.train()
-    assert of.train_images.labels is not None
-    return (
-        trainer.student,
-        module,
-        trainer.optimizer,
-        torch.from_numpy(of.train_images.labels).to(of.accelerator.device),
-    )
-
-
-def inputs(batch: ViewBatch, model: Classifier) -> Tensor:
-    assert batch.views is not None
-    return batch.views.inputs(model.preprocessing)
-
-
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.detach()
+            return kinds.views_alone
 
 
 def print_memory(kind: str, plans: dict[str, PreparedTransfer]) -> None:
@@ -278,7 +149,7 @@ def print_memory(kind: str, plans: dict[str, PreparedTransfer]) -> None:
     cuda = of.accelerator.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    for batch in batches(of, 0):
+    for batch in kinds.batches(of, 0, steps=STEPS):
         step(batch)
     peak = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{kind}: {peak / 1e6:.0f} MB")
