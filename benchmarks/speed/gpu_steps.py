@@ -86,6 +86,7 @@ def _plans(bench: Bench, model: Model, augment: str) -> dict[str, PreparedTransf
     live = bench.prepared(model, augment=augment)
     live.views.load()
     others = {
+        "decided": bench.prepared(model, augment=augment, decide_on="image"),
         "trainer": bench.fine_tuning(model, augment=augment),
         "kl-prod-cal-u": bench.prepared(model, augment=augment, method="kl-prod-cal-u"),
         "defaults": bench.prepared(model, augment=augment, method="kl-prod-cal-u", preset=None),

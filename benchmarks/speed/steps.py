@@ -4,8 +4,9 @@
 
 Kinds of step, all on the same views of the same images, with the same optimiser and threads:
 
-    fine-tuning          cross-entropy with the labels, written out below
+    fine-tuning          cross-entropy with the labels
     live                 `kl-dp-u`: frozen student and teacher are asked
+    decided              `kl-dp-u` with `decide_on="image"`: one of them is asked for a view
     replayed             `kl-dp-u`: their answers are read from the bank
     timm                 timm's `LogitDistillationTask`: cross-entropy and KL from the teacher
     naive                as the published code does it: masks and losses sample by sample
@@ -21,6 +22,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +32,7 @@ from gainfinder.runs import PreparedTransfer, prepare_transfer
 
 STEPS = 6
 """Steps of a kind in a round; the first does not count."""
-KINDS = ("fine-tuning", "live", "replayed", "timm", "naive", "views alone")
+KINDS = ("fine-tuning", "live", "decided", "replayed", "timm", "naive", "views alone")
 
 
 def main() -> None:
@@ -38,7 +40,11 @@ def main() -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     with tempfile.TemporaryDirectory() as folder:
-        plans = {kind: plan(asked, Path(folder) if kind == "replayed" else None) for kind in ("live", "replayed")}
+        plans = {
+            "live": plan(asked),
+            "decided": plan(asked, decide_on="image"),
+            "replayed": plan(asked, bank=Path(folder)),
+        }
         plans["live"].views.load()
         if asked.memory:
             print_memory(asked.memory, plans)
@@ -63,15 +69,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def plan(asked: argparse.Namespace, bank: Path | None) -> PreparedTransfer:
+def plan(asked: argparse.Namespace, **changed: Any) -> PreparedTransfer:
     settings = kinds.gentle(
         limit=asked.limit,
         batch_size=asked.batch_size,
         augment=asked.augment,
         device=asked.device,
         precision=asked.precision,
-        bank=bank,
         compile=asked.compile,
+        **changed,
     )
     return prepare_transfer(asked.student, [asked.teacher], asked.data, val=asked.val, settings=settings)
 
@@ -129,7 +135,7 @@ def timed(step: Step, of: PreparedTransfer, number: int) -> float:
 def make_step(kind: str, plans: dict[str, PreparedTransfer]) -> Step:
     live = plans["live"]
     match kind:
-        case "live" | "replayed":
+        case "live" | "decided" | "replayed":
             return kinds.of_trainer(plans[kind])
         case "fine-tuning":
             return kinds.fine_tuning(live)
