@@ -126,7 +126,9 @@ def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) ->
         print_json({"config": config, "estimate": cost.to_dict()})
         return
     print_lines(*_described(prepared, config))
-    bank = [f"bank: at most {cost.bank_mb:,.2f} MB in {prepared.bank.folder}"] if prepared.bank is not None else []
+    bank = []
+    if prepared.bank is not None:
+        bank = [f"bank: at most {cost.bank_mb + cost.crops_mb:,.2f} MB in {prepared.bank.folder}"]
     print_lines(
         *bank,
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",

@@ -323,7 +323,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         str | Path | None,
         AfterValidator(as_path),
         Setting(
-            help="Folder that keeps what frozen models answer for the views, shared with other transfers.",
+            help="Folder that keeps what frozen models answer for the views, and decoded images, for other transfers.",
             more="Which folder it is changes no result.",
             rule="none",
             expected="a folder of this machine",
@@ -338,7 +338,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         str | None,
         AfterValidator(known_size),
         Setting(
-            help="Size such as 20GB; answers used least recently go first.",
+            help="Size such as 20GB; what was used least recently goes first.",
             rule="as much as the disk has",
             changes_results=False,
         ),

@@ -4,6 +4,7 @@ In: references, data sets. Out: `Images`, batches of them. A file a source, impo
 Imports: errors, references, files, libraries, classes.
 """
 
+from .content import content_digest, is_encoded
 from .decoding import decode
 from .images import Images, Reader
 from .load import ImageSource, load_images
@@ -19,9 +20,11 @@ __all__ = [
     "LoadedBatch",
     "Reader",
     "check_broken",
+    "content_digest",
     "decode",
     "folds",
     "holdout",
+    "is_encoded",
     "load_batches",
     "load_images",
     "parse_data_ref",

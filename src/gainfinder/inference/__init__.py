@@ -1,12 +1,13 @@
 """Inference with frozen models: predictions for images, logits for views, computed live or cached on disk.
 
-In: classifiers, images, views. Out: `Predictions`, `TopPredictions`, entries of the bank, the targets that a student
-learns from.
+In: classifiers, images, views. Out: `Predictions`, `TopPredictions`, entries of the bank (logits, and crops of images),
+the targets that a student learns from.
 Imports: errors, files, partition, config, predictions, classes, models, data, devices, views.
 """
 
 from .alignment import Teacher, align_images, align_model, named_after
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
+from .crops import crop_bytes
 from .predict import (
     ImageCount,
     ImageFeatures,
@@ -36,6 +37,7 @@ __all__ = [
     "Teacher",
     "align_images",
     "align_model",
+    "crop_bytes",
     "entry_bytes",
     "evaluation_crops",
     "features_of",

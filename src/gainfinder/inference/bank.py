@@ -1,8 +1,7 @@
 """The bank: an on-disk cache of frozen models' logits for the views of some images, shared by transfers.
 
-An entry holds the logits of one model for one view of each image:
+An entry (`store.py`) holds the logits of one model for one view of each image:
 
-    KEY/meta.json      the key, shapes, and a digest of itself and of each of the other files
     KEY/logits.npy     float16 (n, C): logits less the image's largest
     KEY/exact.npy      float32 (n, 2): log-probability of the most probable class, and of the label (NaN without labels)
 
@@ -11,45 +10,39 @@ In place of `logits.npy`, the storage `top-K`, for many classes, has the K most 
     KEY/classes.npy    int32 (n, K), the most probable first
     KEY/log_probs.npy  float16 (n, K)
 
-and the storage `exact`, for predictions that are measured, float32 (n, C), unrounded.
+and the storage `exact`, for predictions that are measured, float32 (n, C), unrounded. Beside these the bank keeps the
+crops of images (`crops.py`).
 
 A student learns from rounded logits: float16 is off by at most 2⁻¹¹ of a logit's distance to the largest, by nothing at
 the largest itself. The partition is decided by the exact float32 values, so that it is the one that the models run live
 would give, ties included.
 
-Readers map the files into memory: processes share the pages. An entry is written under a lock and appears whole or not
-at all; it is checked against its digests when it is opened, and one that is torn or altered is removed, to be made
-again. Nothing here knows models or images: keys are digests that the caller makes. (diskcache would pickle arrays into
-files of its own: nothing to map, no digests, no entries kept from removal while a run needs them.)
+Readers map the files into memory: processes share the pages. Nothing here knows models or images: keys are digests that
+the caller makes.
 
 Shapes: n images, N of them requested, C classes, K classes kept.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import top_k_of
 from ..errors import BankError, RunFolderError
-from ..files import parse_json, remove_partials, write_atomically
+from .crops import CropFiles
+from .store import SPARE_BYTES, Store
 
 FORMAT = 1
-SPARE_BYTES = 16384
-"""Upper bound for an entry's description and the headers of its files."""
-META = "meta.json"
 LEAST = torch.finfo(torch.float16).min
 
 Block = tuple[NDArray[np.int64], Tensor]
@@ -169,36 +162,21 @@ class Bank:
 
     Args:
         folder: folder of the entries, created with the first one.
-        limit: bytes that all entries together may take; None for as much as the disk has.
+        limit: bytes that all entries, those of crops included, may take; None for as much as the disk has.
+
+    Attributes:
+        crops: keeps crops of images there.
     """
 
     def __init__(self, folder: Path, *, limit: int | None = None) -> None:
         self.folder = folder
         self.limit = limit
-        # Checking reads all of an entry: once for each state of its files is enough.
-        self._checked: dict[str, tuple[tuple[int, int, int], ...]] = {}
+        self._store = Store(folder, limit=limit)
+        self.crops = CropFiles(self._store)
 
     def find(self, key: EntryKey) -> BankEntry | None:
         """The entry of that key, or None. A damaged or altered one is removed."""
-        folder = self.folder / key.digest
-        if not folder.is_dir():
-            return None
-        try:
-            meta = parse_json((folder / META).read_text(encoding="utf-8"))
-            if meta["key"] != asdict(key) or meta.pop("digest") != _digest_of(meta):
-                raise ValueError("another key, or altered")
-            state = tuple(_state(folder / name) for name in meta["files"])
-            if self._checked.get(key.digest) != state:
-                if any(_digest(folder / name) != digest for name, digest in meta["files"].items()):
-                    raise ValueError("another digest")
-                self._checked[key.digest] = state
-            entry = BankEntry(folder, meta)
-            with contextlib.suppress(OSError):  # a bank that may only be read, by its rights or its file system
-                (folder / META).touch()  # the time of its last use
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
-        return entry
+        return self._store.find(key.digest, asdict(key), BankEntry)
 
     def build(
         self,
@@ -225,17 +203,31 @@ class Bank:
         Raises:
             BankError: there is no room, or the entry cannot be written.
         """
+
+        def fill(folder: Path) -> dict[str, Any]:
+            """Write the arrays, and say what they are."""
+            files = _Files(folder, images=images, classes=classes, storage=key.storage)
+            target_n = None if labels_n is None else torch.from_numpy(labels_n)
+            for positions, logits in blocks():
+                files.put(positions, logits, None if target_n is None else target_n[torch.from_numpy(positions)])
+            files.close()
+            shape = {"images": images, "classes": classes, "labelled": labels_n is not None}
+            return {**shape, "about": dict(about or {})}
+
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / f"{key.digest}.lock")
-            with lock:
+            with self._store.locked(key.digest):
                 if (found := self.find(key)) is not None:
                     return found
                 self._make_room(entry_bytes(images, classes, key.storage), keep={key, *keep})
-                meta = {"key": asdict(key), "images": images, "classes": classes, "labelled": labels_n is not None}
-                return self._build(key, meta, blocks, None if labels_n is None else torch.from_numpy(labels_n), about)
+                self._store.write(key.digest, asdict(key), fill)
+                entry = self.find(key)
+        except RunFolderError as error:
+            raise BankError(str(error)) from error
         except OSError as error:
             raise self._unwritable(error) from error
+        if entry is None:
+            raise BankError(f"{self.folder / key.digest}: was damaged while it was written; is the disk whole?")
+        return entry
 
     def require(self, sizes: Collection[int]) -> None:
         """Refuse entries that do not fit on the disk together, before any of them is computed.
@@ -250,7 +242,7 @@ class Bank:
                 f"{self.folder}: the logits that this run caches take {_mb(needed)}, and the bank's limit is "
                 f"{_mb(self.limit)}: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
             )
-        free = shutil.disk_usage(next(at for at in (self.folder, *self.folder.absolute().parents) if at.exists())).free
+        free = self._store.free()
         if needed > free + self.size():
             raise BankError(
                 f"{self.folder}: the logits that this run caches take {_mb(needed)}, and {_mb(free)} are free there: "
@@ -261,73 +253,23 @@ class Bank:
         except OSError as error:
             raise self._unwritable(error) from error
 
+    def size(self) -> int:
+        """Bytes that all entries take."""
+        return self._store.size()
+
+    def _make_room(self, needed: int, *, keep: Collection[EntryKey]) -> None:
+        """Evict crops, then the least recently used entries, until there is room."""
+        if not self._store.make_room(needed, keep={key.digest for key in keep}):
+            room = "" if self.limit is None else f" within the limit of {_mb(self.limit)}"
+            raise BankError(
+                f"{self.folder}: {_mb(needed)} are needed beside the {_mb(self.size())} that this run keeps{room}, and "
+                f"{_mb(self._store.free())} are free there: raise `bank_limit`, or keep fewer classes with "
+                "`bank_storage='top-K'`"
+            )
+
     def _unwritable(self, error: OSError) -> BankError:
         reason = error.strerror or error
         return BankError(f"{self.folder}: the bank cannot be written ({reason}); choose another `bank`")
-
-    def size(self) -> int:
-        """Bytes that all entries take."""
-        return sum(_size(folder) for folder in self._folders())
-
-    def _build(
-        self,
-        key: EntryKey,
-        meta: dict[str, Any],
-        blocks: Callable[[], Iterable[Block]],
-        labels_n: Tensor | None,
-        about: Mapping[str, Any] | None,
-    ) -> BankEntry:
-        workplace = self.folder / f"{key.digest}.work"
-        workplace.mkdir(exist_ok=True)
-        remove_partials(workplace)  # of builds that were killed
-
-        def write(partial: Path) -> None:
-            """Fill the entry's folder, its description last."""
-            partial.mkdir()
-            files = _Files(partial, images=meta["images"], classes=meta["classes"], storage=key.storage)
-            for positions, logits in blocks():
-                files.put(positions, logits, None if labels_n is None else labels_n[torch.from_numpy(positions)])
-            digests = {name: _digest(partial / name) for name in files.close()}
-            whole = {**meta, "about": dict(about or {}), "files": digests}
-            text = json.dumps({**whole, "digest": _digest_of(whole)}, indent=2)
-            (partial / META).write_text(text, encoding="utf-8")
-
-        try:
-            write_atomically(workplace / key.digest, write)
-            shutil.rmtree(self.folder / key.digest, ignore_errors=True)
-            (workplace / key.digest).rename(self.folder / key.digest)
-        except RunFolderError as error:
-            raise BankError(str(error)) from error
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
-        entry = self.find(key)
-        if entry is None:
-            raise BankError(f"{self.folder / key.digest}: was damaged while it was written; is the disk whole?")
-        return entry
-
-    def _make_room(self, needed: int, *, keep: Collection[EntryKey]) -> None:
-        """Evict the least recently used entries until there is room."""
-        free = shutil.disk_usage(self.folder).free
-        used_bytes = self.size()
-        kept = {key.digest for key in keep}
-        for folder in sorted(self._folders(), key=_last_use):
-            if needed <= free and (self.limit is None or used_bytes + needed <= self.limit):
-                return
-            if folder.name in kept:
-                continue
-            size = _size(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            free, used_bytes = free + size, used_bytes - size
-        if needed > free or (self.limit is not None and used_bytes + needed > self.limit):
-            room = "" if self.limit is None else f" within the limit of {_mb(self.limit)}"
-            raise BankError(
-                f"{self.folder}: {_mb(needed)} are needed beside the {_mb(used_bytes)} that this run keeps{room}, and "
-                f"{_mb(free)} are free there: raise `bank_limit`, or keep fewer classes with `bank_storage='top-K'`"
-            )
-
-    def _folders(self) -> Iterator[Path]:
-        if self.folder.is_dir():
-            yield from (meta.parent for meta in self.folder.glob(f"*/{META}"))
 
 
 class _Files:
@@ -370,12 +312,10 @@ class _Files:
         self.arrays["classes"][positions] = classes[:, : self.top_k].int().cpu().numpy()
         self.arrays["log_probs"][positions] = values[:, : self.top_k].clamp_min(LEAST).half().cpu().numpy()
 
-    def close(self) -> list[str]:
-        names = [f"{name}.npy" for name in self.arrays]
+    def close(self) -> None:
         for array in self.arrays.values():
             array.flush()
         self.arrays.clear()
-        return names
 
 
 def _reserve(path: Path) -> None:
@@ -383,37 +323,6 @@ def _reserve(path: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _digest_of(meta: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _size(folder: Path) -> int:
-    sizes = []
-    for path in folder.glob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except OSError:  # another process has just removed it
-            continue
-    return sum(sizes)
-
-
-def _last_use(folder: Path) -> int:
-    try:
-        return (folder / META).stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _mb(size: int) -> str:

@@ -22,7 +22,7 @@ from ..predictions import (
     refuse_unusable,
     unusable,
 )
-from ..views import CropCache, ViewBatch, ViewSource, view_spec
+from ..views import CropCache, CropKeeper, ViewBatch, ViewSource, view_spec
 from .alignment import align_images
 
 _log = logging.getLogger("gainfinder")
@@ -309,6 +309,7 @@ def evaluation_crops(
     workers: int,
     resident_bytes: int = RESIDENT_CROPS_BYTES,
     cache: CropCache | None = None,
+    keeper: CropKeeper | None = None,
 ) -> ViewSource | None:
     """A source of the crops that models of this preprocessing are evaluated on, decoded once.
 
@@ -324,6 +325,7 @@ def evaluation_crops(
         device=torch.device("cpu"),
         resident_bytes=resident_bytes,
         cache=cache,
+        keeper=keeper,
     )
     return source if source.fits else None
 

@@ -17,6 +17,7 @@ from ..runs import (
     PROBE_IMAGES,
     PreparedTransfer,
     bank_bytes,
+    bank_crop_bytes,
     banked_models,
     candidates,
     control_of,
@@ -42,7 +43,8 @@ class Estimate:
         memory_mb: peak memory, of this process on the CPU or of the GPU's allocations.
         disk_mb: largest size of the result folder during the run.
         result_mb: size of the result folder at the end.
-        bank_mb: size of the bank's entries that the run reads, existing ones included.
+        bank_mb: size of the logits in the bank that the run reads, existing ones included.
+        crops_mb: size of the decoded images there, likewise.
     """
 
     training_s: float
@@ -51,6 +53,7 @@ class Estimate:
     disk_mb: float
     result_mb: float
     bank_mb: float
+    crops_mb: float
 
     @property
     def time_s(self) -> float:
@@ -113,6 +116,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
         disk_mb=(2 * checkpoint + result) / MB,
         result_mb=result / MB,
         bank_mb=bank_bytes(prepared) / MB,
+        crops_mb=bank_crop_bytes(prepared) / MB,
     )
 
 

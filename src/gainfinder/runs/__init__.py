@@ -6,7 +6,15 @@ inference, training, results.
 """
 
 from .asking import certify_student, draw_pictures
-from .bank import TargetModels, bank_bytes, banked_models, dummy_target_models, frozen_models, missing_views
+from .bank import (
+    TargetModels,
+    bank_bytes,
+    bank_crop_bytes,
+    banked_models,
+    dummy_target_models,
+    frozen_models,
+    missing_views,
+)
 from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
@@ -30,6 +38,7 @@ __all__ = [
     "TargetModels",
     "TransferResult",
     "bank_bytes",
+    "bank_crop_bytes",
     "banked_models",
     "candidates",
     "certify_student",

@@ -22,13 +22,16 @@ from ..inference import (
     MicroBatcher,
     TableModel,
     TargetModel,
+    crop_bytes,
     entry_bytes,
+    evaluation_crops,
 )
 from ..models import Classifier, PredictionTable
 from ..predictions import refuse_unusable, unusable
 from ..results import BankUse
 from ..views import ViewSource
 from .callbacks import Callback
+from .context import PROBE_IMAGES
 from .prepare import PreparedTransfer
 
 _log = logging.getLogger("gainfinder")
@@ -117,9 +120,26 @@ def banked_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
 
 
 def bank_bytes(prepared: PreparedTransfer) -> int:
-    """The most bytes that a run's entries take on disk."""
+    """The most bytes that the logits of a run's entries take on disk."""
     views = len({_view_key(prepared, prepared.student, number) for number in _view_numbers(prepared)})
     return len(banked_models(prepared)) * views * _view_bytes(prepared)
+
+
+def bank_crop_bytes(prepared: PreparedTransfer) -> int:
+    """The most bytes that the crops take which the bank keeps for a run: of views, and of images measured on."""
+    if prepared.bank is None:
+        return 0
+    student = prepared.student.preprocessing
+    sizes = dict.fromkeys([student.view_size, *(model.preprocessing.view_size for model in banked_models(prepared))])
+    measured, compared_on = [prepared.val_images], prepared.train_images
+    if prepared.guard_images is not None:
+        compared_on = prepared.guard_images
+        measured.append(compared_on)
+    if len(compared_on) > PROBE_IMAGES and (prepared.needs_probes or prepared.one_by_one):
+        measured.append(compared_on.select(range(PROBE_IMAGES)))
+    evaluated = [evaluation_crops(images, student, workers=0) for images in measured]
+    sources = [prepared.views.at(size) for size in sizes] + [source for source in evaluated if source is not None]
+    return sum(map(crop_bytes, sources))
 
 
 def _view_bytes(prepared: PreparedTransfer) -> int:
@@ -127,7 +147,9 @@ def _view_bytes(prepared: PreparedTransfer) -> int:
 
 
 def require_room(prepared: PreparedTransfer) -> None:
-    """Log the size of the logits that a run caches, and refuse a run for which there is no room, before any work.
+    """Log the size of what a run caches, and refuse a run for whose logits there is no room, before any work.
+
+    Without room for its crops it goes on.
 
     Raises:
         BankError: there is no room.
@@ -137,8 +159,12 @@ def require_room(prepared: PreparedTransfer) -> None:
     needed = bank_bytes(prepared)
     prepared.bank.require([needed])
     if prepared.is_main:
+        crops = bank_crop_bytes(prepared)
         _log.warning(
-            "the logits that the bank caches for this run take up to %.2f MB in %s", needed / 1e6, prepared.bank.folder
+            "the logits that the bank caches for this run take up to %.2f MB in %s%s",
+            needed / 1e6,
+            prepared.bank.folder,
+            f", and decoded images {crops / 1e6:.2f} MB" if crops else "",
         )
 
 

@@ -19,7 +19,7 @@ from ..inference import evaluation_crops, merge_shards, predict_images
 from ..models import Classifier
 from ..predictions import Predictions, check_logits
 from ..results import RunFolder
-from ..views import CropCache, ViewSource
+from ..views import CropCache, CropKeeper, ViewSource
 from .callbacks import Callback
 from .describe import describe
 from .prepare import PreparedTransfer
@@ -79,9 +79,18 @@ class SharedWork:
             self._probes[key] = images.select(stratified(images, count=count, salt="probe"))
         return self._probes[key]
 
-    def crops(self, images: Images, model: Classifier, *, workers: int) -> ViewSource | None:
-        """Images that students are measured on again and again, decoded once; None where they do not fit in memory."""
-        source = evaluation_crops(images, model.preprocessing, workers=workers, cache=self.view_crops)
+    def crops(
+        self, images: Images, model: Classifier, *, workers: int, keeper: CropKeeper | None = None
+    ) -> ViewSource | None:
+        """Images that students are measured on again and again, decoded once; None where they do not fit in memory.
+
+        Args:
+            images: the images.
+            model: the student.
+            workers: number of decoding processes.
+            keeper: keeps the crops for other runs, too.
+        """
+        source = evaluation_crops(images, model.preprocessing, workers=workers, cache=self.view_crops, keeper=keeper)
         if source is not None:
             source.load()
         return source
@@ -139,6 +148,7 @@ class RunContext:
         shard = (accelerator.process_index, accelerator.num_processes)
         self.callback.stage(stage, len(images))
         own = model.preprocessing == prepared.student.preprocessing
+        keeper = None if prepared.bank is None else prepared.bank.crops
         part = predict_images(
             model,
             images,
@@ -146,7 +156,7 @@ class RunContext:
             batch_size=prepared.settings.batch_size,
             workers=prepared.workers,
             shard=shard,
-            crops=self.shared.crops(images, model, workers=prepared.workers) if own else None,
+            crops=self.shared.crops(images, model, workers=prepared.workers, keeper=keeper) if own else None,
             max_broken=1.0,  # a process sees its share only; all of them are counted below
             check=False,  # likewise: one that stopped alone would leave the others waiting
             on_images=lambda count: self.callback.advance(count * shard[1]),

@@ -32,7 +32,7 @@ class PreparedTransfer:
         requested: the settings as the user gave them.
         view_spec: specification of the views.
         views: source of the views of the transfer images.
-        bank: cache of the frozen models' logits for these views; None without one.
+        bank: cache of the frozen models' logits for these views, and of decoded images; None without one.
         accelerator: device, precision and processes.
         workers: number of processes that decode images.
         val_held_out: whether the images measured on were held out from the transfer images.
@@ -192,7 +192,13 @@ def prepare_transfer(
         settings=resolved,
         requested=settings,
         view_spec=spec,
-        views=ViewSource(train_images, spec, workers=workers, device=accelerator.device),
+        views=ViewSource(
+            train_images,
+            spec,
+            workers=workers,
+            device=accelerator.device,
+            keeper=None if bank is None else bank.crops,
+        ),
         bank=bank,
         accelerator=accelerator,
         workers=workers,

@@ -4,11 +4,13 @@ In: images, models' preprocessing. Out: crops, and batches of augmented views.
 Imports: config, models, data.
 """
 
-from .loader import CropCache, ViewBatch, ViewSource
+from .loader import CachedCrops, CropCache, CropKeeper, ViewBatch, ViewSource
 from .spec import Views, ViewSpec, blank_views, epoch_order, evaluation_crop, view_spec
 
 __all__ = [
+    "CachedCrops",
     "CropCache",
+    "CropKeeper",
     "ViewBatch",
     "ViewSource",
     "ViewSpec",

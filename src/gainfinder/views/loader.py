@@ -1,7 +1,8 @@
 """The source of a run's views: images decoded when they are needed, or once, with their crops cached in memory.
 
-Small sets are decoded once and kept on the device that computes, as uint8; each epoch then augments whole batches
-there. Larger sets are decoded and cropped by worker processes and augmented in the same way. Both give the same bits.
+Small sets are decoded once, or read where another run has kept their crops, and stay on the device that computes, as
+uint8; each epoch then augments whole batches there. Larger sets are decoded and cropped by worker processes and
+augmented in the same way. All of this gives the same bits.
 
 Shapes: N samples of a batch, n transfer images, L bytes of all renderings of a view.
 """
@@ -11,6 +12,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -56,20 +58,28 @@ class CropCache:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._found: OrderedDict[Hashable, tuple[_CachedCrops, int]] = OrderedDict()
+        self._found: OrderedDict[Hashable, tuple[CachedCrops, int]] = OrderedDict()
 
-    def find(self, key: Hashable) -> "_CachedCrops | None":
+    def find(self, key: Hashable) -> "CachedCrops | None":
         """The crops of a key, if they are there."""
         if key not in self._found:
             return None
         self._found.move_to_end(key)
         return self._found[key][0]
 
-    def add(self, key: Hashable, crops: "_CachedCrops", size: int) -> None:
+    def add(self, key: Hashable, crops: "CachedCrops", size: int) -> None:
         """Keep crops of so many bytes."""
         self._found[key] = (crops, size)
         while len(self._found) > 1 and sum(size for _, size in self._found.values()) > self.limit:
             self._found.popitem(last=False)
+
+
+class CropKeeper(Protocol):
+    """Keeps crops beyond this process."""
+
+    def crops(self, images: Images, spec: ViewSpec, decode: Callable[[], "CachedCrops"]) -> "CachedCrops":
+        """The crops of some images, on the CPU: those that are kept, or else what `decode` makes."""
+        ...
 
 
 class ViewSource:
@@ -82,7 +92,8 @@ class ViewSource:
         device: device of the views.
         resident_bytes: crops are kept in memory up to this size; 0 keeps none. They are not for `rrc`, whose crops
             are others in each epoch.
-        cache: keeps the crops for other sources, too; None for this one alone.
+        cache: keeps the crops in memory for other sources, too; None for this one alone.
+        keeper: keeps the crops for other processes and runs, too; None for this one alone.
     """
 
     def __init__(
@@ -94,14 +105,16 @@ class ViewSource:
         device: torch.device,
         resident_bytes: int = RESIDENT_BYTES,
         cache: CropCache | None = None,
+        keeper: CropKeeper | None = None,
     ) -> None:
         self.images = images
         self.spec = spec
         self.workers = workers
         self.device = device
         self.cache = cache
+        self.keeper = keeper
         self.fits = spec.augment != "rrc" and self._size <= resident_bytes
-        self._cached: _CachedCrops | None = None
+        self._cached: CachedCrops | None = None
 
     @property
     def _size(self) -> int:
@@ -133,10 +146,11 @@ class ViewSource:
             workers=self.workers,
             device=self.device,
             cache=self.cache,
+            keeper=self.keeper,
         )
 
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
-        """Decode all images and cache their crops, if they fit and are not cached yet.
+        """Decode all images, or read what is kept of them, and cache their crops, if they fit and are not cached yet.
 
         Args:
             on_images: called with the number of images done since the last call.
@@ -147,20 +161,29 @@ class ViewSource:
         if not self.fits or self._cached is not None:
             return
         key = self._key() if self.cache is not None else None
-        if self.cache is not None:
-            self._cached = self.cache.find(key)
-        if self._cached is None:
-            self._cached = self._decode(on_images)
+        found = None if self.cache is None else self.cache.find(key)
+        decoded = False
+
+        def decode() -> CachedCrops:
+            nonlocal decoded
+            decoded = True
+            return self._decode(on_images)
+
+        if found is None:
+            found = decode() if self.keeper is None else self.keeper.crops(self.images, self.spec, decode)
+            with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is needed
+                found = found.to(self.device)
             if self.cache is not None:
-                self.cache.add(key, self._cached, self._size)
-        elif on_images is not None:
+                self.cache.add(key, found, self._size)
+        if on_images is not None and not decoded:
             on_images(len(self.images))
+        self._cached = found
 
     def _key(self) -> Hashable:
         """What the crops depend on, and where they are."""
         return self.images.identity, tuple(map(self.spec.crop_at, self.spec.sizes)), str(self.device)
 
-    def _decode(self, on_images: Callable[[int], None] | None) -> "_CachedCrops":
+    def _decode(self, on_images: Callable[[int], None] | None) -> "CachedCrops":
         crops, rows_n = [], torch.full((len(self.images),), -1)
         broken: dict[int, str] = {}
         # A batch's broken images are listed in its order, but not by position: they are the missing ones.
@@ -182,9 +205,7 @@ class ViewSource:
             crops.clear()
             views = Views.unpack(packed, self.spec.sizes)
             views = Views(renderings=tuple(part.contiguous() for part in views.renderings))
-            with contextlib.suppress(torch.OutOfMemoryError):  # then each batch is moved when it is needed
-                views = _to_device(views, self.device)
-        return _CachedCrops(crops=views, rows_n=rows_n, broken=broken)
+        return CachedCrops(crops=views, rows_n=rows_n, broken=broken)
 
     def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
         """The views of an epoch.
@@ -220,11 +241,11 @@ class ViewSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CachedCrops:
-    """Crops in memory.
+class CachedCrops:
+    """Crops in memory, or files that are mapped into it.
 
     Attributes:
-        crops: crops of the images that could be decoded, on the device; None if there are none.
+        crops: crops of the images that could be decoded; None if there are none.
         rows_n: int64, the row of each image, or -1.
         broken: `where: reason` of the other images, by position.
     """
@@ -232,6 +253,10 @@ class _CachedCrops:
     crops: Views | None
     rows_n: Tensor
     broken: dict[int, str]
+
+    def to(self, device: torch.device) -> "CachedCrops":
+        """These crops on a device."""
+        return self if self.crops is None else replace(self, crops=_to_device(self.crops, device))
 
     def batch(self, positions: Indices) -> ViewBatch:
         """The crops of the samples at these positions, and what is broken among them."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..config import TransferSpec
 from ..errors import GainfinderError
-from ..profiling import estimate
+from ..profiling import Estimate, estimate
 from ..runs import PreparedTransfer, banked_models
 from ..study import CELL_FILE, Cell, StudyFolder, read_measures
 from .loaded import LoadedSources
@@ -27,7 +27,7 @@ class StudyPlan:
         done: number of these that are done.
         hours: hours of one worker for the others; None where no cell was timed.
         disk_mb: disk that all results take, the bank's aside.
-        bank_mb: disk that the bank takes at most.
+        bank_mb: disk that the bank takes at most, for logits and decoded images.
         timed: number of cells that were timed or are done, from which the rest is estimated.
         mistakes: `cell: why` of prepared cells that cannot be run.
     """
@@ -71,7 +71,8 @@ def plan_study(
     for cell in cells:
         kinds.setdefault(_kind(cell), []).append(cell)
     seconds = {kind: found for kind, alike in kinds.items() if (found := _measured_s(folder, alike)) is not None}
-    costs, entries = [], []
+    costs: list[Estimate] = []
+    entries: list[float] = []
     for kind in _spread([kind for kind in kinds if kind not in seconds], most):
         prepared = trials.prepared(kinds[kind][0])
         if prepared is None:
@@ -94,7 +95,7 @@ def plan_study(
         done=len(cells) - len(left),
         hours=None if mean_s is None else sum(seconds.get(_kind(cell), mean_s) for cell in left) / 3600,
         disk_mb=None if result_mb is None else len(cells) * (result_mb if keep_all else RESULTS_MB),
-        bank_mb=None if not costs else _banked(cells) * (statistics.fmean(entries) if entries else 0.0),
+        bank_mb=None if not costs else _bank_mb(cells, costs, entries),
         timed=len(seconds),
         mistakes=tuple(trials.mistakes),
     )
@@ -170,6 +171,18 @@ def _spread(kinds: list[tuple[Any, ...]], most: int) -> list[tuple[Any, ...]]:
     if len(kinds) <= most:
         return kinds
     return [kinds[number * len(kinds) // most] for number in range(most)]
+
+
+def _bank_mb(cells: Sequence[Cell], costs: Sequence[Estimate], entries: Sequence[float]) -> float:
+    """Size of the bank: the logits of each (model, views), and the images of each student, as those that were timed."""
+    of_logits = _banked(cells) * (statistics.fmean(entries) if entries else 0.0)
+    shown = {
+        (cell.spec.student, cell.spec.data, cell.spec.val, cell.spec.guard_data)
+        for cell in cells
+        if cell.spec.config.bank is not None
+    }
+    crops = [cost.crops_mb for cost in costs if cost.crops_mb]
+    return of_logits + len(shown) * (statistics.fmean(crops) if crops else 0.0)
 
 
 def _banked(cells: Sequence[Cell]) -> int:
