@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import gainfinder
+from digit_files import digit_folder
 from gainfinder.cli import app
 from gainfinder.data.images import Images
 from gainfinder.errors import BankError, SettingsError
+from gainfinder.views import CachedCrops, ViewSource
 from killing import KillAtEpoch, KillAtStage, Killed
 from transfers import SHORT, Run, same, weights
 
@@ -25,7 +27,7 @@ HALF = 2e-2
 """Learned from logits in half precision, weights that moved by some tenths are off by less than this."""
 
 
-def transfer(zoo: dict[str, str], val: Images, **about: Any) -> Any:
+def transfer(zoo: dict[str, str], val: Images | str, **about: Any) -> Any:
     models = {"student": zoo["convnext"], "teacher": zoo["resnet"]}
     return gainfinder.transfer(**{**models, "data": "digits#2/4", "val": val, **SETTINGS, **about})
 
@@ -214,3 +216,99 @@ def test_the_command_line_says_the_size_and_writes_nothing_in_a_dry_run(zoo: dic
     assert "5 of each computed again" in result.stdout and "off in log-probability" in result.stdout
     result = CliRunner().invoke(app, [*asked[:-1], str(tmp_path / "other"), "--bank-limit", "1KB"])
     assert result.exit_code == 2 and "raise --bank-limit" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Class folders of digits as image files, one of them broken."""
+    return digit_folder(tmp_path / "pictures", 160, broken=1)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images were decoded for crops, each time."""
+    counts: list[int] = []
+    decode = ViewSource._decode
+
+    def counted(self: ViewSource, *about: Any) -> CachedCrops:
+        counts.append(len(self.images))
+        return decode(self, *about)
+
+    monkeypatch.setattr(ViewSource, "_decode", counted)
+    return counts
+
+
+def from_files(zoo: dict[str, str], pictures: Path, **about: Any) -> Any:
+    asked = {"data": f"{pictures}#1/2", "method": "kl-dp-u", "limit": None, "max_broken": 0.1}
+    return transfer(zoo, f"{pictures}#2/2", **{**asked, **about})
+
+
+def outcome(folder: Path) -> dict[str, bytes]:
+    """Weights, and all predictions, as they lie in a result folder."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.suffix in {".safetensors", ".parquet"}}
+
+
+def test_decoded_images_are_kept_and_change_nothing(
+    zoo: dict[str, str], pictures: Path, tmp_path: Path, decoded: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    images = len(gainfinder.load_images(str(pictures)))
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "crops").write_text("")  # no folder can be made
+    without = from_files(zoo, pictures, bank=tmp_path / "without", out=tmp_path / "none")
+    assert sum("decoded images are not kept there, the run goes on" in line for line in caplog.messages) == 1
+    for name, bank, expected in (("first", "bank", images), ("second", "bank", 0), ("third", "small", images)):
+        decoded.clear()
+        limit = "90KB" if bank == "small" else None  # for logits, not for these and all crops
+        done = from_files(zoo, pictures, bank=tmp_path / bank, bank_limit=limit, out=tmp_path / name)
+        assert sum(decoded) == expected
+        assert outcome(tmp_path / name) == outcome(tmp_path / "none")
+        assert done.metrics.broken_images == without.metrics.broken_images != ()
+        assert done.epochs == without.epochs
+    decoded.clear()
+    from_files(zoo, pictures, bank=tmp_path / "bank", augment="none", method="kl", labels="none", seed=3)
+    assert decoded == []
+
+
+def test_a_changed_image_is_decoded_again(
+    zoo: dict[str, str], pictures: Path, tmp_path: Path, decoded: list[int]
+) -> None:
+    from_files(zoo, pictures, bank=tmp_path / "bank", epochs=1)
+    decoded.clear()
+    data = gainfinder.load_images(f"{pictures}#1/2")
+    data.read(0).save(data.where(7))
+    from_files(zoo, pictures, bank=tmp_path / "bank", epochs=1)
+    assert decoded == [len(data)]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_killed_with_decoded_images_on_disk_it_ends_with_the_same_bytes(
+    zoo: dict[str, str], pictures: Path, tmp_path: Path, removed: bool
+) -> None:
+    from_files(zoo, pictures, bank=tmp_path / "one", out=tmp_path / "whole")
+    about = {"bank": tmp_path / "two", "out": tmp_path / "run"}
+    with pytest.raises(Killed):
+        from_files(zoo, pictures, callbacks=[KillAtStage("reading")], **about)
+    with pytest.raises(Killed):
+        from_files(zoo, pictures, callbacks=[KillAtEpoch(2)], **about)
+    if removed:
+        shutil.rmtree(tmp_path / "two" / "crops")
+    from_files(zoo, pictures, **about)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_what_is_said_of_the_disk_counts_decoded_images(zoo: dict[str, str], pictures: Path, tmp_path: Path) -> None:
+    asked = [
+        "transfer", "--student", zoo["convnext"], "--teacher", zoo["resnet"], "--data", f"{pictures}#1/2", "--val",
+        f"{pictures}#2/2", "--no-guard", "--device", "cpu", "--epochs", "1", "--method", "kl", "--max-broken", "0.1",
+        "--preset", "gentle", "--bank", str(tmp_path / "bank"), "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    planned = CliRunner().invoke(app, [*asked, "--dry-run"])
+    assert planned.exit_code == 0, planned.stderr
+    said = float(planned.stdout.split("bank: at most ")[1].split(" MB")[0])
+    assert not (tmp_path / "bank").exists()
+    ran = CliRunner().invoke(app, asked)
+    assert ran.exit_code == 0, ran.stderr
+    found = sum(path.stat().st_size for path in (tmp_path / "bank").rglob("*") if path.is_file()) / 1e6
+    crops = sum(path.stat().st_size for path in (tmp_path / "bank" / "crops").rglob("*.npy")) / 1e6
+    assert crops > 0.1 and found - 0.01 <= said <= found + 0.08
+    assert ", and decoded images 0." in ran.stderr.replace("\n", "")

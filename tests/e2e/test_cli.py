@@ -16,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 import gainfinder
+from digit_files import digit_folder
 from gainfinder.cli import app
 from gainfinder.models import PredictionTable, load_teacher
 from transfers import document, interruptible, same, weights
@@ -185,21 +186,8 @@ def test_mistakes_in_options_are_one_line_too(arguments: list[str], code: int, m
     assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
-def digit_folder(folder: Path, *, broken: int) -> Path:
-    """Class folders of a hundred digits, some of them cut short."""
-    images = gainfinder.load_images("digits").select(range(100))
-    assert images.labels is not None
-    for i in range(len(images)):
-        path = folder / str(images.labels[i]) / f"{i:04}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images.read(i).save(path)
-        if i < broken:
-            path.write_bytes(path.read_bytes()[:60])
-    return folder
-
-
 def test_broken_images_are_named_skipped_and_counted(zoo: dict[str, str], tmp_path: Path) -> None:
-    data = digit_folder(tmp_path / "data", broken=2)
+    data = digit_folder(tmp_path / "data", 100, broken=2)
     more = ("--data", str(data), "--limit", "60", "--epochs", "1")
     asked = command(zoo, tmp_path / "run", *more)
     refused = RUNNER.invoke(app, asked)

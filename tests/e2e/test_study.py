@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 import gainfinder
 import gainfinder.workers
+from digit_files import digit_folder
 from engines import InProcess
 from gainfinder.cli import app
 from gainfinder.data import Images
 from gainfinder.errors import RunFolderError, SettingsError
+from gainfinder.inference.crops import CropFiles
 from gainfinder.study import CellState, StudyFolder, read_study, study_cells, study_rows
 from gainfinder.workers import run_study
 from gainfinder.workers.worker import RESULTS
@@ -217,6 +219,28 @@ def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tm
     assert process.returncode == 0, errors.decode()
     for cell in folder.all_cells():
         (metrics, state), (expected, expected_state) = result_of(folder, cell), result_of(undisturbed, cell)
+        assert metrics == expected and same(state, expected_state)
+
+
+def test_two_workers_decode_images_once_and_end_with_the_same_bits(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = digit_folder(tmp_path / "pictures", 120, broken=1)
+    few = (
+        'study.students=["vit"]', f'data.data="{pictures}#1/2"', f'data.val="{pictures}#2/2"',
+        "settings.limit=40", "settings.max_broken=0.1",
+    )  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(CropFiles, "crops", lambda _keeper, _images, _spec, decode: decode())
+        without = ran(file, tmp_path / "calm", *few)
+    assert not (without.bank / "crops").exists()
+    folder = StudyFolder(tmp_path / "out")
+    process = start(file, folder.path, *(f"--set={one}" for one in few), "--workers=2", "--threads=1")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    assert len(list(folder.bank.glob("crops/*/meta.json"))) == 2  # transfer images, and those measured on
+    for cell in folder.all_cells():
+        (metrics, state), (expected, expected_state) = result_of(folder, cell), result_of(without, cell)
         assert metrics == expected and same(state, expected_state)
 
 

@@ -1,18 +1,20 @@
 """What a run costs follows from its recipe."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from digit_files import digit_folder
 from gainfinder.config import TransferConfig
 from gainfinder.profiling import estimate
 from gainfinder.runs import PreparedTransfer, prepare_transfer
 
 
-def planned(zoo: dict[str, str], **about: Any) -> PreparedTransfer:
+def planned(zoo: dict[str, str], data: str = "digits#2/4", val: str = "digits#1/8", **about: Any) -> PreparedTransfer:
     asked = {"device": "cpu", "workers": 0, "guard": False, "preset": "gentle", "limit": 64, "epochs": 1, **about}
     settings = TransferConfig.model_validate(asked)
-    return prepare_transfer(zoo["vit"], [zoo["resnet"]], "digits#2/4", val="digits#1/8", settings=settings)
+    return prepare_transfer(zoo["vit"], [zoo["resnet"]], data, val=val, settings=settings)
 
 
 def test_a_checkpoint_holds_what_the_optimiser_and_an_average_keep(zoo: dict[str, str]) -> None:
@@ -24,3 +26,18 @@ def test_a_checkpoint_holds_what_the_optimiser_and_an_average_keep(zoo: dict[str
     weights = sum(value.numel() * 4 for value in planned(zoo).student.module.state_dict().values()) / 1e6
     assert adamw - sgd == pytest.approx(2 * weights)
     assert averaged - adamw == pytest.approx(2 * weights)
+
+
+@pytest.mark.parametrize(("about", "counted"), [({}, True), ({"augment": "rrc"}, False), ({"bank": None}, None)])
+def test_decoded_images_that_a_bank_keeps_are_counted(
+    zoo: dict[str, str], tmp_path: Path, about: dict[str, Any], counted: bool | None
+) -> None:
+    """Transfer images where their crops are the same in each epoch, and those measured on."""
+    pictures = digit_folder(tmp_path / "pictures", 120, broken=0)
+    prepared = planned(zoo, f"{pictures}#1/2", f"{pictures}#2/2", **{"bank": tmp_path / "bank", "limit": None, **about})
+    height, width = prepared.student.preprocessing.view_size
+    sizes = [len(prepared.train_images), len(prepared.val_images)]
+    sizes = sizes if counted else sizes[1:] if counted is False else []
+    expected = sum(count * 3 * height * width for count in sizes) / 1e6
+    assert expected <= estimate(prepared).crops_mb <= expected + 0.02 * len(sizes)
+    assert estimate(planned(zoo, bank=tmp_path / "bank")).crops_mb == 0, "digits come with the package"

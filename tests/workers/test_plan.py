@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from digit_files import digit_folder
 from gainfinder.study import Cell, StudyFolder, read_study, study_cells
 from gainfinder.workers import StudyPlan, plan_study
 from studies import write_study
@@ -46,3 +47,16 @@ def test_what_is_broken_is_told_once(zoo: dict[str, str], tmp_path: Path, overri
 def test_counting_alone_loads_nothing(zoo: dict[str, str], tmp_path: Path) -> None:
     found, tried = plan(zoo, tmp_path, "models.vit=local-dir:nowhere", most=0)
     assert (found.cells, found.hours, found.mistakes, tried) == (6, None, (), [])
+
+
+def test_decoded_images_are_counted_once_for_a_student(zoo: dict[str, str], tmp_path: Path) -> None:
+    pictures = digit_folder(tmp_path / "pictures", 120, broken=0)
+    few = ('study.students=["vit"]', 'study.teachers=["resnet"]', 'settings.augment="none"', "settings.limit=40")
+    files = (*few, f'data.data="{pictures}#1/2"', f'data.val="{pictures}#2/2"')
+    one, _ = plan(zoo, tmp_path, *files)
+    seeds, _ = plan(zoo, tmp_path, *files, "axes.seed=[0, 1]")
+    none, _ = plan(zoo, tmp_path, *few)
+    assert one.bank_mb is not None and seeds.bank_mb is not None and none.bank_mb is not None
+    logits = none.bank_mb  # of as many embedded digits, which are not kept
+    assert seeds.cells == 2 * one.cells and seeds.bank_mb - 2 * logits == pytest.approx(one.bank_mb - logits)
+    assert one.bank_mb > logits + 0.02
