@@ -1,11 +1,13 @@
 """What a run takes of a machine by default."""
 
 import os
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from gainfinder.devices import default_workers
+from gainfinder.devices import LEAST_CROPS_BYTES, crops_in_memory, default_workers, free_memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are counted otherwise")
@@ -18,3 +20,50 @@ def test_workers_are_the_cores_that_are_left_beside_a_gpu(monkeypatch: pytest.Mo
     assert [workers(cores) for cores in (1, 2, 8, 16, 64)] == [0, 1, 7, 15, 16]
     assert workers(16, processes=4) == 3
     assert workers(16, device="cpu") == 0
+
+
+GIB = 2**30
+
+
+def group(folder: Path, **values: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in values.items():
+        (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100 * GIB}))
+
+
+@pytest.mark.usefixtures("machine")
+def test_memory_that_is_free_is_that_of_the_container_or_job(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+
+    def free(line: str) -> float:
+        own.write_text(line)
+        return free_memory(groups=tmp_path, own=own) / GIB
+
+    assert free("0::/") == 100, "no limit is shown"
+    group(tmp_path / "slurm", memory__max=30 * GIB, memory__current=2 * GIB)
+    group(tmp_path / "slurm" / "job", memory__max="max", memory__current=GIB)
+    assert free("0::/slurm/job\n") == 28, "of the group above"
+    assert free("0::/elsewhere\n") == 100
+    group(tmp_path / "memory" / "docker", memory__limit_in_bytes=8 * GIB, memory__usage_in_bytes=3 * GIB)
+    assert free("5:cpu:/docker\n4:memory:/docker\n") == 5, "version 1"
+    group(tmp_path / "full", memory__max=GIB, memory__current=2 * GIB)
+    assert free("0::/full\n") * GIB == 1
+    own.unlink()
+    assert free_memory(groups=tmp_path, own=own) == 100 * GIB, "another system"
+
+
+@pytest.mark.usefixtures("machine")
+def test_decoded_images_take_a_share_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gainfinder.devices.free_memory", lambda: 80 * GIB)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * GIB, 24 * GIB))
+    assert crops_in_memory(torch.device("cpu")) == 10 * GIB
+    assert crops_in_memory(torch.device("cuda")) == 5 * GIB
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert crops_in_memory(torch.device("cpu")) == 2.5 * GIB
+    monkeypatch.setattr("gainfinder.devices.free_memory", lambda: GIB)
+    assert crops_in_memory(torch.device("cpu")) == LEAST_CROPS_BYTES

@@ -1,10 +1,13 @@
 """Where a run computes: device, precision and processes, through Accelerate."""
 
+import contextlib
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -15,6 +18,9 @@ from ._version import __version__
 from .config import check_device
 from .errors import SettingsError
 from .models import has_batch_norm
+
+LEAST_CROPS_BYTES = 2**30
+"""Decoded images that take no more than this are kept in memory on any machine."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -56,6 +62,45 @@ def default_workers(device: torch.device) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     local_processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return max(0, min(16, cores // local_processes - 1))
+
+
+def crops_in_memory(device: torch.device) -> int:
+    """Bytes of decoded images that a run keeps in memory, at most: what is decoded once is not decoded each epoch.
+
+    An eighth of the main memory that is free, over the processes of this machine, and of a GPU's a quarter; 1 GiB in
+    any case. Where it is more than there is room for on the GPU later, batches come from the main memory.
+    """
+    local_processes = max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    limit = free_memory() // (8 * local_processes)
+    if device.type == "cuda":
+        limit = min(limit, torch.cuda.mem_get_info(device)[0] // 4)
+    return max(LEAST_CROPS_BYTES, limit)
+
+
+def free_memory(*, groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes of main memory that this process may still take: what the machine has, or a container or a job of Slurm.
+
+    Args:
+        groups: where Linux shows its control groups, of version 2 or 1.
+        own: the file that names this process's.
+    """
+    found = [psutil.virtual_memory().available]
+    with contextlib.suppress(OSError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds in ("", "memory"):
+                top = groups / kinds
+                here = top / path.lstrip("/")
+                found += [left for at in (here, *here.parents) if at.is_relative_to(top) and (left := _left_in(at))]
+    return int(min(found))
+
+
+def _left_in(group: Path) -> int | None:
+    """Bytes that a control group may still take; None where it has no limit, or is not shown."""
+    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            return max(1, int((group / limit).read_text()) - int((group / used).read_text()))
+    return None
 
 
 def make_accelerator(device: str, precision: str, *, compiled: bool = False) -> Accelerator:

@@ -100,6 +100,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
         training_s += sum(_image_s(prepared, model) * count / processes for model, count in of_views)
     logits = 4 * len(prepared.val_images) * prepared.student.num_classes
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(prepared.teachers))
+    memory += prepared.views.resident_size
     weights = _size(prepared.student.module, trained_only=False)
     predictions = logits * (2 + len(prepared.teachers))
     results = 1 + len(controls)

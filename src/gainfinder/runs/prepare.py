@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from ..config import ResolvedConfig, TransferConfig, TransferSpec, resolve_settings, size_in_bytes
 from ..data import Images, ImageSource
-from ..devices import default_workers, make_accelerator, resolve_device
+from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_images, align_model, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
@@ -197,6 +197,7 @@ def prepare_transfer(
             spec,
             workers=workers,
             device=accelerator.device,
+            resident_bytes=crops_in_memory(accelerator.device),
             keeper=None if bank is None else bank.crops,
         ),
         bank=bank,

@@ -25,7 +25,7 @@ from .mixup import Mixing, Overlay, mixing_of
 from .spec import Crops, Views, ViewSpec, draws
 
 RESIDENT_BYTES = 2**30
-"""Crops of all images that take no more than this are kept in memory."""
+"""Crops of all images that take no more than this are kept in memory, where nothing else is said."""
 READ_AT_ONCE = 256
 """Images decoded at a time while the crops are made."""
 
@@ -113,6 +113,7 @@ class ViewSource:
         self.device = device
         self.cache = cache
         self.keeper = keeper
+        self.resident_bytes = resident_bytes
         self.fits = spec.augment != "rrc" and self._size <= resident_bytes
         self._cached: CachedCrops | None = None
 
@@ -145,9 +146,15 @@ class ViewSource:
             replace(self.spec, sizes=(size,)),
             workers=self.workers,
             device=self.device,
+            resident_bytes=self.resident_bytes,
             cache=self.cache,
             keeper=self.keeper,
         )
+
+    @property
+    def resident_size(self) -> int:
+        """Bytes that its crops take in memory once they are loaded; 0 where they are not kept."""
+        return self._size if self.fits else 0
 
     def load(self, on_images: Callable[[int], None] | None = None) -> None:
         """Decode all images, or read what is kept of them, and cache their crops, if they fit and are not cached yet.
@@ -184,7 +191,9 @@ class ViewSource:
         return self.images.identity, tuple(map(self.spec.crop_at, self.spec.sizes)), str(self.device)
 
     def _decode(self, on_images: Callable[[int], None] | None) -> "CachedCrops":
-        crops, rows_n = [], torch.full((len(self.images),), -1)
+        rows_n = torch.full((len(self.images),), -1)
+        # filled in place: parts that are joined later would take as much again
+        whole = [torch.empty(len(self.images), 3, *size, dtype=torch.uint8) for size in self.spec.sizes]
         broken: dict[int, str] = {}
         # A batch's broken images are listed in its order, but not by position: they are the missing ones.
         all_of = range(len(self.images))
@@ -194,17 +203,14 @@ class ViewSource:
             read = set(batch.positions.tolist())
             broken.update(zip((i for i in indices if i not in read), batch.broken, strict=True))
             if batch.inputs is not None:
-                crops.append(batch.inputs)
-                rows_n[batch.positions] = torch.arange(count, count + len(batch.positions))
-                count += len(batch.positions)
+                rows = slice(count, count + len(batch.positions))
+                for part, new in zip(whole, Views.unpack(batch.inputs, self.spec.sizes).renderings, strict=True):
+                    part[rows] = new
+                rows_n[batch.positions] = torch.arange(rows.start, rows.stop)
+                count = rows.stop
             if on_images is not None:
                 on_images(len(indices))
-        views = None
-        if crops:
-            packed = torch.cat(crops)
-            crops.clear()
-            views = Views.unpack(packed, self.spec.sizes)
-            views = Views(renderings=tuple(part.contiguous() for part in views.renderings))
+        views = Views(renderings=tuple(part[:count] for part in whole)) if count else None
         return CachedCrops(crops=views, rows_n=rows_n, broken=broken)
 
     def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
