@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import gainfinder
+from digit_files import digit_folder
 from forked import comparable, documents, end_all, ended, last_line, start, unreadable
 from tiny_models import train_zoo
 
@@ -39,6 +40,8 @@ JOBS = {
     "parallel": f"transfer {TWO} {SHORT} --no-guard --strategy parallel --method kl-dp-u --out out",
     "soup": f"transfer {TWO} {SHORT} --no-guard --strategy soup --method kl --out out",
     "bank": f"transfer {PAIR} {SHORT} --no-guard --method kl-dp-u --augment crop-flip --bank bank --out out",
+    "crops": "transfer --student local-dir:zoo/vit --teacher local-dir:zoo/resnet --data digits --max-broken 0.1 "
+             f"{SHORT} --no-guard --method kl-dp-u --augment crop-flip --decide-on image --bank bank --out out",
     "scan": "scan --model local-dir:zoo/vit --model local-dir:zoo/resnet --model local-dir:zoo/convnext "
             "--data digits#2/2 --device cpu --out out",
     "head": "fit-head --model local-dir:zoo/vit --data digits#1/2 --device cpu --out out",
@@ -78,6 +81,8 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     if not (asked.out / "zoo").exists():
         train_zoo(asked.out / "zoo")
+    if not (asked.out / "digits").exists():
+        digit_folder(asked.out / "digits", 120, broken=2)
     drawn, counts = random.Random(asked.seed), []
     for number, name in enumerate(asked.only):
         kills = asked.kills // len(asked.only) + (number < asked.kills % len(asked.only))
@@ -125,7 +130,8 @@ class Job:
     def _fresh(self, name: str) -> Path:
         folder = self.folder / name
         folder.mkdir(parents=True)
-        (folder / "zoo").symlink_to(self.folder.parent / "zoo")
+        for shared in ("zoo", "digits"):
+            (folder / shared).symlink_to(self.folder.parent / shared)
         (folder / "study.toml").write_text(STUDY, encoding="utf-8")
         return folder
 
