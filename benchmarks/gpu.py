@@ -42,14 +42,14 @@ from benchmarks.speed.gpu_steps import measure_bare, measure_steps
 from benchmarks.speed.sections import Section, Sheet, run_sections
 
 SECTIONS: dict[str, tuple[float, Callable[[Sheet, Bench], None]]] = {
-    "steps": (120, measure_steps),
+    "steps": (110, measure_steps),
     "bare": (85, measure_bare),
-    "profile": (20, measure_profile),
-    "frozen": (65, measure_frozen),
+    "profile": (25, measure_profile),
+    "frozen": (75, measure_frozen),
     "disk": (45, measure_disk),
-    "doctor": (35, measure_doctor),
+    "doctor": (50, measure_doctor),
     "several": (10, measure_several),
-    "tests": (90, measure_tests),
+    "tests": (70, measure_tests),
 }
 """The sections in their order, with the seconds that each may take; the last one has what the others leave, too."""
 LAST = "tests"

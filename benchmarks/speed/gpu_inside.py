@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ NAME = 160
 """Characters of a kernel's name that are kept."""
 CALLS = 20
 """Forward passes that are waited for together."""
-COMPILE_S = 20.0
+COMPILE_S = 12.0
 """What compiling a forward pass may take; with less time left it is not begun."""
 
 
@@ -40,9 +41,7 @@ def measure_profile(sheet: Sheet, bench: Bench) -> None:
     ready = itertools.cycle(bench.ready(live, count=2))
     for kind, of in (("trainer", tuning), ("live", live)):
         step = kinds.of_trainer(of)
-        sheet.add(
-            "step_ms", bench.step_ms(step, ready, steps=CALLS if _fast(bench) else 2), model=model.name, kind=kind
-        )
+        sheet.add("step_ms", bench.step_ms(step, ready, steps=_calls(bench)), model=model.name, kind=kind)
         trace = _trace(bench, step, ready, kind)
         for measure, value in traces.summarise(trace).items():
             sheet.add(measure, value, model=model.name, kind=kind, note="a step")
@@ -86,70 +85,93 @@ class Answering:
     batches: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A frozen model that is asked.
+
+    Attributes:
+        model: its name and arguments.
+        classifier: on the device, in evaluation mode.
+        x: a batch of normalised inputs.
+        exact: its logits, worked out in float64.
+    """
+
+    model: Model
+    classifier: Classifier
+    x: Tensor
+    exact: Tensor
+
+
 def measure_frozen(sheet: Sheet, bench: Bench) -> None:
-    """One change at a time to a frozen model's forward pass: milliseconds a batch, and what it changes in logits."""
-    for number, model in enumerate(bench.scale.models):
-        until_s = time.monotonic() + sheet.left_s() / (len(bench.scale.models) - number)
-        _answers(sheet, bench, model, until_s=until_s)
-        bench.free()
+    """One change at a time to a frozen model's forward pass: milliseconds a batch, and what it changes in logits.
+
+    What is compiled comes last, of all models, while there is time.
+    """
+    asked = [_asked(sheet, bench, model) for model in bench.scale.models]
+    for compiled in (False, True):
+        for one in asked:
+            for kind, make in _ways(bench, one.classifier, one.x).items():
+                if kind.startswith("compiled") == compiled:
+                    _try(sheet, bench, one, kind, make)
+                    bench.free()
 
 
-def _answers(sheet: Sheet, bench: Bench, model: Model, *, until_s: float) -> None:
+def _asked(sheet: Sheet, bench: Bench, model: Model) -> Asked:
     classifier = bench.classifier(model).copied()
     classifier.to(bench.device).eval()
-    views = bench.random_views(classifier, batch_size=bench.scale.batch_size)
-    x = Views(renderings=(views,)).inputs(classifier.preprocessing)
+    views = Views(renderings=(bench.random_views(classifier, batch_size=bench.scale.batch_size),))
+    x = views.inputs(classifier.preprocessing)
     reestimate(classifier.module, [x], classifier.module)  # as if it had been trained: no layer's outputs explode
-    exact = _exact(classifier.module, x)
-    sheet.add("logits_std", float(exact.std(dim=0).mean()), model=model.name, note="fp32, a class, over the images")
-    prepare_ms = bench.call_ms(
-        lambda: Views(renderings=(views,)).inputs(classifier.preprocessing), calls=CALLS if _fast(bench) else 2
-    )
-    sheet.add("normalise_ms", prepare_ms, model=model.name, note="from uint8 on the device")
-    for kind, make in _ways(bench, classifier, x).items():
-        left_s = until_s - time.monotonic()
-        if _fast(bench) and kind.startswith("compiled") and left_s < COMPILE_S:
-            sheet.add("batch_ms", "not tried", model=model.name, kind=kind, note=f"only {left_s:.0f} s left")
-            continue
-        try:
-            _time(sheet, bench, model, make(), exact)
-        except Exception as error:  # one way may not work here; the others say something all the same
-            note = f"{type(error).__name__}: {error}"[:300]
-            sheet.add("batch_ms", "failed", model=model.name, kind=kind, note=note)
-        bench.free()
+    exact = _exact(classifier, x)
+    sheet.add("logits_std", float(exact.std(dim=0).mean()), model=model.name, note="of a class, over the images")
+    normalise_ms = bench.call_ms(lambda: views.inputs(classifier.preprocessing), calls=_calls(bench))
+    sheet.add("normalise_ms", normalise_ms, model=model.name, note="from uint8 on the device")
+    return Asked(model=model, classifier=classifier, x=x, exact=exact)
+
+
+def _try(sheet: Sheet, bench: Bench, asked: Asked, kind: str, make: Callable[[], Answering]) -> None:
+    name, left_s = asked.model.name, sheet.left_s()
+    if kind.startswith("compiled") and left_s < COMPILE_S:
+        sheet.add("batch_ms", "not tried", model=name, kind=kind, note=f"only {left_s:.0f} s left")
+        return
+    try:
+        _time(sheet, bench, asked, make())
+    except Exception as error:  # one way may not work here; the others say something all the same
+        sheet.add("batch_ms", "failed", model=name, kind=kind, note=f"{type(error).__name__}: {error}"[:300])
+
+
+def _calls(bench: Bench) -> int:
+    return CALLS if _fast(bench) else 2
 
 
 def _fast(bench: Bench) -> bool:
     return bench.device.type == "cuda"
 
 
-def _exact(module: nn.Module, x: Tensor) -> Tensor:
-    """Logits in float32, without TF32."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        logits: Tensor = module(x).float().clone()
+def _exact(classifier: Classifier, x: Tensor) -> Tensor:
+    """Logits worked out in float64, which no setting of TF32 changes."""
+    with torch.inference_mode():
+        logits: Tensor = classifier.copied().module.double()(x.double()).float()
     return logits
 
 
-def _time(sheet: Sheet, bench: Bench, model: Model, way: Answering, exact: Tensor) -> None:
-    def answer() -> Tensor:
-        return way.answer()
-
+def _time(sheet: Sheet, bench: Bench, asked: Asked, way: Answering) -> None:
+    exact, about = asked.exact, {"model": asked.model.name, "kind": way.kind}
     began_s = time.perf_counter()
     for _ in range(3):  # compiled ones are compiled by it
-        answer()
+        way.answer()
     bench.wait()
-    about = {"model": model.name, "kind": way.kind}
     sheet.add("warm_up_s", time.perf_counter() - began_s, **about)
     bench.forget_peak()
     before_mb = bench.allocated_mb()
-    calls = max(2, (CALLS if _fast(bench) else 2) // way.batches)
-    ms = [bench.call_ms(answer, calls=calls) / way.batches for _ in range(3)]
-    sheet.add("batch_ms", sorted(ms)[1], **about, note=f"{len(exact)} images")
+    calls = max(2, _calls(bench) // way.batches)
+    ms = [bench.call_ms(way.answer, calls=calls) / way.batches for _ in range(3)]
+    sheet.add("batch_ms", statistics.median(ms), **about, note=f"{len(exact)} images")
     if _fast(bench):
         sheet.add("peak_mb", bench.peak_mb() - before_mb, **about, note="besides weights and inputs")
-    logits = answer().float()[: len(exact)]
-    sheet.add("largest_difference", float((logits - exact).abs().max()), **about, note="to fp32")
-    sheet.add("same_top1", float((logits.argmax(1) == exact.argmax(1)).float().mean()), **about, note="as fp32")
+    logits = way.answer().float()[: len(exact)]
+    sheet.add("largest_difference", float((logits - exact).abs().max()), **about, note="to float64")
+    sheet.add("same_top1", float((logits.argmax(1) == exact.argmax(1)).float().mean()), **about, note="as in float64")
 
 
 def _ways(bench: Bench, classifier: Classifier, x: Tensor) -> dict[str, Callable[[], Answering]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -57,9 +58,8 @@ def measure_tests(sheet: Sheet, bench: Bench) -> None:
     (bench.out / "tests.txt").write_text(text, encoding="utf-8")
     said = {0: "passed", 1: "failed", 5: "there are none", None: "stopped: no time left"}
     sheet.add("tests", said.get(code, f"pytest ended with {code}"), note=_last(text))
-    for line in text.splitlines():
-        if line.startswith(("FAILED ", "ERROR ")):  # of the summary at the end
-            sheet.add("test", "failed", note=line[:300])
+    for name in dict.fromkeys(re.findall(r"\b(?:FAILED|ERROR) (tests/\S+)", text)):  # when it happens, or at the end
+        sheet.add("test", "failed", note=name)
 
 
 def measure_several(sheet: Sheet, bench: Bench) -> None:
@@ -124,7 +124,7 @@ def run(arguments: list[str], *, seconds: float, folder: Path | None = None) -> 
 
 def _stopped(process: subprocess.Popen[str]) -> str:
     """Stop a process, and give all that it wrote: pytest says what failed when it is interrupted."""
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C: what it waits for is interrupted, too
     try:
         text, _ = process.communicate(timeout=GRACE_S)
     except subprocess.TimeoutExpired:

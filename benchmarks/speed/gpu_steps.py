@@ -25,10 +25,12 @@ SHARED = (READY, VIEWS)
 """Kinds that have no memory of their own."""
 MEDIAN = "median"
 LR = 1e-4
-COMPILE_S = 30.0
+COMPILE_S = 25.0
 """What compiling a step of training may take; with less time left it is not begun."""
-ROUNDS_S = 10.0
-"""What rounds beside a bare loop may take, and a model's setting up besides."""
+ROUNDS_S = 7.0
+"""What the rounds of a model beside bare loops may take."""
+SET_UP_S = 5.0
+"""What comes before them, but for compiling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def measure_bare(sheet: Sheet, bench: Bench) -> None:
     """The project's fine-tuning on views that are ready, beside loops of bare PyTorch on inputs that are."""
     for number, model in enumerate(bench.scale.models):
         others = len(bench.scale.models) - 1 - number
-        compile_s = sheet.left_s() - (1 + others) * 2 * ROUNDS_S
+        compile_s = sheet.left_s() - (1 + others) * (SET_UP_S + ROUNDS_S)
         _beside_bare(sheet, bench, model, compile_s=compile_s)
         bench.free()
 
