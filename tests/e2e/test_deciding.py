@@ -108,6 +108,16 @@ def test_its_own_copy_is_asked_once(zoo: dict[str, str], val: Images) -> None:
     assert done.metrics.teacher_share == 0, "ties go to the initial student"
 
 
+def test_controls_and_teachers_one_after_the_other_go_with_it(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
+    about = {**VIEWS, "method": "kl-dp", "decide_on": "image"}
+    done = transfer(zoo, val, **about, control=("copy", "labels"), out=tmp_path / "one")
+    assert done.metrics.control is not None and done.metrics.control_labels is not None
+    assert not (tmp_path / "one" / "control-labels" / "partition.parquet").exists(), "no model is asked there"
+    transfer(zoo, val, **about, teacher=[zoo["resnet"], zoo["vit"]], out=tmp_path / "two")
+    decided = sorted(path.parent.name for path in (tmp_path / "two").rglob("partition.parquet"))
+    assert len(decided) == 2
+
+
 @pytest.mark.parametrize("method", ["kl", "kl-dp-soft-u", "kl-prod-u", "xe-kl"])
 def test_methods_that_ask_all_models_refuse_it(zoo: dict[str, str], val: Images, method: str) -> None:
     with pytest.raises(SettingsError, match="decide-on is a setting of methods that give each image to one model"):

@@ -73,6 +73,11 @@ class ResolvedConfig:
         return self.distill_weight > 0 or self.method.needs_initial_student or self.method.needs_features
 
     @property
+    def decides_once(self) -> bool:
+        """Whether who teaches an image is decided before training; never where a method asks all models anyway."""
+        return self.decide_on == "image" and "decide_on" in self.method.settings
+
+    @property
     def needs_labels(self) -> bool:
         """Whether training reads labels: the method's choice, or a requested cross-entropy."""
         return self.method.needs_labels or self.label_weight > 0

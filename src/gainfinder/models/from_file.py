@@ -170,9 +170,12 @@ def _importing_beside(path: Path) -> Iterator[None]:
     folder = str(path.resolve().parent)
     before = set(sys.modules)
     sys.path.insert(0, folder)
+    # a sibling's bytecode, too, may be older than an edit of the same second; and the folder is the user's
+    wrote, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = wrote
         sys.path.remove(folder)
         for name in set(sys.modules) - before:
             file: str = getattr(sys.modules[name], "__file__", None) or ""

@@ -102,7 +102,7 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
     live_s, replayed_s, live_decided_s = (
         max(loading_s, compute_s) if loader[0].overlapped else loading_s + compute_s
         for compute_s in (
-            student_s + (decided_s if prepared.settings.decide_on == "image" else asked_s),
+            student_s + (decided_s if prepared.settings.decides_once else asked_s),
             student_s + bank_s,
             student_s + decided_s,
         )
@@ -181,7 +181,7 @@ def _bank_read_s(prepared: PreparedTransfer, batches: list[ViewBatch]) -> float:
 
 def _decide_once(prepared: PreparedTransfer, live_s: float, live_decided_s: float) -> list[str]:
     settings = prepared.settings
-    if "decide_on" not in settings.method.settings or settings.decide_on == "image" or live_s <= 1.1 * live_decided_s:
+    if settings.decides_once or "decide_on" not in settings.method.settings or live_s <= 1.1 * live_decided_s:
         return []
     share = live_decided_s / live_s
     return [f"deciding once who teaches an image (`decide_on='image'`) takes about {share:.2f} of the time a step"]

@@ -34,7 +34,7 @@ def decided_once(run: RunContext, temperatures: Sequence[float] | None) -> Tenso
         DataError: too many images are broken.
     """
     prepared = run.prepared
-    if prepared.settings.decide_on == "view":
+    if not prepared.settings.decides_once:
         return None
     ids, models = prepared.train_images.ids, frozen_models(prepared)
     found = read_partition(run.folder.partition, ids, models=len(models))

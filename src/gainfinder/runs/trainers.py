@@ -30,7 +30,7 @@ def make_trainer(
         choice_n: int64 (n,), the model that teaches each transfer image, where that is decided once; where it is and
             this is not given, as many images for each.
     """
-    if choice_n is None and prepared.settings.decide_on == "image":
+    if choice_n is None and prepared.settings.decides_once and target_models:
         choice_n = torch.arange(len(prepared.train_images)) % len(target_models)
     student = prepared.student.copied()
     if prepared.settings.student_mode == "reestimate":
