@@ -11,7 +11,7 @@ from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
 
 
 @command
-@with_settings("labels", "method", "batch_size", "augment", "device", "precision", "workers", "max_broken")
+@with_settings("labels", "method", "decide_on", "batch_size", "augment", "device", "precision", "workers", "max_broken")
 def doctor(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
     teacher: Annotated[list[str], typer.Option(help="A model that teaches, in the same form.", show_default=False)],
