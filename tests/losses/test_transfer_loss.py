@@ -240,6 +240,24 @@ def test_who_taught_is_told() -> None:
     assert found.taught == 1
 
 
+@pytest.mark.parametrize("method", [m.name for m in METHODS if m.partition and not m.soft])
+def test_where_it_is_decided_already_nobody_else_is_read(method: str) -> None:
+    torch.manual_seed(0)
+    student, models = torch.randn(6, 5), torch.randn(6, 3, 5)
+    target, choice = torch.randint(5, (6,)), torch.tensor([0, 1, 2, 0, 1, 2])
+    temperatures = [1.0, 2.0, 0.5] if find_method(method).calibrated else None
+    criterion = TransferLoss(method, temperatures=temperatures)
+    alone = models.clone()
+    alone[torch.arange(3) != choice[:, None]] = torch.nan
+    found = criterion.losses(student, alone, target, choice=choice)
+    assert torch.equal(found.weights, choice[:, None] == torch.arange(3))
+    sure = torch.full((6, 3), -9.0).scatter(1, choice[:, None], 0.0)
+    if temperatures is None:
+        expected = criterion.losses(student, models, target, log_confidence=sure).values
+        torch.testing.assert_close(found.values, expected)
+    assert found.values.isfinite().all()
+
+
 def test_what_is_not_needed_may_be_missing() -> None:
     student, teacher = logits(N, C, seed=1), logits(N, C, seed=2)
     assert torch.equal(TransferLoss("kl")(student, None, teacher), TransferLoss("kl")(student, student, teacher))
