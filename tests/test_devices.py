@@ -7,7 +7,7 @@ import psutil
 import pytest
 import torch
 
-from gainfinder.devices import LEAST_CROPS_BYTES, crops_in_memory, default_workers, free_memory
+from gainfinder.devices import LEAST_CROPS_BYTES, crops_in_memory, default_workers, free_memory, measured_in_memory
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are counted otherwise")
@@ -67,3 +67,9 @@ def test_decoded_images_take_a_share_of_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert crops_in_memory(torch.device("cpu")) == 2.5 * GIB
     monkeypatch.setattr("gainfinder.devices.free_memory", lambda: GIB)
     assert crops_in_memory(torch.device("cpu")) == LEAST_CROPS_BYTES
+
+
+def test_images_that_are_measured_on_take_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, kept in ((GIB, GIB // 4), (16 * GIB, GIB), (500 * GIB, 2 * GIB)):
+        monkeypatch.setattr("gainfinder.devices.free_memory", lambda free=free: free)
+        assert measured_in_memory() == kept

@@ -77,6 +77,14 @@ def crops_in_memory(device: torch.device) -> int:
     return max(LEAST_CROPS_BYTES, limit)
 
 
+def measured_in_memory() -> int:
+    """Bytes of decoded images that are kept of each set that students are measured on again and again, at most.
+
+    A sixteenth of the main memory that is free, from 256 MiB to 2 GiB.
+    """
+    return min(2**31, max(2**28, free_memory() // 16))
+
+
 def free_memory(*, groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
     """Bytes of main memory that this process may still take: what the machine has, or a container or a job of Slurm.
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
-from ..devices import default_workers, resolve_device
+from ..devices import default_workers, measured_in_memory, resolve_device
 from ..errors import OutOfMemory
 from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
 from ..predictions import (
@@ -27,8 +27,6 @@ from .alignment import align_images
 
 _log = logging.getLogger("gainfinder")
 Output = TypeVar("Output")
-RESIDENT_CROPS_BYTES = 2**28
-"""Crops of images that are measured on again and again are kept in memory up to this size."""
 LOGITS_AT_ONCE = 2**22
 """Where the most probable classes alone are wanted, no more logits are held than about so many: 16 MiB."""
 ImageCount = Callable[[int], None]
@@ -307,14 +305,14 @@ def evaluation_crops(
     preprocessing: Preprocessing,
     *,
     workers: int,
-    resident_bytes: int = RESIDENT_CROPS_BYTES,
+    resident_bytes: int | None = None,
     cache: CropCache | None = None,
     keeper: CropKeeper | None = None,
 ) -> ViewSource | None:
     """A source of the crops that models of this preprocessing are evaluated on, decoded once.
 
-    None if they take more than `resident_bytes`, or if the models are of one channel: these see images that were grey
-    before they were resized.
+    None if they take more than `resident_bytes` (by default `devices.measured_in_memory`), or if the models are of one
+    channel: these see images that were grey before they were resized.
     """
     if preprocessing.input_size[0] != 3:
         return None
@@ -323,7 +321,7 @@ def evaluation_crops(
         view_spec([preprocessing], "none"),
         workers=workers,
         device=torch.device("cpu"),
-        resident_bytes=resident_bytes,
+        resident_bytes=measured_in_memory() if resident_bytes is None else resident_bytes,
         cache=cache,
         keeper=keeper,
     )
