@@ -239,7 +239,7 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
         Setting(
             help="Who teaches an image: by each view, or once by the plain image, so that one model answers a view.",
             more="Of methods that give each image to one model, the -dp methods that are not soft. `image` spares half "
-            "of what two frozen models cost a step.",
+            "of what two frozen models cost a step, and gains less.",
             fallback="view",
         ),
     ] = None
