@@ -3,7 +3,6 @@
 `GAINFINDER_TEST_DEVICE=cpu` tries the tests themselves on a machine that has none.
 """
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import gainfinder
 from gainfinder.config.choices import AUGMENTS, Augment
@@ -23,6 +21,7 @@ from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views.loader import ViewSource
 from gainfinder.views.spec import ViewSpec
 from killing import KillAtEpoch, Killed
+from noise_files import write_jpegs
 from transfers import SHORT, Run, document, weights
 
 NAME = os.environ.get("GAINFINDER_TEST_DEVICE", "cuda")
@@ -35,11 +34,7 @@ RUN: Run = {**SHORT, "device": NAME, "epochs": 2, "limit": 96, "lr": 3e-2, "meth
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Images:
-    for number in range(COUNT):
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="JPEG")
-        (tmp_path / f"{number:02}.jpg").write_bytes(file.getvalue())
+    write_jpegs(tmp_path, COUNT)
     (tmp_path / "13.jpg").write_bytes(b"broken")
     return load_images(str(tmp_path))
 

@@ -1,7 +1,6 @@
 """Crops that are read from disk are those that would be decoded, whatever happened to them, and to the images."""
 
 import errno
-import io
 import logging
 import os
 import shutil
@@ -27,25 +26,17 @@ from gainfinder.inference.crops import crop_bytes
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views.loader import ViewBatch, ViewSource
 from gainfinder.views.spec import ViewSpec
+from noise_files import jpeg, write_jpegs
 
 COUNT = 9
 CPU = torch.device("cpu")
-
-
-def jpeg(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="JPEG")
-    return file.getvalue()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for i in range(COUNT):
-        (pictures / f"{i:02}.jpg").write_bytes(jpeg(i))
-    return pictures
+    return write_jpegs(pictures, COUNT)
 
 
 @pytest.fixture

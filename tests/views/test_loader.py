@@ -1,6 +1,5 @@
 """Crops kept in memory, crops made as they are needed, and views made one by one are the same bits."""
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,24 +19,16 @@ from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views.loader import ViewBatch, ViewSource
 from gainfinder.views.spec import Views, ViewSpec, epoch_order, make_view
+from noise_files import write_jpegs
 
 COUNT = 23
 SIZES = ((16, 16), (24, 20))
 CPU = torch.device("cpu")
 
 
-def jpeg(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="JPEG")
-    return file.getvalue()
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for i in range(COUNT):
-        (tmp_path / f"{i:02}.jpg").write_bytes(jpeg(i))
-    return tmp_path
+    return write_jpegs(tmp_path, COUNT)
 
 
 def spec(augment: Augment, count: int | None = None) -> ViewSpec:

@@ -120,7 +120,7 @@ def crop_bytes(source: ViewSource) -> int:
 
 
 def _bytes(images: Images, spec: ViewSpec) -> int:
-    return len(images) * (8 + sum(3 * height * width for height, width in spec.sizes)) + SPARE_BYTES
+    return len(images) * (8 + spec.crop_bytes) + SPARE_BYTES
 
 
 def _key(content: str, spec: ViewSpec) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Views: what a model is shown of an image in an epoch, a pure function of seed, epoch and the image's id.
 
 In: images, models' preprocessing. Out: crops, and batches of augmented views.
-Imports: config, models, data.
+Imports: config, models, data, devices.
 """
 
 from .loader import CachedCrops, CropCache, CropKeeper, ViewBatch, ViewSource

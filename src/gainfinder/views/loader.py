@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Images, Indices, LoadedBatch, load_batches
+from ..devices import LEAST_CROPS_BYTES
 from .ahead import made_ahead
 from .mixup import Mixing, Overlay, mixing_of
 from .spec import Crops, Views, ViewSpec, draws
 
-RESIDENT_BYTES = 2**30
-"""Crops of all images that take no more than this are kept in memory, where nothing else is said."""
 READ_AT_ONCE = 256
 """Images decoded at a time while the crops are made."""
 
@@ -103,7 +102,7 @@ class ViewSource:
         *,
         workers: int,
         device: torch.device,
-        resident_bytes: int = RESIDENT_BYTES,
+        resident_bytes: int = LEAST_CROPS_BYTES,
         cache: CropCache | None = None,
         keeper: CropKeeper | None = None,
     ) -> None:
@@ -119,7 +118,7 @@ class ViewSource:
 
     @property
     def _size(self) -> int:
-        return len(self.images) * sum(3 * height * width for height, width in self.spec.sizes)
+        return len(self.images) * self.spec.crop_bytes
 
     def unmixed(self) -> "ViewSource":
         """The same views before any is mixed; cached crops are shared."""

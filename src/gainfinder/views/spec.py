@@ -61,6 +61,11 @@ class ViewSpec:
     count: int | None = None
     mixup: float = 0.0
 
+    @property
+    def crop_bytes(self) -> int:
+        """Bytes of the crops of one image, at all sizes."""
+        return sum(3 * height * width for height, width in self.sizes)
+
     def number(self, epoch: int) -> int:
         """Which view an epoch, counted from 0, shows of each image."""
         return epoch if self.count is None else epoch % self.count
