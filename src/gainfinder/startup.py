@@ -12,8 +12,9 @@ def heavy_imports() -> Iterator[None]:
     """Around the imports of a program that take seconds: the garbage collector waits, and passes over them afterwards.
 
     torch, timm and what they need make half a million objects that are never garbage, and to look through them again
-    and again takes 5 to 14 % of a short command (benchmarks/speed/README.md). For processes that are gainfinder's own: in another
-    one the objects that are passed over would be the user's. Where torch is there already, nothing is changed.
+    and again takes 5 to 14 % of a short command (benchmarks/speed/README.md). For processes that are gainfinder's own:
+    in another one the objects that are passed over would be the user's. Where torch is there already, nothing is
+    changed.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield
