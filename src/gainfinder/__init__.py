@@ -8,7 +8,8 @@
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `ask`, `certify`,
 `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
 `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
-`TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
+`TransferLoss` is a method's loss, for a training loop of your own, and `TransferTask` a transfer for timm's. Modules:
+`flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
     from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
+    from .integrations import TransferTask
     from .losses import TransferLoss, objectives
     from .metrics import flips
     from .models import Classifier
@@ -53,6 +55,7 @@ __all__ = [
     "TransferMetrics",
     "TransferResult",
     "TransferSpec",
+    "TransferTask",
     "ask",
     "certify",
     "fit_head",
@@ -77,6 +80,7 @@ _HOMES = {
     "GainfinderError": "errors",
     "TransferConfig": "config",
     "TransferSpec": "config",
+    "TransferTask": "integrations",
     "TransferLoss": "losses",
     "Predictions": "predictions",
     "TransferMetrics": "results",
