@@ -357,7 +357,7 @@ def test_models_that_cannot_be_used(small: dict[str, nn.Module], batches: Steps,
         TransferTask(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 10)), small["vit"])
     table = tmp_path / "table.csv"
     table.write_text("id,logit:a,logit:b\na,0,1\n")
-    with pytest.raises(ModelError, match="table of predictions, which timm's loop cannot look up"):
+    with pytest.raises(ModelError, match="table of predictions, and a batch of timm's loop"):
         TransferTask(student, f"table:{table}")
     with pytest.raises(SettingsError, match="naflex"):
         make(small)({"patches": batches[0][0]})

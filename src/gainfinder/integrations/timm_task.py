@@ -261,8 +261,8 @@ def _load(source: TeacherSource, *, student: Classifier) -> Classifier:
     teacher = load_teacher(source)
     if not isinstance(teacher, Classifier):
         raise ModelError(
-            f"{teacher.reference} is a table of predictions, which timm's loop cannot look up: its batches name no images; "
-            "give a model, or use gainfinder.transfer"
+            f"{teacher.reference} is a table of predictions, and a batch of timm's loop does not say which images are "
+            "in it: give a model, or use gainfinder.transfer"
         )
     return cast(Classifier, align_model(teacher, student))
 
