@@ -146,14 +146,15 @@ def reset(module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("case", [
-    *((method, teachers, "fp32", 1) for method, teachers in TRAINED),
-    ("kl-dp", 2, "bf16", 1), ("kl-dp-u", 2, "fp32", 2),
+    *(("small", method, teachers, "fp32", 1) for method, teachers in TRAINED),
+    ("models", "kl-dp", 2, "fp32", 1), ("models", "kl-dp", 2, "bf16", 1), ("models", "kl-dp-u", 2, "fp32", 2),
 ], ids=str)  # fmt: skip
 def test_each_step_is_that_of_the_trainer(
-    models: dict[str, nn.Module], pixels: Steps, batches: Steps, case: tuple[str, int, str, int]
+    case: tuple[str, str, int, str, int], pixels: Steps, batches: Steps, request: pytest.FixtureRequest
 ) -> None:
     """Weights to the bit, also in lower precision and where the gradients of parts of a batch add up."""
-    method, teachers, precision, parts = case
+    fixture, method, teachers, precision, parts = case
+    models = request.getfixturevalue(fixture)
     task = make(models, method, teachers=teachers)
     wanted = by_trainer(models, pixels, method=method, teachers=teachers, precision=precision, parts=parts)
     for found, expected in zip(by_timm(task, batches, precision=precision, parts=parts), wanted, strict=True):
@@ -162,17 +163,17 @@ def test_each_step_is_that_of_the_trainer(
     assert not same(found[1], models["resnet"].state_dict())
 
 
-def test_who_taught_is_told(models: dict[str, nn.Module], batches: Steps) -> None:
+def test_who_taught_is_told(small: dict[str, nn.Module], batches: Steps) -> None:
     x, y = batches[0]
-    task = make(models, teachers=2)
+    task = make(small, teachers=2)
     told = task(x, y)
     with torch.no_grad():
-        probs = torch.stack([module(x).softmax(dim=1) for module in models.values()], dim=1)
+        probs = torch.stack([module(x).softmax(dim=1) for module in small.values()], dim=1)
     choice = gainfinder.partition.most_confident(probs, y)
     assert told["teacher_shares"].tolist() == [float((choice == teacher).float().mean()) for teacher in (1, 2)]
     assert told["teacher_share"] == (choice > 0).float().mean() and 0 < told["teacher_share"] < 1
     assert told["output"].shape == (N, 10) and torch.equal(told["output"], task.get_eval_model()(x))
-    assert make(models, "kl")(x, y).keys() == {"loss", "output"}
+    assert make(small, "kl")(x, y).keys() == {"loss", "output"}
 
 
 def test_a_loss_with_settings_of_its_own(small: dict[str, nn.Module], batches: Steps) -> None:
@@ -186,14 +187,14 @@ def test_a_loss_with_settings_of_its_own(small: dict[str, nn.Module], batches: S
 # ---- what the student and the frozen models are ----
 
 
-def test_frozen_models_stay_as_they_are(models: dict[str, nn.Module], batches: Steps) -> None:
-    before = {name: copy.deepcopy(module.state_dict()) for name, module in models.items()}
-    task = make(models, teachers=2)
+def test_frozen_models_stay_as_they_are(small: dict[str, nn.Module], batches: Steps) -> None:
+    before = {name: copy.deepcopy(module.state_dict()) for name, module in small.items()}
+    task = make(small, teachers=2)
     by_timm(task, batches)
     frozen = [task.initial, *task.teachers]
     for module, (name, state) in zip(frozen, before.items(), strict=True):
         assert not any(part.training for part in module.modules()) and same(module.module.state_dict(), state)
-        assert same(models[name].state_dict(), state), "a copy teaches"
+        assert same(small[name].state_dict(), state), "a copy teaches"
         assert not any(parameter.requires_grad or parameter.grad is not None for parameter in module.parameters())
     assert task.trainable_module.training
 
@@ -211,11 +212,21 @@ def test_teachers_are_references_classifiers_and_modules(zoo: dict[str, str], ba
     assert torch.equal(by_name(x, y)["loss"], expected), "classes are matched by name"
 
 
-def test_the_loaders_normalisation_can_be_another(small: dict[str, nn.Module], batches: Steps) -> None:
-    x, _ = batches[0]
-    task = make(small, mean=(0.25, 0.25, 0.25), std=(1.0, 1.0, 1.0))
-    seen = task.teachers[0].renormalised(x)
-    torch.testing.assert_close(seen, (x + 0.25 - 0.5) / 0.5)
+def test_the_loaders_size_and_normalisation_can_be_others(small: dict[str, nn.Module]) -> None:
+    student = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten(), nn.Linear(3 * 64, 10))
+    student[0].register_forward_pre_hook(_only_24)
+    student.pretrained_cfg = small["vit"].pretrained_cfg
+    x = torch.randn(4, 3, 24, 24)
+    with pytest.raises(ModelError, match=r"size \(3, 16, 16\)"):
+        TransferTask(student, small["vit"])
+    task = TransferTask(student, small["vit"], size=24, mean=(0.25, 0.25, 0.25), std=(1.0, 1.0, 1.0))
+    assert task(x, torch.arange(4))["loss"].isfinite()
+    flat = torch.full((1, 3, 24, 24), 0.5)
+    torch.testing.assert_close(task.teachers[0].renormalised(flat), torch.full((1, 3, SIZE, SIZE), 0.5))
+
+
+def _only_24(_module: nn.Module, inputs: tuple[Tensor]) -> None:
+    assert inputs[0].shape[-2:] == (24, 24), "as a model of fixed input size"
 
 
 # ---- timm's machinery ----
@@ -228,17 +239,17 @@ def saved(task: Any, folder: Path) -> Path:
     return folder / "last.pth.tar"
 
 
-def test_a_resumed_run_keeps_the_initial_student(models: dict[str, nn.Module], batches: Steps, tmp_path: Path) -> None:
-    first = make(models, "kl-dp-u")
+def test_a_resumed_run_keeps_the_initial_student(small: dict[str, nn.Module], batches: Steps, tmp_path: Path) -> None:
+    first = make(small, "kl-dp-u")
     first.setup_ema(decay=0.5)
     by_timm(first, batches)
     checkpoint = saved(first, tmp_path)
     # timm's script builds student and task anew; with other weights it is plain what comes from the checkpoint
-    again = TransferTask(tiny("resnet"), models["vit"], "kl-dp-u")
+    again = TransferTask(reset(small["resnet"]), small["vit"], "kl-dp-u")
     again.setup_ema(decay=0.5)
     assert resume_task_checkpoint(again, str(checkpoint), log_info=False) == 1
     load_task_ema_checkpoint(again, str(checkpoint))
-    assert same(again.initial.module.state_dict(), models["resnet"].state_dict())
+    assert same(again.initial.module.state_dict(), small["resnet"].state_dict())
     assert same(again.trainable_module_ema.module.state_dict(), first.trainable_module_ema.module.state_dict())
     assert not same(again.trainable_module_ema.module.state_dict(), again.trainable_module.state_dict())
     for found, expected in zip(by_timm(again, batches), by_timm(first, batches), strict=True):

@@ -18,11 +18,11 @@ EPOCH = re.compile(r"epoch (\d): loss (\d\.\d+), teacher share (\d+\.\d+)%, top-
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's reader leaves images to be closed
 def test_it_trains_and_goes_on(zoo: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for split, count in (("train", 96), ("validation", 64)):
+    for split, count in (("train", 64), ("validation", 32)):
         digit_folder(tmp_path / "data" / split, count, broken=0)
     main: Callable[[list[str]], None] = runpy.run_path(str(EXAMPLE))["main"]
     command = f"--data-dir {tmp_path}/data --model {zoo['resnet']} --teachers {zoo['vit']} {zoo['convnext']}"
-    command += f" --output {tmp_path}/run --batch-size 32 --grad-accum-steps 2 --workers 0 --device cpu --resume auto"
+    command += f" --output {tmp_path}/run --batch-size 16 --grad-accum-steps 2 --workers 0 --device cpu --resume auto"
     main([*command.split(), "--epochs", "1"])
     first = EPOCH.findall(capsys.readouterr().out)
     main([*command.split(), "--epochs", "2", "--amp"])

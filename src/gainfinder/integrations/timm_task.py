@@ -45,7 +45,8 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
         method: a method's name, as `gainfinder methods` shows them, or a `TransferLoss` with settings of its own.
         initial_student: the student as it was before it learned anything, where `student_model` has trained already:
             a reference, a classifier or a module. By default `student_model` as it is now.
-        mean: mean a channel of the loader's normalisation, of inputs in [0, 1] (the student's).
+        size: edge of the loader's images in pixels, or height and width (the student's `pretrained_cfg`'s).
+        mean: mean a channel of the loader's normalisation, of inputs in [0, 1], likewise.
         std: standard deviation, likewise.
         device: device of the frozen models (the student's).
         dtype: floating point type of their weights (the student's).
@@ -68,26 +69,26 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
         method: str | TransferLoss = "kl-dp",
         *,
         initial_student: ModelSource | None = None,
+        size: int | tuple[int, int] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         verbose: bool = True,
     ) -> None:
         first = next(_checked(student_model).parameters(), torch.empty(0))
-        super().__init__(device=device or first.device, dtype=dtype or first.dtype, verbose=verbose)
+        super().__init__(device=torch.device(device or first.device), dtype=dtype or first.dtype, verbose=verbose)
         self.criterion = (TransferLoss(method) if isinstance(method, str) else method).to(self.device)
         sources = [*teacher_models] if isinstance(teacher_models, list | tuple) else [teacher_models]
         _check_method(self.criterion, teachers=len(sources))
-        as_given = load_copy(student_model)
+        as_given = load_copy(student_model, size=size, mean=mean, std=std)
         teachers = [_load(cast(TeacherSource, source), student=as_given) for source in sources]
         self.initial: FrozenModel | None = None
         self._initial_given = initial_student is not None
         if self.criterion.needs_initial_student:
             initial = as_given if initial_student is None else _load_initial(initial_student, student=as_given)
             self.initial = self._frozen(initial, inputs=None)
-        inputs = _inputs(as_given.preprocessing, mean, std)
-        self.teachers = nn.ModuleList(self._frozen(teacher, inputs=inputs) for teacher in teachers)
+        self.teachers = nn.ModuleList(self._frozen(teacher, inputs=as_given.preprocessing) for teacher in teachers)
         self.trainable_module: Any = student_model
         self._student = replace(as_given, module=student_model)  # what its outputs are, without another copy
         if verbose:
@@ -275,11 +276,6 @@ def _load_initial(source: ModelSource, *, student: Classifier) -> Classifier:
             f"{initial.reference}"
         )
     return initial
-
-
-def _inputs(own: Preprocessing, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocessing:
-    """How the loader normalises: by the student's values, where it is not said otherwise."""
-    return replace(own, mean=own.mean if mean is None else tuple(mean), std=own.std if std is None else tuple(std))
 
 
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
