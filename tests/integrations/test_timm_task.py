@@ -217,7 +217,7 @@ def test_the_loaders_size_and_normalisation_can_be_others(small: dict[str, nn.Mo
     student[0].register_forward_pre_hook(_only_24)
     student.pretrained_cfg = small["vit"].pretrained_cfg
     x = torch.randn(4, 3, 24, 24)
-    with pytest.raises(ModelError, match=r"size \(3, 16, 16\)"):
+    with pytest.raises(ModelError, match=r"size \(3, 16, 16\).* in Python as size="):
         TransferTask(student, small["vit"])
     task = TransferTask(student, small["vit"], size=24, mean=(0.25, 0.25, 0.25), std=(1.0, 1.0, 1.0))
     assert task(x, torch.arange(4))["loss"].isfinite()
@@ -364,6 +364,8 @@ def test_models_that_cannot_be_used(small: dict[str, nn.Module], batches: Steps,
         TransferTask(student, small["vit"], initial_student=other)
     with pytest.raises(ModelError, match="the module that is trained"):
         TransferTask("resnet18", small["vit"])  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="learns from the teacher alone"):
+        TransferTask(student, small["vit"], "kl", initial_student=student)
     with pytest.raises(ModelError, match="pretrained_cfg"):
         TransferTask(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 10)), small["vit"])
     table = tmp_path / "table.csv"

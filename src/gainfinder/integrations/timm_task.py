@@ -80,7 +80,7 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
         super().__init__(device=torch.device(device or first.device), dtype=dtype or first.dtype, verbose=verbose)
         self.criterion = (TransferLoss(method) if isinstance(method, str) else method).to(self.device)
         sources = [*teacher_models] if isinstance(teacher_models, list | tuple) else [teacher_models]
-        _check_method(self.criterion, teachers=len(sources))
+        _check_method(self.criterion, teachers=len(sources), initial_given=initial_student is not None)
         as_given = load_copy(student_model, size=size, mean=mean, std=std)
         teachers = [_load(cast(TeacherSource, source), student=as_given) for source in sources]
         self.initial: FrozenModel | None = None
@@ -234,7 +234,7 @@ def _checked(student_model: nn.Module) -> nn.Module:
     return student_model
 
 
-def _check_method(criterion: TransferLoss, *, teachers: int) -> None:
+def _check_method(criterion: TransferLoss, *, teachers: int, initial_given: bool) -> None:
     """Refuse what a loss alone cannot do, before any model is loaded."""
     method = criterion.method
     refused = [
@@ -245,6 +245,8 @@ def _check_method(criterion: TransferLoss, *, teachers: int) -> None:
     for why, applies in refused:
         if applies:
             raise SettingsError(f"method {method.name!r} {_OTHERWISE[why]}, or gainfinder.transfer")
+    if initial_given and not criterion.needs_initial_student:
+        raise SettingsError(f"initial_student: method {method.name!r} learns from the teacher alone; use 'kl-dp'")
     if teachers < 1 or (teachers > 1 and not criterion.needs_initial_student):
         wanted = "at least one teacher" if criterion.needs_initial_student else "one teacher"
         raise SettingsError(
