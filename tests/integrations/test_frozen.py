@@ -48,6 +48,7 @@ def views() -> Tensor:
     Preprocessing(input_size=(1, 12, 16), mean=(0.1,), std=(0.3,)),
     Preprocessing(input_size=(3, 24, 24), mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="bilinear"),
     Preprocessing(input_size=(3, 6, 8)),
+    Preprocessing(input_size=(3, 12, 16), std=(0.5,) * 3),
     Preprocessing(input_size=(3, 24, 32), interpolation="nearest"),
 ])  # fmt: skip
 def test_it_sees_what_its_own_preprocessing_would_make(own: Preprocessing, views: Tensor) -> None:

@@ -219,9 +219,9 @@ def test_the_loaders_size_and_normalisation_can_be_others(small: dict[str, nn.Mo
     x = torch.randn(4, 3, 24, 24)
     with pytest.raises(ModelError, match=r"size \(3, 16, 16\).* in Python as size="):
         TransferTask(student, small["vit"])
-    task = TransferTask(student, small["vit"], size=24, mean=(0.25, 0.25, 0.25), std=(1.0, 1.0, 1.0))
+    task = TransferTask(student, small["vit"], size=24, mean=(0.25, 0.25, 0.25), std=(2.0, 2.0, 2.0))
     assert task(x, torch.arange(4))["loss"].isfinite()
-    flat = torch.full((1, 3, 24, 24), 0.5)
+    flat = torch.full((1, 3, 24, 24), 0.25)  # pixels of 0.25 + 2 · 0.25
     torch.testing.assert_close(task.teachers[0].renormalised(flat), torch.full((1, 3, SIZE, SIZE), 0.5))
 
 
@@ -310,10 +310,10 @@ def _one_of_two(models: dict[str, nn.Module], batches: Steps, folder: Path, rank
 def test_another_precision(small: dict[str, nn.Module], batches: Steps) -> None:
     x, y = batches[0]
     student = copy.deepcopy(small["resnet"]).bfloat16()
-    task = TransferTask(student, small["vit"])
+    task = TransferTask(student, small["vit"], mean=(0.4, 0.4, 0.4))
     told = task(x.bfloat16(), y)
     assert told["output"].dtype == torch.bfloat16 and told["loss"].dtype == torch.float32
-    torch.testing.assert_close(told["loss"], make(small)(x, y)["loss"], rtol=0.1, atol=0.05)
+    torch.testing.assert_close(told["loss"], make(small, mean=(0.4, 0.4, 0.4))(x, y)["loss"], rtol=0.1, atol=0.05)
     task.to(torch.float64)
     assert task(x.double(), y)["output"].dtype == torch.float64
 

@@ -126,9 +126,8 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
         output = self._student.logits(input, module=self.trainable_module)
         # As in gainfinder's own loop: only the models run in lower precision, the loss does not.
         with torch.autocast(output.device.type, enabled=False):
-            logits = output.float()
-            stacked = self.criterion.stack(initial_logits, teacher_logits, shape=logits.shape)
-            losses = self.criterion.losses(logits, stacked, labels)
+            stacked = self.criterion.stack(initial_logits, teacher_logits, shape=output.shape)
+            losses = self.criterion.losses(output, stacked, labels)
             result = {"loss": losses.values.mean(), "output": output}
             if self.criterion.needs_initial_student:
                 shares = losses.weights[:, 1:].float().mean(dim=0)
