@@ -5,8 +5,8 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `ask`, `certify`,
-`write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
+Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `repeat`, `ask`,
+`certify`, `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
 `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
 `TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         load_model,
         predict,
         rank,
+        repeat,
         run,
         run_study,
         scan,
@@ -63,6 +64,7 @@ __all__ = [
     "partition",
     "predict",
     "rank",
+    "repeat",
     "run",
     "run_study",
     "scan",
@@ -90,6 +92,7 @@ _HOMES = {
     "objectives": "losses",
     "predict": "api",
     "rank": "api",
+    "repeat": "api",
     "run": "api",
     "run_study": "api",
     "scan": "api",

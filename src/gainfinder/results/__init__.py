@@ -26,6 +26,7 @@ from .metrics import (
 )
 from .partition import read_partition, write_partition
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
+from .repetition import Repetition, changed_since, compare_results, finished
 from .scan_folder import (
     RANKING_FILE,
     SCAN_FILE,
@@ -65,6 +66,7 @@ __all__ = [
     "ModelDescription",
     "Questions",
     "Record",
+    "Repetition",
     "RunConfig",
     "RunFolder",
     "StepMetrics",
@@ -73,8 +75,11 @@ __all__ = [
     "Trial",
     "TriedHead",
     "changed_images",
+    "changed_since",
     "claim_ranking_folder",
     "claim_scan_folder",
+    "compare_results",
+    "finished",
     "outcomes",
     "read_answers",
     "read_head",
