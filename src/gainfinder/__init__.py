@@ -6,8 +6,9 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `repeat`, `ask`,
-`certify`, `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
-`TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
+`certify`, `list_results`, `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`,
+`Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
+`TransferMetrics`, `TransferResult`.
 `TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         ask,
         certify,
         fit_head,
+        list_results,
         load_images,
         load_model,
         predict,
@@ -58,6 +60,7 @@ __all__ = [
     "certify",
     "fit_head",
     "flips",
+    "list_results",
     "load_images",
     "load_model",
     "objectives",

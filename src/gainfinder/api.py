@@ -14,7 +14,7 @@ from .inference import ImageCount, predict
 from .metrics import CHOOSE, Ranking, Scan
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_question_page, write_report, write_study_report
-from .results import Certificate, Repetition, RunFolder, compare_results, read_questions, write_form
+from .results import Certificate, Repetition, RunFolder, compare_results, list_results, read_questions, write_form
 from .runs import (
     Callback,
     CallbackList,
@@ -40,6 +40,7 @@ __all__ = [
     "certify",
     "execute_with_reports",
     "fit_head",
+    "list_results",
     "load_images",
     "load_model",
     "predict",

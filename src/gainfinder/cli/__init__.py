@@ -16,6 +16,7 @@ from .completion import completing
 from .demo import demo
 from .doctor import doctor
 from .fit_head import fit_head
+from .list import list_
 from .methods import methods
 from .predict import predict
 from .rank import rank
@@ -46,6 +47,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 for command in (demo, scan, rank, predict, fit_head, transfer, ask, repeat, report, methods, doctor):
     app.command()(completing(command))
+app.command("list")(completing(list_))
 app.add_typer(study)
 
 

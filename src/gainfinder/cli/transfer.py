@@ -137,9 +137,9 @@ def _show_estimate(
     prepared: "PreparedTransfer", out: Path, *, as_json: bool, write: Path | None, asked: RunFile
 ) -> None:
     from ..profiling import estimate
+    from ..report import duration
     from ..results import RunFolder
     from ..runs import describe, settings_by_rule
-    from .progress import duration
     from .tables import print_json, print_lines
 
     config = describe(prepared)
