@@ -77,6 +77,8 @@ def test_other_folders_are_passed_over(tmp_path: Path) -> None:
     model.mkdir()
     (model / "config.json").write_text('{"architecture": "resnet18"}')
     (model / "model.safetensors").write_text("")
+    head = put(tmp_path / "head")
+    (head / "config.json").write_text('{"student": {}, "classes": 4}')
     (tmp_path / "link").symlink_to(tmp_path / "run")
     found = list_results(tmp_path)
     assert folders(found) == ["run"] and found.others == ()

@@ -45,23 +45,15 @@ def _show(found: "Listing") -> None:
     from ..report import counted, listed_cells
     from .tables import print_lines, print_table
 
-    columns = (
-        "folder",
-        "student ← teachers",
-        "method",
-        "measured on",
-        "after",
-        "delta pp (95 %)",
-        "vouched for by",
-        "took",
-    )
+    about = ("folder", "student ← teachers", "method", "measured on")
+    columns = (*about, "after", "delta pp (95 %)", "vouched for by", "took")
     rows = []
     for one in found.results:
         cells = listed_cells(one)
-        about = (cells.models, cells.method, cells.images, cells.accuracy, cells.delta)
-        rows.append((one.folder, *about, one.certificate, cells.took))
+        shown = (cells.models, cells.method, cells.images, cells.accuracy, cells.delta)
+        rows.append((one.folder, *shown, one.certificate, cells.took))
     if rows:
-        print_table(f"{counted(len(rows), 'result')} under {found.folder}", (*columns, "took"), rows)
+        print_table(f"{counted(len(rows), 'result')} under {found.folder}", columns, rows)
     else:
         print_lines(f"{found.folder}: no finished transfer is under it")
     for other in found.others:

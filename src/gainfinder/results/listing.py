@@ -124,11 +124,17 @@ def list_results(folder: str | Path) -> Listing:
         name = path.relative_to(root).as_posix()
         try:
             results.append(_listed(RunFolder(path), name))
+        except _OfAnotherKind:
+            continue
         except _Unfinished:
             others.append(UnlistedResult(folder=name, reason="not finished"))
         except (RunFolderError, DataError, OSError) as error:
             others.append(UnlistedResult(folder=name, reason=str(error)))
     return Listing(folder=str(root), results=tuple(sorted(results, key=_rank)), others=tuple(others))
+
+
+class _OfAnotherKind(Exception):
+    """A folder is that of something else, such as a head fitted to a model."""
 
 
 class _Unfinished(Exception):
@@ -161,8 +167,11 @@ def _is_run(files: set[str], folders: set[str]) -> bool:
 
 
 def _listed(folder: RunFolder, name: str) -> ListedResult:
-    document, metrics = folder.read_config(), folder.read_result()
-    if document is None or metrics is None:
+    document = folder.read_config()
+    if document is None or "teachers" not in document:
+        raise _OfAnotherKind
+    metrics = folder.read_result()
+    if metrics is None:
         raise _Unfinished
     config = validated(RunConfig, document, folder.config)
     finished, seconds = _times(folder)
