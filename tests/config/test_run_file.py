@@ -48,7 +48,7 @@ def test_a_results_configuration_holds_what_was_asked_for(tmp_path: Path) -> Non
     assert read_run(written(tmp_path, json.dumps(config), "config.json")).spec() == WHOLE
 
 
-@pytest.mark.parametrize("request_key", [{}, {"request": None}])
+@pytest.mark.parametrize("request_key", [{}, {"request": None}, {"request": 3}, {"request": ["a"]}])
 def test_a_configuration_that_does_not_hold_it_is_refused_with_its_command(
     tmp_path: Path, request_key: dict[str, Any]
 ) -> None:

@@ -193,7 +193,7 @@ def _read_json(file: Path, text: str) -> _RunFile:
         raise SettingsError(f"{file}: is no JSON: {error}") from error
     if "environment" not in document:
         return _RunFile(file, "", document)
-    if (request := document.get(REQUEST)) is not None:
+    if isinstance(request := document.get(REQUEST), dict):
         return _RunFile(file, "", request)
     command = document["environment"].get("command") if isinstance(document["environment"], dict) else None
     told = f"; it was started by: {command}" if isinstance(command, str) else ""

@@ -18,7 +18,7 @@ from .folder import ENVIRONMENT, RunFolder, differences
 from .metrics import Record, TransferMetrics
 
 WEIGHTS = "model.safetensors"
-PERSONAL = ("command", "track", "checkpoint_every")
+PERSONAL = ("command", "track", "checkpoint_every", "origins")
 """Of the environment what no result depends on."""
 
 
