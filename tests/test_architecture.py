@@ -56,7 +56,13 @@ HEAVY = {"torchvision", "timm", "accelerate", "transformers", "PIL", "huggingfac
 FORBIDDEN = {"os", "pathlib", "io", "json", "timm", "requests", "logging"}
 ALLOWED = {"config": {"pathlib"}}
 """A setting can be a path."""
-READERS = {"predictions/files.py", "predictions/value.py", "classes/map_file.py"}
+READERS = {
+    "config/run_file.py",
+    "config/toml_file.py",
+    "predictions/files.py",
+    "predictions/value.py",
+    "classes/map_file.py",
+}
 """The files of pure packages that may know files."""
 MODULES = sorted(path.relative_to(SOURCE).with_suffix("").parts for path in SOURCE.rglob("*.py"))
 PACKAGES = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py"))
@@ -168,9 +174,9 @@ def test_the_library_prints_nothing() -> None:
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
-        "TransferResult", "TransferSpec", "TransferTask", "ask", "certify", "fit_head", "flips", "load_images",
-        "load_model", "objectives", "partition", "predict", "rank", "run", "run_study", "scan", "study_rows",
-        "transfer", "write_report",
+        "TransferResult", "TransferSpec", "TransferTask", "ask", "certify", "fit_head", "flips", "list_results",
+        "load_images", "load_model", "objectives", "partition", "predict", "rank", "repeat", "run", "run_study", "scan",
+        "study_rows", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

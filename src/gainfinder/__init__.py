@@ -5,11 +5,11 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `ask`, `certify`,
-`write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
-`TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
-`TransferLoss` is a method's loss, for a training loop of your own, and `TransferTask` a transfer for timm's. Modules:
-`flips`, `partition`, `objectives`.
+Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `repeat`, `ask`,
+`certify`, `list_results`, `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`,
+`Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
+`TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own, and
+`TransferTask` a transfer for timm's. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
         ask,
         certify,
         fit_head,
+        list_results,
         load_images,
         load_model,
         predict,
         rank,
+        repeat,
         run,
         run_study,
         scan,
@@ -60,12 +62,14 @@ __all__ = [
     "certify",
     "fit_head",
     "flips",
+    "list_results",
     "load_images",
     "load_model",
     "objectives",
     "partition",
     "predict",
     "rank",
+    "repeat",
     "run",
     "run_study",
     "scan",
@@ -89,11 +93,13 @@ _HOMES = {
     "certify": "api",
     "fit_head": "api",
     "flips": "metrics",
+    "list_results": "api",
     "load_images": "data",
     "load_model": "models",
     "objectives": "losses",
     "predict": "api",
     "rank": "api",
+    "repeat": "api",
     "run": "api",
     "run_study": "api",
     "scan": "api",

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 from .config import Rule, TransferConfig, TransferOptions, TransferSpec
 from .data import ImageSource, load_images
@@ -14,7 +14,7 @@ from .inference import ImageCount, predict
 from .metrics import CHOOSE, Ranking, Scan
 from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_question_page, write_report, write_study_report
-from .results import Certificate, RunFolder, read_questions, write_form
+from .results import Certificate, Repetition, RunFolder, compare_results, list_results, read_questions, write_form
 from .runs import (
     Callback,
     CallbackList,
@@ -24,6 +24,7 @@ from .runs import (
     draw_pictures,
     execute,
     needing_folder,
+    prepare_repetition,
     prepare_spec,
     prepare_transfer,
     refuse_diverged,
@@ -39,10 +40,12 @@ __all__ = [
     "certify",
     "execute_with_reports",
     "fit_head",
+    "list_results",
     "load_images",
     "load_model",
     "predict",
     "rank",
+    "repeat",
     "run",
     "run_study",
     "scan",
@@ -98,16 +101,20 @@ def transfer(
     if out is None and (names := needing_folder(requested.trackers)):
         raise SettingsError(f"track {names[0]!r} writes into the result folder, and none is kept: give one as out")
     maps = [] if label_map is None else [label_map] if isinstance(label_map, str | Path) else label_map
-    prepared = prepare_transfer(
-        student,
-        teachers,
-        data,
-        val=val,
-        guard_data=guard_data,
-        label_maps=[Path(path) for path in maps],
-        referees=referees,
-        settings=requested,
-    )
+    asked: dict[str, Any] = {
+        "student": student,
+        "teachers": tuple(teachers),
+        "data": data,
+        "val": val,
+        "guard_data": guard_data,
+        "label_maps": tuple(map(str, maps)),
+        "referees": tuple(referees),
+    }
+    given = [student, *teachers, *referees, *(one for one in (data, val, guard_data) if one is not None)]
+    if all(isinstance(one, str) for one in given):  # kept with the result, so that it can be repeated
+        prepared = prepare_spec(TransferSpec(**asked, config=requested))
+    else:
+        prepared = prepare_transfer(**{**asked, "label_maps": [*map(Path, maps)]}, settings=requested)
     if out is not None:
         return execute_with_reports(prepared, Path(out), callbacks=callbacks)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
@@ -140,6 +147,35 @@ def run(spec: TransferSpec, out: str | Path, *, callbacks: Sequence[Callback] = 
         GainfinderError: whatever is wrong with models, images, settings or folder.
     """
     return execute_with_reports(prepare_spec(spec), Path(out), callbacks=callbacks)
+
+
+def repeat(
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    trust_remote_code: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+) -> Repetition:
+    """Run a finished transfer again, as it was asked for, and compare.
+
+    Args:
+        folder: its result folder.
+        out: folder for the new result; by default beside the first, its name with `-repeat`. One that was killed there
+            goes on.
+        trust_remote_code: repositories or folders of `hf:` models that may run code of their own.
+        callbacks: as those of `transfer`.
+
+    Returns:
+        Whether it was repeated bit for bit, and what differs.
+
+    Raises:
+        RunFolderError: the folder holds no finished transfer, or `out` a different run.
+        SettingsError: the folder does not hold what was asked for.
+        GainfinderError: models or images are not there any more, or cannot be used.
+    """
+    again = prepare_repetition(Path(folder), None if out is None else Path(out), trusted=trust_remote_code)
+    execute_with_reports(again.prepared, again.out, callbacks=callbacks)
+    return compare_results(RunFolder(Path(folder)), RunFolder(again.out))
 
 
 def execute_with_reports(

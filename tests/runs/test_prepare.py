@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import gainfinder
-from gainfinder.config import TransferConfig, TransferSpec
+from gainfinder.config import RunFile, TransferConfig, TransferSpec
 from gainfinder.errors import SettingsError
 from gainfinder.runs import describe, prepare_spec, prepare_transfer
 from transfers import same, weights
@@ -21,6 +21,8 @@ def test_a_specification_is_prepared_as_it_says(zoo: dict[str, str]) -> None:
     by_hand = describe(prepare_transfer(zoo["vit"], [zoo["resnet"]], "digits#2/4", val="digits#1/8", settings=CONFIG))
     assert by_spec.pop("environment")["command"] == "gainfinder transfer"
     assert by_hand.pop("environment")["command"] is None
+    assert by_hand.pop("request") is None  # what else prepares by hand may give objects
+    assert RunFile.model_validate(by_spec.pop("request")).spec() == spec
     assert by_spec == by_hand
     assert by_spec["settings"]["seed"] == 3 and by_spec["data"]["samples"] == 64
 

@@ -1,6 +1,7 @@
 """The command line: thin, one command a file. Results go to stdout; progress, notes and errors to stderr.
 
-Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 an unexpected failure, or a result that was not repeated; 2 a user's mistake; 130 stopped by
+Ctrl-C.
 Imports: startup, redaction, errors, references, files, config, predictions, metrics, data, inference, results, study,
 runs, zoo, profiling, workers, report, api, demo.
 """
@@ -15,9 +16,11 @@ from .completion import completing
 from .demo import demo
 from .doctor import doctor
 from .fit_head import fit_head
+from .list import list_
 from .methods import methods
 from .predict import predict
 from .rank import rank
+from .repeat import repeat
 from .report import report
 from .scan import scan
 from .study import study
@@ -42,8 +45,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, rank, predict, fit_head, transfer, ask, report, methods, doctor):
+for command in (demo, scan, rank, predict, fit_head, transfer, ask, repeat, report, methods, doctor):
     app.command()(completing(command))
+app.command("list")(completing(list_))
 app.add_typer(study)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -69,6 +69,21 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
         return run
 
     return decorate
+
+
+def typed_settings(context: typer.Context, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a command's settings those that were typed, so that they can go over those of a file.
+
+    Args:
+        context: the command's context.
+        settings: all that it got.
+    """
+    return {name: value for name, value in settings.items() if not _is_default(context, name)}
+
+
+def _is_default(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is None or source.name.startswith("DEFAULT")
 
 
 def _parameter(setting: DeclaredSetting) -> inspect.Parameter:

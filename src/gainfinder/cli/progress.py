@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..report import duration
 from ..runs import Callback
 
 PLAIN_INTERVAL_S = 10.0
@@ -229,18 +230,6 @@ class Rate:
         if rate <= 0:
             return []
         return [f"{rate:,.{0 if rate >= 10 else 1}f} images/s", f"{duration((self.total - self.done) / rate)} left"]
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people.
-
-    >>> duration(75), duration(7300)
-    ('1:15', '2:01:40')
-    """
-    whole = round(seconds)
-    minutes, secs = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
 
 
 def shortened(text: str, width: int) -> Text:

@@ -221,7 +221,7 @@ def _rows_format(form: str) -> "RowsFormat":
 
 def _plan_lines(document: "StudyDocument", found: dict[str, object]) -> list[str]:
     """A plan for people."""
-    from .progress import duration
+    from ..report import duration
 
     about = document.study
     lines = [

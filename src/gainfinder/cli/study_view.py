@@ -12,9 +12,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from ..report import duration
 from ..study import CELL_FILE, Cell, CellState, StudyFolder, read_measures
 from ..workers import Coordinator
-from .progress import LABEL, WIDEST, duration, labelled_rows, shortened
+from .progress import LABEL, WIDEST, labelled_rows, shortened
 
 PLAIN_INTERVAL_S = 30.0
 LOOK_S = 2.0

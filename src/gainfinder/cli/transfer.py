@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import TransferConfig, TransferSpec
-from ..references import trusting
+from ..config import RunFile, read_run
+from ..errors import SettingsError
 from ..startup import heavy_imports
 from .command import command, typed_command
-from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
+from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, typed_settings, with_settings
 
 if TYPE_CHECKING:
     from ..runs import PreparedTransfer
@@ -18,13 +18,26 @@ if TYPE_CHECKING:
 @command
 @with_settings()
 def transfer(
-    student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
+    context: typer.Context,
+    student: Annotated[
+        str | None, typer.Option(help=f"The model that learns: {MODEL_HELP}. Needed.", show_default=False)
+    ] = None,
     teacher: Annotated[
-        list[str],
-        typer.Option(help="A model that teaches, in the same form.", show_default=False),
-    ],
-    data: Annotated[str, typer.Option(help=f"Images to learn from: {DATA_HELP}.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the student and its metrics.", show_default=False)],
+        list[str] | None,
+        typer.Option(help="A model that teaches, in the same form; may be repeated. Needed.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help=f"Images to learn from: {DATA_HELP}. Needed.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the student and its metrics. Needed.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of a transfer, in TOML as --write writes it, or a result's config.json; options go over it."
+        ),
+    ] = None,
     val: Annotated[
         str | None, typer.Option(help="Images to measure on, in full; default: a tenth of --data is set apart.")
     ] = None,
@@ -48,8 +61,9 @@ def transfer(
     ] = None,
     *,
     trust_remote_code: TrustRemoteCode = None,
+    write: Annotated[Path | None, typer.Option(help="With --dry-run: a file to write for --config, in TOML.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the resolved run with time, memory and disk; write nothing.")
+        bool, typer.Option("--dry-run", help="Show the resolved run with time, memory and disk; run nothing.")
     ] = False,
     json: Json = False,
     **settings: Any,
@@ -58,17 +72,26 @@ def transfer(
 
     Killed at any moment and started again with the same command, it goes on where it was.
     """
-    student, *others = trusting([student, *teacher, *(referee or ())], trust_remote_code or ())
-    spec = TransferSpec(  # checked before what takes seconds to import
-        student=student,
-        teachers=tuple(others[: len(teacher)]),
-        data=data,
-        val=val,
-        guard_data=guard_data,
-        label_maps=tuple(map(str, label_map or ())),
-        referees=tuple(others[len(teacher) :]),
-        config=TransferConfig(**settings),
+    if write is not None and not dry_run:
+        raise SettingsError("`write` is an option of a dry run: give `dry_run`, too")
+    asked = (RunFile() if config is None else read_run(config)).updated(  # checked before what takes seconds to import
+        {
+            "student": student,
+            "teachers": teacher,
+            "data": data,
+            "val": val,
+            "guard_data": guard_data,
+            "label_maps": [*map(str, label_map or ())],
+            "referees": referee,
+            "out": None if out is None else str(out),
+            "ask": ask,
+        },
+        typed_settings(context, settings),
     )
+    spec = asked.spec().trusting(trust_remote_code or ())
+    if asked.out is None:
+        raise SettingsError("no out is given: give `out`, a folder for the student and its metrics")
+    folder = Path(asked.out)
     with heavy_imports():
         from ..api import execute_with_reports
         from ..runs import prepare_spec
@@ -78,18 +101,18 @@ def transfer(
 
     prepared = prepare_spec(spec, command=typed_command())
     if dry_run:
-        _show_estimate(prepared, out, as_json=json)
+        _show_estimate(prepared, folder, as_json=json, write=write, asked=asked)
         return
     progress = make_progress(silent=not prepared.is_main)
     try:
-        result = execute_with_reports(prepared, out, callbacks=[progress])
+        result = execute_with_reports(prepared, folder, callbacks=[progress])
     finally:
         progress.close()
     if not prepared.is_main:
         return
     metrics = result.metrics
     show_broken(metrics.broken_images)
-    questions = ask_after(prepared, metrics, out, labels=ask)
+    questions = ask_after(prepared, metrics, folder, labels=asked.ask)
     if json:
         print_json(metrics.to_dict())
         return
@@ -100,9 +123,9 @@ def transfer(
             "The student is not measurably better than before (the interval holds zero or less): keep the old one."
         )
     print_lines(
-        f"{out / 'student'}: the student",
-        f"{out / 'result.json'}: the metrics",
-        f"{out / 'report.html'}: a page on it, for a browser",
+        f"{folder / 'student'}: the student",
+        f"{folder / 'result.json'}: the metrics",
+        f"{folder / 'report.html'}: a page on it, for a browser",
     )
     if metrics.student_reference:
         print_lines(f"load it again as {metrics.student_reference}")
@@ -110,11 +133,13 @@ def transfer(
         print_lines(*questions)
 
 
-def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) -> None:
+def _show_estimate(
+    prepared: "PreparedTransfer", out: Path, *, as_json: bool, write: Path | None, asked: RunFile
+) -> None:
     from ..profiling import estimate
+    from ..report import duration
     from ..results import RunFolder
-    from ..runs import describe
-    from .progress import duration
+    from ..runs import describe, settings_by_rule
     from .tables import print_json, print_lines
 
     config = describe(prepared)
@@ -122,6 +147,8 @@ def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) ->
     cost = estimate(prepared)
     if not prepared.is_main:
         return
+    if write is not None:
+        asked.write(write, by_rule=settings_by_rule(prepared))
     if as_json:
         print_json({"config": config, "estimate": cost.to_dict()})
         return
@@ -134,6 +161,7 @@ def _show_estimate(prepared: "PreparedTransfer", out: Path, *, as_json: bool) ->
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",
         f"memory: about {cost.memory_mb:,.0f} MB on {prepared.accelerator.device.type}",
         f"disk: about {cost.disk_mb:,.0f} MB while running, {cost.result_mb:,.0f} MB afterwards",
+        *([] if write is None else [f"{write}: the transfer, for --config"]),
     )
 
 

@@ -1,8 +1,8 @@
 """Configuration: the table of methods, the settings of a transfer, and the rules for settings that are not given.
 
-In: names, numbers and texts. Out: a `Method`, checked settings, resolved settings, the specification of a transfer.
-Imports errors and references alone, and no torch, so that commands and completion start quickly.
-Imports: errors, references.
+In: names, numbers and texts, also in files. Out: a `Method`, checked settings, resolved settings, the specification of
+a transfer. Imports no torch, so that commands and completion start quickly.
+Imports: redaction, errors, references, files.
 """
 
 from .choices import AUGMENTS, RULES, Augment, Rule, check_device, size_in_bytes, top_k_of
@@ -12,8 +12,10 @@ from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, fin
 from .options import TransferOptions
 from .recipe import WEIGHT_DECAY, Recipe
 from .resolution import DEFAULTS, PRESETS, ResolvedConfig, resolve_settings, with_recipe
+from .run_file import REQUEST, RunFile, read_run, request_of
 from .settings import SETTINGS, TransferConfig
 from .spec import TransferSpec
+from .toml_file import TomlFile
 
 __all__ = [
     "AUGMENTS",
@@ -21,6 +23,7 @@ __all__ = [
     "METHODS",
     "OBJECTIVES",
     "PRESETS",
+    "REQUEST",
     "RULES",
     "SETTINGS",
     "WEIGHT_DECAY",
@@ -31,6 +34,8 @@ __all__ = [
     "Recipe",
     "ResolvedConfig",
     "Rule",
+    "RunFile",
+    "TomlFile",
     "TransferConfig",
     "TransferOptions",
     "TransferSpec",
@@ -38,7 +43,9 @@ __all__ = [
     "default_method",
     "differing",
     "find_method",
+    "read_run",
     "refuse_unread",
+    "request_of",
     "resolve_settings",
     "size_in_bytes",
     "top_k_of",

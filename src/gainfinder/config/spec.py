@@ -4,14 +4,14 @@ Nothing is loaded: models and images are references. Specifications can be compa
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from ..errors import SettingsError
-from ..references import suggest
+from ..references import suggest, trusting
 from .differences import differing
 from .settings import TransferConfig
 
@@ -59,6 +59,20 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if not self.teachers:
             raise SettingsError("expected at least one teacher, got none")
         return self
+
+    def trusting(self, names: Sequence[str]) -> Self:
+        """The same, its `hf:` models of these names with leave to run code of their own; a file cannot give it.
+
+        Args:
+            names: repositories or folders, as for `references.trusting`.
+
+        Raises:
+            BadReference: a name is that of no model of the transfer.
+        """
+        student, *others = trusting([self.student, *self.teachers, *self.referees], names)
+        count = len(self.teachers)
+        changes = {"student": student, "teachers": tuple(others[:count]), "referees": tuple(others[count:])}
+        return self.model_copy(update=changes)
 
     def to_json(self) -> str:
         """The specification as JSON, with every field."""

@@ -18,9 +18,13 @@ from ..results import REPORT_FILE, SCAN_FILE, unreadable
 from .certificates import certificate_text as certificate_text
 from .charts import FIGURE_NAMES, Figure, demo_figure
 from .drawing import Drawer
+from .listing_page import listed_cells as listed_cells
+from .listing_page import write_listing_page as write_listing_page
 from .page import scan_page, transfer_page, unlabelled_scan_page
 from .question_page import write_question_page as write_question_page
 from .records import ScanRecord, TransferRecord, read_record
+from .rows import counted as counted
+from .rows import duration as duration
 from .rows import pair_rows
 from .scan_parts import unlabelled_scan_section
 from .sections import transfer_section

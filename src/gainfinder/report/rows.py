@@ -184,6 +184,18 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time for people.
+
+    >>> duration(75), duration(7300)
+    ('1:15', '2:01:40')
+    """
+    whole = round(seconds)
+    minutes, secs = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
+
+
 def distinct(names: Sequence[str]) -> list[str]:
     """Names that differ: equal ones with their number, from 0.
 

@@ -9,6 +9,7 @@ from .config import Environment, ImagesDescription, ModelDescription, RunConfig
 from .documents import unreadable, validated
 from .folder import REPORT_FILE, RunFolder
 from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
+from .listing import ListedResult, Listing, UnlistedResult, list_results
 from .metrics import (
     FORMAT_VERSION,
     BankUse,
@@ -26,6 +27,7 @@ from .metrics import (
 )
 from .partition import read_partition, write_partition
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
+from .repetition import Repetition, changed_since, compare_results, finished
 from .scan_folder import (
     RANKING_FILE,
     SCAN_FILE,
@@ -62,9 +64,12 @@ __all__ = [
     "HeadMetrics",
     "ImagesDescription",
     "LabelsControlMetrics",
+    "ListedResult",
+    "Listing",
     "ModelDescription",
     "Questions",
     "Record",
+    "Repetition",
     "RunConfig",
     "RunFolder",
     "StepMetrics",
@@ -72,9 +77,14 @@ __all__ = [
     "TransferMetrics",
     "Trial",
     "TriedHead",
+    "UnlistedResult",
     "changed_images",
+    "changed_since",
     "claim_ranking_folder",
     "claim_scan_folder",
+    "compare_results",
+    "finished",
+    "list_results",
     "outcomes",
     "read_answers",
     "read_head",

@@ -1,6 +1,7 @@
 """The folder of one transfer: what is in it, who may write, and whether it holds the requested run.
 
-config.json          the resolved run: models, images, settings, views, with digests; and the environment
+config.json          the resolved run: models, images, settings, views, with digests; what was asked for, to do it again
+                     (`config/run_file.py`); and the environment
 epochs.jsonl         measures after each epoch, a row each
 predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
 student/             model.safetensors and, where the architecture's library has one, its configuration
@@ -28,7 +29,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..config import differing
+from ..config import REQUEST, differing
 from ..errors import DataError, RunFolderError
 from ..files import parse_json, remove_partials, write_json
 from ..metrics import TransferMeasures, measure_transfer
@@ -45,7 +46,8 @@ LOCK_WAIT_S = 10
 PIXELS = "pixels"
 """Key of the digest of images' pixels, which early versions did not write."""
 ENVIRONMENT = "environment"
-"""Key of the configuration that may differ where a run is resumed."""
+NOT_COMPARED = (ENVIRONMENT, REQUEST)
+"""Keys of the configuration that may differ where a run is resumed."""
 
 
 class RunFolder:
@@ -238,7 +240,7 @@ class RunFolder:
 
 
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
-    """The differences of two configurations besides the environment, as `key: X in the folder, Y asked for`.
+    """The differences of two configurations in what a result depends on, as `key: X in the folder, Y asked for`.
 
     Example:
         >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
@@ -246,7 +248,7 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> li
     """
     # Through JSON, so that a requested tuple equals the list that was written.
     there, here = (_without_preset(json.loads(json.dumps(config))) for config in (existing, requested))
-    return differing(settings_before(there, here), _as_known(there, here), ignored=ENVIRONMENT)
+    return differing(settings_before(there, here), _as_known(there, here), ignored=NOT_COMPARED)
 
 
 def _as_known(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:

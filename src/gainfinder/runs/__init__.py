@@ -18,11 +18,12 @@ from .bank import (
 from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
-from .describe import describe, describe_images, describe_model
+from .describe import describe, describe_images, describe_model, settings_by_rule
 from .diverged import refuse_diverged
 from .guard import candidates
 from .images import hold_out_to_measure, note_overlap
 from .prepare import PreparedTransfer, prepare_spec, prepare_transfer
+from .repeating import PreparedRepetition, prepare_repetition
 from .result import TransferResult, save_student
 from .strategies import execute
 from .tracking import needing_folder
@@ -33,6 +34,7 @@ __all__ = [
     "PROBE_IMAGES",
     "Callback",
     "CallbackList",
+    "PreparedRepetition",
     "PreparedTransfer",
     "SharedWork",
     "TargetModels",
@@ -55,10 +57,12 @@ __all__ = [
     "missing_views",
     "needing_folder",
     "note_overlap",
+    "prepare_repetition",
     "prepare_spec",
     "prepare_transfer",
     "refuse_diverged",
     "save_student",
+    "settings_by_rule",
     "trials_at_most",
     "trials_share",
 ]

@@ -43,6 +43,7 @@ def control_of(prepared: PreparedTransfer, name: str, *, epochs: int) -> Prepare
         guard_images=None,
         guard_held_out=False,
         labelled_images=None,
+        spec=None,
         requested=requested,
         settings=replace(prepared.settings, epochs=epochs),
     )

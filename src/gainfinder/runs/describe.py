@@ -1,19 +1,22 @@
 """The content of `config.json`: what a transfer depends on, as plain values with digests, and the machine it ran on."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from ..config import REQUEST, SETTINGS, Method, TransferConfig, request_of
 from ..data import Images
 from ..devices import environment
+from ..errors import SettingsError
 from ..inference import Teacher
 from ..models import Classifier
-from .prepare import PreparedTransfer
+from .prepare import PreparedTransfer, resolved_for
 
 
 def describe(prepared: PreparedTransfer) -> dict[str, Any]:
-    """All that the result depends on, with digests, and the environment, which it may not depend on."""
+    """All that the result depends on, with digests; what was asked for; the environment, which it may not depend on."""
     resolved = {**asdict(prepared.settings), "method": prepared.settings.method.name}
     return {
         "student": describe_model(prepared.student),
@@ -39,8 +42,30 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
             "device": prepared.accelerator.device.type,
         },
         "views": {"sizes": prepared.view_spec.sizes, "augment": prepared.view_spec.augment},
+        REQUEST: None if prepared.spec is None else request_of(prepared.spec).model_dump(exclude_defaults=True),
         "environment": _environment(prepared),
     }
+
+
+def settings_by_rule(prepared: PreparedTransfer) -> dict[str, Any]:
+    """The settings that are not given, as they were resolved; each could be given at that value and change nothing.
+
+    Args:
+        prepared: the transfer.
+    """
+    requested, found = prepared.requested, {}
+    for one in SETTINGS:
+        value = getattr(prepared.settings, one.name, None)
+        value = value.name if isinstance(value, Method) else value
+        if value is None or getattr(requested, one.name) != one.default:
+            continue
+        with suppress(SettingsError):  # what the method, the optimiser or the schedule does not read
+            fixed = TransferConfig(**{**dict(requested), one.name: value})
+            view_size = prepared.view_spec.sizes[0]
+            again = resolved_for(fixed, prepared.train_images, teachers=prepared.teachers, view_size=view_size)
+            if again == prepared.settings:
+                found[one.name] = value
+    return found
 
 
 def _environment(prepared: PreparedTransfer) -> dict[str, Any]:

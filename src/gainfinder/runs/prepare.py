@@ -6,7 +6,13 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from ..config import ResolvedConfig, TransferConfig, TransferSpec, resolve_settings, size_in_bytes
+from ..config import (
+    ResolvedConfig,
+    TransferConfig,
+    TransferSpec,
+    resolve_settings,
+    size_in_bytes,
+)
 from ..data import Images, ImageSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
@@ -40,6 +46,8 @@ class PreparedTransfer:
         labelled_images: the transfer images with their labels, for a control that learns from these alone; None where
             none is requested.
         command: the command line that requested it; None from Python.
+        spec: the transfer as it was asked for, by references; None where models or images were given as objects, and
+            of a transfer that is a part of another.
         referees: models, or tables of predictions, that judge for the guard and never teach; in the student's classes.
         guard_decisions: number of times that a guard decides in the whole run: once for each teacher of a sequence or
             soup, and once for the soup.
@@ -63,6 +71,7 @@ class PreparedTransfer:
     guard_held_out: bool
     labelled_images: Images | None = None
     command: str | None = None
+    spec: TransferSpec | None = None
     referees: tuple[Teacher, ...] = ()
     guard_decisions: int = 1
     student_is_given: bool = True
@@ -112,6 +121,7 @@ def prepare_spec(spec: TransferSpec, *, command: str | None = None) -> PreparedT
         referees=spec.referees,
         settings=spec.config,
         command=command,
+        spec=spec,
     )
 
 
@@ -126,6 +136,7 @@ def prepare_transfer(
     referees: Sequence[TeacherSource] = (),
     settings: TransferConfig,
     command: str | None = None,
+    spec: TransferSpec | None = None,
 ) -> PreparedTransfer:
     """Load and check everything, resolve every setting; write nothing.
 
@@ -140,6 +151,7 @@ def prepare_transfer(
         referees: models, or tables of predictions, that judge for the guard and never teach.
         settings: the settings as the user gave them.
         command: the command line that requested it, kept with the result.
+        spec: the same by references, kept with the result; None where models or images are objects.
 
     Raises:
         GainfinderError: models, images or settings cannot be used.
@@ -164,15 +176,8 @@ def prepare_transfer(
     bank = _bank(settings)
     # The bank renders views of its own for the models that it caches.
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
-    spec = view_spec([model.preprocessing for model in (named_student, *live)], "none")
-    resolved = resolve_settings(
-        settings,
-        labelled=train_images.labels is not None,
-        images=len(train_images),
-        view_size=spec.sizes[0],
-        mirrorable=labelled_images.mirrorable,
-        mixable=all(isinstance(teacher, Classifier) for teacher in aligned),
-    )
+    seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
+    resolved = resolved_for(settings, train_images, teachers=aligned, view_size=seen.sizes[0])
     check_settings(resolved, settings, teachers=len(aligned))
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
@@ -182,7 +187,7 @@ def prepare_transfer(
     check_referees(judging, named_student, aligned, guard_images)
     note_guard(guard_images, held_out=guard_data is None)
     workers = default_workers(device) if settings.workers is None else settings.workers
-    spec = replace(spec, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views, mixup=resolved.mixup)
+    seen = replace(seen, augment=resolved.augment, seed=resolved.view_seed, count=resolved.views, mixup=resolved.mixup)
     return PreparedTransfer(
         student=named_student,
         teachers=aligned,
@@ -191,10 +196,10 @@ def prepare_transfer(
         guard_images=guard_images,
         settings=resolved,
         requested=settings,
-        view_spec=spec,
+        view_spec=seen,
         views=ViewSource(
             train_images,
-            spec,
+            seen,
             workers=workers,
             device=accelerator.device,
             resident_bytes=crops_in_memory(accelerator.device),
@@ -207,8 +212,33 @@ def prepare_transfer(
         guard_held_out=guard_data is None,
         labelled_images=with_labels(train_images, data, named_student) if "labels" in settings.controls else None,
         command=command,
+        spec=spec,
         referees=judging,
         guard_decisions=_guard_decisions(len(aligned), settings.strategy),
+    )
+
+
+def resolved_for(
+    settings: TransferConfig, images: Images, *, teachers: Sequence[Teacher], view_size: tuple[int, int]
+) -> ResolvedConfig:
+    """The settings, resolved for these transfer images and teachers.
+
+    Args:
+        settings: the settings as the user gave them.
+        images: the transfer images, with labels only where training may read them.
+        teachers: the teachers.
+        view_size: input height and width of the student in pixels.
+
+    Raises:
+        SettingsError: settings do not go together.
+    """
+    return resolve_settings(
+        settings,
+        labelled=images.labels is not None,
+        images=len(images),
+        view_size=view_size,
+        mirrorable=images.mirrorable,
+        mixable=all(isinstance(teacher, Classifier) for teacher in teachers),
     )
 
 

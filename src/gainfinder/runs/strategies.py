@@ -145,7 +145,7 @@ class _Strategy:
             _ = self.probes  # made here once, not in the first step's folder alone
         given = student is self.prepared.student
         result = run_transfer(
-            replace(self.prepared, student=student, teachers=(teacher,), student_is_given=given),
+            replace(self.prepared, student=student, teachers=(teacher,), student_is_given=given, spec=None),
             self.run.folder.path / "steps" / str(at),
             callback=self.run.callback,
             shared=self.run.shared,

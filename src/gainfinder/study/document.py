@@ -39,17 +39,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..config import SETTINGS, TransferConfig
-from ..errors import BadReference, SettingsError
-from ..files import read_user_text, user_path
-from ..redaction import redacted
-from ..references import refuse_trust, shown_value, suggest, trusting
-from .toml_lines import line_of
+from ..config import SETTINGS, TomlFile
+from ..errors import SettingsError
+from ..references import shown_value, suggest, trusting
 
 MOST_COMBINATIONS = 100_000
 """Combinations of students, teachers, images, variants and axes: to write so many down takes a minute."""
-DEEPEST = 16
-"""Tables and lists within each other, at most."""
 LONGEST_NAME = 100
 """Characters of a study's name, which is in the title of its report."""
 FIXED_KEYS = ("student", "teacher", "teacher_count", "data", "variant")
@@ -208,104 +203,62 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyDocument
     Raises:
         SettingsError: it cannot be read, or something in it is wrong: the line, and the nearest right key, are named.
     """
-    file = user_path(path, what="study", error=SettingsError)
-    try:
-        text = read_user_text(file)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SettingsError(f"{file}: cannot be read as a study ({reason})") from error
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{file}: is no TOML: {_reason(error)}") from error
+    file = _StudyFile.read(path, what="study")
     for override in overrides:
-        _merge(document, _override(override))
-    if problem := _unusable(document):
-        raise SettingsError(f"{file}: {problem}")
-    checked = _Checked(file, text)
-    study = checked.study(document)
+        _merge(file.document, _override(override))
+    file.refuse_unusable()
+    study = file.study()
     if not study.study.name:
-        study = study.model_copy(update={"study": study.study.model_copy(update={"name": file.stem})})
+        study = study.model_copy(update={"study": study.study.model_copy(update={"name": file.path.stem})})
     name = study.study.name
     if len(name) > LONGEST_NAME or not name.isprintable() or not name.strip():
-        raise checked.fail(
+        raise file.fail(
             ("study", "name"),
             f"study.name is {shown_value(name)}: expected a name of 1 to {LONGEST_NAME} characters on one line",
         )
     return study
 
 
-class _Checked:
-    """Checks a document and tells where a mistake stands."""
+class _StudyFile(TomlFile):
+    """The file of a study."""
 
-    def __init__(self, file: Path, text: str) -> None:
-        self.file = file
-        self.text = text
+    def study(self) -> StudyDocument:
+        """The study, checked.
 
-    def study(self, document: dict[str, Any]) -> StudyDocument:
-        """The document as a study."""
-        known = list(StudyDocument.model_fields)
-        self._check_keys((), document, known)
+        Raises:
+            SettingsError: something in it is wrong.
+        """
+        document = self.document
+        self.check_keys((), document, list(StudyDocument.model_fields))
         for name in ("study", "data"):
             if not isinstance(document.get(name), dict):
-                raise SettingsError(f"{self.file}: has no table [{name}]; a study needs one")
-        shaped = {**document, "models": self._models(document), "data": _named_data(document["data"])}
-        self._check_settings(("settings",), shaped.get("settings", {}))
+                raise SettingsError(f"{self.path}: has no table [{name}]; a study needs one")
+        shaped = {**document, "models": _models(document), "data": _named_data(document["data"])}
+        self.check_settings(("settings",), shaped.get("settings", {}))
         for name, values in _table(shaped, "variants").items():
-            self._check_settings(("variants", name), values)
+            self.check_settings(("variants", name), values)
         self._check_axes(_table(shaped, "axes"))
         try:
             study = StudyDocument.model_validate(shaped)
         except ValidationError as error:
-            raise self._mistake(error, single=shaped["data"] is not document["data"]) from None
+            raise self._mistake_of(error, single=shaped["data"] is not document["data"]) from None
         self._check_rules(study)
         self._check_references(study)
         self._check_names(study)
-        self._check_secrets(study)
+        for name, value in study.paths.items():
+            self.check_secret(("paths", name), value)
+        self.check_secret(("study", "about"), study.study.about)
         return study
 
-    def fail(self, path: Sequence[str | int], message: str, *, value: object = None) -> SettingsError:
-        """The error for a mistake at a place of the file."""
-        line = line_of(self.text, path, value)
-        where = f"{self.file}, line {line}" if line is not None else f"{self.file}"
-        return SettingsError(f"{where}: {message}")
-
-    def _mistake(self, error: ValidationError, *, single: bool) -> SettingsError:
-        first = error.errors(include_url=False)[0]
-        path = [part for part in first["loc"] if not (isinstance(part, str) and part in {"str", "list[str]"})]
+    def _mistake_of(self, error: ValidationError, *, single: bool) -> SettingsError:
+        loc = error.errors(include_url=False)[0]["loc"]
+        path = [part for part in loc if not (isinstance(part, str) and part in {"str", "list[str]"})]
         if single and path[:2] == ["data", "data"]:
             path = ["data", *path[2:]]
-        if first["type"] == "extra_forbidden":
-            known = _fields_at(path[:-1])
-            return self.fail(
-                path, f"unknown key {path[-1]!r}{suggest(str(path[-1]), known)}; known: {', '.join(known)}"
-            )
-        if first["type"] == "missing":
-            return self.fail(path[:-1], f"{'.'.join(map(str, path))} is missing")
-        given = first.get("input")
-        return self.fail(path, f"{'.'.join(map(str, path))} is {shown_value(given)}: {first['msg'].lower()}")
-
-    def _unknown(self, path: Sequence[str | int], key: str, known: Sequence[str]) -> SettingsError:
-        return self.fail(path, f"unknown key {key!r}{suggest(key, known)}; known: {', '.join(known)}")
-
-    def _models(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        models = _table(document, "models")
-        return {name: {"reference": one} if isinstance(one, str) else one for name, one in models.items()}
-
-    def _check_keys(self, path: Sequence[str | int], table: Mapping[str, Any], known: Sequence[str]) -> None:
-        for key in table:
-            if key not in known:
-                raise self._unknown((*path, key), key, known)
-
-    def _check_settings(self, path: Sequence[str], table: Any) -> None:
-        if not isinstance(table, dict):
-            raise self.fail(path, f"{'.'.join(path)} is {shown_value(table)}: expected a table of settings")
-        self._check_keys(path, table, [one.name for one in SETTINGS])
-        for key, value in table.items():
-            self._check_setting((*path, key), key, value)
+        return self.mistake(error, path, _fields_at(path[:-1]))
 
     def _check_axes(self, axes: Mapping[str, Any]) -> None:
-        self._check_keys(("axes",), axes, [one.name for one in SETTINGS])
+        self.check_keys(("axes",), axes, [one.name for one in SETTINGS])
         for key, values in axes.items():
             if not isinstance(values, list) or not values:
                 raise self.fail(
@@ -318,16 +271,7 @@ class _Checked:
             )
         for key, values in axes.items():
             for value in values:
-                self._check_setting(("axes", key), key, value, item=True)
-
-    def _check_setting(self, path: Sequence[str], key: str, value: Any, *, item: bool = False) -> None:
-        """Refuse a value that is wrong by itself; what does not go together is refused for a cell."""
-        try:
-            TransferConfig(**{key: value})
-        except SettingsError as error:
-            if key.startswith("bank_") and "give its folder" in str(error):  # the study has a bank of its own
-                return
-            raise self.fail(path, str(error), value=value if item else None) from None
+                self.check_setting(("axes", key), key, value, item=True)
 
     def _check_rules(self, study: StudyDocument) -> None:
         known = [*FIXED_KEYS, *(one.name for one in SETTINGS)]
@@ -335,14 +279,11 @@ class _Checked:
             for number, rule in enumerate(getattr(study, kind)):
                 if not rule:
                     raise self.fail((kind, number), f"an empty rule in {kind} matches every cell: give it keys")
-                self._check_keys((kind, number), rule, known)
+                self.check_keys((kind, number), rule, known)
 
     def _check_references(self, study: StudyDocument) -> None:
         for path, reference in _references(study):
-            try:
-                refuse_trust(reference, where=".".join(path))
-            except BadReference as error:
-                raise self.fail(path, str(error)) from None
+            self.check_reference(path, reference)
             for name in _PLACEHOLDER.findall(reference):
                 if name not in study.paths:
                     known = ", ".join(study.paths) or "none"
@@ -351,17 +292,6 @@ class _Checked:
                         f"{reference!r} has the placeholder {{{name}}}{suggest(name, study.paths)}, which is no key of "
                         f"[paths]; known: {known}",
                     )
-
-    def _check_secrets(self, study: StudyDocument) -> None:
-        """Refuse passwords and tokens in what the study's folder, reports and logs would repeat."""
-        values = [(("paths", name), value) for name, value in study.paths.items()]
-        for path, value in [*values, *_references(study), (("study", "about"), study.study.about)]:
-            if redacted(value) != value:
-                raise self.fail(
-                    path,
-                    f"{'.'.join(path)} holds a password or token, {redacted(value)!r}, which reports would repeat; "
-                    "give it to the library that needs it by its environment variable, such as HF_TOKEN",
-                )
 
     def _check_names(self, study: StudyDocument) -> None:
         """Refuse a name that looks like one of [models] and is none: a typing error would be loaded as a reference."""
@@ -411,6 +341,12 @@ def _named_data(data: dict[str, Any]) -> dict[str, Any]:
     return data if data and all(isinstance(one, dict) for one in data.values()) else {"data": data}
 
 
+def _models(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Models by name; one that is a text is its reference."""
+    models = _table(document, "models")
+    return {name: {"reference": one} if isinstance(one, str) else one for name, one in models.items()}
+
+
 def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = document.get(name, {})
     return found if isinstance(found, dict) else {}
@@ -427,25 +363,6 @@ def _override(text: str) -> dict[str, Any]:
         except (ValueError, RecursionError):
             continue
     raise SettingsError(f"`set` is {text!r}: {key!r} is no key of a table, such as settings.epochs")
-
-
-def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-
-
-def _unusable(value: Any, key: str = "", depth: int = 0) -> str:
-    """What of a document no study has: values nested deeply, and numbers that are not finite or beyond 64 bits."""
-    if depth > DEEPEST:
-        return f"{key} is nested more than {DEEPEST} deep; expected tables and lists as in the documentation"
-    if isinstance(value, int | float) and not abs(value) < 2**63:
-        return f"{key} is {shown_value(value)}: expected a finite number of 64 bits"
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    found = (_unusable(inner, f"{key}.{name}" if key else f"{name}", depth + 1) for name, inner in items)
-    return next((problem for problem in found if problem), "")
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

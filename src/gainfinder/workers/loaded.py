@@ -44,6 +44,7 @@ class LoadedSources:
             referees=[self.teacher(reference) for reference in spec.referees],
             settings=spec.config,
             command=command,
+            spec=spec,
         )
 
     def model(self, reference: str) -> Classifier | PredictionTable:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gainfinder.study.toml_lines import line_of
+from gainfinder.config.toml_lines import line_of
 
 TEXT = """\
 title = "x"

@@ -1,0 +1,145 @@
+"""A transfer from a file, and a result that is run again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+import gainfinder
+from gainfinder.cli import app
+from gainfinder.config import TransferConfig
+from gainfinder.errors import RunFolderError, SettingsError
+from gainfinder.models import load_model
+from transfers import SHORT, document, same, weights
+
+RUNNER = CliRunner()
+SETTINGS = TransferConfig(**SHORT)
+OPTIONS = [
+    "--preset=gentle",
+    "--epochs=1",
+    "--limit=64",
+    "--batch-size=32",
+    "--workers=0",
+    "--device=cpu",
+    "--no-guard",
+]
+
+
+@pytest.fixture(scope="module")
+def first(zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished transfer."""
+    out = tmp_path_factory.mktemp("first") / "better"
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val="digits#1/4", config=SETTINGS, out=out)
+    return out
+
+
+def invoked(*words: object) -> Any:
+    return RUNNER.invoke(app, [*map(str, words)])
+
+
+def test_a_dry_run_writes_a_file_that_runs_the_same_transfer(zoo: dict[str, str], first: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "run.toml", tmp_path / "out"
+    asked = ["--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", "digits#1/4"]
+    dry = invoked("transfer", *asked, *OPTIONS, "--out", out, "--dry-run", "--write", file)
+    assert dry.exit_code == 0 and not out.exists(), dry.output
+    done = invoked("transfer", "--config", file)
+    assert done.exit_code == 0, done.output
+    assert same(weights(out), weights(first))
+    assert document(out, "config.json")["request"] == document(first, "config.json")["request"]
+
+
+def test_each_setting_that_it_writes_as_a_comment_changes_nothing(
+    zoo: dict[str, str], first: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.toml"
+    config = ["--config", first / "config.json", "--out", tmp_path / "out"]
+    assert invoked("transfer", *config, "--dry-run", "--write", file).exit_code == 0
+    text = file.read_text(encoding="utf-8")
+    assert "\n# lr = " in text
+    fixed = tmp_path / "fixed.toml"
+    fixed.write_text("\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines()))
+    dry = invoked("transfer", "--config", fixed, "--dry-run", "--json")
+    assert dry.exit_code == 0, dry.output
+    resolved = json.loads(dry.stdout)["config"]
+    there = document(first, "config.json")
+    assert {**resolved["settings"], "preset": "gentle"} == there["settings"] and resolved["views"] == there["views"]
+
+
+def test_options_go_over_a_results_configuration(first: Path, tmp_path: Path) -> None:
+    config = ["--config", first / "config.json", "--out", tmp_path / "out"]
+    dry = invoked("transfer", *config, "--seed", 5, "--guard", "--data", "digits#3/4", "--dry-run", "--json")
+    assert dry.exit_code == 0, dry.output
+    found = json.loads(dry.stdout)["config"]
+    assert (found["settings"]["seed"], found["settings"]["epochs"], found["guard"]["held_out"]) == (5, 1, True)
+    assert found["data"]["reference"] == "digits#3/4" and found["val"]["reference"] == "digits#1/4"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no student is given: give --student, or --config"),
+        (["--student", "a", "--teacher", "b", "--data", "c"], "no out is given: give --out"),
+        (["--student", "a", "--write", "run.toml"], "--write is an option of a dry run: give --dry-run, too"),
+        (["--config", "nowhere.toml"], "nowhere.toml: cannot be read as a run"),
+    ],
+)
+def test_what_is_missing_is_one_line(words: list[str], message: str) -> None:
+    refused = invoked("transfer", *words)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(f"gainfinder: {message}") and refused.stderr.count("\n") == 1
+
+
+def test_a_result_is_repeated_bit_for_bit(first: Path) -> None:
+    done = invoked("repeat", first)
+    out = first.with_name("better-repeat")
+    assert done.exit_code == 0, done.output
+    assert same(weights(out), weights(first))
+    assert "nothing differs that is known before" in done.stdout and "repeated, bit for bit" in done.stdout
+    again = invoked("repeat", first, "--json")  # which is finished
+    assert json.loads(again.stdout)["repeated"] is True
+
+
+def test_what_differs_is_told(first: Path, zoo: dict[str, str], tmp_path: Path) -> None:
+    """Other weights of the teacher and another version of torch, as on another machine some weeks later."""
+    teacher = tmp_path / "teacher"
+    source = Path(zoo["resnet"].removeprefix("local-dir:"))
+    teacher.mkdir()
+    for file in source.iterdir():
+        (teacher / file.name).write_bytes(file.read_bytes())
+    reference, out = f"local-dir:{teacher}", tmp_path / "first"
+    gainfinder.transfer(zoo["vit"], reference, "digits#2/4", val="digits#1/4", config=SETTINGS, out=out)
+    state = load_file(teacher / "model.safetensors")
+    name = next(name for name in state if name.endswith("fc.weight") or name.endswith("head.weight"))
+    save_file({**state, name: -state[name]}, teacher / "model.safetensors")
+    config = document(out, "config.json")
+    config["environment"]["torch"] = "1.0"
+    (out / "config.json").write_text(json.dumps(config))
+    found = gainfinder.repeat(out, out=tmp_path / "second")
+    assert not found.repeated and found.weights_differ and found.largest_logit_difference
+    assert [line.split(":")[0] for line in found.settings] == ["teachers.1.digest"]
+    assert found.environment == (f"torch: 1.0 in the folder, {torch.__version__.split('+')[0]} asked for",)
+    done = invoked("repeat", out, "--out", tmp_path / "second")
+    assert done.exit_code == 1
+    assert "not the same: teachers.1.digest" in done.stdout and "not repeated bit for bit" in done.stdout
+
+
+def test_what_cannot_be_repeated_is_refused(first: Path, zoo: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="holds no finished transfer"):
+        gainfinder.repeat(tmp_path)
+    with pytest.raises(RunFolderError, match="is the result to repeat"):
+        gainfinder.repeat(first, out=first)
+    student = load_model(zoo["vit"])
+    gainfinder.transfer(student, zoo["resnet"], "digits#2/4", val="digits#1/4", config=SETTINGS, out=tmp_path / "run")
+    with pytest.raises(SettingsError, match="does not hold what was asked for"):
+        gainfinder.repeat(tmp_path / "run")
+
+
+def test_steps_of_a_sequence_hold_no_request_of_their_own(zoo: dict[str, str], tmp_path: Path) -> None:
+    teachers = [zoo["resnet"], zoo["resnet"]]
+    gainfinder.transfer(zoo["vit"], teachers, "digits#2/4", val="digits#1/4", config=SETTINGS, out=tmp_path / "run")
+    assert document(tmp_path / "run", "config.json")["request"]["teachers"] == teachers
+    assert document(tmp_path / "run" / "steps" / "1", "config.json")["request"] is None

@@ -1,0 +1,120 @@
+"""Results under a folder, found and put in order, whatever else lies there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gainfinder.errors import RunFolderError
+from gainfinder.results import Listing, list_results
+
+IMAGES = {"reference": "digits", "samples": 4}
+CONFIG = {"student": {"reference": "small"}, "teachers": [{"reference": "big"}], "data": IMAGES, "val": IMAGES,
+          "settings": {"method": "kl-dp"}}  # fmt: skip
+MEASURED: dict[str, Any] = {
+    "samples": 4, "agreement": 0.75, "accuracy_before": 0.5, "accuracy_after": 0.75, "transfer_delta_pp": 25.0,
+    "transfer_delta_ci_pp": [0.0, 75.0], "knowledge_gain": 0.25, "knowledge_gain_ci": [0.05, 0.7],
+    "knowledge_loss": 0.0, "knowledge_loss_ci": [0.0, 0.49], "positive_flips": 0.5, "negative_flips": 0.5,
+    "transfer_rate": 0.5, "agreement_with_teachers": [[0.0, 0.25]], "dropped_mass": [0.0],
+    "confidence_before": 0.58, "confidence_after": 0.58,
+}  # fmt: skip
+RESULT = {"format_version": 1, "student": "small", "teachers": ["big"], "method": "kl-dp", **MEASURED}
+GUARD = {"alpha": 0.0, "bn_reestimated": False, "points": [], "images": 9, "labelled": True, "held_out": True}
+ANSWERED = {
+    "verdict": "better", "kept": True, "alpha": 1.0, "bn_reestimated": False, "answers": 9, "decided_after": 9,
+    "right_new": 8, "right_old": 1, "evidence_better": 25.0, "evidence_not_better": 0.1, "delta_pp": 5.0,
+    "delta_ci_pp": [1.0, 9.0], "changed": 20, "images": 90, "level": 0.05, "seed": 0, "reference": "digits",
+}  # fmt: skip
+
+
+def put(folder: Path, **changes: Any) -> Path:
+    """A finished result."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "epochs.jsonl").write_text("")
+    (folder / "result.json").write_text(json.dumps({**RESULT, **changes}))
+    os.utime(folder / "config.json", (1000.0, 1000.0))
+    os.utime(folder / "epochs.jsonl", (1090.5, 1090.5))
+    return folder
+
+
+def folders(found: Listing) -> list[str]:
+    return [one.folder for one in found.results]
+
+
+def test_results_are_sorted_by_delta_those_without_labels_last(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "worse", transfer_delta_pp=-1.0)
+    put(tmp_path / "b", transfer_delta_pp=2.0)
+    put(tmp_path / "c", transfer_delta_pp=None, transfer_delta_ci_pp=None, accuracy_after=None)
+    put(tmp_path / "d", transfer_delta_pp=2.0)
+    found = list_results(tmp_path)
+    assert folders(found) == ["b", "d", "a/worse", "c"] and found.others == ()
+
+
+def test_a_row_says_what_the_result_says(tmp_path: Path) -> None:
+    put(tmp_path / "run")
+    (one,) = list_results(tmp_path).results
+    assert (one.student, one.teachers, one.method, one.val, one.images) == ("small", ("big",), "kl-dp", "digits", 4)
+    assert (one.accuracy_before, one.accuracy_after, one.transfer_delta_pp) == (0.5, 0.75, 25.0)
+    assert one.transfer_delta_ci_pp == (0.0, 75.0)
+    assert (one.finished, one.seconds) == (1090.5, 90.5)
+
+
+def test_a_result_itself_can_be_listed_and_its_parts_are_none_of_their_own(tmp_path: Path) -> None:
+    run = put(tmp_path / "run")
+    put(run / "steps" / "1")
+    put(run / "control")
+    assert folders(list_results(run)) == ["."]
+    assert folders(list_results(tmp_path)) == ["run"]
+
+
+def test_other_folders_are_passed_over(tmp_path: Path) -> None:
+    put(tmp_path / "run")
+    put(tmp_path / ".hidden" / "run")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"architecture": "resnet18"}')
+    (model / "model.safetensors").write_text("")
+    head = put(tmp_path / "head")
+    (head / "config.json").write_text('{"student": {}, "classes": 4}')
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    found = list_results(tmp_path)
+    assert folders(found) == ["run"] and found.others == ()
+
+
+def test_what_is_not_finished_or_damaged_is_told_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    put(tmp_path / "run")
+    (put(tmp_path / "stopped") / "result.json").unlink()
+    (put(tmp_path / "torn") / "result.json").write_text('{"format_version": 1, "stu')
+    (put(tmp_path / "strange") / "config.json").write_text("[]")
+    found = list_results(tmp_path)
+    assert folders(found) == ["run"]
+    reasons = {one.folder: one.reason for one in found.others}
+    assert [*reasons] == ["stopped", "strange", "torn"] and reasons["stopped"] == "not finished"
+    assert "config.json" in reasons["strange"] and "result.json" in reasons["torn"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "certificate"),
+    [
+        ({}, "no guard"),
+        ({"guard": GUARD}, "the given student was kept"),
+        ({"guard": {**GUARD, "alpha": 0.5}}, "guard"),
+        ({"guard": GUARD, "certificate": ANSWERED}, "better, by labels"),
+        ({"diverged": {"epoch": 1, "step": 2, "reason": "it", "kept_epoch": 0}}, "diverged"),
+        ({"strategy": "sequential", "steps": [{"teacher": "a", "guard": {**GUARD, "alpha": 1.0}},
+                                              {"teacher": "b", "guard": GUARD}]}, "guard"),
+        ({"strategy": "sequential", "steps": [{"teacher": "a", "guard": GUARD}]}, "the given student was kept"),
+    ],
+)  # fmt: skip
+def test_who_vouches_for_the_student(tmp_path: Path, changes: dict[str, Any], certificate: str) -> None:
+    put(tmp_path / "run", **changes)
+    (one,) = list_results(tmp_path).results
+    assert one.certificate == certificate
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="is no folder: expected one with results"):
+        list_results(tmp_path / "nowhere")
