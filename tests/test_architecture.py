@@ -41,6 +41,7 @@ ORDER = (
     "profiling",
     "workers",
     "report",
+    "integrations",
     "api",
     "demo",
     "cli",
@@ -173,10 +174,9 @@ def test_the_library_prints_nothing() -> None:
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
-        "TransferResult", "TransferSpec", "ask", "certify", "fit_head", "flips", "list_results", "load_images",
-        "load_model",
-        "objectives", "partition", "predict", "rank", "repeat", "run", "run_study", "scan", "study_rows", "transfer",
-        "write_report",
+        "TransferResult", "TransferSpec", "TransferTask", "ask", "certify", "fit_head", "flips", "list_results",
+        "load_images", "load_model", "objectives", "partition", "predict", "rank", "repeat", "run", "run_study", "scan",
+        "study_rows", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

@@ -8,8 +8,8 @@
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `repeat`, `ask`,
 `certify`, `list_results`, `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`,
 `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
-`TransferMetrics`, `TransferResult`.
-`TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
+`TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own, and
+`TransferTask` a transfer for timm's. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from .config import TransferConfig, TransferSpec
     from .errors import GainfinderError
+    from .integrations import TransferTask
     from .losses import TransferLoss, objectives
     from .metrics import flips
     from .models import Classifier
@@ -56,6 +57,7 @@ __all__ = [
     "TransferMetrics",
     "TransferResult",
     "TransferSpec",
+    "TransferTask",
     "ask",
     "certify",
     "fit_head",
@@ -82,6 +84,7 @@ _HOMES = {
     "GainfinderError": "errors",
     "TransferConfig": "config",
     "TransferSpec": "config",
+    "TransferTask": "integrations",
     "TransferLoss": "losses",
     "Predictions": "predictions",
     "TransferMetrics": "results",
@@ -90,6 +93,7 @@ _HOMES = {
     "certify": "api",
     "fit_head": "api",
     "flips": "metrics",
+    "list_results": "api",
     "load_images": "data",
     "load_model": "models",
     "objectives": "losses",

@@ -18,6 +18,9 @@ NOT_RUN = {
     "uv run pytest tests/metrics -k flips": "the tests themselves",
     "uv run --isolated --resolution lowest-direct --python 3.11 pytest": "the tests themselves, with other versions",
     "uv run --isolated --upgrade --python 3.13 pytest": "the tests themselves, with other versions",
+    "python examples/timm_train.py --data-dir photos --model resnet18.a1_in1k --teachers vit_tiny_patch16_224": (
+        "tests/integrations runs the example on smaller models"
+    ),
     "uv run gainfinder demo": "the same demo as below, which is run once",
     "uv run ruff check . && uv run ruff format --check . && uv run mypy": "looks at the source; .ci/run does it",
     "uv run --group docs sphinx-build -W docs site": "builds the site; .ci/run does it",

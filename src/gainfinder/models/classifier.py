@@ -211,7 +211,7 @@ def probe(module: nn.Module, preprocessing: Preprocessing, *, reference: str) ->
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {first_line(error)}; "
-            f"is its input size right? It can be given as ?size="
+            f"is its input size right? It can be given as ?size=, in Python as size="
         ) from error
     logits = logits_of(output)
     if not is_rows(logits, 1) or logits.shape[1] == 0:

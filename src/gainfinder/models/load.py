@@ -65,14 +65,13 @@ def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier
     return _load(parse_model_ref(model) if isinstance(model, str) else model, overrides)
 
 
-def load_copy(model: ModelSource) -> Classifier:
+def load_copy(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier:
     """As `load_model`; of a module or classifier that was passed in, a copy, so that its owner's stays as it is."""
     if isinstance(model, nn.Module):
         name = type(model).__name__
-        return load_model(copy_module(unwrapped(model, reference=name), reference=name))
-    if isinstance(model, Classifier):
-        return model.copied()
-    return load_model(model)
+        return load_model(copy_module(unwrapped(model, reference=name), reference=name), **overrides)
+    loaded = load_model(model, **overrides)
+    return loaded.copied() if isinstance(model, Classifier) else loaded
 
 
 def load_written(reference: str, *, of: Classifier, weights: Path, where: str) -> Classifier:
