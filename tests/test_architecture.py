@@ -41,6 +41,7 @@ ORDER = (
     "profiling",
     "workers",
     "report",
+    "sharing",
     "api",
     "demo",
     "cli",
@@ -168,7 +169,7 @@ def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
         "TransferResult", "TransferSpec", "ask", "certify", "fit_head", "flips", "load_images", "load_model",
-        "objectives", "partition", "predict", "rank", "run", "run_study", "scan", "study_rows", "transfer",
+        "objectives", "partition", "predict", "push", "rank", "run", "run_study", "scan", "study_rows", "transfer",
         "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:

@@ -6,7 +6,7 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `ask`, `certify`,
-`write_report`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
+`write_report`, `push`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
 `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
 `TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         load_images,
         load_model,
         predict,
+        push,
         rank,
         run,
         run_study,
@@ -62,6 +63,7 @@ __all__ = [
     "objectives",
     "partition",
     "predict",
+    "push",
     "rank",
     "run",
     "run_study",
@@ -89,6 +91,7 @@ _HOMES = {
     "load_model": "models",
     "objectives": "losses",
     "predict": "api",
+    "push": "api",
     "rank": "api",
     "run": "api",
     "run_study": "api",

@@ -28,6 +28,7 @@ from .runs import (
     prepare_transfer,
     refuse_diverged,
 )
+from .sharing import PushedStudent, push_student
 from .study import StudyFolder, StudyRow, read_study
 from .study import study_rows as rows_of_study
 from .workers import StudySummary, make_backend
@@ -42,6 +43,7 @@ __all__ = [
     "load_images",
     "load_model",
     "predict",
+    "push",
     "rank",
     "run",
     "run_study",
@@ -377,6 +379,37 @@ def certify(folder: str | Path, answers: str | Path) -> Certificate:
     certificate = certify_student(Path(folder), Path(answers))
     refresh_report(Path(folder))
     return certificate
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    replace: bool = False,
+    dry_run: bool = False,
+    message: str | None = None,
+) -> PushedStudent:
+    """Put the student of a result on the Hugging Face hub: weights, configuration and model card, in one commit.
+
+    Plain timm (`timm.create_model("hf-hub:USER/NAME", pretrained=True)`) or transformers load it from there. Report,
+    predictions and pictures stay here. The token is the one that `hf auth login` keeps, or `HF_TOKEN`.
+
+    Args:
+        folder: result folder of a finished transfer, whose student is of timm or transformers.
+        repository: `USER/NAME`; it is made where it is not there.
+        private: whether a new repository is private; one that is there stays what it is.
+        replace: whether files that others wrote may be replaced there; those of other names stay.
+        dry_run: whether nothing is sent, and no hub is asked.
+        message: the commit's message.
+
+    Raises:
+        SettingsError: no name of a repository, or no token.
+        RunFolderError: the folder holds no finished transfer.
+        ModelError: neither timm nor transformers alone could load the student.
+        HubError: the hub cannot be reached or refuses, or the repository holds something else.
+    """
+    return push_student(folder, repository, private=private, replace=replace, dry_run=dry_run, message=message)
 
 
 def run_study(

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 an unexpected failure; 2 a user's mistake; 130 stopped by Ctrl-C.
 Imports: startup, redaction, errors, references, files, config, predictions, metrics, data, inference, results, study,
-runs, zoo, profiling, workers, report, api, demo.
+runs, zoo, profiling, workers, report, sharing, api, demo.
 """
 
 import sys
@@ -17,6 +17,7 @@ from .doctor import doctor
 from .fit_head import fit_head
 from .methods import methods
 from .predict import predict
+from .push import push
 from .rank import rank
 from .report import report
 from .scan import scan
@@ -42,7 +43,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, rank, predict, fit_head, transfer, ask, report, methods, doctor):
+for command in (demo, scan, rank, predict, fit_head, transfer, ask, report, push, methods, doctor):
     app.command()(completing(command))
 app.add_typer(study)
 
