@@ -168,7 +168,7 @@ def test_the_library_prints_nothing() -> None:
 def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
-        "TransferResult", "TransferSpec", "ask", "certify", "fit_head", "flips", "load_images", "load_model",
+        "TransferResult", "TransferSpec", "ask", "certify", "export", "fit_head", "flips", "load_images", "load_model",
         "objectives", "partition", "predict", "push", "rank", "run", "run_study", "scan", "study_rows", "transfer",
         "write_report",
     }  # fmt: skip

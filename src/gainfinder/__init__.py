@@ -6,8 +6,9 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `ask`, `certify`,
-`write_report`, `push`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`, `Predictions`,
-`TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`, `TransferResult`.
+`write_report`, `push`, `export`, `run_study`, `study_rows`. What they take and give: `Callback`, `Classifier`,
+`Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one), `TransferMetrics`,
+`TransferResult`.
 `TransferLoss` is a method's loss, for a training loop of your own. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .api import (
         ask,
         certify,
+        export,
         fit_head,
         load_images,
         load_model,
@@ -56,6 +58,7 @@ __all__ = [
     "TransferSpec",
     "ask",
     "certify",
+    "export",
     "fit_head",
     "flips",
     "load_images",
@@ -85,6 +88,7 @@ _HOMES = {
     "TransferResult": "runs",
     "ask": "api",
     "certify": "api",
+    "export": "api",
     "fit_head": "api",
     "flips": "metrics",
     "load_images": "data",

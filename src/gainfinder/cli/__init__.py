@@ -14,6 +14,7 @@ from .ask import ask
 from .completion import completing
 from .demo import demo
 from .doctor import doctor
+from .export import export
 from .fit_head import fit_head
 from .methods import methods
 from .predict import predict
@@ -43,7 +44,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, rank, predict, fit_head, transfer, ask, report, push, methods, doctor):
+for command in (demo, scan, rank, predict, fit_head, transfer, ask, report, push, export, methods, doctor):
     app.command()(completing(command))
 app.add_typer(study)
 

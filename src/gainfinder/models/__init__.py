@@ -16,9 +16,14 @@ from .load import ModelSource, TeacherSource, load_copy, load_model, load_teache
 from .origin import Origin, find_origin
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
+from .to_onnx import INPUT as ONNX_INPUT
+from .to_onnx import OPSET, OPSETS, write_onnx
 from .weights import load_into, load_weights
 
 __all__ = [
+    "ONNX_INPUT",
+    "OPSET",
+    "OPSETS",
     "Classifier",
     "FeatureTap",
     "ModelRef",
@@ -47,4 +52,5 @@ __all__ = [
     "prepare",
     "reestimate",
     "resample_filter",
+    "write_onnx",
 ]
