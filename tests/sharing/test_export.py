@@ -94,7 +94,7 @@ def test_architectures_with_batch_norm_and_attention(
     import timm
     from timm.models import save_for_hf
 
-    arguments = {"img_size": 32} if name == "test_vit" else {}
+    arguments = {"img_size": 32, "depth": 1} if name == "test_vit" else {}
     module: Any = timm.create_model(name, num_classes=10, **arguments).eval()
     own = {"num_classes": 10, "crop_pct": 0.9, "interpolation": "bilinear", "input_size": (3, 32, 32)}
     module.pretrained_cfg = {**module.pretrained_cfg, **own}

@@ -53,13 +53,14 @@ def find_origin(model: Classifier | PredictionTable) -> Origin:
     Args:
         model: the model, or table of predictions.
     """
-    try:
-        ref = parse_model_ref(model.reference)
-    except GainfinderError:  # the name of a module that was passed in
-        return Origin()
     module = getattr(model, "module", None)
-    if module is None:
+    try:
+        return Origin() if module is None else _of_module(parse_model_ref(model.reference), module)
+    except GainfinderError:  # the name of a module that was passed in is no reference
         return Origin()
+
+
+def _of_module(ref: ModelRef, module: Any) -> Origin:
     if ref.source == "timm":
         return _of_timm(ref, config_of(module) or {})
     if ref.source == "hf":
