@@ -6,8 +6,8 @@
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
 Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `repeat`, `ask`,
-`certify`, `list_results`, `write_report`, `run_study`, `study_rows`. What they take and give: `Callback`,
-`Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
+`certify`, `list_results`, `write_report`, `push`, `export`, `run_study`, `study_rows`. What they take and give:
+`Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
 `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own, and
 `TransferTask` a transfer for timm's. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from .api import (
         ask,
         certify,
+        export,
         fit_head,
         list_results,
         load_images,
         load_model,
         predict,
+        push,
         rank,
         repeat,
         run,
@@ -60,6 +62,7 @@ __all__ = [
     "TransferTask",
     "ask",
     "certify",
+    "export",
     "fit_head",
     "flips",
     "list_results",
@@ -68,6 +71,7 @@ __all__ = [
     "objectives",
     "partition",
     "predict",
+    "push",
     "rank",
     "repeat",
     "run",
@@ -91,6 +95,7 @@ _HOMES = {
     "TransferResult": "runs",
     "ask": "api",
     "certify": "api",
+    "export": "api",
     "fit_head": "api",
     "flips": "metrics",
     "list_results": "api",
@@ -98,6 +103,7 @@ _HOMES = {
     "load_model": "models",
     "objectives": "losses",
     "predict": "api",
+    "push": "api",
     "rank": "api",
     "repeat": "api",
     "run": "api",

@@ -11,6 +11,7 @@
     │   └── OutOfMemory      more images at once than the device's memory holds
     ├── RunFolderError       a result folder that holds something else, is in use, or is damaged
     ├── BankError            a bank that has no room or cannot be written
+    ├── HubError             a model hub that cannot be reached or refuses, or holds something else under that name
     └── MissingExtra         an optional package that is not installed
 
 A message says what failed, what was expected, what was got and where, and what to do, in one line. What an error holds
@@ -127,6 +128,10 @@ class RunFolderError(GainfinderError):
 
 class BankError(GainfinderError):
     """A bank that has no room for what is to be kept, or cannot be written."""
+
+
+class HubError(GainfinderError):
+    """A model hub that cannot be reached, refuses what is sent, or holds something else under that name."""
 
 
 class MissingExtra(GainfinderError):

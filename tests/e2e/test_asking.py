@@ -79,11 +79,13 @@ def test_a_refused_student_that_labels_prove_better_is_kept(zoo: dict[str, str],
     assert free.metrics.transfer_delta_pp is not None and free.metrics.transfer_delta_pp > 5
     page = gainfinder.ask(folder, labels=120)
     assert page == folder / "ask.html" and page.exists()
+    (folder / "student" / "README.md").write_text("# my own card\n")
     certificate = gainfinder.certify(folder, answers(folder, tmp_path / "answers.csv", count=120))
     assert certificate.verdict == "better" and certificate.kept and certificate.evidence_better >= 20
     assert certificate.decided_after is not None and certificate.decided_after <= 120 == certificate.answers
 
     assert same(weights(folder), weights(free)) and not (folder / "candidate").exists()
+    assert (folder / "student" / "README.md").read_text() == "# my own card\n", "what somebody wrote is not lost"
     after = document(folder)
     same_as_free = ("accuracy_after", "transfer_delta_pp", "transfer_delta_ci_pp", "knowledge_gain", "agreement",
                     "headroom_captured", "control", "control_labels")  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gainfinder.errors import DataError
-from gainfinder.metrics.breakdown import attribute_gains, by_class, by_partition
+from gainfinder.metrics.breakdown import attribute_gains, by_class, by_partition, by_teacher
 from gainfinder.predictions import Predictions
 from handmade import drawn, softmax
 
@@ -77,6 +77,17 @@ def test_sources_add_up_to_what_was_wrong_and_gained() -> None:
     assert found.known_gained + found.unknown_gained == sum(right(AFTER, i) for i in wrong)
 
 
+def test_each_teacher_counts_by_itself() -> None:
+    for teacher in TEACHERS:
+        found = by_teacher(BEFORE, AFTER, teacher)
+        flips = [(right(BEFORE, i), right(teacher, i), right(AFTER, i)) for i in range(200)]
+        assert found.right == sum(knows for _, knows, _ in flips)
+        assert found.positive_flips == sum(knows and not before for before, knows, _ in flips)
+        assert found.transferred == flips.count((False, True, True)) > 0
+        assert found.negative_flips == sum(before and not knows for before, knows, _ in flips)
+        assert found.misled == flips.count((True, False, False)) > 0
+
+
 def test_without_teachers_nothing_is_known_to_them() -> None:
     assert attribute_gains(BEFORE, AFTER, []).known == 0
     assert {one.positive_flips for one in by_class(BEFORE, AFTER, [])} == {0}
@@ -88,5 +99,7 @@ def test_what_cannot_be_told() -> None:
     for function in (by_class, attribute_gains):
         with pytest.raises(DataError, match="no labels"):
             function(blind, AFTER, TEACHERS)
+    with pytest.raises(DataError, match="no labels"):
+        by_teacher(blind, AFTER, TEACHERS[0])
     with pytest.raises(DataError, match="not for the same images"):
         by_partition(BEFORE, [replace(TEACHERS[0], ids=tuple("x" * 200))], "label")

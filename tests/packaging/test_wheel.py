@@ -31,7 +31,7 @@ COMMANDS = """
         except SystemExit as end:
             assert not end.code, line
 """
-EXTRAS = {"transformers", "datasets", "onnxruntime", "open_clip", "sentence_transformers", "ray", "submitit"}
+EXTRAS = {"transformers", "datasets", "onnx", "onnxruntime", "open_clip", "sentence_transformers", "ray", "submitit"}
 Python = Callable[..., str]
 
 

@@ -3,7 +3,7 @@
 Exit codes: 0 done; 1 an unexpected failure, or a result that was not repeated; 2 a user's mistake; 130 stopped by
 Ctrl-C.
 Imports: startup, redaction, errors, references, files, config, predictions, metrics, data, inference, results, study,
-runs, zoo, profiling, workers, report, api, demo.
+runs, zoo, profiling, workers, report, sharing, api, demo.
 """
 
 import sys
@@ -15,10 +15,12 @@ from .ask import ask
 from .completion import completing
 from .demo import demo
 from .doctor import doctor
+from .export import export
 from .fit_head import fit_head
 from .list import list_
 from .methods import methods
 from .predict import predict
+from .push import push
 from .rank import rank
 from .repeat import repeat
 from .report import report
@@ -45,7 +47,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-for command in (demo, scan, rank, predict, fit_head, transfer, ask, repeat, report, methods, doctor):
+for command in (demo, scan, rank, predict, fit_head, transfer, ask, repeat, report, push, export, methods, doctor):
     app.command()(completing(command))
 app.command("list")(completing(list_))
 app.add_typer(study)

@@ -10,7 +10,7 @@ from .images import Images, Reader
 from .load import ImageSource, load_images
 from .loading import Indices, LoadedBatch, check_broken, load_batches
 from .reference import DataRef, parse_data_ref
-from .sampling import folds, holdout, stratified
+from .sampling import digest_order, folds, holdout, stratified
 
 __all__ = [
     "DataRef",
@@ -22,6 +22,7 @@ __all__ = [
     "check_broken",
     "content_digest",
     "decode",
+    "digest_order",
     "folds",
     "holdout",
     "is_encoded",

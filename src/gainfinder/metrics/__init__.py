@@ -5,7 +5,16 @@ Imports: errors, references, partition, config, predictions.
 """
 
 from . import calibration, evidence, flips, harm, information, selection
-from .breakdown import ClassKnowledge, GainAttribution, PartitionGroup, attribute_gains, by_class, by_partition
+from .breakdown import (
+    ClassKnowledge,
+    GainAttribution,
+    PartitionGroup,
+    TeacherKnowledge,
+    attribute_gains,
+    by_class,
+    by_partition,
+    by_teacher,
+)
 from .calibration import calibrated_temperatures, class_temperatures
 from .ceilings import Answers, Ceilings, captured, ceilings_of, cross_fitted_temperatures, measure_ceilings
 from .ensembles import ChosenTeacher, choose_teachers
@@ -82,6 +91,7 @@ __all__ = [
     "ScannedPair",
     "StandIns",
     "TeacherChoice",
+    "TeacherKnowledge",
     "Tracking",
     "TransferMeasures",
     "ZooFlips",
@@ -92,6 +102,7 @@ __all__ = [
     "attribute_gains",
     "by_class",
     "by_partition",
+    "by_teacher",
     "calibrated_temperatures",
     "calibration",
     "captured",

@@ -17,7 +17,7 @@ from ..config import Partition
 from ..errors import DataError
 from ..partition import argmax_confidence, log_confidences
 from ..predictions import Predictions
-from .flips import flip_counts, knowledge_gained, knowledge_lost
+from .flips import flip_counts, knowledge_gained, knowledge_lost, negative_flips, positive_flips
 from .transfer import check_same_samples
 
 STRATA = 10
@@ -50,6 +50,25 @@ class ClassKnowledge:
     def right_after(self) -> int:
         """Samples that the student has right after the transfer."""
         return self.right_before + self.gained - self.lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherKnowledge:
+    """What one teacher had to teach, and what became of it; counts of samples.
+
+    Attributes:
+        right: samples that the teacher has right.
+        positive_flips: samples that it has right and the initial student wrong.
+        transferred: positive flips that the student has right after the transfer.
+        negative_flips: samples that it has wrong and the initial student right.
+        misled: negative flips that the student has wrong after the transfer.
+    """
+
+    right: int
+    positive_flips: int
+    transferred: int
+    negative_flips: int
+    misled: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +136,27 @@ def by_class(before: Predictions, after: Predictions, teachers: Sequence[Predict
         )
         for name, (samples, flips, transferred, gains, losses, right) in zip(names, counts, strict=True)
     ]
+
+
+def by_teacher(before: Predictions, after: Predictions, teacher: Predictions) -> TeacherKnowledge:
+    """Gain and loss of a transfer where one teacher is right, and where it is wrong.
+
+    With several teachers the same sample counts for each that has it right.
+
+    Raises:
+        DataError: no labels, or predictions for different images.
+    """
+    target = _target(before, after, teacher)
+    positive = positive_flips(before.predicted, teacher.predicted, target)
+    negative = negative_flips(before.predicted, teacher.predicted, target)
+    right = after.predicted == target
+    return TeacherKnowledge(
+        right=int((teacher.predicted == target).sum()),
+        positive_flips=int(positive.sum()),
+        transferred=int((positive & right).sum()),
+        negative_flips=int(negative.sum()),
+        misled=int((negative & ~right).sum()),
+    )
 
 
 def by_partition(

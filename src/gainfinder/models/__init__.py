@@ -13,22 +13,30 @@ from .from_table import PredictionTable
 from .heads import NewHead, new_head
 from .imagenet import imagenet_texts
 from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher, load_written
+from .origin import Origin, find_origin
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
+from .to_onnx import INPUT as ONNX_INPUT
+from .to_onnx import OPSET, OPSETS, write_onnx
 from .weights import load_into, load_weights
 
 __all__ = [
+    "ONNX_INPUT",
+    "OPSET",
+    "OPSETS",
     "Classifier",
     "FeatureTap",
     "ModelRef",
     "ModelSource",
     "NewHead",
+    "Origin",
     "PredictionTable",
     "Preprocessing",
     "TeacherSource",
     "classifier_from_module",
     "feature_size",
     "find_classifier_layer",
+    "find_origin",
     "has_batch_norm",
     "has_scripted_batch_norm",
     "imagenet_texts",
@@ -44,4 +52,5 @@ __all__ = [
     "prepare",
     "reestimate",
     "resample_filter",
+    "write_onnx",
 ]

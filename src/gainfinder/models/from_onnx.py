@@ -7,7 +7,7 @@ import mmap
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .assembly import assemble, names_of_config, note_normalisation, without
 from .classifier import Classifier
 from .preprocessing import Preprocessing
 from .reference import ModelRef
+from .to_onnx import written_preprocessing
 
 _log = logging.getLogger("gainfinder")
 
@@ -47,10 +48,11 @@ def load(ref: ModelRef) -> Classifier:
     """Open an ONNX file as a classifier.
 
     The input's size is the file's where that is fixed, else `?size=`. Mean and standard deviation are those of the
-    file's metadata (`mean` and `std`, or `image_mean` and `image_std`), else ImageNet's, with a note; a file that takes
-    uint8 gets pixels from 0 to 255 as they are. Class names are the metadata's (`names`, `class_names`, `classes` or
-    `labels`), where it has any. The output is the one that `?output_name=` names, or the one named `logits`, else the
-    first of floating point, with a note where there are several.
+    file's metadata (`mean` and `std`, or `image_mean` and `image_std`), else ImageNet's, with a note; interpolation and
+    crop are those that `to_onnx.write_onnx` put there; a file that takes uint8 gets pixels from 0 to 255 as they are.
+    Class names are the metadata's (`names`, `class_names`, `classes` or `labels`), where it has any. The output is the
+    one that `?output_name=` names, or the one named `logits`, else the first of floating point, with a note where there
+    are several.
 
     Raises:
         MissingExtra: ONNX Runtime is not installed.
@@ -266,8 +268,14 @@ def _preprocessing(module: OnnxModule, query: Query, reference: str) -> Preproce
             f"{reference}: the file leaves its input size open (height, width: {open_size}): add ?size=EDGE or "
             "?size=HEIGHTxWIDTH to the reference"
         )
-    config = {"input_size": (channels or 3, *(edge or 224 for edge in edges)), **_statistics(module, given, reference)}
+    config = {
+        **written_preprocessing(module.metadata),
+        "input_size": (channels or 3, *(edge or 224 for edge in edges)),
+        **_statistics(module, given, reference),
+    }
     preprocessing = Preprocessing.from_timm_config(config)
+    if "crop_rounding" in config:  # timm's configuration has no word for it
+        preprocessing = replace(preprocessing, crop_rounding=config["crop_rounding"])
     size = preprocessing.with_overrides(query, reference=reference).view_size
     if any(edge not in {None, wanted} for edge, wanted in zip(edges, size, strict=True)):
         raise BadReference(

@@ -14,7 +14,11 @@ from jinja2 import UndefinedError
 from pyarrow import ArrowException
 
 from ..files import remove_partials, write_text
-from ..results import REPORT_FILE, SCAN_FILE, unreadable
+from ..results import CARD_FILE, REPORT_FILE, SCAN_FILE, unreadable
+from .card import is_own_card as is_own_card
+from .card import model_card as model_card
+from .card import write_card
+from .card_loading import student_library as student_library
 from .certificates import certificate_text as certificate_text
 from .charts import FIGURE_NAMES, Figure, demo_figure
 from .drawing import Drawer
@@ -22,7 +26,9 @@ from .listing_page import listed_cells as listed_cells
 from .listing_page import write_listing_page as write_listing_page
 from .page import scan_page, transfer_page, unlabelled_scan_page
 from .question_page import write_question_page as write_question_page
-from .records import ScanRecord, TransferRecord, read_record
+from .records import ScanRecord as ScanRecord
+from .records import TransferRecord as TransferRecord
+from .records import read_record as read_record
 from .rows import counted as counted
 from .rows import duration as duration
 from .rows import pair_rows
@@ -42,6 +48,8 @@ _log = logging.getLogger("gainfinder")
 def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) -> Path:
     """Write `report.html` into a result folder, one page that opens anywhere, and its figures into `figures/`.
 
+    The student of a transfer gets its model card, `student/README.md`, too; one that somebody wrote or changed stays.
+
     Each figure is there as `NAME.svg` and its rows as `NAME-rows.parquet`; those of a matrix of many models are the
     scan's `pairs.parquet`. Figures that cannot be drawn are left out, and a warning says why. What was there of an
     earlier report is replaced, its PDFs too; nothing else is touched.
@@ -59,6 +67,8 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     """
     path = Path(folder)
     record = read_record(path)
+    if isinstance(record, TransferRecord):
+        write_card(record)
     with Drawer() as drawer:
         page, figures = _page(record, drawer, images=images)
         _write_figures(path / FIGURES, figures, drawer, pdf=pdf)
@@ -82,7 +92,9 @@ def write_demo_figure(scan: dict[str, Any], epochs: Sequence[dict[str, Any]], pa
 
 
 def is_current(folder: Path) -> bool:
-    """Whether a result folder has a report that was made after its result."""
+    """Whether a result folder has a report that was made after its result, and its student a model card."""
+    if (folder / "student").is_dir() and not (folder / "student" / CARD_FILE).exists():
+        return False
     report, results = folder / REPORT_FILE, [folder / "result.json", folder / SCAN_FILE]
     made_ns = report.stat().st_mtime_ns if report.exists() else 0
     return made_ns >= max((path.stat().st_mtime_ns for path in results if path.exists()), default=1)

@@ -15,6 +15,8 @@ from .rows import counted, quoted
 
 T = TypeVar("T")
 Tone = Literal["good", "bad", "open"]
+BETTER, WORSE = "Is it better?", "How much worse can it be?"
+"""What guard and labels answer."""
 NAMED_CLASSES = 3
 SURE_ERRORS = 2
 """Standard deviations above what is expected that count as more than chance."""
@@ -334,7 +336,7 @@ def _certified(record: TransferRecord) -> list[Finding]:
     tones: dict[str, Tone] = {"better": "good", "not better": "bad"}
     return [
         Finding(
-            question="Is it better?",
+            question=BETTER,
             answer=ANSWERS[certificate.verdict],
             text=certificate_text(certificate),
             tone=tones.get(certificate.verdict, "open"),
@@ -345,7 +347,7 @@ def _certified(record: TransferRecord) -> list[Finding]:
 def _harmless(record: TransferRecord) -> list[Finding]:
     """The largest loss that a limit on changed answers leaves."""
     text = None if record.metrics.guard is None else harm_text(record.metrics.guard)
-    return [] if text is None else [Finding(question="How much worse can it be?", answer="Little.", text=text)]
+    return [] if text is None else [Finding(question=WORSE, answer="Little.", text=text)]
 
 
 def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
@@ -357,7 +359,7 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
     if guard.kept_initial:
         return [
             Finding(
-                question="Is it better?",
+                question=BETTER,
                 answer="The guard was not sure.",
                 text=f"It kept the student that you gave. {NOT_SURE}",
             )
@@ -367,7 +369,7 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
     else:
         text = f"It kept the student at α = {guard.alpha:g} on the line from yours (0) to the trained one (1)."
     text = " ".join([text, *([guard.certificate] if guard.certificate else [])])
-    return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
+    return [Finding(question=BETTER, answer="The guard thinks so.", text=text, tone="good")]
 
 
 def _guarded_by_step(record: TransferRecord) -> list[Finding]:
@@ -378,9 +380,9 @@ def _guarded_by_step(record: TransferRecord) -> list[Finding]:
     of = f"{passed} of {counted(len(record.guards), 'step')}"
     if not passed:
         text = f"In no step was it sure. {NOT_SURE}"
-        return [Finding(question="Is it better?", answer="The guard was not sure.", text=text)]
+        return [Finding(question=BETTER, answer="The guard was not sure.", text=text)]
     text = f"It let through what was learned in {of}."
-    return [Finding(question="Is it better?", answer="The guard thinks so.", text=text, tone="good")]
+    return [Finding(question=BETTER, answer="The guard thinks so.", text=text, tone="good")]
 
 
 def _where(classes: Sequence[ClassKnowledge], field: str) -> str:

@@ -20,6 +20,8 @@ from .scan_parts import UnlabelledScanSection, expertise_part, tracking_part
 from .sections import TransferSection
 from .zoo_section import ScanSection
 
+UNLISTED = ("command", "origins")
+"""Of the environment what a page shows elsewhere, and what the model card does."""
 _TEMPLATES = files(__package__) / "templates"
 
 
@@ -129,7 +131,7 @@ def _symbols(text: str) -> Markup:
 
 def _environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The environment that a result was made in."""
-    rows = {name: value for name, value in environment.items() if name != "command" and value not in (None, "")}
+    rows = {name: value for name, value in environment.items() if name not in UNLISTED and value not in (None, "")}
     return [
         (name, ", ".join(value) or "none" if isinstance(value, list | tuple) else str(value))
         for name, value in rows.items()

@@ -5,9 +5,9 @@ Knows no model and no image, so that reports can read all of it.
 Imports: errors, references, files, config, predictions, metrics.
 """
 
-from .config import Environment, ImagesDescription, ModelDescription, RunConfig
+from .config import Environment, ImagesDescription, ModelDescription, ModelOrigin, RunConfig
 from .documents import unreadable, validated
-from .folder import REPORT_FILE, RunFolder
+from .folder import CARD_FILE, REPORT_FILE, RunFolder
 from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
 from .listing import ListedResult, Listing, UnlistedResult, list_results
 from .metrics import (
@@ -44,6 +44,7 @@ from .scan_folder import (
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
 
 __all__ = [
+    "CARD_FILE",
     "FORMAT_VERSION",
     "HEAD_FILE",
     "NEITHER",
@@ -67,6 +68,7 @@ __all__ = [
     "ListedResult",
     "Listing",
     "ModelDescription",
+    "ModelOrigin",
     "Questions",
     "Record",
     "Repetition",

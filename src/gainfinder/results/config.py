@@ -6,7 +6,7 @@ earlier version goes on; this is how it is read by whoever needs parts of it. Ke
 
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from .metrics import Record
 
@@ -18,11 +18,14 @@ class ModelDescription(Record):
         reference: the model reference.
         digest: hex digest of its weights, or of a prediction table's file; null in files of early versions.
         classes: number of classes; null likewise.
+        preprocessing: input size, normalisation, interpolation and crop, by `models.Preprocessing`'s names; null of a
+            table, and in files of early versions.
     """
 
     reference: str
     digest: str | None = None
     classes: int | None = None
+    preprocessing: dict[str, Any] | None = None
 
 
 class ImagesDescription(Record):
@@ -45,6 +48,24 @@ class ImagesDescription(Record):
     held_out: bool | None = None
 
 
+class ModelOrigin(Record):
+    """Where a model came from, as far as files said so; see `models.Origin`.
+
+    Attributes:
+        repository: `ORG/NAME` on the Hugging Face hub; null where it came from elsewhere.
+        license: identifier of its licence; null where no file says it.
+        license_name: name of a licence whose identifier is `other`; null else.
+        license_link: where that licence is; null likewise.
+        said_by: `card`, `registry` or `configuration`; null without a licence.
+    """
+
+    repository: str | None = None
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+    said_by: str | None = None
+
+
 class Environment(Record):
     """Versions and machine; all null in files of early versions. Keys that others add are kept.
 
@@ -65,6 +86,7 @@ class Environment(Record):
         checkpoint_every: batches between checkpoints; null for one an epoch.
         command: the command line that started the run; null from Python.
         track: names of the trackers.
+        origins: where student and teachers came from, by reference; empty in files of earlier versions.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -85,6 +107,7 @@ class Environment(Record):
     checkpoint_every: int | None = None
     command: str | None = None
     track: tuple[str, ...] = ()
+    origins: dict[str, ModelOrigin] = Field(default_factory=dict)
 
 
 class RunConfig(Record):

@@ -4,7 +4,8 @@ config.json          the resolved run: models, images, settings, views, with dig
                      (`config/run_file.py`); and the environment
 epochs.jsonl         measures after each epoch, a row each
 predictions/         before.parquet, after.parquet, teacher-1.parquet …, for the images measured on
-student/             model.safetensors and, where the architecture's library has one, its configuration
+student/             model.safetensors and, where the architecture's library has one, its configuration; and
+                     README.md, its model card, which is written together with the report
 candidate/           the student that a guard without labels did not keep, for a few labels to decide on: student/,
                      after.parquet and thumbnails.parquet, as they would have been
 partition.parquet    which model teaches each transfer image, where that is decided once, before training
@@ -42,6 +43,8 @@ LOCK = ".lock"
 HOLDER = ".running.json"
 """Who has the lock: a file, for a lock does not say."""
 REPORT_FILE = "report.html"
+CARD_FILE = "README.md"
+"""The model card, in the folder of the student."""
 LOCK_WAIT_S = 10
 PIXELS = "pixels"
 """Key of the digest of images' pixels, which early versions did not write."""

@@ -9,6 +9,7 @@ from ..files import write_atomically, write_json
 from ..metrics import Evidence, accuracy_change, assess, captured, evidence, measure_transfer
 from ..predictions import Predictions
 from ..results import (
+    CARD_FILE,
     SEED,
     Certificate,
     ControlMetrics,
@@ -148,6 +149,8 @@ def _copy(source: Path, target: Path) -> None:
     def write(partial: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, partial)
+            if (target / CARD_FILE).is_file():  # somebody may have changed it
+                shutil.copyfile(target / CARD_FILE, partial / CARD_FILE)
         else:
             shutil.copyfile(source, partial)
 

@@ -11,7 +11,7 @@ from ..data import Images
 from ..devices import environment
 from ..errors import SettingsError
 from ..inference import Teacher
-from ..models import Classifier
+from ..models import Classifier, find_origin
 from .prepare import PreparedTransfer, resolved_for
 
 
@@ -78,6 +78,8 @@ def _environment(prepared: PreparedTransfer) -> dict[str, Any]:
         "checkpoint_every": prepared.requested.checkpoint_every,
         "command": prepared.command,
         "track": list(prepared.requested.trackers),
+        # no part of what is compared: a model card that comes later makes no other run
+        "origins": {one.reference: asdict(find_origin(one)) for one in (prepared.student, *prepared.teachers)},
     }
 
 

@@ -1,0 +1,83 @@
+"""The images of a result, found again: those that its student was measured on, and those that it learned from."""
+
+from importlib.metadata import version
+
+import numpy as np
+
+from ..data import Images, ImageSource, digest_order, load_images
+from ..errors import DataError, GainfinderError
+from ..inference import align_images
+from ..models import Classifier
+from ..report import TransferRecord
+
+CALIBRATION = 128
+"""Transfer images that ranges of integers are set by."""
+_OTHERS = "give images as `data`"
+
+
+def measured_images(
+    record: TransferRecord, student: Classifier, *, data: ImageSource | None = None, limit: int | None = None
+) -> Images:
+    """The images that a result was measured on, or others.
+
+    Args:
+        record: the transfer.
+        student: its student, in whose class order the labels are.
+        data: other images; None for those of the result.
+        limit: number of images at most, the first by a hash of their ids; None for all.
+
+    Raises:
+        DataError: they cannot be read, or are not those that the result was measured on.
+    """
+    images = align_images(load_images(data), student) if data is not None else _of_result(record, student)
+    if limit is None or limit >= len(images):
+        return images
+    return images.select(np.sort(np.argsort(digest_order(images.ids, "measure"), kind="stable")[:limit]))
+
+
+def calibration_images(record: TransferRecord) -> Images:
+    """The first `CALIBRATION` transfer images by a hash of their ids, without any that the result was measured on.
+
+    Raises:
+        DataError: they cannot be read, or there is none.
+    """
+    images = _loaded(record.config.data.reference, labels=False)
+    measured = frozenset(record.before.ids) if images.reference == record.config.val.reference else frozenset()
+    order = np.argsort(digest_order(images.ids, "calibrate"), kind="stable")
+    chosen = [i for i in order.tolist() if images.ids[i] not in measured][:CALIBRATION]
+    if not chosen:
+        raise DataError(f"{images.reference}: holds no image to calibrate on that the result was not measured on")
+    return images.select(chosen)
+
+
+def _of_result(record: TransferRecord, student: Classifier) -> Images:
+    """Those of `config.json` that were measured on, in their order; refused where anything about them differs."""
+    reference = record.config.val.reference
+    found = _loaded(reference, labels=record.before.target is not None)
+    images = align_images(found, student) if found.labels is not None else found
+    position_of = {sample_id: i for i, sample_id in enumerate(images.ids)}
+    missing = next((one for one in record.after.ids if one not in position_of), None)
+    if missing is not None:
+        raise DataError(f"{reference}: has no image {missing!r}, which the result was measured on; {_OTHERS}")
+    chosen = images.select([position_of[one] for one in record.after.ids])
+    if record.after.target is not None and (
+        chosen.labels is None or not np.array_equal(chosen.labels, record.after.target.numpy())
+    ):
+        raise DataError(f"{reference}: its labels are others than those that the result was measured by; {_OTHERS}")
+    val = record.config.val
+    same_decoder = record.config.environment.pillow in (None, _pillow())
+    whole = len(chosen) == val.samples and same_decoder and val.pixels is not None
+    if whole and chosen.pixels_digest != val.pixels:
+        raise DataError(f"{reference}: its images are others than those that the result was measured on; {_OTHERS}")
+    return chosen
+
+
+def _loaded(reference: str, *, labels: bool) -> Images:
+    try:
+        return load_images(reference, labels=labels)
+    except GainfinderError as error:
+        raise DataError(f"{error}; {_OTHERS}") from error
+
+
+def _pillow() -> str:
+    return version("pillow")
