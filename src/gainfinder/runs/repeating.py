@@ -51,9 +51,9 @@ def prepare_repetition(
     """
     first = RunFolder(folder)
     finished(first)
-    path = folder.resolve()
-    target = path.with_name(path.name + SUFFIX) if out is None else out
-    if target.resolve() == path:
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    target = named.with_name(named.name + SUFFIX) if out is None else out
+    if target.resolve() == folder.resolve():
         raise RunFolderError(f"{target}: is the result to repeat: choose another `out`")
     spec = read_run(first.config).spec().trusting(trusted)
     prepared = prepare_spec(spec.model_copy(update={"config": spec.config.replace(track=())}), command=command)
