@@ -1,0 +1,109 @@
+"""Two results of one transfer compared, whatever their folders have kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gainfinder.errors import RunFolderError
+from gainfinder.predictions import Predictions
+from gainfinder.results import Repetition, RunFolder, compare_results
+from result_folders import put
+
+LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+WEIGHTS = {"weight": torch.arange(4.0), "count": torch.tensor(3)}
+ANSWERED = {
+    "verdict": "better", "kept": True, "alpha": 1.0, "bn_reestimated": False, "answers": 9, "decided_after": 9,
+    "right_new": 8, "right_old": 1, "evidence_better": 25.0, "evidence_not_better": 0.1, "delta_pp": 5.0,
+    "delta_ci_pp": [1.0, 9.0], "changed": 20, "images": 90, "level": 0.05, "seed": 0, "reference": "digits",
+}  # fmt: skip
+GUARD = {"alpha": 1.0, "bn_reestimated": False, "points": [], "images": 9, "labelled": False, "held_out": True}
+
+
+def fill(folder: Path, weights: dict[str, Tensor] | None, logits: Tensor | None, **changes: Any) -> Path:
+    """A finished result with a student and its predictions."""
+    put(folder, **changes)
+    put_student(folder, weights, logits, answers=folder / "predictions")
+    return folder
+
+
+def put_student(folder: Path, weights: dict[str, Tensor] | None, logits: Tensor | None, *, answers: Path) -> None:
+    if weights is not None:
+        (folder / "student").mkdir(parents=True)
+        save_file(weights, folder / "student" / "model.safetensors")
+    if logits is not None:
+        answers.mkdir(parents=True, exist_ok=True)
+        ids = tuple(f"{number}" for number in range(len(logits)))
+        Predictions(model="net", ids=ids, logits=logits, target=None).write(answers / "after.parquet")
+
+
+def compared(first: Path, second: Path) -> Repetition:
+    return compare_results(RunFolder(first), RunFolder(second))
+
+
+def test_the_same_is_repeated(tmp_path: Path) -> None:
+    found = compared(fill(tmp_path / "a", WEIGHTS, LOGITS), fill(tmp_path / "b", WEIGHTS, LOGITS))
+    assert found.repeated and found.to_dict()["repeated"] is True
+    assert (found.weights_differ, found.images, found.answers_differ) == (0, 3, 0)
+    assert found.settings == () and found.environment == ()
+
+
+def test_one_bit_of_one_weight_or_answer_is_not_the_same(tmp_path: Path) -> None:
+    first = fill(tmp_path / "a", WEIGHTS, LOGITS)
+    nudged = torch.nextafter(WEIGHTS["weight"], torch.tensor(9.0))
+    found = compared(first, fill(tmp_path / "b", {**WEIGHTS, "weight": nudged}, LOGITS))
+    assert not found.repeated and found.weights_differ == 1 and 0 < (found.largest_weight_difference or 0) < 1e-6
+    found = compared(first, fill(tmp_path / "c", WEIGHTS, torch.nextafter(LOGITS, torch.tensor(9.0))))
+    assert not found.repeated and found.answers_differ == 0 and 0 < (found.largest_logit_difference or 0) < 1e-6
+    swapped = compared(first, fill(tmp_path / "d", WEIGHTS, LOGITS.flip(1)))
+    assert swapped.answers_differ == 3 and swapped.largest_logit_difference == 3
+
+
+def test_other_tensors_count_as_different(tmp_path: Path) -> None:
+    first = fill(tmp_path / "a", WEIGHTS, LOGITS)
+    other = {"weight": torch.arange(5.0), "more": torch.zeros(1)}  # another shape, one more, one less
+    found = compared(first, fill(tmp_path / "b", other, LOGITS))
+    assert found.weights_differ == 3 and found.largest_weight_difference is None and not found.repeated
+
+
+def test_what_a_folder_does_not_keep_is_not_compared(tmp_path: Path) -> None:
+    first = fill(tmp_path / "a", None, LOGITS)
+    found = compared(first, fill(tmp_path / "b", WEIGHTS, LOGITS))
+    assert found.weights_differ is None and found.repeated
+    found = compared(fill(tmp_path / "c", None, None), fill(tmp_path / "d", None, None))
+    assert not found.repeated, "nothing was there to compare"
+
+
+def test_another_delta_is_told_though_all_else_is_the_same(tmp_path: Path) -> None:
+    second = fill(tmp_path / "b", WEIGHTS, LOGITS, transfer_delta_pp=24.0)
+    found = compared(fill(tmp_path / "a", WEIGHTS, LOGITS), second)
+    assert found.transfer_delta_pp == (25.0, 24.0) and found.transfer_delta_ci_pp == (0.0, 75.0) and not found.repeated
+
+
+def test_a_student_that_labels_chose_is_compared_with_the_candidate(tmp_path: Path) -> None:
+    """`ask` put it into `student/` after the transfer; run again, it is in `candidate/`."""
+    first = fill(tmp_path / "a", WEIGHTS, LOGITS, guard=GUARD, certificate=ANSWERED)
+    old = {**WEIGHTS, "weight": torch.zeros(4)}
+    second = fill(tmp_path / "b", old, LOGITS.flip(1), guard={**GUARD, "alpha": 0.0})
+    assert compared(first, second).weights_differ == 1
+    put_student(second / "candidate", WEIGHTS, LOGITS, answers=second / "candidate")
+    found = compared(first, second)
+    assert found.weights_differ == 0 and found.answers_differ == 0 and found.repeated
+
+
+def test_damage_is_one_line(tmp_path: Path) -> None:
+    first, second = fill(tmp_path / "a", WEIGHTS, LOGITS), fill(tmp_path / "b", WEIGHTS, LOGITS)
+    (second / "student" / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(RunFolderError, match=r"model\.safetensors: not as gainfinder wrote it"):
+        compared(first, second)
+    (second / "result.json").unlink()
+    with pytest.raises(RunFolderError, match="holds no finished transfer"):
+        compared(first, second)
+    (first / "config.json").write_text(json.dumps({"student": 3}))
+    (second / "result.json").write_text("{}")
+    with pytest.raises(RunFolderError):
+        compared(first, second)
