@@ -1,5 +1,6 @@
 """What the site takes from elsewhere: commands, methods and docstrings from the program, and the measurements."""
 
+import json
 import re
 import textwrap
 from os.path import relpath
@@ -116,6 +117,16 @@ def _measurements_page(file: Path) -> Path:
         return file
     question = file.parent.relative_to(BENCHMARKS)
     return DOCS / "measurements" / f"{question}.md" if question.name else DOCS / "measurements.md"
+
+
+def notebook(page: str, source: str) -> str:
+    """A notebook that says below its title where to have it."""
+    document: dict[str, Any] = json.loads(source)
+    name = page.rpartition("/")[2] + ".ipynb"
+    text = f"{{download}}`{name} <{name}>`, to be opened by `jupyter lab {name}`: [Notebooks](../notebooks.md)."
+    title, *cells = document["cells"]
+    cell = {"cell_type": "markdown", "id": "download", "metadata": {}, "source": text}
+    return json.dumps({**document, "cells": [title, cell, *cells]})
 
 
 MAKERS = {"commands": commands, "methods": methods, "settings": settings}

@@ -23,6 +23,9 @@ NOT_RUN = {
     ),
     "uv run gainfinder demo": "the same demo as below, which is run once",
     "uv run ruff check . && uv run ruff format --check . && uv run mypy": "looks at the source; .ci/run does it",
+    "uv run python docs/notebooks.py": "executes the notebooks; tests/docs/test_notebooks.py does it",
+    "uv run python docs/gallery.py": "writes into the repository, and takes minutes",
+    "pip install jupyterlab && jupyter lab docs/notebooks/quick-start.ipynb": "installs, and opens a browser",
     "uv run --group docs sphinx-build -W docs site": "builds the site; .ci/run does it",
 }
 """Commands that stand in the pages and are not run here, each with the reason."""
