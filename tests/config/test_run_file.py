@@ -83,6 +83,7 @@ def test_what_is_given_beside_the_file_takes_its_place() -> None:
         ('student = "hf:lab/***"', r"line 1: student is 'hf:lab/\*\*\*', a secret of which was taken out"),
         ("student = ", r"is no TOML"),
         ("ask = 1e400", r"finite"),
+        ("ask = 0", r"line 1: ask is 0: .*greater than or equal to 1"),
         ("{", r"is no JSON"),
         ('{"student": [1]}', r"student is \[1\]"),
     ],

@@ -18,6 +18,14 @@ MEASURED: dict[str, Any] = {
 RESULT = {"format_version": 1, "student": "small", "teachers": ["big"], "method": "kl-dp", **MEASURED}
 
 
+GUARD = {"alpha": 0.0, "bn_reestimated": False, "points": [], "images": 9, "labelled": True, "held_out": True}
+ANSWERED = {
+    "verdict": "better", "kept": True, "alpha": 1.0, "bn_reestimated": False, "answers": 9, "decided_after": 9,
+    "right_new": 8, "right_old": 1, "evidence_better": 25.0, "evidence_not_better": 0.1, "delta_pp": 5.0,
+    "delta_ci_pp": [1.0, 9.0], "changed": 20, "images": 90, "level": 0.05, "seed": 0, "reference": "digits",
+}  # fmt: skip
+
+
 def put(folder: Path, **changes: Any) -> Path:
     """A finished result."""
     folder.mkdir(parents=True)

@@ -7,14 +7,7 @@ import pytest
 
 from gainfinder.errors import RunFolderError
 from gainfinder.results import Listing, list_results
-from result_folders import put
-
-GUARD = {"alpha": 0.0, "bn_reestimated": False, "points": [], "images": 9, "labelled": True, "held_out": True}
-ANSWERED = {
-    "verdict": "better", "kept": True, "alpha": 1.0, "bn_reestimated": False, "answers": 9, "decided_after": 9,
-    "right_new": 8, "right_old": 1, "evidence_better": 25.0, "evidence_not_better": 0.1, "delta_pp": 5.0,
-    "delta_ci_pp": [1.0, 9.0], "changed": 20, "images": 90, "level": 0.05, "seed": 0, "reference": "digits",
-}  # fmt: skip
+from result_folders import ANSWERED, GUARD, put
 
 
 def folders(found: Listing) -> list[str]:

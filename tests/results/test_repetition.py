@@ -12,16 +12,10 @@ from torch import Tensor
 from gainfinder.errors import RunFolderError
 from gainfinder.predictions import Predictions
 from gainfinder.results import Repetition, RunFolder, compare_results
-from result_folders import put
+from result_folders import ANSWERED, GUARD, put
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
 WEIGHTS = {"weight": torch.arange(4.0), "count": torch.tensor(3)}
-ANSWERED = {
-    "verdict": "better", "kept": True, "alpha": 1.0, "bn_reestimated": False, "answers": 9, "decided_after": 9,
-    "right_new": 8, "right_old": 1, "evidence_better": 25.0, "evidence_not_better": 0.1, "delta_pp": 5.0,
-    "delta_ci_pp": [1.0, 9.0], "changed": 20, "images": 90, "level": 0.05, "seed": 0, "reference": "digits",
-}  # fmt: skip
-GUARD = {"alpha": 1.0, "bn_reestimated": False, "points": [], "images": 9, "labelled": False, "held_out": True}
 
 
 def fill(folder: Path, weights: dict[str, Tensor] | None, logits: Tensor | None, **changes: Any) -> Path:
@@ -86,9 +80,9 @@ def test_another_delta_is_told_though_all_else_is_the_same(tmp_path: Path) -> No
 
 def test_a_student_that_labels_chose_is_compared_with_the_candidate(tmp_path: Path) -> None:
     """`ask` put it into `student/` after the transfer; run again, it is in `candidate/`."""
-    first = fill(tmp_path / "a", WEIGHTS, LOGITS, guard=GUARD, certificate=ANSWERED)
+    first = fill(tmp_path / "a", WEIGHTS, LOGITS, guard={**GUARD, "alpha": 1.0}, certificate=ANSWERED)
     old = {**WEIGHTS, "weight": torch.zeros(4)}
-    second = fill(tmp_path / "b", old, LOGITS.flip(1), guard={**GUARD, "alpha": 0.0})
+    second = fill(tmp_path / "b", old, LOGITS.flip(1), guard=GUARD)
     assert compared(first, second).weights_differ == 1
     put_student(second / "candidate", WEIGHTS, LOGITS, answers=second / "candidate")
     found = compared(first, second)

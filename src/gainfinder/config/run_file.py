@@ -14,9 +14,9 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import SettingsError
 from ..files import parse_json, user_path, write_text
@@ -45,7 +45,7 @@ class RunFile(BaseModel):
         label_maps: files that map classes.
         referees: models that judge.
         out: the result folder.
-        ask: labels to ask for afterwards.
+        ask: labels to ask for afterwards, 1 or more.
         settings: settings by name.
     """
 
@@ -59,7 +59,7 @@ class RunFile(BaseModel):
     label_maps: list[str] = []
     referees: list[str] = []
     out: str | None = None
-    ask: int | None = None
+    ask: Annotated[int, Field(ge=1)] | None = None
     settings: dict[str, Any] = {}
 
     @field_validator(*LISTS, mode="before")
@@ -149,7 +149,7 @@ def read_run(path: str | Path) -> RunFile:
     """
     file = user_path(path, what="run", error=SettingsError)
     text = read_text(file, what="run")
-    found = _read_json(file, text) if text.lstrip().startswith("{") else _RunFile.read(file, what="run")
+    found = _read_json(file, text) if text.lstrip().startswith("{") else _RunFile.parsed(file, text)
     found.refuse_unusable()
     return found.run()
 

@@ -47,7 +47,15 @@ class TomlFile:
             SettingsError: it cannot be read, or is no TOML.
         """
         file = user_path(path, what=what, error=SettingsError)
-        text = read_text(file, what=what)
+        return cls.parsed(file, read_text(file, what=what))
+
+    @classmethod
+    def parsed(cls, file: Path, text: str) -> Self:
+        """A file whose text is read already.
+
+        Raises:
+            SettingsError: it is no TOML.
+        """
         try:
             return cls(file, text, tomllib.loads(text))
         except (ValueError, RecursionError) as error:
@@ -83,7 +91,7 @@ class TomlFile:
         """
         for key in table:
             if key not in known:
-                raise self.fail((*path, key), f"unknown key {key!r}{suggest(key, known)}; known: {', '.join(known)}")
+                raise self._unknown((*path, key), known)
 
     def check_settings(self, path: Sequence[str], table: Any) -> None:
         """Refuse what is no table of settings, each right by itself; what does not go together is seen later.
@@ -151,13 +159,15 @@ class TomlFile:
         """
         first = error.errors(include_url=False)[0]
         if first["type"] == "extra_forbidden":
-            return self.fail(
-                path, f"unknown key {path[-1]!r}{suggest(str(path[-1]), known)}; known: {', '.join(known)}"
-            )
+            return self._unknown(path, known)
         if first["type"] == "missing":
             return self.fail(path[:-1], f"{'.'.join(map(str, path))} is missing")
         given = first.get("input")
         return self.fail(path, f"{'.'.join(map(str, path))} is {shown_value(given)}: {first['msg'].lower()}")
+
+    def _unknown(self, path: Sequence[str | int], known: Sequence[str]) -> SettingsError:
+        key = path[-1]
+        return self.fail(path, f"unknown key {key!r}{suggest(str(key), known)}; known: {', '.join(known)}")
 
 
 def read_text(file: Path, *, what: str) -> str:
