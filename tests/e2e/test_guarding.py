@@ -61,7 +61,7 @@ def without_statistics(state: State) -> State:
 def test_a_ruined_student_is_not_kept(
     zoo: dict[str, str], val: Images, guards: Images, *, student: str, mode: str, labels: str
 ) -> None:
-    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 0.5, "student_mode": mode, "labels": labels}
+    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 3.0, "student_mode": mode, "labels": labels}
     result = gainfinder.transfer(zoo[student], zoo["convnext"], "digits#2/4", **asked)
     metrics = result.metrics
     guard = metrics.guard
@@ -71,7 +71,7 @@ def test_a_ruined_student_is_not_kept(
     assert metrics.transfer_delta_pp == 0.0 and metrics.transfer_delta_ci_pp == (0.0, 0.0)
     assert metrics.knowledge_gain == metrics.knowledge_loss == 0.0 and metrics.agreement == 1.0
     # what would have been, the epochs tell: they are measured on the student that trains
-    assert guard.unguarded_delta_pp == result.epochs[-1].transfer_delta_pp < 0.0
+    assert guard.unguarded_delta_pp == result.epochs[-1].transfer_delta_pp < -10.0
 
 
 @pytest.mark.parametrize("labels", ["use", "none"])

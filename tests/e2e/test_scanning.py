@@ -44,16 +44,8 @@ def scanned(models: Any, out: Path | None = None, runs: Runs | None = None) -> S
 
 
 def rounded(scan: Scan) -> Scan:
-    """Means over models are sums of floats in any order, estimates of probabilities that a file may have rounded."""
-    models = tuple(
-        replace(
-            one,
-            agreement=round(one.agreement, 9),
-            strength=None if one.strength is None else round(one.strength, 9),
-            estimated_accuracy=round(one.estimated_accuracy, 5),
-        )
-        for one in scan.models
-    )
+    """Estimates are sums of floats, in any order of the models, of probabilities that a file may have rounded."""
+    models = tuple(replace(one, estimated_accuracy=round(one.estimated_accuracy, 5)) for one in scan.models)
     pairs = tuple(
         replace(
             one,

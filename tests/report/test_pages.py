@@ -226,8 +226,8 @@ def test_areas_have_a_similarity_where_there_are_embeddings(results: dict[str, P
     write_report(copy)
     read, areas = text(copy), [area for pair in found["expertise"]["pairs"] for area in pair["areas"]]
     assert f"by {tmp_path / 'embeddings.npy'}" in read
-    similarities = {area["similarity"] for area in areas}
-    assert None in similarities and len(similarities) > 1, "some have one"
+    assert {area["similarity"] is None for area in areas} == {True, False}, "some have one"
+    assert all((area["similarity"] is None) == (area["size"] < 2) for area in areas), "of two classes or more"
     for area in areas:
         alike = "–" if area["similarity"] is None else f"{100 * area['similarity']:+.1f} %"
         assert f"{area['percent']} % {area['size']} {alike} " in read

@@ -63,7 +63,7 @@ def measure_stand_ins(models: Sequence[Answers], num_classes: int) -> StandIns:
     samples = predicted_MN.shape[1]
     differ_MM, surer_MM, flips_MM = _disagreements(predicted_MN, confidence_MN, right_MN)
     disagreement_MM = differ_MM / samples
-    agreement_M = _mean_of_others(1 - disagreement_MM)
+    agreement_M = _agreement_with_others(differ_MM, samples)
     logits = [model.logits_NC for model in models if model.logits_NC is not None]
     informative_M = torch.tensor([float(information(logits_NC).mean()) for logits_NC in logits], dtype=torch.float64)
     return StandIns(
@@ -158,6 +158,7 @@ def _kappa(disagreement_MM: Tensor, predicted_MN: Tensor, num_classes: int) -> T
     return 1 - disagreement_MM / torch.where(expected_MM < 1, 1 - expected_MM, torch.nan)
 
 
-def _mean_of_others(agreement_MM: Tensor) -> Tensor:
-    others = len(agreement_MM) - 1
-    return (agreement_MM.sum(dim=1) - 1) / others if others else torch.ones(1, dtype=torch.float64)
+def _agreement_with_others(differ_MM: Tensor, samples: int) -> Tensor:
+    """Share of the samples on which another model agrees, on average; of counts, whose sums no order changes."""
+    others = len(differ_MM) - 1
+    return 1 - differ_MM.sum(dim=1) / (samples * others) if others else torch.ones(1, dtype=torch.float64)
