@@ -12,7 +12,7 @@ from .errors import Diverged, SettingsError
 from .heads import fit_head
 from .inference import ImageCount, predict
 from .metrics import CHOOSE, Ranking, Scan
-from .models import OPSET, ModelSource, TeacherSource, load_model
+from .models import ModelSource, TeacherSource, load_model
 from .report import refresh_report, write_question_page, write_report, write_study_report
 from .results import Certificate, Repetition, RunFolder, compare_results, list_results, read_questions, write_form
 from .runs import (
@@ -29,7 +29,8 @@ from .runs import (
     prepare_transfer,
     refuse_diverged,
 )
-from .sharing import ExportedStudent, PushedStudent, export_student, push_student
+from .sharing import export_student as export
+from .sharing import push_student as push
 from .study import StudyFolder, StudyRow, read_study
 from .study import study_rows as rows_of_study
 from .workers import StudySummary, make_backend
@@ -416,79 +417,6 @@ def certify(folder: str | Path, answers: str | Path) -> Certificate:
     certificate = certify_student(Path(folder), Path(answers))
     refresh_report(Path(folder))
     return certificate
-
-
-def push(
-    folder: str | Path,
-    repository: str,
-    *,
-    private: bool = False,
-    replace: bool = False,
-    dry_run: bool = False,
-    message: str | None = None,
-) -> PushedStudent:
-    """Put the student of a result on the Hugging Face hub: weights, configuration and model card, in one commit.
-
-    Plain timm (`timm.create_model("hf-hub:USER/NAME", pretrained=True)`) or transformers load it from there. Report,
-    predictions and pictures stay here. The token is the one that `hf auth login` keeps, or `HF_TOKEN`.
-
-    Args:
-        folder: result folder of a finished transfer, whose student is of timm or transformers.
-        repository: `USER/NAME`; it is made where it is not there.
-        private: whether a new repository is private; one that is there stays what it is.
-        replace: whether files that others wrote may be replaced there; those of other names stay.
-        dry_run: whether nothing is sent, and no hub is asked.
-        message: the commit's message.
-
-    Raises:
-        SettingsError: no name of a repository, or no token.
-        RunFolderError: the folder holds no finished transfer.
-        ModelError: neither timm nor transformers alone could load the student.
-        HubError: the hub cannot be reached or refuses, or the repository holds something else.
-    """
-    return push_student(folder, repository, private=private, replace=replace, dry_run=dry_run, message=message)
-
-
-def export(
-    folder: str | Path,
-    onnx: str | Path,
-    *,
-    int8: bool = False,
-    student: ModelSource | None = None,
-    data: ImageSource | None = None,
-    limit: int | None = None,
-    opset: int = OPSET,
-    force: bool = False,
-    on_stage: Callable[[str, int], ImageCount] | None = None,
-) -> ExportedStudent:
-    """Write the student of a result as an ONNX file, run it, and say how its answers differ from the student's.
-
-    The student in PyTorch and the file in ONNX Runtime answer the images that the result was measured on, on the CPU.
-    With `int8`, convolutions and matrix products compute in integers of 8 bits, their ranges set by 128 transfer
-    images, always the same ones.
-
-    Args:
-        folder: result folder of a finished transfer.
-        onnx: the file to write; `onnx:FILE` loads it.
-        int8: whether it is quantised.
-        student: the architecture, where the folder's own reference would run Python code or there is none: the student
-            that the transfer was given; its weights are the folder's.
-        data: images to measure on, in place of those that the result was measured on.
-        limit: number of images at most, chosen by id; None for all.
-        opset: version of ONNX's operators, 14 to 20.
-        force: whether a file that is there is replaced.
-        on_stage: function of what is being done and the number of images, which returns a callback for images done.
-
-    Raises:
-        SettingsError: a setting is out of range.
-        RunFolderError: the folder holds no finished transfer, or the file is there or cannot be written.
-        DataError: the images are not there, or not those that the result was measured on.
-        ModelError: the student cannot be loaded or written as ONNX, or does not fit its predictions.
-        MissingExtra: onnx or ONNX Runtime is not installed.
-    """
-    return export_student(
-        folder, onnx, int8=int8, student=student, data=data, limit=limit, opset=opset, force=force, on_stage=on_stage
-    )
 
 
 def run_study(

@@ -55,8 +55,9 @@ def push_student(
 ) -> PushedStudent:
     """Put the student of a result on the Hugging Face hub: weights, configuration and model card, in one commit.
 
-    Report, predictions and pictures stay here. The token is the one that `hf auth login` keeps, or `HF_TOKEN`; the hub
-    is the one that `HF_ENDPOINT` names, where that is set.
+    Plain timm (`timm.create_model("hf-hub:USER/NAME", pretrained=True)`) or transformers load it from there. Report,
+    predictions and pictures stay here. The token is the one that `hf auth login` keeps, or `HF_TOKEN`; the hub is the
+    one that `HF_ENDPOINT` names, where that is set.
 
     Args:
         folder: result folder of a finished transfer, whose student is of timm or transformers.
