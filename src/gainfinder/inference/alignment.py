@@ -19,7 +19,7 @@ from ..classes import (
     order_doubt,
     read_label_map,
 )
-from ..data import Images
+from ..data import Samples
 from ..errors import DataError
 from ..models import Classifier, PredictionTable
 
@@ -28,7 +28,7 @@ Teacher: TypeAlias = Classifier | PredictionTable
 _log = logging.getLogger("gainfinder")
 
 
-def named_after(student: Classifier, images: Images) -> Classifier:
+def named_after(student: Classifier, images: Samples) -> Classifier:
     """The student with the class names of the images, where it has none of its own and their counts are equal.
 
     Teachers that carry names can then be matched by name although the student does not. Where frameworks sort these
@@ -40,7 +40,7 @@ def named_after(student: Classifier, images: Images) -> Classifier:
     return student
 
 
-def align_images(images: Images, student: Classifier) -> Images:
+def align_samples(images: Samples, student: Classifier) -> Samples:
     """The images with labels in the student's class order; unlabelled images as they are.
 
     Raises:
@@ -104,7 +104,7 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     return model.with_label_map(match.label_map, student.class_names)
 
 
-def _check_labels(images: Images, student: Classifier) -> None:
+def _check_labels(images: Samples, student: Classifier) -> None:
     assert images.labels is not None
     wrong = np.flatnonzero(images.labels >= student.num_classes)
     if len(wrong):

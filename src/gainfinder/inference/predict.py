@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
+from ..data import LoadedBatch, Samples, SampleSource, check_broken, load_batches, load_samples
 from ..devices import default_workers, measured_in_memory, resolve_device
 from ..errors import OutOfMemory
 from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
@@ -23,7 +23,7 @@ from ..predictions import (
     unusable,
 )
 from ..views import CropCache, CropKeeper, ViewBatch, ViewSource, view_spec
-from .alignment import align_images
+from .alignment import align_samples
 
 _log = logging.getLogger("gainfinder")
 Output = TypeVar("Output")
@@ -35,7 +35,7 @@ ImageCount = Callable[[int], None]
 
 def predict(
     model: ModelSource,
-    data: ImageSource,
+    data: SampleSource,
     *,
     labels: bool = True,
     device: str = "auto",
@@ -50,7 +50,7 @@ def predict(
 
     Args:
         model: a reference, classifier or module.
-        data: a data reference, `Images`, or a data set that yields images or (image, label).
+        data: a data reference, `Samples`, or a data set that yields images or (image, label).
         labels: False reads none, so that they need not fit the model's classes.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
@@ -65,7 +65,7 @@ def predict(
         GainfinderError: the model or the images cannot be used.
     """
     classifier, images = _opened(model, data, labels=labels)
-    return predict_images(
+    return predict_samples(
         classifier,
         images,
         **_places(device, workers),
@@ -77,7 +77,7 @@ def predict(
 
 def predict_top(
     model: ModelSource,
-    data: ImageSource,
+    data: SampleSource,
     *,
     top_k: int,
     labels: bool = True,
@@ -104,7 +104,7 @@ def predict_top(
         GainfinderError: the model or the images cannot be used.
     """
     classifier, images = _opened(model, data, labels=labels)
-    return predict_top_images(
+    return predict_top_samples(
         classifier,
         images,
         top_k=top_k,
@@ -115,9 +115,9 @@ def predict_top(
     )
 
 
-def _opened(model: ModelSource, data: ImageSource, *, labels: bool) -> tuple[Classifier, Images]:
+def _opened(model: ModelSource, data: SampleSource, *, labels: bool) -> tuple[Classifier, Samples]:
     classifier = load_copy(model)
-    return classifier, align_images(load_images(data, labels=labels), classifier)
+    return classifier, align_samples(load_samples(data, labels=labels), classifier)
 
 
 def _places(device: str, workers: int | None) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def _places(device: str, workers: int | None) -> dict[str, Any]:
     return {"device": where, "workers": default_workers(where) if workers is None else workers}
 
 
-def predict_images(
+def predict_samples(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     device: torch.device,
     batch_size: int = 64,
@@ -172,9 +172,9 @@ def predict_images(
     return Predictions(logits=logits_NC, **run.about())
 
 
-def predict_top_images(
+def predict_top_samples(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     top_k: int,
     device: torch.device,
@@ -183,7 +183,7 @@ def predict_top_images(
     max_broken: float = 0.01,
     on_images: ImageCount | None = None,
 ) -> TopPredictions:
-    """What `predict_images` gives, of the most probable classes alone; logits of all are held of a few images at once.
+    """What `predict_samples` gives, of the most probable classes alone; logits of all are held of a few images at once.
 
     Args:
         classifier: the classifier; its module is moved to `device` and put into evaluation mode.
@@ -233,7 +233,7 @@ class _Pass:
     def __init__(
         self,
         classifier: Classifier,
-        images: Images,
+        images: Samples,
         *,
         device: torch.device,
         max_broken: float | None,
@@ -263,7 +263,7 @@ class _Pass:
         for batch in loaded:
             self.broken.extend(batch.broken)
             if (largest := self.max_broken) is not None:
-                check_broken(self.broken, total=len(self.images), max_share=largest, reference=self.images.reference)
+                check_broken(self.broken, of=self.images, max_share=largest)
             if batch.inputs is not None:
                 with torch.inference_mode():
                     outputs = micro_batcher.run(model, batch.inputs.to(self.device, non_blocking=True))
@@ -301,7 +301,7 @@ class _Pass:
 
 
 def evaluation_crops(
-    images: Images,
+    images: Samples,
     preprocessing: Preprocessing,
     *,
     workers: int,
@@ -342,7 +342,7 @@ def _joined(parts: Iterable[Tensor], *, numbers: int) -> Iterator[Tensor]:
 
 def _evaluated(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     batch_size: int,
     workers: int,
@@ -382,7 +382,7 @@ class ImageFeatures:
 
 def features_of(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     layer: str,
     device: torch.device,
@@ -449,7 +449,7 @@ class MicroBatcher:
                 self.size = at_once // 2
 
 
-def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
+def merge_shards(parts: Iterable[Predictions], images: Samples) -> Predictions:
     """Put the shards of one model's predictions back into the order of the images."""
     shards = list(parts)
     if len(shards) == 1:

@@ -18,7 +18,7 @@ from .bank import (
 from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
-from .describe import describe, describe_images, describe_model, settings_by_rule
+from .describe import describe, describe_model, describe_samples, settings_by_rule
 from .diverged import refuse_diverged
 from .guard import candidates
 from .images import hold_out_to_measure, note_overlap
@@ -46,8 +46,8 @@ __all__ = [
     "certify_student",
     "control_of",
     "describe",
-    "describe_images",
     "describe_model",
+    "describe_samples",
     "draw_pictures",
     "dummy_target_models",
     "execute",

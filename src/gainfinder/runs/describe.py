@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..config import REQUEST, SETTINGS, Method, TransferConfig, request_of
-from ..data import Images
+from ..data import Samples
 from ..devices import environment
 from ..errors import SettingsError
 from ..inference import Teacher
@@ -22,11 +22,11 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
         "student": describe_model(prepared.student),
         "teachers": [_describe_teacher(teacher) for teacher in prepared.teachers],
         **({"referees": [_describe_teacher(one) for one in prepared.referees]} if prepared.referees else {}),
-        "data": describe_images(prepared.train_images),
-        "val": {**describe_images(prepared.val_images), "held_out": prepared.val_held_out},
+        "data": describe_samples(prepared.train_images),
+        "val": {**describe_samples(prepared.val_images), "held_out": prepared.val_held_out},
         "guard": None
         if prepared.guard_images is None
-        else {**describe_images(prepared.guard_images), "held_out": prepared.guard_held_out},
+        else {**describe_samples(prepared.guard_images), "held_out": prepared.guard_held_out},
         "settings": {
             **resolved,
             "labels": prepared.requested.labels,
@@ -101,12 +101,12 @@ def describe_model(model: Classifier) -> dict[str, Any]:
     }
 
 
-def describe_images(images: Images) -> dict[str, Any]:
+def describe_samples(images: Samples) -> dict[str, Any]:
     """The reference, number and digests of some images."""
     return {
         "reference": images.reference,
         "samples": len(images),
         "labelled": images.labels is not None,
         "digest": images.digest(),
-        "pixels": images.pixels_digest,
+        "pixels": images.few_digest,
     }

@@ -13,10 +13,10 @@ from ..config import (
     resolve_settings,
     size_in_bytes,
 )
-from ..data import Images, ImageSource
+from ..data import Samples, SampleSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
-from ..inference import Bank, Teacher, align_images, align_model, named_after
+from ..inference import Bank, Teacher, align_model, align_samples, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import check_at_most, check_guard, check_referees, check_settings, check_student, check_teachers
@@ -57,9 +57,9 @@ class PreparedTransfer:
 
     student: Classifier
     teachers: tuple[Teacher, ...]
-    train_images: Images
-    val_images: Images
-    guard_images: Images | None
+    train_images: Samples
+    val_images: Samples
+    guard_images: Samples | None
     settings: ResolvedConfig
     requested: TransferConfig
     view_spec: ViewSpec
@@ -69,7 +69,7 @@ class PreparedTransfer:
     workers: int
     val_held_out: bool
     guard_held_out: bool
-    labelled_images: Images | None = None
+    labelled_images: Samples | None = None
     command: str | None = None
     spec: TransferSpec | None = None
     referees: tuple[Teacher, ...] = ()
@@ -128,10 +128,10 @@ def prepare_spec(spec: TransferSpec, *, command: str | None = None) -> PreparedT
 def prepare_transfer(
     student: ModelSource,
     teachers: Sequence[TeacherSource],
-    data: ImageSource,
+    data: SampleSource,
     *,
-    val: ImageSource | None = None,
-    guard_data: ImageSource | None = None,
+    val: SampleSource | None = None,
+    guard_data: SampleSource | None = None,
     label_maps: Sequence[Path] = (),
     referees: Sequence[TeacherSource] = (),
     settings: TransferConfig,
@@ -166,9 +166,9 @@ def prepare_transfer(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
-    labelled_images = align_images(roles.train, named_student)
+    labelled_images = align_samples(roles.train, named_student)
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
-    guard_images = None if roles.guard is None else align_images(roles.guard, named_student)
+    guard_images = None if roles.guard is None else align_samples(roles.guard, named_student)
     train_images = subset(labelled_images, settings)
     note_overlap(train_images, val_images, "measured on", "learned from")
     if guard_images is not None:
@@ -219,7 +219,7 @@ def prepare_transfer(
 
 
 def resolved_for(
-    settings: TransferConfig, images: Images, *, teachers: Sequence[Teacher], view_size: tuple[int, int]
+    settings: TransferConfig, images: Samples, *, teachers: Sequence[Teacher], view_size: tuple[int, int]
 ) -> ResolvedConfig:
     """The settings, resolved for these transfer images and teachers.
 
@@ -255,7 +255,7 @@ def _bank(settings: TransferConfig) -> Bank | None:
     return Bank(Path(settings.bank), limit=limit)
 
 
-def _named_student(student: Classifier, images: Sequence[Images]) -> Classifier:
+def _named_student(student: Classifier, images: Sequence[Samples]) -> Classifier:
     """The student; one without class names takes those of the images."""
     for source in images:
         student = named_after(student, source)

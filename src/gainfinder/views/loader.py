@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import Images, Indices, LoadedBatch, load_batches
+from ..data import Indices, LoadedBatch, Samples, load_batches
 from ..devices import LEAST_CROPS_BYTES
 from .ahead import made_ahead
 from .mixup import Mixing, Overlay, mixing_of
@@ -76,7 +76,7 @@ class CropCache:
 class CropKeeper(Protocol):
     """Keeps crops beyond this process."""
 
-    def crops(self, images: Images, spec: ViewSpec, decode: Callable[[], "CachedCrops"]) -> "CachedCrops":
+    def crops(self, images: Samples, spec: ViewSpec, decode: Callable[[], "CachedCrops"]) -> "CachedCrops":
         """The crops of some images, on the CPU: those that are kept, or else what `decode` makes."""
         ...
 
@@ -97,7 +97,7 @@ class ViewSource:
 
     def __init__(
         self,
-        images: Images,
+        images: Samples,
         spec: ViewSpec,
         *,
         workers: int,
@@ -126,7 +126,7 @@ class ViewSource:
         other.spec = replace(self.spec, mixup=0.0)
         return other
 
-    def labelled(self, images: Images) -> "ViewSource":
+    def labelled(self, images: Samples) -> "ViewSource":
         """The same views of the same images with their labels; cached crops are shared.
 
         Args:
