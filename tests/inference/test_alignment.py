@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gainfinder.classes import read_label_map
 from gainfinder.data import Images, load_images
 from gainfinder.errors import DataError, ModelError
-from gainfinder.inference.alignment import align_samples, align_model, named_after
+from gainfinder.inference.alignment import align_model, align_samples, named_after
 from gainfinder.models import Classifier, load_model, load_teacher
 from gainfinder.models.from_table import PredictionTable
 

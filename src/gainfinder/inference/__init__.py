@@ -2,7 +2,7 @@
 
 In: classifiers, images, views. Out: `Predictions`, `TopPredictions`, entries of the bank (logits, and crops of images),
 the targets that a student learns from.
-Imports: errors, files, partition, config, predictions, classes, models, data, devices, views.
+Imports: errors, files, partition, config, predictions, classes, data, models, devices, views.
 """
 
 from .alignment import Teacher, align_model, align_samples, named_after

@@ -20,7 +20,7 @@ from ..classes import (
     read_label_map,
 )
 from ..data import Samples
-from ..errors import DataError
+from ..errors import DataError, ModelError
 from ..models import Classifier, PredictionTable
 
 Teacher: TypeAlias = Classifier | PredictionTable
@@ -41,11 +41,16 @@ def named_after(student: Classifier, images: Samples) -> Classifier:
 
 
 def align_samples(images: Samples, student: Classifier) -> Samples:
-    """The images with labels in the student's class order; unlabelled images as they are.
+    """The samples with labels in the student's class order; unlabelled ones as they are.
 
     Raises:
-        DataError: labels do not fit the student's classes.
+        DataError: the student does not read such samples, or labels do not fit its classes.
     """
+    if images.noun != student.reads:
+        raise DataError(
+            f"{images.reference} holds {images.noun}s, and {student.reference} classifies {student.reads}s: give "
+            f"{student.reads}s, or a classifier of {images.noun}s"
+        )
     if images.labels is None:
         return images
     if images.class_names is None:
@@ -82,9 +87,15 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
             None to match by name, or by position where a side has no names.
 
     Raises:
-        ModelError: class counts differ, and there is neither a common name nor a map.
+        ModelError: the model reads something else than the student; class counts differ, and there is neither a common
+            name nor a map.
         DataError: the map cannot be read, or does not fit the classes.
     """
+    if isinstance(model, Classifier) and model.reads != student.reads:
+        raise ModelError(
+            f"{model.reference} classifies {model.reads}s, and {student.reference} {student.reads}s: both have to read "
+            "the same"
+        )
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
         find = partial(map_teacher, read_label_map(label_map), where=str(label_map))

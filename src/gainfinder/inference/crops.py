@@ -30,7 +30,7 @@ import torchvision
 
 from ..data import Samples, content_digest, is_encoded
 from ..errors import RunFolderError
-from ..views import CachedCrops, Views, ViewSource, ViewSpec
+from ..views import CachedCrops, Views, ViewSource, ViewSpec, layout
 from .store import CROPS, SPARE_BYTES, Store
 
 FORMAT = 1
@@ -142,10 +142,13 @@ def _opened(folder: Path, meta: dict[str, Any], *, images: Samples, spec: ViewSp
         broken[at] = reason
     # Mapped for copying on write: that shares the pages as reading does, and torch knows no tensors that cannot be
     # written.
-    mapped = [np.load(folder / _file_of(*size), mmap_mode="c", allow_pickle=False) for size in spec.sizes]
+    mapped = [
+        np.load(folder / _file_of(*shape[1:]), mmap_mode="c", allow_pickle=False)
+        for shape, _ in map(layout, spec.sizes)
+    ]
     rows_n = torch.from_numpy(np.load(folder / "rows.npy", allow_pickle=False))
     return CachedCrops(
-        crops=Views(renderings=tuple(torch.from_numpy(part) for part in mapped)), rows_n=rows_n, broken=broken
+        crops=Views.of([torch.from_numpy(part) for part in mapped], spec.sizes), rows_n=rows_n, broken=broken
     )
 
 

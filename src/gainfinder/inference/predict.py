@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..data import LoadedBatch, Samples, SampleSource, check_broken, load_batches, load_samples
 from ..devices import default_workers, measured_in_memory, resolve_device
 from ..errors import OutOfMemory
-from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
+from ..models import Classifier, FeatureTap, InputForm, ModelSource, load_copy
 from ..predictions import (
     Predictions,
     TopPredictions,
@@ -265,8 +264,9 @@ class _Pass:
             if (largest := self.max_broken) is not None:
                 check_broken(self.broken, of=self.images, max_share=largest)
             if batch.inputs is not None:
+                inputs = self.classifier.preprocessing.collated(batch.inputs).to(self.device, non_blocking=True)
                 with torch.inference_mode():
-                    outputs = micro_batcher.run(model, batch.inputs.to(self.device, non_blocking=True))
+                    outputs = micro_batcher.run(model, inputs)
                 self.positions.append(batch.positions)
                 yield from outputs
             if self.on_images is not None:
@@ -302,7 +302,7 @@ class _Pass:
 
 def evaluation_crops(
     images: Samples,
-    preprocessing: Preprocessing,
+    preprocessing: InputForm,
     *,
     workers: int,
     resident_bytes: int | None = None,
@@ -314,7 +314,7 @@ def evaluation_crops(
     None if they take more than `resident_bytes` (by default `devices.measured_in_memory`), or if the models are of one
     channel: these see images that were grey before they were resized.
     """
-    if preprocessing.input_size[0] != 3:
+    if not preprocessing.shares_views:
         return None
     source = ViewSource(
         images,
@@ -360,7 +360,7 @@ def _evaluated(
     )
 
 
-def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
+def _prepared(batch: ViewBatch, preprocessing: InputForm) -> LoadedBatch:
     inputs = None if batch.views is None else batch.views.inputs(preprocessing)
     return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
 
@@ -475,5 +475,6 @@ class _Evaluation:
     def __init__(self, classifier: Classifier) -> None:
         self.transform = classifier.preprocessing.evaluation_transform()
 
-    def __call__(self, index: int, image: Image.Image) -> Tensor:
-        return self.transform(image)
+    def __call__(self, index: int, sample: Any) -> Tensor:
+        transformed: Tensor = self.transform(sample)
+        return transformed

@@ -1,7 +1,7 @@
 """Transfers: prepared, run in their result folders, guarded, compared with a control, one after another.
 
 In: references and settings. Out: a result folder and a `TransferResult`. Used by the API and the command line.
-Imports: errors, files, libraries, partition, config, predictions, metrics, losses, models, data, devices, views,
+Imports: errors, files, libraries, partition, config, predictions, metrics, losses, data, models, devices, views,
 inference, training, results.
 """
 

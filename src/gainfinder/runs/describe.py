@@ -12,7 +12,7 @@ from ..devices import environment
 from ..errors import SettingsError
 from ..inference import Teacher
 from ..models import Classifier, find_origin
-from .prepare import PreparedTransfer, resolved_for
+from .prepare import PreparedTransfer, pixels_of, resolved_for
 
 
 def describe(prepared: PreparedTransfer) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
             "compile": prepared.requested.compile,
             "device": prepared.accelerator.device.type,
         },
-        "views": {"sizes": prepared.view_spec.sizes, "augment": prepared.view_spec.augment},
+        "views": {"sizes": prepared.view_spec.described_sizes, "augment": prepared.view_spec.augment},
         REQUEST: None if prepared.spec is None else request_of(prepared.spec).model_dump(exclude_defaults=True),
         "environment": _environment(prepared),
     }
@@ -61,7 +61,7 @@ def settings_by_rule(prepared: PreparedTransfer) -> dict[str, Any]:
             continue
         with suppress(SettingsError):  # what the method, the optimiser or the schedule does not read
             fixed = TransferConfig(**{**dict(requested), one.name: value})
-            view_size = prepared.view_spec.sizes[0]
+            view_size = pixels_of(prepared.view_spec)
             again = resolved_for(fixed, prepared.train_images, teachers=prepared.teachers, view_size=view_size)
             if again == prepared.settings:
                 found[one.name] = value

@@ -177,7 +177,7 @@ def prepare_transfer(
     # The bank renders views of its own for the models that it caches.
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
-    resolved = resolved_for(settings, train_images, teachers=aligned, view_size=seen.sizes[0])
+    resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
     check_settings(resolved, settings, teachers=len(aligned))
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
@@ -219,7 +219,7 @@ def prepare_transfer(
 
 
 def resolved_for(
-    settings: TransferConfig, images: Samples, *, teachers: Sequence[Teacher], view_size: tuple[int, int]
+    settings: TransferConfig, images: Samples, *, teachers: Sequence[Teacher], view_size: tuple[int, int] | None
 ) -> ResolvedConfig:
     """The settings, resolved for these transfer images and teachers.
 
@@ -227,7 +227,7 @@ def resolved_for(
         settings: the settings as the user gave them.
         images: the transfer images, with labels only where training may read them.
         teachers: the teachers.
-        view_size: input height and width of the student in pixels.
+        view_size: input height and width of the student in pixels; None of texts.
 
     Raises:
         SettingsError: settings do not go together.
@@ -240,6 +240,11 @@ def resolved_for(
         mirrorable=images.mirrorable,
         mixable=all(isinstance(teacher, Classifier) for teacher in teachers),
     )
+
+
+def pixels_of(spec: ViewSpec) -> tuple[int, int] | None:
+    """Height and width in pixels of the student's views; None of texts."""
+    return spec.sizes[0] if isinstance(spec.sizes[0], tuple) else None
 
 
 def _guard_decisions(teachers: int, strategy: str) -> int:

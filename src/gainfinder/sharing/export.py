@@ -133,7 +133,7 @@ def export_student(
         if int8:
             calibration = calibration_images(record)
             tell = _told(on_stage, "calibrating", len(calibration))
-            calibrated_on = quantise(made, classifier.preprocessing, calibration, on_images=tell)
+            calibrated_on = quantise(made, classifier.image_preprocessing, calibration, on_images=tell)
         there = load_model(f"onnx:{made}")
         before, after = (
             predict_samples(model, images, device=CPU, on_images=_told(on_stage, what, len(images)))
