@@ -53,7 +53,7 @@ def tokenization_of(tokenizer: Any, module: Any, *, reference: str) -> Tokenizat
         ModelError: there is no tokenizer, it cannot pad, or it does not fit the model; or the model gives one number a
             text, no class.
     """
-    if tokenizer is None:
+    if tokenizer is None or _is_empty(tokenizer):
         raise ModelError(
             f"{reference}: it classifies texts, and there is no tokenizer beside it that can be loaded: save it there, "
             "too (tokenizer.save_pretrained)"
@@ -71,6 +71,11 @@ def tokenization_of(tokenizer: Any, module: Any, *, reference: str) -> Tokenizat
     if not {IDS, MASK} <= set(rows):
         raise ModelError(f"{reference}: its forward takes no {IDS} and {MASK}, which its tokenizer gives")
     return Tokenization.of(tokenizer, limit=_limit(tokenizer, module), rows=rows)
+
+
+def _is_empty(tokenizer: Any) -> bool:
+    """Whether it knows special tokens alone, as what transformers makes of a folder without a tokenizer's files."""
+    return not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
 
 
 def _check_vocabulary(tokenizer: Any, module: Any, reference: str) -> None:
