@@ -23,7 +23,11 @@ TEXTS = ["the old nest", "a fin and a gill of the old pond", "bark"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained model of texts."""
-    return made_once(tmp_path_factory, "text-model", tiny_text_model)
+    return made_once(tmp_path_factory, "text-model", _make)
+
+
+def _make(folder: Path) -> None:
+    tiny_text_model(folder)
 
 
 def tokenization(model: gainfinder.Classifier) -> Tokenization:
@@ -99,7 +103,9 @@ def test_a_module_finds_its_tokenizer_beside_its_weights(folder: Path) -> None:
 def test_new_classes(folder: Path, tmp_path: Path) -> None:
     head = new_head(load_copy(f"hf:{folder}"), ("one", "two", "three", "four"))
     assert head.classifier.num_classes == 4 and head.scale == 1.0
-    saved = load_model(head.classifier.save(head.classifier, tmp_path / "four"))
+    reference = head.classifier.save(head.classifier, tmp_path / "four")
+    assert reference is not None
+    saved = load_model(reference)
     assert saved.class_names == ("one", "two", "three", "four")
 
 
