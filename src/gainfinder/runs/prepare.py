@@ -19,7 +19,15 @@ from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_model, align_samples, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
-from .checks import check_at_most, check_guard, check_referees, check_settings, check_student, check_teachers
+from .checks import (
+    check_at_most,
+    check_guard,
+    check_places,
+    check_referees,
+    check_settings,
+    check_student,
+    check_teachers,
+)
 from .images import align_val, assign_roles, note_guard, note_overlap, subset, with_labels
 from .tracking import require
 
@@ -179,6 +187,7 @@ def prepare_transfer(
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
     check_settings(resolved, settings, teachers=len(aligned))
+    check_places(named_student, aligned, resolved, settings)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
