@@ -139,7 +139,9 @@ def tagged_texts(
             count = 0 if tags[at] is None else len(tags[at])
             raise DataError(f"{reader.where(at)}: {len(words)} words and {count} labels: expected one for each word")
     if tags is None:
-        words = np.array([_drawn(name, _first(len(row))) for name, row in zip(ids, rows, strict=True)], dtype=np.int64)
+        words = np.array(
+            [drawn_place(name, _first(len(row))) for name, row in zip(ids, rows, strict=True)], dtype=np.int64
+        )
         return TaggedTexts.build(reference=reference, reader=reader, ids=ids, labels=None, words=words)
     encoded, names = _encoded(tags, class_names, reference)
     measured = []
@@ -147,7 +149,7 @@ def tagged_texts(
         tagged = np.flatnonzero(own[: _first(len(own))] != UNTAGGED)
         if not len(tagged):
             raise DataError(f"{reader.where(at)}: none of its first words has a label: drop the row")
-        measured.append(int(tagged[_drawn(name, len(tagged))]))
+        measured.append(int(tagged[drawn_place(name, len(tagged))]))
     return TaggedTexts.build(
         reference=reference,
         reader=reader,
@@ -181,7 +183,7 @@ def _first(count: int) -> int:
     return min(count, MEASURED_WITHIN)
 
 
-def _drawn(sample_id: str, count: int) -> int:
+def drawn_place(sample_id: str, count: int) -> int:
     """A pseudo-random number below a count, by the id alone."""
     digest = hashlib.blake2b(b"place/" + sample_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % count

@@ -19,9 +19,9 @@ from ..classes import (
     order_doubt,
     read_label_map,
 )
-from ..data import Samples
+from ..data import NextTokens, Samples, Texts, next_tokens
 from ..errors import DataError, ModelError
-from ..models import Classifier, PredictionTable
+from ..models import Classifier, PredictionTable, Tokenization
 
 Teacher: TypeAlias = Classifier | PredictionTable
 
@@ -46,6 +46,8 @@ def align_samples(images: Samples, student: Classifier) -> Samples:
     Raises:
         DataError: the student does not read such samples, or labels do not fit its classes.
     """
+    if isinstance(images, Texts) and images.classified == "text" and student.classifies == "token":
+        images = _with_next_tokens(images, student)
     if images.classified != student.classifies:
         raise DataError(
             f"{images.reference} holds {_held(images)}, and {student.reference} classifies {student.classifies}s: give "
@@ -95,6 +97,9 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
             f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: both "
             "have to classify the same"
         )
+    if isinstance(model, Classifier) and student.classifies == "token":
+        _check_tokenizer(model, student)
+        return model
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
         find = partial(map_teacher, read_label_map(label_map), where=str(label_map))
@@ -112,6 +117,24 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     if match.label_map.order is not None:
         return model.with_class_order(match.label_map.order, student.class_names)
     return model.with_label_map(match.label_map, student.class_names)
+
+
+def _with_next_tokens(texts: Texts, student: Classifier) -> NextTokens:
+    """Texts with the tokens that a language model has to predict."""
+    tokenization = student.preprocessing
+    assert isinstance(tokenization, Tokenization)
+    tokens = [tokenization.tokens_of(texts, index) for index in range(len(texts))]
+    return next_tokens(texts, tokens, vocabulary=student.num_classes)
+
+
+def _check_tokenizer(model: Classifier, student: Classifier) -> None:
+    own, other = student.preprocessing, model.preprocessing
+    assert isinstance(own, Tokenization) and isinstance(other, Tokenization)
+    if own.digest != other.digest:
+        raise ModelError(
+            f"{model.reference} and {student.reference} are language models of two tokenizers, and what they predict "
+            "cannot be compared: both have to have the same"
+        )
 
 
 def _held(images: Samples) -> str:

@@ -177,7 +177,7 @@ def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
         preprocessing = preprocessing_of_processor(
             processor, channels=getattr(module.config, "num_channels", 3), reference=reference
         )
-    names = from_transformers.names_of(module)
+    names = None if classifies == "token" else from_transformers.names_of(module)
     if not from_transformers.is_as_built(module):
         _log.warning("%s: no reference will load it again: %s", reference, REPLACED)
         return preprocessing, names, _save_weights, rehead_found

@@ -25,7 +25,12 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .tokenizers import load_tokenizer, tokenization_of
 
-OF_TEXTS = {"ForSequenceClassification": "text", "ForTokenClassification": "word"}
+OF_TEXTS = {
+    "ForSequenceClassification": "text",
+    "ForTokenClassification": "word",
+    "ForCausalLM": "token",
+    "LMHeadModel": "token",
+}
 """What architectures give a class that read texts, by the end of their names."""
 _log = logging.getLogger("gainfinder")
 
@@ -56,7 +61,7 @@ def load(ref: ModelRef) -> Classifier:
         else:
             processor = load_processor(name, revision or None, trusted=trusted)
             preprocessing = image_preprocessing(processor, module, query, reference)
-    names = names_of(module)
+    names = None if classifies == "token" else names_of(module)
     if getattr(module.config, "problem_type", None) == "multi_label_classification" and not dict(query).get("output"):
         _log.warning(
             "%s: it was trained to give %s several classes (problem_type in its config.json); its outputs are taken as "
@@ -186,6 +191,7 @@ def _check_folder(folder: Path, reference: str) -> None:
 def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool, classifies: str) -> nn.Module:
     reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
     from transformers import (  # noqa: PLC0415 (slow, and an extra)
+        AutoModelForCausalLM,
         AutoModelForImageClassification,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
@@ -199,6 +205,7 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
             "image": AutoModelForImageClassification,
             "text": AutoModelForSequenceClassification,
             "word": AutoModelForTokenClassification,
+            "token": AutoModelForCausalLM,
         }
         module, info = kinds[classifies].from_pretrained(
             name, revision=revision, output_loading_info=True, trust_remote_code=trusted

@@ -174,9 +174,9 @@ def prepare_transfer(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
-    labelled_images = align_samples(roles.train, named_student)
+    labelled_images = _readable(align_samples(roles.train, named_student), settings)
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
-    guard_images = None if roles.guard is None else align_samples(roles.guard, named_student)
+    guard_images = None if roles.guard is None else _readable(align_samples(roles.guard, named_student), settings)
     train_images = subset(labelled_images, settings)
     note_overlap(train_images, val_images, "measured on", "learned from")
     if guard_images is not None:
@@ -254,6 +254,11 @@ def resolved_for(
 def pixels_of(spec: ViewSpec) -> tuple[int, int] | None:
     """Height and width in pixels of the student's views; None of texts."""
     return spec.sizes[0] if isinstance(spec.sizes[0], tuple) else None
+
+
+def _readable(images: Samples, settings: TransferConfig) -> Samples:
+    """The samples without labels where none may be read; a text's own tokens are labels, too."""
+    return images.without_labels() if settings.labels == "none" and images.labels is not None else images
 
 
 def _guard_decisions(teachers: int, strategy: str) -> int:
