@@ -105,6 +105,25 @@ def test_a_killed_run_goes_on_as_it_would_have(zoo: LanguageZoo, tmp_path: Path)
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("storage", ["exact", "top-100"])
+@pytest.mark.parametrize("labels", ["none", "use"])
+def test_the_bank_gives_what_the_models_would(storage: str, labels: str, zoo: LanguageZoo, tmp_path: Path) -> None:
+    about = {"epochs": 2, "limit": 60, "labels": labels, "method": "kl-dp" if labels == "use" else "kl-dp-u"}
+    live = transferred(zoo, tmp_path / "live", **about)
+    about |= {"bank": tmp_path / "bank", "bank_storage": storage, "bank_check": 20}
+    banked = transferred(zoo, tmp_path / "banked", **about)
+    assert banked.metrics.bank is not None and banked.metrics.bank.entries == 2
+    assert banked.metrics.bank.largest_difference is not None and banked.metrics.bank.largest_difference < 1e-2
+    assert banked.metrics.teacher_share == pytest.approx(live.metrics.teacher_share, abs=1e-3)
+    for one, other in zip(*(run.student.module.state_dict().values() for run in (live, banked)), strict=True):
+        assert torch.allclose(one, other, atol=5e-3)
+
+
+def test_true_labels_alone_teach_it_too(zoo: LanguageZoo, tmp_path: Path) -> None:
+    metrics = transferred(zoo, tmp_path / "out", method="xe").metrics
+    assert metrics.transfer_delta_pp is not None and metrics.transfer_delta_pp > 10
+
+
 def test_models_of_two_tokenizers_are_refused(zoo: LanguageZoo, tmp_path: Path) -> None:
     _train(tmp_path / "c", steps=0, outputs=0, seed=2)
     tokenizer = tiny_tokenizer()

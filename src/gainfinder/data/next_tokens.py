@@ -48,5 +48,6 @@ def next_tokens(texts: Texts, tokens: Sequence[NDArray[np.int64]], *, vocabulary
         num_classes=vocabulary,
         positions=texts.positions,
         words=np.array(places, dtype=np.int64),
+        longest=max(map(len, after), default=0),
         tags=tuple(by_position),
     )

@@ -116,6 +116,11 @@ class Samples:
         """
         return None
 
+    @property
+    def most_places(self) -> int:
+        """Places that a sample has at most; 1 of those that have a class as a whole."""
+        return 1
+
     def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels of some samples, int64 (n,); of samples in places those of all places, (n, P), -1 where there is none.
 
