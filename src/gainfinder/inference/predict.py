@@ -297,6 +297,7 @@ class _Pass:
             "class_names": self.classifier.class_names,
             "broken": tuple(self.broken),
             "dropped_mass": self.dropped / max(1, len(kept)),
+            "noun": self.images.noun,
         }
 
 
@@ -466,6 +467,7 @@ def merge_shards(parts: Iterable[Predictions], images: Samples) -> Predictions:
         class_names=shards[0].class_names,
         broken=tuple(sorted(reason for shard in shards for reason in shard.broken)),
         dropped_mass=sum(shard.dropped_mass * len(shard) for shard in shards) / max(1, len(ids)),
+        noun=images.noun,
     )
 
 

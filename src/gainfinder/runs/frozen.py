@@ -145,6 +145,7 @@ def _look_up(run: RunContext, table: PredictionTable, like: Predictions, name: s
         target=like.target,
         class_names=table.class_names,
         dropped_mass=float((1 - kept).mean()),
+        noun=like.noun,
     )
     run.keep_predictions(found, name)
     return found
@@ -189,6 +190,7 @@ def _predictions_of(entry: BankEntry, model: Classifier, images: Samples) -> Pre
         class_names=model.class_names,
         broken=tuple(entry.about["broken"]),
         dropped_mass=entry.about["dropped_mass"],
+        noun=images.noun,
     )
 
 

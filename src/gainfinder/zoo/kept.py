@@ -103,6 +103,7 @@ def predicted_classes(found: Columns, *, keep_logits: bool = True) -> PredictedC
         answers=answers,
         target=target,
         broken=tuple(about.get("broken") or ()),
+        noun=found.noun,
     )
 
 
