@@ -167,7 +167,7 @@ def predict_samples(
     run = _Pass(classifier, images, device=device, max_broken=max_broken, on_images=on_images)
     logits_NC = torch.cat([torch.zeros(0, classifier.num_classes), *run.logits(loaded)])
     if check:
-        check_logits(logits_NC, model=classifier.reference)
+        check_logits(logits_NC, model=classifier.reference, noun=images.noun)
     return Predictions(logits=logits_NC, **run.about())
 
 
@@ -207,7 +207,7 @@ def predict_top_samples(
         top.append(most_probable(logits_NC, top_k))
         predicted.append(logits_NC.argmax(dim=1))
     predicted_N = torch.cat(predicted)
-    refuse_unusable(wrong, of=len(predicted_N), model=classifier.reference)
+    refuse_unusable(wrong, of=len(predicted_N), model=classifier.reference, where=f"{images.noun}s")
     log_probs, classes = zip(*top, strict=True)
     return TopPredictions(
         classes=torch.cat(classes),
@@ -416,7 +416,7 @@ def features_of(
         found = list(run.outputs(loaded, features))
     features_ND = torch.cat(found) if found else torch.zeros(0, 0)
     wrong = int((~features_ND.isfinite().all(dim=1)).sum())
-    refuse_features(wrong, of=len(features_ND), model=classifier.reference)
+    refuse_features(wrong, of=len(features_ND), model=classifier.reference, where=f"{images.noun}s")
     return ImageFeatures(positions=run.positions_N, features=features_ND, broken=tuple(run.broken))
 
 

@@ -72,9 +72,9 @@ def _summary(record: TransferRecord) -> str:
     low, high = metrics.transfer_delta_ci_pp
     return (
         f"{text} On {counted(metrics.samples, record.noun)} of {code(record.config.val.reference)} its accuracy "
-        f"went from {metrics.accuracy_before:.2%} to **{metrics.accuracy_after:.2%}** ({metrics.transfer_delta_pp:+.2f} "
-        f"points, 95 % interval {low:+.2f} to {high:+.2f}). In the front matter above, accuracy is a fraction of 1, with "
-        "a 95 % interval of its own (Wilson)."
+        f"went from {metrics.accuracy_before:.2%} to **{metrics.accuracy_after:.2%}** "
+        f"({metrics.transfer_delta_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}). In the front matter "
+        "above, accuracy is a fraction of 1, with a 95 % interval of its own (Wilson)."
     )
 
 

@@ -239,7 +239,7 @@ class RunFolder:
             raise RunFolderError(f"{error}; {changed}") from error
         for other in (after, *found):
             if other is not None and (other.ids != before.ids or other.logits.shape != before.logits.shape):
-                raise RunFolderError(f"{self.predictions}: not all for the same images and classes; {changed}")
+                raise RunFolderError(f"{self.predictions}: not all for the same {before.noun}s and classes; {changed}")
         return before, after, found
 
     def _measured(self, document: Mapping[str, Any]) -> TransferMeasures:

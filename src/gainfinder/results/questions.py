@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, RunFolderError
 from ..files import read_user_text, spreadsheet_text, text_of_spreadsheet, write_text
 from ..metrics import Candidate, drawing_order
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from ..references import suggest
 from .config import RunConfig
 from .documents import validated
@@ -52,8 +52,8 @@ class Questions:
         others: ids of the images on which both students agree.
         candidate: the student that is compared with the initial one.
         reference: reference of the images.
-        noun: what a sample is: `image` or `text`.
         key: digits that tell these questions from those of other folders.
+        noun: what a sample is: `image` or `text`.
     """
 
     ids: tuple[str, ...]
@@ -63,8 +63,8 @@ class Questions:
     others: frozenset[str]
     candidate: Candidate
     reference: str
-    noun: str
     key: str
+    noun: str = IMAGE
 
     @property
     def images(self) -> int:

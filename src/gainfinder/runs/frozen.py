@@ -78,7 +78,7 @@ def predict_referees(run: RunContext, images: Samples, before: Predictions) -> l
             continue
         looked_up = _look_up(run, referee, before, name)
         if looked_up is None:
-            raise DataError(f"referee {referee.reference}: the table lacks guard images; predict these, too")
+            raise DataError(f"referee {referee.reference}: the table lacks guard {images.noun}s; predict these, too")
         found.append(looked_up)
     return found
 

@@ -69,6 +69,7 @@ class Guarded:
         judgements: estimated gain of each candidate.
         changed: bound and share of each candidate's predictions that differ from the initial student's.
         images: number of guard images.
+        noun: what a sample is: `image` or `text`.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
         level: error of each test.
@@ -80,6 +81,7 @@ class Guarded:
     judgements: tuple[Judgement, ...]
     changed: tuple["Changed", ...]
     images: int
+    noun: str
     labelled: bool
     held_out: bool
     level: float = selection.LEVEL
@@ -132,7 +134,7 @@ class Guarded:
         if found is None:
             return None
         level = selection.level_of(found.candidate, self.judgements, level=self.level)
-        return certificate_text(found, images=self.images, level=level)
+        return certificate_text(found, images=self.images, level=level, noun=self.noun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         at_most=limit.share,
         is_step=run.origin is not None,
         images=len(probes.before),
+        noun=probes.before.noun,
         labelled=probes.before.target is not None,
         held_out=run.prepared.guard_held_out,
     )
