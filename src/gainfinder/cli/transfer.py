@@ -7,7 +7,6 @@ import typer
 
 from ..config import RunFile, read_run
 from ..errors import SettingsError
-from ..predictions import IMAGE
 from ..startup import heavy_imports
 from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, typed_settings, with_settings
@@ -199,6 +198,8 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
 
 def _views(prepared: "PreparedTransfer") -> str:
     """How the models see a sample; texts, which are not augmented, each by its own tokenizer."""
+    from ..predictions import IMAGE
+
     sizes = ", ".join(dict.fromkeys(map(_by, prepared.view_spec.sizes)))
     if prepared.train_images.noun != IMAGE:
         return f"texts as they are, {sizes}"

@@ -11,6 +11,8 @@ from typing import Any, Literal, cast
 import altair as alt
 import pyarrow as pa
 
+from ..predictions import IMAGE
+
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
 GAIN, LOSS, AVAILABLE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
@@ -55,7 +57,7 @@ class Figure:
     rows: Mapping[str, Rows]
 
 
-def measures(rows: Rows, *, noun: str) -> Figure:
+def measures(rows: Rows, *, noun: str = IMAGE) -> Figure:
     """Changes with their intervals, against a line at zero.
 
     Args:
@@ -78,7 +80,7 @@ def measures(rows: Rows, *, noun: str) -> Figure:
     return Figure(name="measures", title="Changes with 95 % intervals", chart=styled(chart), rows={"rows": rows})
 
 
-def over_epochs(rows: Rows, *, steps: Rows = (), noun: str) -> Figure:
+def over_epochs(rows: Rows, *, steps: Rows = (), noun: str = IMAGE) -> Figure:
     """Gain and loss after each epoch (PAPER Fig. 11); of a sequence of teachers, one after the other.
 
     Args:
@@ -111,7 +113,7 @@ def over_epochs(rows: Rows, *, steps: Rows = (), noun: str) -> Figure:
     return Figure(name="epochs", title="Gain and loss after each epoch", chart=styled(chart), rows=tables)
 
 
-def over_classes(rows: Rows, *, noun: str) -> Figure:
+def over_classes(rows: Rows, *, noun: str = IMAGE) -> Figure:
     """What each class had to learn, what of it arrived and what was lost; the classes with most of it.
 
     Args:

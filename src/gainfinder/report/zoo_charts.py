@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..predictions import IMAGE
 from ..references import short_names
 from .charts import (
     GAIN,
@@ -177,7 +178,7 @@ def _blues(shares_MM: Floats) -> NDArray[np.uint8]:
     return np.stack([np.interp(shares_MM, steps, channel) for channel in channels.T], axis=-1).astype(np.uint8)
 
 
-def class_flips(document: Mapping[str, Any], *, noun: str) -> Figure | None:
+def class_flips(document: Mapping[str, Any], *, noun: str = IMAGE) -> Figure | None:
     """Positive flips of each class as a share of its images, the classes sorted (PAPER Fig. 2a).
 
     Three pairs: of a weak, an equally strong and a strong teacher; None in a scan of an earlier version.
@@ -202,7 +203,7 @@ def class_flips(document: Mapping[str, Any], *, noun: str) -> Figure | None:
     return Figure(name="class-flips", title=title, chart=styled(chart), rows={"rows": rows})
 
 
-def class_flip_rows(document: Mapping[str, Any], *, noun: str) -> list[Row]:
+def class_flip_rows(document: Mapping[str, Any], *, noun: str = IMAGE) -> list[Row]:
     """A row a class of each of the three pairs, in falling order of its share of flips."""
     expertise = document.get("expertise") or {"pairs": []}
     name = short_names([model["model"] for model in document["models"]])

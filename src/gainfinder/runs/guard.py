@@ -24,7 +24,7 @@ from ..metrics import (
     selection,
 )
 from ..models import Classifier, has_batch_norm
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from ..results import GuardDecision, GuardPoint
 from ..training import between
 from .context import RunContext
@@ -69,9 +69,9 @@ class Guarded:
         judgements: estimated gain of each candidate.
         changed: bound and share of each candidate's predictions that differ from the initial student's.
         images: number of guard images.
-        noun: what a sample is: `image` or `text`.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
+        noun: what a sample is: `image` or `text`.
         level: error of each test.
         at_most: largest share of predictions that may change; None without a limit.
         is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
@@ -81,9 +81,9 @@ class Guarded:
     judgements: tuple[Judgement, ...]
     changed: tuple["Changed", ...]
     images: int
-    noun: str
     labelled: bool
     held_out: bool
+    noun: str = IMAGE
     level: float = selection.LEVEL
     at_most: float | None = None
     is_step: bool = False

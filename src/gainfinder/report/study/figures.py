@@ -223,7 +223,7 @@ def other_domain_figure(by_data: Mapping[str, Results]) -> StudyFigure | Omitted
         found.append(dataclasses.replace(results, pairs=pairs))
     rows = [row for one in found for row in figure_rows.binned_rows(one, _preferred(one, ("kl", "kl-dp")))]
     if not rows:
-        noun = next((one.noun for one in found if one.noun != IMAGE), IMAGE)
+        noun = next((one.noun for one in by_data.values() if one.noun != IMAGE), IMAGE)
         reason = f"no finished pairs whose {noun}s or teachers are named infograph, domain or shift"
         return Omitted(label="Figure 10", reason=reason)
     return StudyFigure(
