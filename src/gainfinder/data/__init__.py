@@ -9,6 +9,7 @@ from .decoding import decode
 from .images import Images
 from .load import SampleSource, load_images, load_samples
 from .loading import Indices, LoadedBatch, check_broken, load_batches
+from .next_tokens import NextTokens, next_tokens
 from .reference import DataRef, parse_data_ref
 from .samples import Reader, Samples
 from .sampling import digest_order, folds, holdout, stratified
@@ -19,6 +20,7 @@ __all__ = [
     "Images",
     "Indices",
     "LoadedBatch",
+    "NextTokens",
     "Reader",
     "SampleSource",
     "Samples",
@@ -34,6 +36,7 @@ __all__ = [
     "load_batches",
     "load_images",
     "load_samples",
+    "next_tokens",
     "parse_data_ref",
     "stratified",
 ]

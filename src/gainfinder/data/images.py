@@ -19,6 +19,7 @@ class Images(Samples):
     noun: ClassVar[str] = "image"
     unread: ClassVar[str] = "decoded"
     reading: ClassVar[str] = "decoding"
+    classified: ClassVar[str] = "image"
 
     mirrorable: bool = True
 

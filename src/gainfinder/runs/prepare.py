@@ -19,7 +19,15 @@ from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_model, align_samples, named_after
 from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
-from .checks import check_at_most, check_guard, check_referees, check_settings, check_student, check_teachers
+from .checks import (
+    check_at_most,
+    check_guard,
+    check_places,
+    check_referees,
+    check_settings,
+    check_student,
+    check_teachers,
+)
 from .images import align_val, assign_roles, note_guard, note_overlap, subset, with_labels
 from .tracking import require
 
@@ -166,9 +174,9 @@ def prepare_transfer(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
-    labelled_images = align_samples(roles.train, named_student)
+    labelled_images = _readable(align_samples(roles.train, named_student), settings)
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
-    guard_images = None if roles.guard is None else align_samples(roles.guard, named_student)
+    guard_images = None if roles.guard is None else _readable(align_samples(roles.guard, named_student), settings)
     train_images = subset(labelled_images, settings)
     note_overlap(train_images, val_images, "measured on", "learned from")
     if guard_images is not None:
@@ -179,6 +187,7 @@ def prepare_transfer(
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
     check_settings(resolved, settings, teachers=len(aligned), noun=train_images.noun)
+    check_places(named_student, aligned, resolved, settings)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
@@ -245,6 +254,11 @@ def resolved_for(
 def pixels_of(spec: ViewSpec) -> tuple[int, int] | None:
     """Height and width in pixels of the student's views; None of texts."""
     return spec.sizes[0] if isinstance(spec.sizes[0], tuple) else None
+
+
+def _readable(images: Samples, settings: TransferConfig) -> Samples:
+    """The samples without labels where none may be read; a text's own tokens are labels, too."""
+    return images.without_labels() if settings.labels == "none" and images.labels is not None else images
 
 
 def _guard_decisions(teachers: int, strategy: str) -> int:
