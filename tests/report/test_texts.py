@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -76,7 +77,7 @@ def test_a_page_on_images_has_nothing_of_texts(results: dict[str, Path]) -> None
 def test_the_card_is_one_of_text_classification(text_results: dict[str, Path]) -> None:
     folder = text_results["transfer"]
     card = ModelCard((folder / "student" / "README.md").read_text(encoding="utf-8"))
-    data = card.data
+    data: Any = card.data
     assert data.pipeline_tag == "text-classification" and data.library_name == "transformers"
     assert data.tags == ["text-classification", "gainfinder", "knowledge-transfer"]
     (found,) = data.eval_results

@@ -289,7 +289,7 @@ def _teaches(row: Mapping[str, Any]) -> str:
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
 
 
-def transfer_table(metrics: TransferMetrics, *, noun: str) -> None:
+def transfer_table(metrics: TransferMetrics, *, noun: str = IMAGE) -> None:
     """A transfer for people; `noun` is what a sample is."""
     print_table(
         f"{metrics.student} ← {', '.join(metrics.teachers)} by {metrics.method}, "
