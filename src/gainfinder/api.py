@@ -21,7 +21,7 @@ from .runs import (
     PreparedTransfer,
     TransferResult,
     certify_student,
-    draw_pictures,
+    contents_asked,
     execute,
     needing_folder,
     prepare_repetition,
@@ -393,10 +393,10 @@ def ask(folder: str | Path, *, labels: int = 100, data: SampleSource | None = No
         raise SettingsError(f"`labels` is {labels}: expected 1 or more")
     path = Path(folder)
     questions = read_questions(path)
-    pictures = draw_pictures(questions, labels, data=data)
+    contents = contents_asked(questions, labels, data=data)
     run_folder = RunFolder(path)
     write_form(run_folder.questions, questions, count=labels)
-    write_question_page(run_folder.ask, questions, pictures)
+    write_question_page(run_folder.ask, questions, contents)
     return run_folder.ask
 
 

@@ -57,7 +57,7 @@ def transfer(
     ] = None,
     ask: Annotated[
         int | None,
-        typer.Option(min=1, help="Ask for so many labels of changed images afterwards, as `gainfinder ask` does."),
+        typer.Option(min=1, help="Ask for so many labels of changed samples afterwards, as `gainfinder ask` does."),
     ] = None,
     *,
     trust_remote_code: TrustRemoteCode = None,
@@ -103,7 +103,8 @@ def transfer(
     if dry_run:
         _show_estimate(prepared, folder, as_json=json, write=write, asked=asked)
         return
-    progress = make_progress(silent=not prepared.is_main)
+    noun = prepared.val_images.noun
+    progress = make_progress(noun=noun, silent=not prepared.is_main)
     try:
         result = execute_with_reports(prepared, folder, callbacks=[progress])
     finally:
@@ -111,12 +112,12 @@ def transfer(
     if not prepared.is_main:
         return
     metrics = result.metrics
-    show_broken(metrics.broken_images)
+    show_broken(metrics.broken_images, noun)
     questions = ask_after(prepared, metrics, folder, labels=asked.ask)
     if json:
         print_json(metrics.to_dict())
         return
-    transfer_table(metrics)
+    transfer_table(metrics, noun=noun)
     interval = metrics.transfer_delta_ci_pp
     if interval is not None and interval[0] <= 0:
         print_lines(
@@ -169,7 +170,6 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
     """A resolved run in a few lines; `--json` has all of it."""
     settings, requested = prepared.settings, prepared.requested
     steps = prepared.steps_per_epoch
-    own = "" if requested.augment is not None else ", by rule"
     held_out = ", set apart from the data" if prepared.val_held_out else ""
     lines = [
         f"{role}: {model.reference} ({model.num_classes} classes, {_input(model)})"
@@ -187,13 +187,24 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
         f"method: {settings.method.name}, {settings.method.summary}; student mode {settings.student_mode}",
         *([f"strategy: {requested.strategy}"] if len(prepared.teachers) > 1 else []),
         f"steps: {'at most ' * (settings.schedule == 'plateau')}{settings.epochs} epochs of {steps}, at most "
-        f"{settings.batch_size} images each",
+        f"{settings.batch_size} {prepared.train_images.noun}s each",
         f"optimiser and rate: {_recipe(prepared)}, schedule {settings.schedule}; temperature "
         f"{settings.temperature:g}, seed {settings.seed}",
-        f"views: {', '.join(map(_by, prepared.view_spec.sizes))}, augmentation {settings.augment}{own}",
+        f"views: {_views(prepared)}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
         f"{prepared.accelerator.num_processes} process(es), {prepared.workers} worker(s)",
     ]
+
+
+def _views(prepared: "PreparedTransfer") -> str:
+    """How the models see a sample; texts, which are not augmented, each by its own tokenizer."""
+    from ..predictions import IMAGE
+
+    sizes = ", ".join(dict.fromkeys(map(_by, prepared.view_spec.sizes)))
+    if prepared.train_images.noun != IMAGE:
+        return f"texts as they are, {sizes}"
+    own = "" if prepared.requested.augment is not None else ", by rule"
+    return f"{sizes}, augmentation {prepared.settings.augment}{own}"
 
 
 def _recipe(prepared: "PreparedTransfer") -> str:
@@ -224,7 +235,7 @@ def _input(model: Any) -> str:
 
 
 def _images(images: Any) -> str:
-    return f"{len(images):,} images, " + ("labelled" if images.labels is not None else "no labels read")
+    return f"{len(images):,} {images.noun}s, " + ("labelled" if images.labels is not None else "no labels read")
 
 
 def _by(size: Any) -> str:

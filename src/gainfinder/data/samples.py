@@ -44,6 +44,8 @@ class Samples:
     """What a sample is called in messages; its plural ends in s."""
     unread: ClassVar[str] = "read"
     """What cannot be done with a broken one."""
+    reading: ClassVar[str] = "reading"
+    """What is done with one."""
     classified: ClassVar[str] = "sample"
     """What has a class: the whole sample, or each of its places, such as the words of a text."""
 
@@ -148,8 +150,8 @@ class Samples:
             raise
         except MemoryError as error:
             raise DataError(
-                f"{self.reader.where(position)}: decoding it needs more memory than there is; free some, or use fewer "
-                "`workers`"
+                f"{self.reader.where(position)}: {self.reading} it needs more memory than there is; free some, or "
+                "use fewer `workers`"
             ) from error
         except Exception as error:
             raise BrokenSample(self.reader.where(position), str(error) or type(error).__name__) from error

@@ -25,6 +25,19 @@ PREPROCESSING = "gainfinder.preprocessing"
 _TRACED = 2
 
 
+def refuse_texts(classifier: Classifier) -> None:
+    """Refuse a classifier of texts.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if classifier.reads != "image":
+        raise ModelError(
+            f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
+            "transformers saved as an ONNX file"
+        )
+
+
 def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> None:
     """Write a classifier as an ONNX file: from normalised images, float32 (N, C, H, W), to logits (N, classes).
 
@@ -37,13 +50,10 @@ def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> Non
 
     Raises:
         MissingExtra: the package onnx is not installed.
-        ModelError: the model does something that cannot be traced, or is larger than a file of this format can be.
+        ModelError: the model does something that cannot be traced, or is larger than a file of this format can be, or
+            classifies texts.
     """
-    if classifier.reads != "image":
-        raise ModelError(
-            f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
-            "transformers saved as an ONNX file"
-        )
+    refuse_texts(classifier)
     onnx = _onnx(classifier.reference)
     module = _Logits(classifier).eval()
     blank = classifier.preprocessing.blank(_TRACED)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..errors import RunFolderError
 from ..metrics import TransferMeasures, measure_transfer
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from ..results import (
     HEAD_FILE,
     SCAN_FILE,
@@ -41,7 +41,7 @@ class TransferRecord:
         before: the initial student's predictions for the images measured on.
         after: the transferred student's predictions for the same images.
         teachers: each teacher's predictions, or None for a prediction table without all of these images.
-        thumbnails: small copies of images whose predicted class changed.
+        thumbnails: small copies of images, or excerpts of texts, whose predicted class changed.
         steps: the transfers that a sequence or soup is made of.
     """
 
@@ -56,8 +56,13 @@ class TransferRecord:
     steps: "tuple[TransferRecord, ...]" = ()
 
     @property
+    def noun(self) -> str:
+        """What a sample is: `image` or `text`."""
+        return self.config.val.noun
+
+    @property
     def labelled(self) -> bool:
-        """Whether the images measured on carry labels."""
+        """Whether the samples measured on carry labels."""
         return self.before.target is not None
 
     @property
@@ -95,6 +100,11 @@ class ScanRecord:
     folder: Path
     document: Mapping[str, Any]
     pairs: pa.Table
+
+    @property
+    def noun(self) -> str:
+        """What a sample is: `image` or `text`."""
+        return str(self.document.get("noun", IMAGE))
 
 
 Record = TransferRecord | ScanRecord

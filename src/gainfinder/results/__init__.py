@@ -41,7 +41,7 @@ from .scan_folder import (
     write_ranking,
     write_scan,
 )
-from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
+from .thumbnails import Content, Thumbnail, changed_samples, read_thumbnails, write_thumbnails
 
 __all__ = [
     "CARD_FILE",
@@ -56,6 +56,7 @@ __all__ = [
     "SEED",
     "BankUse",
     "Certificate",
+    "Content",
     "ControlMetrics",
     "Divergence",
     "Environment",
@@ -80,7 +81,7 @@ __all__ = [
     "Trial",
     "TriedHead",
     "UnlistedResult",
-    "changed_images",
+    "changed_samples",
     "changed_since",
     "claim_ranking_folder",
     "claim_scan_folder",

@@ -5,7 +5,7 @@ Imports: errors, files, libraries, partition, config, predictions, metrics, loss
 inference, training, results.
 """
 
-from .asking import certify_student, draw_pictures
+from .asking import certify_student, contents_asked
 from .bank import (
     TargetModels,
     bank_bytes,
@@ -44,11 +44,11 @@ __all__ = [
     "banked_models",
     "candidates",
     "certify_student",
+    "contents_asked",
     "control_of",
     "describe",
     "describe_model",
     "describe_samples",
-    "draw_pictures",
     "dummy_target_models",
     "execute",
     "frozen_models",

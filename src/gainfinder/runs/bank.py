@@ -245,7 +245,9 @@ class _BankBuilder:
                 yield positions, logits
             mixed = self.prepared.accelerator.mixed_precision
             remedy = "" if mixed == "no" else f" It runs in {mixed}: `precision='fp32'` may help."
-            refuse_unusable(wrong, of=seen, model=model.reference, where=f"images in view {number + 1}", remedy=remedy)
+            refuse_unusable(
+                wrong, of=seen, model=model.reference, where=f"{images.noun}s in view {number + 1}", remedy=remedy
+            )
             check_broken(sorted(broken), of=images, max_share=settings.max_broken)
 
         return self.bank.build(

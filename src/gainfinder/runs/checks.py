@@ -16,13 +16,14 @@ from ..models import Classifier, PredictionTable, has_batch_norm, has_scripted_b
 _log = logging.getLogger("gainfinder")
 
 
-def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teachers: int) -> None:
+def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teachers: int, noun: str) -> None:
     """Refuse settings that do not go together.
 
     Args:
         resolved: the resolved settings.
         requested: the settings as the user gave them.
         teachers: number of teachers.
+        noun: what a sample is.
 
     Raises:
         SettingsError: two settings exclude each other.
@@ -31,7 +32,7 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     _check_control(requested, teachers)
     _check_bank(resolved, requested)
     _check_compiled(resolved, requested)
-    _check_plateau(resolved, requested)
+    _check_plateau(resolved, requested, noun=noun)
 
 
 def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
@@ -53,12 +54,12 @@ def check_at_most(requested: TransferConfig, guard_images: Samples | None) -> No
     if requested.at_most is None:
         return
     if guard_images is None:
-        raise SettingsError("`at_most` is given together with `guard=False`: changed answers are counted on its images")
+        raise SettingsError("`at_most` is given together with `guard=False`: changed answers are counted by the guard")
     share = float(requested.at_most)
     if len(guard_images) < (fewest := harm.fewest_images(share)):
         raise SettingsError(
-            f"`at_most` is {share:.4g}, and {len(guard_images)} guard images cannot show so little even where none "
-            f"changes: expected {fewest} or more, give them as `guard_data`, or raise `at_most`"
+            f"`at_most` is {share:.4g}, and {len(guard_images)} guard {guard_images.noun}s cannot show so little even "
+            f"where none changes: expected {fewest} or more, give them as `guard_data`, or raise `at_most`"
         )
 
 
@@ -127,8 +128,8 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
     processes = accelerator.num_processes
     if settings.batch_size < processes or images < processes:
         raise SettingsError(
-            f"batch-size {settings.batch_size} and {images} images cannot be shared out among {processes} processes: "
-            "expected at least one image a process"
+            f"batch-size {settings.batch_size} and {images} {student.reads}s cannot be shared out among {processes} "
+            f"processes: expected at least one {student.reads} a process"
         )
     if not any(parameter.requires_grad for parameter in student.module.parameters()):
         raise ModelError(
@@ -145,12 +146,14 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
     smallest = images // -(-images // settings.batch_size)
     if has_batch_norm(student.module) and settings.student_mode == "train" and settings.micro_batch == 1:
         raise SettingsError(
-            f"{student.reference} has batch-norm layers, which need two images or more at once: got `micro_batch=1`"
+            f"{student.reference} has batch-norm layers, which need two {student.reads}s or more at once: got "
+            "`micro_batch=1`"
         )
     if has_batch_norm(student.module) and settings.student_mode == "train" and smallest < 2 * processes:
         raise SettingsError(
-            f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
-            f"batches of {smallest} image(s) from {images} images, `batch_size={settings.batch_size}`; raise it"
+            f"{student.reference} has batch-norm layers, which need two {student.reads}s or more a batch and process: "
+            f"got batches of {smallest} {student.reads}(s) from {images} {student.reads}s, "
+            f"`batch_size={settings.batch_size}`; raise it"
         )
 
 
@@ -173,8 +176,8 @@ def check_teachers(
             )
         if settings.mixup:
             raise SettingsError(
-                f"mixup is {settings.mixup:g}, and {teacher.reference} has predictions for images as they are, for no "
-                "mixed ones: give mixup 0, or the model itself"
+                f"mixup is {settings.mixup:g}, and {teacher.reference} has predictions for {images.noun}s as they are, "
+                "for no mixed ones: give mixup 0, or the model itself"
             )
         teacher.require(images.ids)
         if settings.augment != "none":
@@ -221,9 +224,9 @@ def _check_compiled(resolved: ResolvedConfig, requested: TransferConfig) -> None
         )
 
 
-def _check_plateau(resolved: ResolvedConfig, requested: TransferConfig) -> None:
+def _check_plateau(resolved: ResolvedConfig, requested: TransferConfig, *, noun: str) -> None:
     if resolved.schedule == "plateau" and not requested.guarded:
         raise SettingsError(
-            "schedule plateau goes by the loss on guard images, and the guard is off: leave the guard on, or give a "
+            f"schedule plateau goes by the loss on guard {noun}s, and the guard is off: leave the guard on, or give a "
             "schedule such as cosine"
         )

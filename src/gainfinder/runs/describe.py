@@ -12,6 +12,7 @@ from ..devices import environment
 from ..errors import SettingsError
 from ..inference import Teacher
 from ..models import Classifier, find_origin
+from ..predictions import IMAGE
 from .prepare import PreparedTransfer, pixels_of, resolved_for
 
 
@@ -109,4 +110,5 @@ def describe_samples(images: Samples) -> dict[str, Any]:
         "labelled": images.labels is not None,
         "digest": images.digest(),
         "pixels": images.few_digest,
+        **({} if images.noun == IMAGE else {"noun": images.noun}),
     }

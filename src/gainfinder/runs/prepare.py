@@ -186,7 +186,7 @@ def prepare_transfer(
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
-    check_settings(resolved, settings, teachers=len(aligned))
+    check_settings(resolved, settings, teachers=len(aligned), noun=train_images.noun)
     check_places(named_student, aligned, resolved)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)

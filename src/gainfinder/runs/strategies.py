@@ -162,8 +162,9 @@ class _Strategy:
             return numbers
         known = [found for found in self.probes.teachers if found is not None]
         if len(known) < len(numbers):
+            probes = self.run.probe_images
             raise DataError(
-                f"teachers cannot be ordered: a table lacks images of {self.run.probe_images.reference}; predict "
+                f"teachers cannot be ordered: a table lacks {probes.noun}s of {probes.reference}; predict "
                 "these, too, or give `order='given'`"
             )
         strengths = estimated_strengths([self.probes.before, *known])[1:]

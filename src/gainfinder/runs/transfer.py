@@ -342,7 +342,7 @@ def _prepare_training(
     """Cache the crops that fit in memory, and find a micro-batch that fits."""
     prepared, settings = run.prepared, run.prepared.settings
     if prepared.views.fits and progress.epoch < run_length(settings, progress):
-        run.callback.stage("reading the transfer images", len(prepared.train_images))
+        run.callback.stage(f"reading the transfer {prepared.train_images.noun}s", len(prepared.train_images))
         prepared.views.load(run.callback.advance)
     if settings.micro_batch is not None and settings.micro_batch < settings.batch_size:
         note_parts(settings, trainer.student, settings.micro_batch)
@@ -365,7 +365,11 @@ def _guard_loss_row(run: RunContext, student: Classifier, held_out: GuardLoss | 
         return {}
     if held_out is None:
         return {"guard_loss": None}
-    return {"guard_loss": held_out.of(run.predict(student, held_out.images, "measuring the loss on guard images"))}
+    return {
+        "guard_loss": held_out.of(
+            run.predict(student, held_out.images, f"measuring the loss on guard {held_out.images.noun}s")
+        )
+    }
 
 
 def _announce(run: RunContext, progress: Progress) -> None:
@@ -390,7 +394,8 @@ def _temperatures(
         if found is None:
             raise DataError(
                 f"{teacher.reference}: method {method.name!r} compares models on "
-                f"{run.probe_images.reference}, and the table lacks some of these images; predict them, too"
+                f"{run.probe_images.reference}, and the table lacks some of these {run.probe_images.noun}s; predict "
+                "them, too"
             )
         logits.append(found.logits)
     if method.pooling is None:
