@@ -26,6 +26,7 @@ from ..results import Divergence, TransferMetrics
 from ..training import (
     Progress,
     StudentTrainer,
+    TrainingLoop,
     blank_batch,
     copied,
     load_checkpoint,
@@ -272,17 +273,16 @@ class _Training:
             run.callback.resumed(progress.epoch, progress.step, progress.rows)
             run.tracking.epochs(progress.rows)
         _prepare_training(run, self.trainer, progress, targets=self.targets, resumed=self.is_resumed)
-        train(
+        loop = TrainingLoop(
             self.trainer,
             run.prepared.views,
             progress,
-            checkpoint_every=run.prepared.requested.checkpoint_every,
             begin=self._begin,
-            save=self._save,
             measure=self._measure,
             on_images=run.callback.advance,
             on_sums=run.callback.running,
         )
+        train(loop, checkpoint_every=run.prepared.requested.checkpoint_every, save=self._save)
 
     def latest_measured(self) -> Predictions:
         """Predictions after the last epoch, which `student` then holds."""

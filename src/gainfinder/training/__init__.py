@@ -6,7 +6,7 @@ Imports: errors, files, config, predictions, losses, models, data, devices, view
 
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .features import FeatureComparison
-from .loop import epoch_batches, run_length, train, train_steps
+from .loop import TrainingLoop, epoch_batches, run_length, train, train_steps
 from .trainer import StudentTrainer, blank_batch, loss_of, make_batch, note_parts
 from .weights import average, between, copied
 
@@ -14,6 +14,7 @@ __all__ = [
     "FeatureComparison",
     "Progress",
     "StudentTrainer",
+    "TrainingLoop",
     "average",
     "between",
     "blank_batch",
