@@ -42,6 +42,7 @@ from .scan_folder import (
     write_scan,
 )
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
+from .two_way import TWO_WAY_FILE, TwoWay, TwoWayFolder, refuse_two_way
 
 __all__ = [
     "CARD_FILE",
@@ -54,6 +55,7 @@ __all__ = [
     "SCAN_PAIRS",
     "SCAN_PREDICTIONS",
     "SEED",
+    "TWO_WAY_FILE",
     "BankUse",
     "Certificate",
     "ControlMetrics",
@@ -79,6 +81,8 @@ __all__ = [
     "TransferMetrics",
     "Trial",
     "TriedHead",
+    "TwoWay",
+    "TwoWayFolder",
     "UnlistedResult",
     "changed_images",
     "changed_since",
@@ -96,6 +100,7 @@ __all__ = [
     "read_ranking",
     "read_scan",
     "read_thumbnails",
+    "refuse_two_way",
     "unreadable",
     "validated",
     "write_form",

@@ -4,7 +4,7 @@ In: a student, a source of targets, views, resolved settings. Out: trained weigh
 Imports: errors, files, config, predictions, losses, models, data, devices, views, inference.
 """
 
-from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .checkpoint import Progress, load_checkpoint, load_checkpoints, save_checkpoint, save_checkpoints
 from .features import FeatureComparison
 from .loop import TrainingLoop, epoch_batches, run_length, train, train_steps
 from .trainer import StudentTrainer, blank_batch, loss_of, make_batch, note_parts
@@ -21,11 +21,13 @@ __all__ = [
     "copied",
     "epoch_batches",
     "load_checkpoint",
+    "load_checkpoints",
     "loss_of",
     "make_batch",
     "note_parts",
     "run_length",
     "save_checkpoint",
+    "save_checkpoints",
     "train",
     "train_steps",
 ]

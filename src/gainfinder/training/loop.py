@@ -103,6 +103,11 @@ class TrainingLoop:
         if self._epoch is not None:
             self._epoch.totals.write_progress(self.source.images, self.trainer.settings.max_broken)
 
+    def check_bounds(self) -> None:
+        """Raise `Diverged` if the loss or the weights have left all bounds in this epoch, whatever was learned from."""
+        if self._epoch is not None:
+            self._epoch.totals.check_bounds()
+
     def finish_epoch(self) -> None:
         """Measure the epoch, of which no step is left and whose progress is written.
 
@@ -271,8 +276,14 @@ class _Totals:
 
     def check(self) -> None:
         """Raise if training has diverged, or a frozen model's logits cannot be used; in every process alike."""
+        self.trainer.check_targets(f"views by step {self.progress.step} of epoch {self.progress.epoch + 1}")
+        self.check_bounds()
+        if self.first is not None:
+            self.progress.first_loss = float(self.accelerator.reduce(self.first, "mean"))
+
+    def check_bounds(self) -> None:
+        """Raise if training has diverged, whatever it learned from."""
         epoch, step = self.progress.epoch + 1, self.progress.step
-        self.trainer.check_targets(f"views by step {step} of epoch {epoch}")
         began = [(int(at), loss) for at, loss in self.accelerator.gather(self.began_N2).tolist() if at > 0]
         if began:
             at, loss = min(began, key=lambda one: one[0])
@@ -281,8 +292,6 @@ class _Totals:
             _diverged(epoch, at, grown if math.isfinite(loss) else "the loss is not finite")
         if not self.trainer.weights_are_finite():
             _diverged(epoch, step, "the weights are not finite")
-        if self.first is not None:
-            self.progress.first_loss = float(self.accelerator.reduce(self.first, "mean"))
 
     def write_progress(self, images: Images, max_broken: float) -> None:
         """Write the sums of all processes into the progress."""
