@@ -42,10 +42,11 @@ from .scan_folder import (
     write_scan,
 )
 from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
-from .two_way import TWO_WAY_FILE, TwoWay, TwoWayFolder, refuse_two_way
+from .two_way import DIRECTIONS, TWO_WAY_FILE, TwoWay, TwoWayFolder, refuse_two_way
 
 __all__ = [
     "CARD_FILE",
+    "DIRECTIONS",
     "FORMAT_VERSION",
     "HEAD_FILE",
     "NEITHER",

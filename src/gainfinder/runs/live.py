@@ -25,7 +25,6 @@ from ..training import Progress, load_checkpoints, save_checkpoints
 from .bank import TargetModels
 from .callbacks import Callback
 from .context import SharedWork, forked_generators, open_run
-from .diverged import refuse_diverged
 from .learning import Learned, Learning, Training, prepare_learning
 from .prepare import PreparedTransfer
 from .result import TransferResult, load_finished
@@ -42,11 +41,11 @@ class BothResults:
 
     Attributes:
         results: the student's result and the teacher's.
-        diverged: the error of the first whose training diverged; None where both came to their end.
+        error: what the first raised whose training, or that of its control, diverged; None where none raised.
     """
 
     results: tuple[TransferResult, TransferResult]
-    diverged: Diverged | None
+    error: Diverged | None = None
 
 
 def run_live(ways: Ways, folder: TwoWayFolder, *, callback: Callback, shared: SharedWork) -> BothResults:
@@ -76,13 +75,7 @@ def run_live(ways: Ways, folder: TwoWayFolder, *, callback: Callback, shared: Sh
             conclude(learned[at]) if metrics is None else load_finished(runs[at], metrics)
             for at, metrics in enumerate(done)
         ]
-    diverged = None
-    try:
-        for result in results:
-            refuse_diverged(result, precision=ways[0].accelerator.mixed_precision)
-    except Diverged as error:
-        diverged = error
-    return BothResults(results=(results[0], results[1]), diverged=diverged)
+    return BothResults(results=(results[0], results[1]))
 
 
 def _learn_in_step(learnings: list[Learning], folder: TwoWayFolder) -> list[Learned]:

@@ -1,9 +1,9 @@
 """Two-way transfer: both models learn, each from the other, in result folders of their own; and what runs any transfer.
 
 After the bidirectional transfer of Jain, Karthik and Gandhi, "Simplifying Knowledge Transfer in Pretrained Models"
-(Bi-KD), TMLR 2025, arXiv 2510.22208, in which a partition of the data makes each of two models student or teacher; by the
-paper's abstract, without its code. Ours is the one-way transfer of this package twice: each student keeps a frozen
-initial copy of its own, so that a sample goes to the partner only where that is surer.
+(Bi-KD), TMLR 2025, arXiv 2510.22208, where a partition of the data makes of each model now a student, now a teacher; by
+the paper's abstract alone, and without its code. Ours is the one-way transfer of this package twice: each student keeps
+a frozen initial copy of its own, so that a sample goes to the partner only where that is surer.
 
 frozen: each learns from the other as it was given: two transfers one way, one after the other.
 live: both train in step, and each learns from the other as it is by then (`live.py`).
@@ -16,6 +16,7 @@ from ..errors import Diverged
 from ..results import TwoWay, TwoWayFolder
 from .callbacks import Callback
 from .context import SharedWork
+from .diverged import refuse_diverged
 from .live import BothResults, Ways, run_live
 from .prepare import PreparedTransfer
 from .result import TransferResult
@@ -56,20 +57,22 @@ def execute(
         folder.write(TwoWay(both="live" if live else "frozen", student=student, teacher=teacher))
         callback.result(out)
     whole = replace(found.results[0], partner=found.results[1])
-    if found.diverged is not None:
-        found.diverged.result = whole
-        raise found.diverged
+    refuse_diverged(whole, precision=prepared.accelerator.mixed_precision)
+    if found.error is not None:  # of a control
+        found.error.result = whole
+        raise found.error
     return whole
 
 
 def _run_frozen(ways: Ways, folder: TwoWayFolder, *, callback: Callback, shared: SharedWork) -> BothResults:
     """One way after the other; where training diverges one way, the other is run, too."""
-    results, diverged = [], None
+    results: list[TransferResult] = []
+    raised: list[Diverged] = []
     for number, (way, own) in enumerate(zip(ways, folder.results, strict=True), start=1):
         callback.teacher(number, len(ways), way.teachers[0].reference)
         try:
             results.append(execute_one_way(way, own.path, callback=callback, shared=shared))
         except Diverged as error:
             results.append(error.result)
-            diverged = diverged or error
-    return BothResults(results=(results[0], results[1]), diverged=diverged)
+            raised.append(error)
+    return BothResults(results=(results[0], results[1]), error=next(iter(raised), None))
