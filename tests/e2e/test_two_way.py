@@ -15,8 +15,8 @@ import gainfinder
 from gainfinder.cli import app
 from gainfinder.config import TransferConfig
 from gainfinder.errors import Diverged, GainfinderError, RunFolderError, SettingsError
-from gainfinder.report import write_report
-from gainfinder.results import list_results
+from gainfinder.report.two_way import write_two_way_page
+from gainfinder.results import TwoWayFolder, list_results
 from gainfinder.runs import Callback, PreparedTransfer, TransferResult, execute, prepare_transfer
 from gainfinder.views.spec import epoch_order
 from killing import KillAfter, KillAtStage, Killed
@@ -317,30 +317,39 @@ def test_folders_of_other_runs_are_left_alone(whole: Path, tmp_path: Path) -> No
     with pytest.raises(RunFolderError, match="holds files but no run of gainfinder"):
         both(None, whole, epochs=1)
     assert before == {path: path.read_bytes() for path in before}
-    acts: list[Callable[[Path], object]] = [
-        gainfinder.repeat,
-        gainfinder.ask,
-        lambda folder: gainfinder.push(folder, "me/it"),
-    ]
+    acts: list[Callable[[Path], object]] = [gainfinder.repeat, gainfinder.ask]
     for act in acts:
         with pytest.raises(GainfinderError, match=f"holds both results of .*: give one of them, {whole / '1'} or"):
             act(whole)
 
 
-def test_the_command_and_its_page(zoo: dict[str, str], tmp_path: Path) -> None:
+MODELS = """
+from odd_models import Hostile
+
+def left():
+    return Hostile(count=60, noise=0.3)
+
+def right():
+    return Hostile()
+"""
+
+
+def test_the_command_and_its_page(tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    left, right = (f"file:{tmp_path / 'models.py'}:{name}" for name in ("left", "right"))
     words = [
-        "transfer", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", "digits#1/4",
-        "--no-guard", "--limit", "64", "--batch-size", "32", "--preset", "gentle", "--epochs", "1", "--workers", "0",
+        "transfer", "--student", left, "--teacher", right, "--data", "digits#2/40", "--val", "digits#1/40",
+        "--no-guard", "--batch-size", "32", "--preset", "gentle", "--epochs", "1", "--workers", "0",
         "--device", "cpu", "--both", "live", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     dry = CliRunner().invoke(app, [*words, "--dry-run", "--write", str(tmp_path / "run.toml")])
     assert dry.exit_code == 0 and not (tmp_path / "out").exists()
-    assert f"{zoo['resnet']} learns from {zoo['vit']}, in step with the other" in dry.stdout.replace("\n", "")
+    assert f"{tmp_path / 'out' / '2'}: {right} learns from {left}, in step with the other" in dry.stdout
     done = CliRunner().invoke(app, ["transfer", "--config", str(tmp_path / "run.toml"), "--json"])
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["both"] == "live" and [one["student"] for one in found["results"]] == [zoo["vit"], zoo["resnet"]]
-    assert f"epoch 1 of {zoo['resnet']}: " in done.stderr
+    assert found["both"] == "live" and [one["student"] for one in found["results"]] == [left, right]
+    assert f"epoch 1 of {left}: " in done.stderr and f"epoch 1 of {right}: " in done.stderr
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 0 and again.stdout.count("the metrics") == 2
     listing = list_results(tmp_path)
@@ -349,7 +358,10 @@ def test_the_command_and_its_page(zoo: dict[str, str], tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "--ask is given together with --both" in refused.stderr
     refused = CliRunner().invoke(app, ["repeat", str(tmp_path / "out" / "2")])
     assert refused.exit_code == 2 and "was learned live" in refused.stderr
-    page = write_report(tmp_path / "out").read_text()
-    assert "vit and resnet learned from each other" in page and 'href="2/report.html"' in page
+    refused = CliRunner().invoke(app, [*words, "--method", "cd"])
+    assert refused.exit_code == 2 and "or give --both frozen" in refused.stderr
+    made = TwoWayFolder(tmp_path / "out").read()
+    assert made is not None
+    page = write_two_way_page(tmp_path / "out", made).read_text()
+    assert "right learned from each other" in page and 'href="2/report.html"' in page
     assert "No, it learned meanwhile" in page and page.count("<tr><td>") == 2
-    assert (tmp_path / "out" / "1" / "report.html").exists()
