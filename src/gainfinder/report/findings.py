@@ -93,7 +93,7 @@ def _taught_live(record: TransferRecord) -> list[Finding]:
     return [
         Finding(
             question="Was the teacher frozen?",
-            answer="No, it learned meanwhile",
+            answer="No, it learned meanwhile.",
             text="Both models were trained in step (--both live), each on what the other answered by then. What this "
             "page says of the teacher's knowledge is of the teacher as it was given.",
         )

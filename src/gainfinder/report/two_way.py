@@ -1,5 +1,6 @@
 """What a page shows of a two-way transfer: both results side by side, and the way to the page of each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Way:
     """One of both ways.
 
     Attributes:
+        student: short name of the model that learned.
+        teacher: short name of the one that it learned from.
         section: the transfer, as its own page shows it.
         listed: the same as a row of a table.
         link: address of its own page, seen from this one.
@@ -31,6 +34,8 @@ class Way:
         interval: 95 % interval of the transfer delta.
     """
 
+    student: str
+    teacher: str
     section: TransferSection
     listed: ListedResult
     link: str
@@ -75,16 +80,18 @@ def _section(folder: Path, found: TwoWay) -> TwoWaySection:
     return TwoWaySection(
         title=f"What {name[found.student]} and {name[found.teacher]} learned from each other",
         lead=LED_BY[found.both],
-        ways=tuple(_way(folder / one, listed.get(one)) for one in found.results),
+        ways=tuple(_way(folder / one, listed.get(one), name) for one in found.results),
     )
 
 
-def _way(path: Path, listed: ListedResult | None) -> Way:
+def _way(path: Path, listed: ListedResult | None, name: Mapping[str, str]) -> Way:
     record = read_record(path)
     if not isinstance(record, TransferRecord) or listed is None:
         raise RunFolderError(f"{path}: holds no result of a transfer, which the two-way transfer left there")
     interval = listed.transfer_delta_ci_pp
     return Way(
+        student=name.get(listed.student, listed.student),
+        teacher=", ".join(name.get(one, one) for one in listed.teachers),
         section=transfer_section(record, images=False),
         listed=listed,
         link=f"{path.name}/{REPORT_FILE}",

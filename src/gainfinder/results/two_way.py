@@ -88,8 +88,10 @@ class TwoWayFolder:
         if document is None:
             return None
         found = validated(TwoWay, document, self.document)
-        if found.format_version != TWO_WAY_FORMAT or found.results != DIRECTIONS:
+        if found.format_version != TWO_WAY_FORMAT:
             raise unreadable(self.document, f"format_version: unexpected {found.format_version}")
+        if found.results != DIRECTIONS:
+            raise unreadable(self.document, f"results: unexpected {found.results}")
         return found
 
     def write(self, found: TwoWay) -> None:
