@@ -27,8 +27,8 @@ ORDER = (
     "metrics",
     "losses",
     "classes",
-    "models",
     "data",
+    "models",
     "devices",
     "views",
     "inference",
@@ -176,8 +176,8 @@ def test_the_public_names() -> None:
     assert set(gainfinder.__all__) == {
         "Callback", "Classifier", "GainfinderError", "Predictions", "TransferConfig", "TransferLoss", "TransferMetrics",
         "TransferResult", "TransferSpec", "TransferTask", "ask", "certify", "export", "fit_head", "flips",
-        "list_results", "load_images", "load_model", "objectives", "partition", "predict", "push", "rank", "repeat",
-        "run", "run_study", "scan", "study_rows", "transfer", "write_report",
+        "list_results", "load_images", "load_model", "load_samples", "objectives", "partition", "predict", "push",
+        "rank", "repeat", "run", "run_study", "scan", "study_rows", "transfer", "write_report",
     }  # fmt: skip
     for name in gainfinder.__all__:
         assert getattr(gainfinder, name) is not None

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from gainfinder.errors import LONGEST_MESSAGE, BadReference, BrokenImage, readable
+from gainfinder.errors import LONGEST_MESSAGE, BadReference, BrokenSample, readable
 from gainfinder.redaction import RedactedFormatter, redacted
 
 
@@ -23,7 +23,7 @@ def test_what_would_steer_a_terminal_is_escaped() -> None:
 
 
 def test_an_error_is_sent_between_processes_with_its_message() -> None:
-    error = pickle.loads(pickle.dumps(BrokenImage("a.png", "cut off")))
+    error = pickle.loads(pickle.dumps(BrokenSample("a.png", "cut off")))
     assert str(error) == "a.png: cut off" and (error.where, error.reason) == ("a.png", "cut off")
 
 

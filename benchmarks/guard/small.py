@@ -152,18 +152,18 @@ class Small:
         self, images: Images, augment: Literal["crop-flip", "none"], epoch: int
     ) -> dict[tuple[int, int], Tensor]:
         """Pixels at each model's size."""
-        spec = view_spec([model.preprocessing for model in self.frozen.values()], augment)
+        spec = view_spec([model.image_preprocessing for model in self.frozen.values()], augment)
         source = ViewSource(images, spec, workers=0, device=torch.device("cpu"))
         source.load()
         batches = list(source.batches(np.array_split(np.arange(len(images)), 20), epoch=epoch))
-        sizes = {model.preprocessing.view_size for model in self.frozen.values()}
+        sizes = {model.image_preprocessing.view_size for model in self.frozen.values()}
         return {size: torch.cat([batch.views.at(size) for batch in batches if batch.views]) for size in sizes}
 
     def logits(self, model: Classifier, x: dict[tuple[int, int], Tensor]) -> Tensor:
         model.module.eval()
         with torch.inference_mode():
-            parts = x[model.preprocessing.view_size].split(250)
-            return torch.cat([model.logits(prepare(part, model.preprocessing)).float() for part in parts])
+            parts = x[model.image_preprocessing.view_size].split(250)
+            return torch.cat([model.logits(prepare(part, model.image_preprocessing)).float() for part in parts])
 
     def record(self, job: Job) -> Recording:
         """Run a transfer; the answers of its candidates."""
@@ -187,8 +187,8 @@ class Small:
         for point in points:
             student.module.load_state_dict(between(start, end, point.alpha))
             if norms and point.alpha < 1:
-                parts = self.views[-1][student.preprocessing.view_size].split(250)
-                inputs = (prepare(part, student.preprocessing) for part in parts)
+                parts = self.views[-1][student.image_preprocessing.view_size].split(250)
+                inputs = (prepare(part, student.image_preprocessing) for part in parts)
                 reestimate(student.module, inputs, student.logits)
             found[point] = Parts(self.logits(student, self.guard), self.logits(student, self.test))
         return found
@@ -203,8 +203,8 @@ class Small:
         optimizer = torch.optim.AdamW(student.module.parameters(), lr=rate)
         student.module.train()
         for batch in chosen.split(64):
-            x = self.views[0][student.preprocessing.view_size][batch]
-            logits = student.logits(prepare(x, student.preprocessing))
+            x = self.views[0][student.image_preprocessing.view_size][batch]
+            logits = student.logits(prepare(x, student.image_preprocessing))
             F.cross_entropy(logits, self.y[batch], label_smoothing=0.1).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -219,12 +219,12 @@ class Small:
         steps, step = job.epochs * math.ceil(job.images / 64), 0
         for epoch in range(job.epochs):
             student.module.train()
-            x = self.views[epoch % VIEWS][student.preprocessing.view_size]
+            x = self.views[epoch % VIEWS][student.image_preprocessing.view_size]
             for batch in chosen[torch.randperm(job.images, generator=draw)].split(64):
                 for group in optimizer.param_groups:
                     warm = min(1.0, (step + 1) / (0.05 * steps + 1))
                     group["lr"] = job.lr * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-                logits = student.logits(prepare(x[batch], student.preprocessing))
+                logits = student.logits(prepare(x[batch], student.image_preprocessing))
                 wanted = targets[epoch % VIEWS][batch]
                 F.kl_div(logits.log_softmax(dim=1), wanted, reduction="batchmean").backward()
                 optimizer.step()

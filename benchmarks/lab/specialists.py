@@ -36,7 +36,7 @@ def main() -> None:
             continue
         base, half = name.rsplit("-", 1)
         found = classifier(args.models, base)
-        model = Model(found.module, found.preprocessing)
+        model = Model(found.module, found.image_preprocessing)
         generator = torch.Generator().manual_seed(len(name))
         chosen = skewed(y, rare=y >= 5 if half == "low" else y < 5, count=count, generator=generator)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)

@@ -78,7 +78,7 @@ class Model(nn.Module):
     @classmethod
     def load(cls, models: Path, name: str, *, specialists: Path | None = None) -> "Model":
         found = classifier(models, name, specialists=specialists)
-        return cls(found.module, found.preprocessing).eval()
+        return cls(found.module, found.image_preprocessing).eval()
 
     def prepare(self, x: Tensor) -> Tensor:
         x = x.float().div(255)

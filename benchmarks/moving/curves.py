@@ -55,7 +55,7 @@ class Frozen:
     @classmethod
     def load(cls, reference: str, device: torch.device) -> "Frozen":
         found = load_model(reference)
-        about: Preprocessing = found.preprocessing
+        about: Preprocessing = found.image_preprocessing
         mean, std = (torch.tensor(value).view(1, -1, 1, 1).to(device) for value in (about.mean, about.std))
         return cls(module=found.module.to(device).eval(), size=about.view_size[0], mean=mean, std=std)
 

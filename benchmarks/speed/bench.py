@@ -248,7 +248,7 @@ class Bench:
     def random_views(self, model: Classifier, *, batch_size: int) -> Tensor:
         """Views of noise for a model, uint8 (N, 3, H, W), on the device."""
         generator = torch.Generator().manual_seed(0)
-        shape = (batch_size, 3, *model.preprocessing.view_size)
+        shape = (batch_size, 3, *model.image_preprocessing.view_size)
         return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(self.device)
 
 

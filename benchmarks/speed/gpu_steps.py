@@ -184,7 +184,7 @@ def _bare(
     classifier, size = bench.classifier(model).copied(), bench.scale.batch_size
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module = classifier.module.to(device=bench.device, memory_format=layout).train()  # type: ignore[call-overload]
-    x = torch.randn(size, *classifier.preprocessing.input_size, device=bench.device).to(memory_format=layout)
+    x = torch.randn(size, *classifier.image_preprocessing.input_size, device=bench.device).to(memory_format=layout)
     y = torch.randint(0, classifier.num_classes, (size,), device=bench.device)
     settings = of.settings
     optimizer = torch.optim.SGD(

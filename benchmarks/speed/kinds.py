@@ -71,7 +71,7 @@ def of_timm(of: PreparedTransfer) -> Step:
     of = with_own_models(of)
     student, module, optimizer, target_n = alone(of)
     described: Any = module  # as timm's models describe themselves
-    described.pretrained_cfg = {"mean": student.preprocessing.mean, "std": student.preprocessing.std}
+    described.pretrained_cfg = {"mean": student.image_preprocessing.mean, "std": student.image_preprocessing.std}
     described.num_classes, described.in_chans = student.num_classes, 3
     teacher = of.teachers[0]
     assert isinstance(teacher, Classifier)
@@ -82,7 +82,7 @@ def of_timm(of: PreparedTransfer) -> Step:
     task.train()
 
     def step(batch: ViewBatch) -> Tensor:
-        watched.views = batch.views.at(teacher.preprocessing.view_size) if batch.views else None
+        watched.views = batch.views.at(teacher.image_preprocessing.view_size) if batch.views else None
         with of.accelerator.autocast():
             loss = task(inputs(batch, student), target_n[batch.positions_N])["loss"]
         return descend(loss, optimizer)
@@ -101,7 +101,7 @@ class Resized(nn.Module):
         self.pretrained_cfg = pretrained_cfg  # the student's, for the task; it normalises for itself, below
         self.num_classes = teacher.num_classes
         self.model = teacher.module
-        self.preprocessing = teacher.preprocessing
+        self.preprocessing = teacher.image_preprocessing
         self.views: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def alone(of: PreparedTransfer) -> tuple[Classifier, nn.Module, torch.optim.Opti
 def inputs(batch: ViewBatch, model: Classifier) -> Tensor:
     """The views as the model takes them."""
     assert batch.views is not None
-    return batch.views.inputs(model.preprocessing)
+    return batch.views.inputs(model.image_preprocessing)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:

@@ -5,10 +5,10 @@
     gainfinder.scan(["resnet18.a1_in1k", "vit_tiny_patch16_224"], "photos/")
     gainfinder.transfer("resnet18.a1_in1k", "vit_tiny_patch16_224", "photos/", out="better")
 
-Functions: `load_model`, `load_images`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`, `repeat`, `ask`,
-`certify`, `list_results`, `write_report`, `push`, `export`, `run_study`, `study_rows`. What they take and give:
-`Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a whole one),
-`TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own, and
+Functions: `load_model`, `load_images`, `load_samples`, `predict`, `scan`, `rank`, `fit_head`, `transfer`, `run`,
+`repeat`, `ask`, `certify`, `list_results`, `write_report`, `push`, `export`, `run_study`, `study_rows`. What they take
+and give: `Callback`, `Classifier`, `Predictions`, `TransferConfig` (the settings of a transfer), `TransferSpec` (a
+whole one), `TransferMetrics`, `TransferResult`. `TransferLoss` is a method's loss, for a training loop of your own, and
 `TransferTask` a transfer for timm's. Modules: `flips`, `partition`, `objectives`.
 Names are imported when they are first used, so that `import gainfinder` stays cheap.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         list_results,
         load_images,
         load_model,
+        load_samples,
         predict,
         push,
         rank,
@@ -68,6 +69,7 @@ __all__ = [
     "list_results",
     "load_images",
     "load_model",
+    "load_samples",
     "objectives",
     "partition",
     "predict",
@@ -101,6 +103,7 @@ _HOMES = {
     "list_results": "api",
     "load_images": "data",
     "load_model": "models",
+    "load_samples": "data",
     "objectives": "losses",
     "predict": "api",
     "push": "api",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from .config import Rule, TransferConfig, TransferOptions, TransferSpec
-from .data import ImageSource, load_images
+from .data import SampleSource, load_images, load_samples
 from .errors import Diverged, SettingsError
 from .heads import fit_head
 from .inference import ImageCount, predict
@@ -46,6 +46,7 @@ __all__ = [
     "list_results",
     "load_images",
     "load_model",
+    "load_samples",
     "predict",
     "push",
     "rank",
@@ -63,10 +64,10 @@ __all__ = [
 def transfer(
     student: ModelSource,
     teacher: TeacherSource | Sequence[TeacherSource],
-    data: ImageSource,
+    data: SampleSource,
     *,
-    val: ImageSource | None = None,
-    guard_data: ImageSource | None = None,
+    val: SampleSource | None = None,
+    guard_data: SampleSource | None = None,
     label_map: str | Path | Sequence[str | Path] | None = None,
     referee: TeacherSource | Sequence[TeacherSource] = (),
     out: str | Path | None = None,
@@ -81,7 +82,7 @@ def transfer(
     Args:
         student: reference, classifier or module of the student.
         teacher: reference, classifier or module of the teacher, or several of them.
-        data: the transfer images: a reference, `Images`, or a data set that yields images or (image, label), each
+        data: the transfer images: a reference, `Samples`, or a data set that yields images or (image, label), each
             image a PIL image, uint8, or float in [0, 1]; not normalised, for each model normalises for itself.
         val: images to measure on, in full; by default a tenth of `data` is set apart.
         guard_data: images that none of the models was trained on, for the guard; by default a tenth of
@@ -205,7 +206,7 @@ def execute_with_reports(
 
 def scan(
     models: Sequence[ModelSource] | str | Path,
-    data: ImageSource | None = None,
+    data: SampleSource | None = None,
     *,
     device: str = "auto",
     batch_size: int = 64,
@@ -231,7 +232,7 @@ def scan(
     Args:
         models: two or more references, classifiers or modules; or a folder of predictions, Parquet files as `predict`
             and `scan` write them, which need neither models nor images.
-        data: a data reference, `Images`, or a data set that yields images or (image, label); None with a folder of
+        data: a data reference, `Samples`, or a data set that yields images or (image, label); None with a folder of
             predictions. Without labels what needs them is None, and stand-ins and estimates are there alone.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
@@ -302,7 +303,7 @@ def scan(
 def rank(
     student: ModelSource,
     models: Sequence[ModelSource] | str | Path,
-    data: ImageSource | None = None,
+    data: SampleSource | None = None,
     *,
     by: Rule | None = None,
     choose: int | None = None,
@@ -323,7 +324,7 @@ def rank(
         student: reference, classifier or module of the student; with a folder of predictions what its file calls it.
         models: models that could teach it: references, classifiers or modules; or a folder of predictions, Parquet
             files as `predict` and `scan` write them, the student's among them.
-        data: images that no model was trained on: a data reference, `Images`, or a data set that yields images or
+        data: images that no model was trained on: a data reference, `Samples`, or a data set that yields images or
             (image, label); None with a folder of predictions. Without labels everything is estimated by all models
             together.
         by: rule to rank by, in place of the one that was measured best.
@@ -372,7 +373,7 @@ def rank(
     )
 
 
-def ask(folder: str | Path, *, labels: int = 100, data: ImageSource | None = None) -> Path:
+def ask(folder: str | Path, *, labels: int = 100, data: SampleSource | None = None) -> Path:
     """Ask for a few labels, of images that the new student answers otherwise than the old one: nothing else can tell.
 
     Writes `ask.html`, a page to answer on by keyboard, offline, and `questions.csv`, the same as a form. Neither says

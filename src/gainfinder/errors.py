@@ -6,7 +6,7 @@
     │   ├── NotFinite        outputs that are NaN or infinite
     │   └── Diverged         training that has left all bounds; what it had reached before is kept
     ├── DataError            images or labels that cannot be used
-    │   └── BrokenImage      one image that cannot be decoded; collected, and an error only above a share
+    │   └── BrokenSample      one image that cannot be decoded; collected, and an error only above a share
     ├── SettingsError        settings that contradict each other or the device
     │   └── OutOfMemory      more images at once than the device's memory holds
     ├── RunFolderError       a result folder that holds something else, is in use, or is damaged
@@ -97,7 +97,7 @@ class DataError(GainfinderError):
     """Images or labels that cannot be used."""
 
 
-class BrokenImage(DataError):
+class BrokenSample(DataError):
     """One image that cannot be decoded.
 
     Args:
@@ -110,8 +110,8 @@ class BrokenImage(DataError):
         self.where = where
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["BrokenImage"], tuple[str, str]]:
-        return (BrokenImage, (self.where, self.reason))
+    def __reduce__(self) -> tuple[type["BrokenSample"], tuple[str, str]]:
+        return (BrokenSample, (self.where, self.reason))
 
 
 class SettingsError(GainfinderError):

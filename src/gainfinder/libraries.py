@@ -12,6 +12,8 @@ from typing import TextIO
 
 from huggingface_hub import constants, get_session
 
+from .errors import MissingExtra
+
 _CONNECT_S = 4.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -29,6 +31,33 @@ def quiet(*loggers: str) -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def quiet_transformers(purpose: str) -> Iterator[None]:
+    """Mute the bars, reports and warnings of transformers within the block.
+
+    Args:
+        purpose: what it is needed for, for the message.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+    """
+    try:
+        from transformers.utils import logging as their_logging  # noqa: PLC0415 (slow, and an extra)
+    except ImportError as error:
+        raise MissingExtra("transformers", "hf", purpose) from error
+
+    verbosity, bars = their_logging.get_verbosity(), their_logging.is_progress_bar_enabled()
+    their_logging.set_verbosity(their_logging.CRITICAL)
+    their_logging.disable_progress_bar()
+    try:
+        with quiet("huggingface_hub", "huggingface_hub.utils._http", "httpx"):
+            yield
+    finally:
+        their_logging.set_verbosity(verbosity)
+        if bars:
+            their_logging.enable_progress_bar()
 
 
 class _PrintedToStderr:

@@ -8,8 +8,8 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from gainfinder.data import load_images
-from gainfinder.data.dataset import images_from_dataset, to_pil
-from gainfinder.errors import BrokenImage, DataError
+from gainfinder.data.dataset import samples_of_dataset, to_pil
+from gainfinder.errors import BrokenSample, DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
 
@@ -59,14 +59,14 @@ def test_images_of_every_form_are_alike(form: str) -> None:
         "half": (chw / 255).half(),
         "float_array": pixels / 255,
     }
-    image = images_from_dataset([forms[form]]).read(0)
+    image = samples_of_dataset([forms[form]]).read(0)
     assert np.asarray(image).tolist() == pixels.tolist()
 
 
 def test_grey_images_and_ambiguous_shapes() -> None:
     grey = PIXELS[0, ..., 0]
     for image in (grey, grey[..., None], torch.from_numpy(grey)[None]):
-        assert np.asarray(images_from_dataset([image]).read(0))[..., 2].tolist() == grey.tolist()
+        assert np.asarray(samples_of_dataset([image]).read(0))[..., 2].tolist() == grey.tolist()
     thin = PIXELS[0, :3, :, :]
     assert np.asarray(to_pil(thin, where="x")).tolist() == thin.tolist()
     tensor = torch.from_numpy(thin.copy())
@@ -88,13 +88,13 @@ def test_grey_images_and_ambiguous_shapes() -> None:
 )
 def test_images_that_no_model_can_take(image: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        images_from_dataset([image]).read(0)
-    assert not isinstance(caught.value, BrokenImage)
+        samples_of_dataset([image]).read(0)
+    assert not isinstance(caught.value, BrokenSample)
 
 
 def test_an_item_that_fails_is_a_broken_image() -> None:
-    with pytest.raises(BrokenImage, match="Items: item 1: lost"):
-        images_from_dataset(Items([PIXELS[0], OSError("lost")])).read(1)
+    with pytest.raises(BrokenSample, match="Items: item 1: lost"):
+        samples_of_dataset(Items([PIXELS[0], OSError("lost")])).read(1)
 
 
 @pytest.mark.parametrize("attribute", ["targets", "labels"])
@@ -107,7 +107,7 @@ def test_listed_labels_are_taken_without_reading(attribute: str, kind: Any) -> N
     assert images.class_names == ("a", "b", "c")
     assert images.ids == ("0000000", "0000001", "0000002")
     assert images.reference == "Items"
-    assert dataset.reads == 0
+    assert dataset.reads <= 1  # the first, which tells images from texts
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_listed_labels_are_taken_without_reading(attribute: str, kind: Any) -> N
     [{}, {"targets": [0, 1]}, {"targets": ["x", "y", "z"]}, {"targets": [5, 5, 5], "target_transform": abs}],
 )
 def test_other_labels_are_read_from_the_items(attributes: dict[str, Any]) -> None:
-    images = images_from_dataset(labelled([2, np.int64(0), torch.tensor(1)], **attributes), class_names=["a", "b", "c"])
+    images = samples_of_dataset(labelled([2, np.int64(0), torch.tensor(1)], **attributes), class_names=["a", "b", "c"])
     assert images.labels is not None
     assert images.labels.tolist() == [2, 0, 1]
     assert images.class_names == ("a", "b", "c")
@@ -127,7 +127,7 @@ def test_subsets() -> None:
     assert images.labels is not None
     assert images.labels.tolist() == [1, 0]
     assert images.class_names == ("a", "b", "c")
-    assert dataset.reads == 0
+    assert dataset.reads <= 1  # the first, which tells images from texts
     assert np.asarray(images.read(0)).tolist() == PIXELS[1].tolist()
 
 
@@ -139,10 +139,10 @@ def test_a_tensor_dataset() -> None:
 
 
 def test_unlabelled_items_and_labels_left_out() -> None:
-    assert images_from_dataset(list(PIXELS)).labels is None
+    assert samples_of_dataset(list(PIXELS)).labels is None
     dataset = labelled(["not", "integers"])
     assert load_images(dataset, labels=False).labels is None
-    assert dataset.reads == 0
+    assert dataset.reads <= 1  # the first, which tells images from texts
     images = load_images(labelled([0, 1]))
     assert load_images(images) is images
     assert load_images(images, labels=False).labels is None

@@ -14,7 +14,7 @@ from PIL import Image
 from gainfinder.data import decode, load_images
 from gainfinder.data.decoding import MOST_PIXELS
 from gainfinder.data.libtiff import libtiff_silent
-from gainfinder.errors import BrokenImage, DataError
+from gainfinder.errors import BrokenSample, DataError
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
@@ -93,7 +93,7 @@ def test_a_bomb_is_one_broken_image(tmp_path: Path) -> None:
     data[16:24] = struct.pack(">II", 60_000, 60_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     (tmp_path / "1.png").write_bytes(data)
-    with pytest.raises(BrokenImage, match=r"1\.png: .*pixels"):
+    with pytest.raises(BrokenSample, match=r"1\.png: .*pixels"):
         load_images(tmp_path).read(0)
 
 

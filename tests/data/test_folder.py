@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data.readers.reader_image_folder import ReaderImageFolder
 
 from gainfinder.data import load_images
-from gainfinder.errors import BrokenImage, DataError
+from gainfinder.errors import BrokenSample, DataError
 
 MakeFolder = Callable[..., Path]
 
@@ -67,7 +67,7 @@ def test_a_truncated_image_is_broken_and_named(make_folder: MakeFolder) -> None:
     root = make_folder(["a/1.jpg", "a/2.jpg"])
     path = root / "a" / "2.jpg"
     path.write_bytes(path.read_bytes()[:-150])
-    with pytest.raises(BrokenImage, match=r"a/2\.jpg: (?i:.*truncated)"):
+    with pytest.raises(BrokenSample, match=r"a/2\.jpg: (?i:.*truncated)"):
         load_images(root).read(1)
 
 
@@ -211,7 +211,7 @@ def test_a_fifo_among_images_is_a_broken_one(make_folder: MakeFolder) -> None:
     os.mkfifo(root / "2.png")
     images = load_images(root)
     assert images.read(0).size == (5, 4)
-    with pytest.raises(BrokenImage, match=r"2\.png: it is a FIFO, not a regular file"):
+    with pytest.raises(BrokenSample, match=r"2\.png: it is a FIFO, not a regular file"):
         images.read(1)
 
 

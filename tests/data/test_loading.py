@@ -2,6 +2,7 @@ import importlib
 import multiprocessing
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from gainfinder.data import Images, load_images
-from gainfinder.data.dataset import images_from_dataset
+from gainfinder.data.dataset import samples_of_dataset
 from gainfinder.data.loading import LoadedBatch, check_broken, load_batches
 from gainfinder.errors import DataError, SettingsError
 
@@ -143,7 +144,7 @@ def test_there_are_no_more_workers_than_batches(images: Images) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_errors_about_the_source_keep_their_one_line(workers: int) -> None:
-    images = images_from_dataset([torch.full((3, 2, 2), 5.0)], name="mine")
+    images = samples_of_dataset([torch.full((3, 2, 2), 5.0)], name="mine")
     with pytest.raises(DataError, match=r"^mine: item 0: .* looks normalised[^\n]*$"):
         list(load_batches(images, to_tensor, batch_size=1, workers=workers))
 
@@ -171,10 +172,11 @@ def test_settings_are_checked_at_once(images: Images, settings: dict[str, Any], 
 
 def test_too_many_broken_images() -> None:
     broken = [f"x/{i}.jpg: truncated" for i in range(5)]
-    check_broken(broken, total=100, max_share=0.05, reference="x")
-    check_broken([], total=0, max_share=0, reference="x")
+    hundred = replace(load_images("digits").select(range(100)), reference="x")
+    check_broken(broken, of=hundred, max_share=0.05)
+    check_broken([], of=hundred, max_share=0)
     with pytest.raises(DataError) as caught:
-        check_broken(broken, total=100, max_share=0.01, reference="x")
+        check_broken(broken, of=hundred, max_share=0.01)
     assert str(caught.value) == (
         "x: 5 of 100 images (5.00%) cannot be decoded, allowed are 1.00%: x/0.jpg: truncated; x/1.jpg: truncated; "
         "x/2.jpg: truncated and 2 more; repair or remove them, or raise `max_broken`"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gainfinder.data import load_images
-from gainfinder.errors import BadReference, BrokenImage, DataError
+from gainfinder.errors import BadReference, BrokenSample, DataError
 
 ImageBytes = Callable[[str], bytes]
 
@@ -49,10 +49,10 @@ def test_struct_images_and_class_names_of_hugging_face(write: Callable[..., Path
     assert images.ids == ("row-0000000", "row-0000001", "row-0000002")
     assert images.read(0).size == (5, 4)
     with pytest.raises(
-        BrokenImage, match=r"x\.parquet: row 1: the row holds no image bytes, only the path 'gone\.png'"
+        BrokenSample, match=r"x\.parquet: row 1: the row holds no image bytes, only the path 'gone\.png'"
     ):
         images.read(1)
-    with pytest.raises(BrokenImage, match=r"row 2: the row holds no image bytes$"):
+    with pytest.raises(BrokenSample, match=r"row 2: the row holds no image bytes$"):
         images.read(2)
 
 

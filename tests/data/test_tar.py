@@ -11,7 +11,7 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 from gainfinder.data import load_images
 from gainfinder.data.ranges import FileRanges
-from gainfinder.errors import BrokenImage, DataError
+from gainfinder.errors import BrokenSample, DataError
 
 MakeFolder = Callable[..., Path]
 MakeTar = Callable[..., Path]
@@ -153,7 +153,7 @@ def test_an_archive_that_shrank_after_indexing_has_broken_images(make_tar: MakeT
     path = make_tar(["1.png", "2.png"])
     images = load_images(path)
     path.write_bytes(path.read_bytes()[:1024])
-    with pytest.raises(BrokenImage, match=r"photos\.tar: 2\.png: the file ends after 0 of"):
+    with pytest.raises(BrokenSample, match=r"photos\.tar: 2\.png: the file ends after 0 of"):
         images.read(1)
 
 
@@ -317,7 +317,7 @@ def test_a_huge_member_is_a_broken_image(tmp_path: Path) -> None:
     with (tmp_path / "x.tar").open("wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
         file.truncate(512 + header.size + 1024)  # a file with a hole takes no room
-    with pytest.raises(BrokenImage, match=r"1\.png: a member of 2\.0 GB is too large for an image"):
+    with pytest.raises(BrokenSample, match=r"1\.png: a member of 2\.0 GB is too large for an image"):
         load_images(tmp_path / "x.tar").read(0)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torchvision
 
 from gainfinder.data import load_images
-from gainfinder.errors import BadReference, BrokenImage, DataError, MissingExtra
+from gainfinder.errors import BadReference, BrokenSample, DataError, MissingExtra
 
 MakeFolder = Callable[..., Path]
 
@@ -38,7 +38,7 @@ def test_hfds_reads_a_local_folder(hub_folder: Path) -> None:
     assert images.class_names == ("cat", "dog")
     assert images.labels.tolist() == [1, 0, 1]
     assert images.read(0).size == (5, 4)
-    with pytest.raises(BrokenImage, match=r"hfds/\./hub\?split=train&root=cache: row 1: "):
+    with pytest.raises(BrokenSample, match=r"hfds/\./hub\?split=train&root=cache: row 1: "):
         images.read(1)
     assert load_images(f"hfds/{hub_folder}?split=test[:2]&root=cache", labels=False).ids[0] == "test[:2]/0000000"
 

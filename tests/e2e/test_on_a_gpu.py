@@ -15,7 +15,7 @@ import gainfinder
 from gainfinder.config.choices import AUGMENTS, Augment
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
-from gainfinder.inference.predict import predict_images
+from gainfinder.inference.predict import predict_samples
 from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views.loader import ViewSource
@@ -85,7 +85,7 @@ def test_a_batch_is_whole_however_long_the_one_before_is_learned_from(photos: Im
 def test_predictions_are_those_of_the_cpu(zoo: dict[str, str], val: Images) -> None:
     for reference in zoo.values():
         here, there = (
-            predict_images(load_model(reference), val, device=device) for device in (DEVICE, torch.device("cpu"))
+            predict_samples(load_model(reference), val, device=device) for device in (DEVICE, torch.device("cpu"))
         )
         assert here.logits.device.type == "cpu" and (here.logits - there.logits).abs().max() < 0.1
         assert (here.predicted == there.predicted).float().mean() > 0.98

@@ -79,14 +79,14 @@ def test_pixels_are_digested_once_for_all_cells_of_a_worker(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digested: Counter[tuple[int, ...]] = Counter()
-    add_pixels = Images._add_pixels
+    add_content = Images._add_content
 
     def counted(images: Images, digest: Any, indices: Iterable[int]) -> None:
         indices = list(indices)
         digested[tuple(images.positions[indices].tolist())] += 1
-        add_pixels(images, digest, indices)
+        add_content(images, digest, indices)
 
-    monkeypatch.setattr(Images, "_add_pixels", counted)
+    monkeypatch.setattr(Images, "_add_content", counted)
     folder = ran(file, tmp_path / "out")
     assert digested and set(digested.values()) == {1}
     one, *others = [json.loads((folder.run_folder(cell).config).read_text()) for cell in folder.all_cells()]

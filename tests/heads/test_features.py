@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gainfinder.heads.features
-from gainfinder.data import Images, load_images
+from gainfinder.data import Samples, load_images
 from gainfinder.heads.features import kept_features
 from gainfinder.inference import ImageFeatures
 
@@ -20,7 +20,7 @@ class Computed:
         self.parts: list[int] = []
         self.most = most
 
-    def __call__(self, images: Images) -> ImageFeatures:
+    def __call__(self, images: Samples) -> ImageFeatures:
         if len(self.parts) == self.most:
             raise KeyboardInterrupt
         self.parts.append(len(images))

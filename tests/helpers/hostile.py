@@ -21,7 +21,7 @@ from PIL import Image
 
 from gainfinder.classes import read_label_map
 from gainfinder.data import load_images
-from gainfinder.errors import BrokenImage, GainfinderError
+from gainfinder.errors import BrokenSample, GainfinderError
 
 MOST_IMAGES = 12
 """Images decoded of each source."""
@@ -81,7 +81,7 @@ def read(case: Case) -> tuple[str, str]:
         for i in range(min(len(images), MOST_IMAGES)):
             try:
                 images.read(i)
-            except BrokenImage as error:
+            except BrokenSample as error:
                 broken += 1
                 if "\n" in error.reason:
                     return "SEVERAL LINES", str(error)

@@ -230,7 +230,7 @@ def _use(reference: str) -> None:
         model.lookup(model.ids[:2])
         return
     with torch.no_grad():
-        logits = model.logits(torch.randn(2, *model.preprocessing.input_size))
+        logits = model.logits(torch.randn(2, *model.image_preprocessing.input_size))
     assert bool(torch.isfinite(logits).all()), "logits are not finite, and nothing was said"
 
 

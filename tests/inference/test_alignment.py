@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gainfinder.classes import read_label_map
 from gainfinder.data import Images, load_images
 from gainfinder.errors import DataError, ModelError
-from gainfinder.inference.alignment import align_images, align_model, named_after
+from gainfinder.inference.alignment import align_model, align_samples, named_after
 from gainfinder.models import Classifier, load_model, load_teacher
 from gainfinder.models.from_table import PredictionTable
 
@@ -128,27 +128,27 @@ def test_classes_matched_by_position_in_a_doubtful_order_are_told(
     images = load_images(numbered(tmp_path / "photos"))
     nameless = replace(model(None, torch.zeros(2, 12)), reference="net")
     caplog.clear()
-    assert align_images(images, nameless).labels.tolist() == list(range(12))
+    assert align_samples(images, nameless).labels.tolist() == list(range(12))
     assert "net names no classes" in caplog.messages[0]
     assert "add ?classes=0,1,10,11,2,3,4,5,6,7,8,9 to its reference" in caplog.messages[0]
     caplog.clear()
     student = named_after(nameless, images)
     assert "net names no classes" in caplog.messages[0]
     caplog.clear()
-    align_images(images, student)
+    align_samples(images, student)
     assert not caplog.messages
     align_model(replace(nameless, reference="teacher"), student)
     assert "teacher names no classes, so its outputs are taken in the order of net" in caplog.messages[0]
     caplog.clear()
     other = replace(nameless, class_names=tuple(sorted(str(i) for i in range(12))))
-    assert align_images(images, other).labels.tolist()[:3] == [0, 1, 4] and not caplog.messages
+    assert align_samples(images, other).labels.tolist()[:3] == [0, 1, 4] and not caplog.messages
 
 
 def test_other_names_in_a_doubtful_order_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     images = load_images(numbered(tmp_path / "photos"))
     named = replace(model([f"n{i:02}" for i in range(12)], torch.zeros(2, 12)), reference="net")
     caplog.clear()
-    align_images(images, named)
+    align_samples(images, named)
     assert "have no class name in common" in caplog.messages[0]
     assert "net has other names, so its outputs are taken in the order of" in caplog.messages[0]
 
@@ -184,7 +184,7 @@ def test_numbers_of_a_part_of_the_classes_are_told(
     net = replace(model(names, torch.zeros(2, classes)), reference="net")
     images = with_numbers(tmp_path / "x.parquet", labels)
     caplog.clear()
-    found = align_images(images, net)
+    found = align_samples(images, net)
     assert found.labels.tolist() == list(labels)
     assert len(caplog.messages) == (told is not None)
     if told is not None:
@@ -193,7 +193,7 @@ def test_numbers_of_a_part_of_the_classes_are_told(
         )
         assert told in caplog.messages[0]
     caplog.clear()
-    align_images(found, net)
+    align_samples(found, net)
     assert not caplog.messages  # matched already
 
 
@@ -204,9 +204,9 @@ def test_a_selection_of_all_classes_and_named_ones_are_not_told(
     images = with_numbers(tmp_path / "x.parquet", range(10))
     part = with_numbers(tmp_path / "named.parquet", [0, 1], {"classes": "n3,n4"})
     caplog.clear()
-    assert align_images(images.select([1, 2]), net).labels.tolist() == [1, 2]
-    assert align_images(part, net).labels.tolist() == [3, 4]
-    assert align_images(with_numbers(tmp_path / "few.parquet", [0, 1]).without_labels(), net).labels is None
+    assert align_samples(images.select([1, 2]), net).labels.tolist() == [1, 2]
+    assert align_samples(part, net).labels.tolist() == [3, 4]
+    assert align_samples(with_numbers(tmp_path / "few.parquet", [0, 1]).without_labels(), net).labels is None
     assert not caplog.messages
 
 
@@ -214,6 +214,6 @@ def test_numbers_that_count_from_one_are_refused_with_the_remedy(tmp_path: Path)
     net = replace(model(None, torch.zeros(2, 10)), reference="net")
     beyond = r"label 10 of sample 'row-0000009' is out of range: net has 10 classes, expected 0 to 9"
     with pytest.raises(DataError, match=rf"{beyond}; no label is 0: if they count from 1, subtract 1 from each$"):
-        align_images(with_numbers(tmp_path / "x.parquet", range(1, 11)), net)
+        align_samples(with_numbers(tmp_path / "x.parquet", range(1, 11)), net)
     with pytest.raises(DataError, match=r"label 10 of sample .* expected 0 to 9$"):
-        align_images(with_numbers(tmp_path / "y.parquet", range(11)), net)
+        align_samples(with_numbers(tmp_path / "y.parquet", range(11)), net)

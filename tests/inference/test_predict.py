@@ -14,11 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gainfinder.data import Images, load_images
 from gainfinder.errors import NotFinite
-from gainfinder.inference.predict import predict_images, predict_top_images
+from gainfinder.inference.predict import predict_samples, predict_top_samples
 from gainfinder.models import Classifier, load_model
 from gainfinder.predictions import Predictions, TopPredictions, read_columns, write_predictions
 
-MODULE = import_module(predict_images.__module__)
+MODULE = import_module(predict_samples.__module__)
 CPU = torch.device("cpu")
 COUNT = 23
 
@@ -81,8 +81,8 @@ def test_the_most_probable_are_those_of_all_logits_bit_for_bit(
     images: Images, top_k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MODULE, "LOGITS_AT_ONCE", 200)
-    whole = predict_images(model(), images, **ASKED)
-    found = predict_top_images(model(), images, top_k=top_k, **ASKED)
+    whole = predict_samples(model(), images, **ASKED)
+    found = predict_top_samples(model(), images, top_k=top_k, **ASKED)
     expected = whole.logits.log_softmax(dim=1).topk(min(top_k, 30), dim=1)
     assert torch.equal(found.log_probs, expected.values) and torch.equal(found.classes, expected.indices)
     assert torch.equal(found.predicted, whole.logits.argmax(dim=1)) and bool((found.predicted < 15).all())
@@ -97,8 +97,8 @@ def test_the_most_probable_are_those_of_all_logits_bit_for_bit(
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_their_file_is_the_one_that_all_logits_give(images: Images, tmp_path: Path, suffix: str) -> None:
     one, other = tmp_path / f"one.{suffix}", tmp_path / f"other.{suffix}"
-    predict_images(model(), images, **ASKED).write(one, top_k=4)
-    write_predictions(predict_top_images(model(), images, top_k=4, **ASKED), other)
+    predict_samples(model(), images, **ASKED).write(one, top_k=4)
+    write_predictions(predict_top_samples(model(), images, top_k=4, **ASKED), other)
     assert one.read_bytes() == other.read_bytes()
     assert read_columns(other).values.shape == (COUNT - 2, 4)
 
@@ -112,8 +112,8 @@ def test_few_logits_are_held_at_once(images: Images, monkeypatch: pytest.MonkeyP
         return watch.largest
 
     wide = model(Linear(1000))
-    assert largest(lambda: predict_images(wide, images, **ASKED)) == (COUNT - 2) * 1000
-    assert largest(lambda: predict_top_images(wide, images, top_k=3, **ASKED)) <= 10 * 1000  # two batches
+    assert largest(lambda: predict_samples(wide, images, **ASKED)) == (COUNT - 2) * 1000
+    assert largest(lambda: predict_top_samples(wide, images, top_k=3, **ASKED)) <= 10 * 1000  # two batches
 
 
 def test_images_without_probabilities_are_counted_over_all_batches(
@@ -121,7 +121,7 @@ def test_images_without_probabilities_are_counted_over_all_batches(
 ) -> None:
     monkeypatch.setattr(MODULE, "LOGITS_AT_ONCE", 200)
     refused = []
-    for predict in (predict_images, lambda *given, **asked: predict_top_images(*given, top_k=2, **asked)):
+    for predict in (predict_samples, lambda *given, **asked: predict_top_samples(*given, top_k=2, **asked)):
         with pytest.raises(NotFinite, match=r"NaN or infinite for [1-9]\d? of 21 images") as error:
             predict(model(NotFiniteAtTimes()), images, **ASKED)
         refused.append(str(error.value))

@@ -63,7 +63,7 @@ def test_an_image_meets_exactly_timms_evaluation(
 ) -> None:
     reference = stored(tmp_path, name, config=config)
     classifier = load_model(reference)
-    logits = classifier.logits(classifier.preprocessing.evaluation_transform()(image)[None])
+    logits = classifier.logits(classifier.image_preprocessing.evaluation_transform()(image)[None])
     assert torch.equal(logits, timm_logits(reference, image))
     assert classifier.num_classes == 3
     assert classifier.class_names == (("a", "b", "c") if "label_names" in config else None)
@@ -76,7 +76,7 @@ def test_an_image_meets_exactly_timms_evaluation(
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
 def test_a_saved_model_is_the_same_to_timm(name: str, settings: str, image: Image.Image, tmp_path: Path) -> None:
     classifier = load_model(stored(tmp_path / "a", name, config={"label_names": ["a", "b", "c"]}) + settings)
-    logits = classifier.logits(classifier.preprocessing.evaluation_transform()(image)[None])
+    logits = classifier.logits(classifier.image_preprocessing.evaluation_transform()(image)[None])
     reference = classifier.save(classifier, tmp_path / "b")
     assert reference == f"local-dir:{tmp_path / 'b'}"
     assert torch.equal(timm_logits(reference, image), logits)
@@ -93,7 +93,7 @@ def test_a_crop_rounded_down_is_said_in_the_saved_reference(image: Image.Image, 
         own, timms = (load_model(f"{stored(tmp_path / mode)}?{settings}{more}") for more in ("&crop_rounding=down", ""))
         picture = Image.new("RGB", (size[1], size[0]))
         picture.putdata([(row, column, 0) for row in range(size[0]) for column in range(size[1])])
-        found, usual = ((one.preprocessing.evaluation_transform()(picture) * 255).round() for one in (own, timms))
+        found, usual = ((one.image_preprocessing.evaluation_transform()(picture) * 255).round() for one in (own, timms))
         moved = [int(usual[channel, 0, 0] - found[channel, 0, 0]) for channel in (0, 1)]
         assert moved == ([0, 1] if mode == "center" else [1, 1]), mode
         saved = own.save(own, tmp_path / "saved")
@@ -124,7 +124,7 @@ def test_one_channel(image: Image.Image, tmp_path: Path) -> None:
     classifier = load_model(stored(tmp_path, in_chans=1))
     assert classifier.preprocessing.input_size == (1, 32, 32)
     assert len(classifier.preprocessing.mean) == 1
-    assert classifier.logits(classifier.preprocessing.evaluation_transform()(image)[None]).shape == (1, 3)
+    assert classifier.logits(classifier.image_preprocessing.evaluation_transform()(image)[None]).shape == (1, 3)
 
 
 def test_a_wrong_number_of_stored_names_is_dropped_and_of_given_ones_refused(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_timm_module_is_saved_like_timms_own(image: Image.Image, tmp_path: Pat
     model = timm.create_model("vit_tiny_patch16_224", num_classes=3, **VIT)
     classifier = classifier_from_module(model, size=16, class_names=["a", "b", "c"])
     reference = classifier.save(classifier, tmp_path)
-    logits = classifier.logits(classifier.preprocessing.evaluation_transform()(image)[None])
+    logits = classifier.logits(classifier.image_preprocessing.evaluation_transform()(image)[None])
     assert torch.equal(timm_logits(reference or "", image), logits)
     assert load_model(reference or "").class_names == ("a", "b", "c")
 

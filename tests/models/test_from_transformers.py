@@ -14,7 +14,7 @@ from PIL import Image
 
 from gainfinder.errors import MissingExtra, ModelError
 from gainfinder.models import classifier_from_module, load_model
-from gainfinder.models.from_transformers import preprocessing_of_processor
+from gainfinder.models.image_processors import preprocessing_of_processor
 from gainfinder.views.spec import evaluation_crop, view_spec
 
 transformers = pytest.importorskip("transformers")
@@ -66,7 +66,7 @@ def test_processors_are_translated(processor: str, settings: Any, image: Image.I
     original = getattr(transformers, processor)(**settings)
     classifier = load_model(stored(tmp_path / "a", convnext(), original))
     theirs = original(image, return_tensors="pt")["pixel_values"][0]
-    ours = classifier.preprocessing.evaluation_transform()(image)
+    ours = classifier.image_preprocessing.evaluation_transform()(image)
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() < TOLERANCE
     again = load_model(classifier.save(classifier, tmp_path / "b") or "")
@@ -162,7 +162,7 @@ def test_a_student_is_cropped_as_its_processor_crops(tmp_path: Path) -> None:
     assert again.preprocessing == classifier.preprocessing and again.preprocessing.crop_rounding == "down"
     assert again.fingerprint(precision="no") == classifier.fingerprint(precision="no")
     other = load_model(f"hf:{tmp_path}/a?crop_rounding=even")
-    assert other.preprocessing == replace(classifier.preprocessing, crop_rounding="even")
+    assert other.image_preprocessing == replace(classifier.image_preprocessing, crop_rounding="even")
     assert other.fingerprint(precision="no") != classifier.fingerprint(precision="no")
 
 

@@ -87,7 +87,7 @@ def test_one_channel() -> None:
     classifier = classifier_from_module(Net(channels=1), size=8, mean=0.5, std=0.5)
     assert classifier.preprocessing.input_size == (1, 8, 8)
     image = Image.fromarray(np.zeros((20, 20, 3), dtype=np.uint8))
-    x = classifier.preprocessing.evaluation_transform()(image)
+    x = classifier.image_preprocessing.evaluation_transform()(image)
     assert torch.equal(x, torch.full((1, 8, 8), -1.0))
 
 

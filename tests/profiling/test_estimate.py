@@ -35,7 +35,7 @@ def test_decoded_images_that_a_bank_keeps_are_counted(
     """Transfer images where their crops are the same in each epoch, and those measured on."""
     pictures = digit_folder(tmp_path / "pictures", 120, broken=0)
     prepared = planned(zoo, f"{pictures}#1/2", f"{pictures}#2/2", **{"bank": tmp_path / "bank", "limit": None, **about})
-    height, width = prepared.student.preprocessing.view_size
+    height, width = prepared.student.image_preprocessing.view_size
     sizes = [len(prepared.train_images), len(prepared.val_images)]
     sizes = sizes if counted else sizes[1:] if counted is False else []
     expected = sum(count * 3 * height * width for count in sizes) / 1e6

@@ -14,7 +14,7 @@ from PIL import Image
 from gainfinder.config.choices import AUGMENTS, Augment
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
-from gainfinder.inference.predict import evaluation_crops, predict_images
+from gainfinder.inference.predict import evaluation_crops, predict_samples
 from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
 from gainfinder.views.loader import ViewBatch, ViewSource
@@ -100,17 +100,17 @@ def test_evaluation_crops_give_the_same_predictions_bit_for_bit(
     (folder / "05.jpg").write_bytes(b"no image")
     model, images = load_model(zoo[name]), load_images(str(folder))
     asked: dict[str, Any] = {"device": CPU, "batch_size": 7, "max_broken": 0.5}
-    expected = predict_images(model, images, **asked)
+    expected = predict_samples(model, images, **asked)
     crops = evaluation_crops(images, model.preprocessing, workers=0)
     assert crops is not None
     crops.load()
     monkeypatch.setattr(Images, "read", None)  # not again
     for shard in ((0, 1), (1, 3)):
-        found = predict_images(model, images, crops=crops, shard=shard, **asked)
+        found = predict_samples(model, images, crops=crops, shard=shard, **asked)
         mine = [expected.ids.index(sample_id) for sample_id in found.ids]
         assert torch.equal(found.logits, expected.logits[mine]) or shard != (0, 1)
         torch.testing.assert_close(found.logits, expected.logits[mine])
-    assert predict_images(model, images, crops=crops, **asked).broken == expected.broken
+    assert predict_samples(model, images, crops=crops, **asked).broken == expected.broken
 
 
 def test_crops_that_are_too_many_or_of_one_channel_are_not_kept(folder: Path) -> None:

@@ -15,7 +15,7 @@ from .options import DATA_HELP, MODEL_HELP, BatchSize, Device, Json, MaxBroken, 
 @command
 def predict(
     model: Annotated[str, typer.Option(help=f"The model: {MODEL_HELP}.", show_default=False)],
-    data: Annotated[str, typer.Option(help=f"Images: {DATA_HELP}.", show_default=False)],
+    data: Annotated[str, typer.Option(help=f"Samples: {DATA_HELP}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File to write: CSV if it ends in .csv, else Parquet.", show_default=False)],
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Write only so many classes an image, the most probable; default: all.")
@@ -34,7 +34,7 @@ def predict(
     The file can stand for the model as a teacher: --teacher table:FILE.
     """
     with heavy_imports():
-        from ..data import load_images
+        from ..data import load_samples
         from ..errors import RunFolderError, SettingsError
         from ..files import check_writable
         from ..inference import predict as predict_all
@@ -52,7 +52,7 @@ def predict(
     (model,) = trusting([model], trust_remote_code or ())
     progress = make_progress()
     try:
-        images = load_images(data, labels=labels == "use")
+        images = load_samples(data, labels=labels == "use")
         progress.stage(model, len(images))
         run: Callable[..., Predictions | TopPredictions] = (
             predict_all if top_k is None else functools.partial(predict_top, top_k=top_k)

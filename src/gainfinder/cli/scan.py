@@ -26,7 +26,9 @@ def scan(
     timm_limit: Annotated[
         int | None, typer.Option(help="Of each pattern the first so many models.", min=1, show_default=False)
     ] = None,
-    data: Annotated[str | None, typer.Option(help=f"Images, labelled or not: {DATA_HELP}.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(help=f"Images or texts, labelled or not: {DATA_HELP}.", show_default=False)
+    ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(

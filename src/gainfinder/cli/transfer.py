@@ -258,5 +258,5 @@ def _images(images: Any) -> str:
     return f"{len(images):,} images, " + ("labelled" if images.labels is not None else "no labels read")
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def _by(size: Any) -> str:
+    return f"{size[0]}x{size[1]}" if isinstance(size, tuple) else f"up to {size.max_length} tokens"

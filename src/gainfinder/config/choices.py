@@ -34,13 +34,13 @@ SMALL_EDGE_PX = 96
 """Views whose shorter edge is below this count as small images."""
 
 
-def default_augment(size: tuple[int, int], *, mirrorable: bool) -> Augment:
-    """The default augmentation.
+def default_augment(size: tuple[int, int] | None, *, mirrorable: bool) -> Augment:
+    """The default augmentation of images of a size; `none` of texts, which have none.
 
     `none` where a mirrored image means something else (the embedded digits); `crop-flip` for views with an edge below
     96 pixels, whose colours and area leave little room; otherwise `paper`.
     """
-    if not mirrorable:
+    if size is None or not mirrorable:
         return "none"
     return "crop-flip" if min(size) < SMALL_EDGE_PX else "paper"
 

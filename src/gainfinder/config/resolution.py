@@ -137,7 +137,7 @@ def resolve_settings(
     *,
     labelled: bool,
     images: int,
-    view_size: tuple[int, int],
+    view_size: tuple[int, int] | None,
     mirrorable: bool,
     mixable: bool = True,
 ) -> ResolvedConfig:
@@ -147,7 +147,7 @@ def resolve_settings(
         settings: the settings as the user gave them; they override the preset, which overrides the defaults.
         labelled: whether the images carry labels that training may read.
         images: number of transfer images.
-        view_size: input height and width of the student in pixels.
+        view_size: input height and width of the student in pixels; None of texts.
         mirrorable: whether images may be mirrored.
         mixable: whether all teachers can answer for mixed views, as tables cannot.
 
@@ -157,6 +157,10 @@ def resolve_settings(
     method = find_method(settings.method or default_method(labelled=labelled, preset=settings.preset))
     _check_fits(settings, method)
     chosen = _given(settings, method)
+    if view_size is None:
+        _check_texts(settings)
+        mixable = False
+        chosen["augment"] = "none"
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
     chosen.setdefault("patience", default_patience(chosen["epochs"]))
@@ -283,6 +287,14 @@ def _check_fits(settings: TransferConfig, method: Method) -> None:
     given = [name for name, value in vars(settings).items() if value is not None]
     fits_labels = method.label_weight > 0 or (settings.distill_weight is not None and settings.distill_weight < 1)
     refuse_unread(method, given, fits_labels=fits_labels)
+
+
+def _check_texts(settings: TransferConfig) -> None:
+    """Refuse settings that are for images alone."""
+    if settings.augment not in (None, "auto", "none"):
+        raise SettingsError(f"augment is {settings.augment!r}, and texts are not augmented: leave it out")
+    if settings.mixup:
+        raise SettingsError(f"mixup is {settings.mixup:g}, and texts cannot be laid over each other: leave it out")
 
 
 def _check_unread(settings: TransferConfig, method: Method, chosen: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ def choose_columns(
         label, label_note = None, None
     else:
         label, label_note = _label_column(schema, features, label, image, where)
-    class_names, names_note = (None, None) if label is None else _class_names(schema, features, label)
+    class_names, names_note = (None, None) if label is None else class_names_of(schema, label)
     return Columns(
         image=image,
         label=label,
@@ -85,7 +85,7 @@ Chosen = tuple[str, str | None]
 def _image_column(schema: Any, features: Mapping[str, Any], asked: str | None, where: str) -> Chosen:
     names: Sequence[str] = schema.names
     if asked is not None:
-        _check_there(asked, names, "image", where)
+        require_column(asked, names, "image", where)
         return asked, None
     if IMAGE in names:
         return IMAGE, None
@@ -93,7 +93,7 @@ def _image_column(schema: Any, features: Mapping[str, Any], asked: str | None, w
         if len(fits) == 1:
             return fits[0], f"images are read from the column {fits[0]!r}, since none is called `image`"
     raise DataError(
-        f"{where}: no column `image`, its columns are {_listed(names)}; name the one that holds images by ?image=COLUMN"
+        f"{where}: no column `image`, its columns are {listed(names)}; name the one that holds images by ?image=COLUMN"
     )
 
 
@@ -102,14 +102,14 @@ def _label_column(
 ) -> tuple[str | None, str | None]:
     names: Sequence[str] = schema.names
     if asked is not None:
-        _check_there(asked, names, "label", where)
+        require_column(asked, names, "label", where)
         return asked, None
-    others = [name for name in names if name not in (image, ID) and _may_label(schema.field(name).type)]
+    others = [name for name in names if name not in (image, ID) and may_label(schema.field(name).type)]
     return choose_label(names, classes=_typed(features, "ClassLabel", names), others=others, setting="label")
 
 
 def choose_label(
-    names: Sequence[str], *, classes: Sequence[str], others: Sequence[str], setting: str
+    names: Sequence[str], *, classes: Sequence[str], others: Sequence[str], setting: str, what: str = "images"
 ) -> tuple[str | None, str | None]:
     """The column of labels, and a note on what was chosen or left.
 
@@ -118,6 +118,7 @@ def choose_label(
         classes: names of those that the metadata say to hold classes.
         others: names of those that could hold classes.
         setting: key in the reference by which a user names one.
+        what: what the rows are, for the note.
 
     Example:
         >>> choose_label(["img", "fine"], classes=["fine"], others=["fine"], setting="label")[0]
@@ -131,15 +132,20 @@ def choose_label(
     if not left:
         return None, None
     return None, (
-        f"no column `label`, so its images are read as unlabelled; not read: {_listed(left)}; ?{setting}=COLUMN in its "
+        f"no column `label`, so its {what} are read as unlabelled; not read: {listed(left)}; ?{setting}=COLUMN in its "
         "reference names the one that holds labels"
     )
 
 
-def _check_there(name: str, names: Sequence[str], setting: str, where: str) -> None:
+def require_column(name: str, names: Sequence[str], setting: str, where: str) -> None:
+    """Refuse a column that is not there.
+
+    Raises:
+        DataError: it is none of the columns.
+    """
     if name not in names:
         raise DataError(
-            f"{where}: no column {name!r}{suggest(name, names)}; its columns are {_listed(names)}; name one by "
+            f"{where}: no column {name!r}{suggest(name, names)}; its columns are {listed(names)}; name one by "
             f"?{setting}=COLUMN"
         )
 
@@ -151,7 +157,7 @@ def _check_image_type(kind: Any, name: str, where: str) -> None:
         fields = [kind.field(i).name for i in range(kind.num_fields)]
         if fields.count("bytes") != 1:
             raise DataError(
-                f"{where}: the struct `{name}` has no field `bytes`, its fields are {_listed(fields)}; expected the "
+                f"{where}: the struct `{name}` has no field `bytes`, its fields are {listed(fields)}; expected the "
                 "bytes of image files there, once"
             )
         kind = kind.field("bytes").type
@@ -179,10 +185,18 @@ def _is_binary(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _may_label(kind: Any) -> bool:
+def is_string(kind: Any) -> bool:
+    """Whether a column of this Arrow type holds strings."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def may_label(kind: Any) -> bool:
+    """Whether a column of this Arrow type could hold labels."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    text = is_string(kind)
     # lists and floats, too: one-hot labels, and the integers of pandas beside missing ones
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     return bool(number or text or pa.types.is_list(kind) or pa.types.is_large_list(kind))
@@ -199,12 +213,28 @@ def _features(schema: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def classes_among(schema: Any) -> list[str]:
+    """The columns that Hugging Face's metadata of a schema say to hold classes."""
+    return _typed(_features(schema), "ClassLabel", schema.names)
+
+
+def holds_no_images(schema: Any) -> bool:
+    """Whether no column of a schema could be one of images."""
+    names: Sequence[str] = schema.names
+    return (
+        IMAGE not in names
+        and not _typed(_features(schema), "Image", names)
+        and not any(_holds_images(schema.field(name).type) for name in names)
+    )
+
+
 def _typed(features: Mapping[str, Any], kind: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if isinstance(features.get(name), dict) and features[name].get("_type") == kind]
 
 
-def _class_names(schema: Any, features: Mapping[str, Any], label: str) -> tuple[tuple[str, ...] | None, str | None]:
-    described = features.get(label)
+def class_names_of(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str | None]:
+    """Class names that a schema's metadata give for a column of labels, and a note where they cannot be used."""
+    described = _features(schema).get(label)
     names = described.get("names") if isinstance(described, dict) else None  # a list of labels is described by a list
     if names:
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
@@ -219,6 +249,7 @@ def _class_names(schema: Any, features: Mapping[str, Any], label: str) -> tuple[
     return None, None
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     return ", ".join(names[:_SHOWN_COLUMNS]) + more if names else "none"

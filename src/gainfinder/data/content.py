@@ -4,14 +4,14 @@ import hashlib
 from pathlib import Path
 
 from ..files import file_problem
-from .images import Images
+from .samples import Samples
 from .survey import EncodedReader
 
 _SIZE = 16
 _UNREADABLE = bytes(_SIZE)
 
 
-def content_digest(images: Images) -> str | None:
+def content_digest(images: Samples) -> str | None:
     """Hex digest of the encoded images, every one and in their order, and of how they are turned.
 
     Ids, labels and places do not enter. It takes a hundredth of the time of decoding.
@@ -28,7 +28,7 @@ def content_digest(images: Images) -> str | None:
     return digest.hexdigest()
 
 
-def is_encoded(images: Images) -> bool:
+def is_encoded(images: Samples) -> bool:
     """Whether images have a content digest."""
     return isinstance(images.reader, EncodedReader)
 

@@ -1,4 +1,4 @@
-"""Any map-style data set object as `Images`."""
+"""Any map-style data set object as `Samples`: `Images`, or `Texts` where its items begin with text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from PIL import Image
 from ..errors import DataError
 from .images import Images
 from .labels import describe_label, integer_vector
+from .samples import Samples
+from .texts import is_text_item, texts_of_dataset
 
 _CHANNELS = (1, 3, 4)
 
@@ -37,21 +39,22 @@ class DatasetReader:
         return f"{self.name}: item {index}"
 
 
-def images_from_dataset(
+def samples_of_dataset(
     dataset: Any, *, name: str | None = None, class_names: Sequence[str] | None = None, labels: bool = True
-) -> Images:
+) -> Samples:
     """Wrap an object with `__len__` and `__getitem__`, such as a torchvision data set or a `Subset` of one.
 
     Args:
         dataset: a data set whose items are (image, label), or an image alone. An image is a PIL image; uint8 of shape
             (H, W), (H, W, C) or (C, H, W); or floats in [0, 1]. Where a shape fits both orders, tensors are taken for
             (C, H, W) and arrays for (H, W, C). A random transform makes evaluation random: leave it to gainfinder.
+            In an image's place an item may have a text, or a tuple of two.
         name: name of the data set; its class's name by default.
         class_names: class names; its `classes` by default, if these are strings.
         labels: whether to read labels.
 
     Returns:
-        Images with the ids `0000000`, `0000001`, …; labels from its `targets` or `labels` where these are integers of
+        Samples with the ids `0000000`, `0000001`, …; labels from its `targets` or `labels` where these are integers of
         the right number, otherwise from one pass over the items.
 
     Raises:
@@ -64,11 +67,20 @@ def images_from_dataset(
             f"{name}: expected a data set with __len__ and __getitem__, got {type(dataset).__name__}; streams have no "
             "random access, so save the images to a folder, .tar shards or Parquet"
         )
-    reader = DatasetReader(dataset=dataset, name=name)
     found = dataset_labels(dataset, name=name) if labels else None
     names = None if found is None else class_names or dataset_class_names(dataset)
+    if _begins_with_text(dataset):
+        return texts_of_dataset(dataset, name=name, labels=found, class_names=names)
+    reader = DatasetReader(dataset=dataset, name=name)
     ids = [f"{i:07d}" for i in range(len(dataset))]
     return Images.build(reference=name, reader=reader, ids=ids, labels=found, class_names=names)
+
+
+def _begins_with_text(dataset: Any) -> bool:
+    try:
+        return len(dataset) > 0 and is_text_item(dataset[0])
+    except Exception:  # a broken image, whatever the data set raises
+        return False
 
 
 def dataset_labels(dataset: Any, *, name: str) -> list[int] | None:
@@ -93,7 +105,7 @@ def dataset_class_names(dataset: Any) -> list[str] | None:
 
 
 def to_pil(image: Any, *, where: str) -> Image.Image:
-    """An image of any of the forms that `images_from_dataset` takes.
+    """An image of any of the forms that `samples_of_dataset` takes.
 
     Raises:
         DataError: another type, shape or range. Not a broken image: all items of the data set will be alike.

@@ -1,6 +1,6 @@
-"""Batches of images, read in order by worker processes; broken images are collected instead of ending the run.
+"""Batches of samples, read in order by worker processes; broken ones are collected instead of ending the run.
 
-Shapes: N images, B rows of a batch (fewer where images are broken).
+Shapes: N samples, B rows of a batch (fewer where samples are broken).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,25 +9,24 @@ from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import BrokenImage, DataError, GainfinderError, SettingsError
-from .images import Images
+from ..errors import BrokenSample, DataError, GainfinderError, SettingsError
+from .samples import Samples
 
-Transform = Callable[[int, Image.Image], Tensor]
+Transform = Callable[[int, Any], Tensor]
 Indices = Sequence[int] | NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedBatch:
-    """The images of a batch that could be decoded.
+    """The samples of a batch that could be read.
 
     Attributes:
-        positions: int64 (B,), indices into the images.
+        positions: int64 (B,), indices into the samples.
         inputs: outputs of the transform, (B, ...); None if all are broken.
-        broken: `where: reason` of each broken image.
+        broken: `where: reason` of each broken sample.
     """
 
     positions: Tensor
@@ -40,7 +39,7 @@ class LoadedBatch:
 
 
 def load_batches(
-    images: Images,
+    images: Samples,
     transform: Transform,
     *,
     batch_size: int | None = None,
@@ -50,13 +49,14 @@ def load_batches(
     start_method: Literal["fork", "spawn", "forkserver"] | None = None,
     pinned: bool = False,
 ) -> Iterator[LoadedBatch]:
-    """Read and transform images in a fixed order, whatever the number of workers. No global random state is touched.
+    """Read and transform samples in a fixed order, whatever the number of workers. No global random state is touched.
 
     Args:
-        images: the images to read from.
-        transform: maps (index, RGB image) to a tensor, all of one shape; must be picklable where workers are spawned.
+        images: the samples to read from.
+        transform: maps (index, RGB image or text) to a tensor, all of one shape; must be picklable where workers are
+            spawned.
         batch_size: rows a batch; the last batch may be smaller.
-        indices: indices of the images to read, in order; all by default. An empty sequence gives no batch.
+        indices: indices of the samples to read, in order; all by default. An empty sequence gives no batch.
         batch_indices: explicit batches, instead of `batch_size` and `indices`.
         workers: number of processes, each of one thread; 0 reads in this process.
         start_method: start method of the workers; the platform's by default.
@@ -84,14 +84,13 @@ def load_batches(
     return _checked(loader)
 
 
-def check_broken(broken: Sequence[str], *, total: int, max_share: float, reference: str) -> None:
-    """Refuse to go on if too many images are broken.
+def check_broken(broken: Sequence[str], *, of: Samples, max_share: float) -> None:
+    """Refuse to go on if too many samples are broken.
 
     Args:
-        broken: `where: reason` of each broken image.
-        total: number of images that were to be read.
-        max_share: the largest share allowed, in [0, 1]; exactly this share passes, but never all images.
-        reference: the data reference, for messages.
+        broken: `where: reason` of each broken sample.
+        of: the samples that were to be read.
+        max_share: the largest share allowed, in [0, 1]; exactly this share passes, but never all samples.
 
     Raises:
         DataError: the share is above.
@@ -99,12 +98,14 @@ def check_broken(broken: Sequence[str], *, total: int, max_share: float, referen
     """
     if not 0 <= max_share <= 1:
         raise SettingsError(f"max-broken is {max_share}: expected a share from 0 to 1")
+    total = len(of)
     if not broken or (len(broken) <= max_share * total and len(broken) < total):
         return
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     raise DataError(
-        f"{reference}: {len(broken)} of {total} images ({len(broken) / max(total, 1):.2%}) cannot be decoded, allowed "
-        f"are {max_share:.2%}: {'; '.join(broken[:3])}{more}; repair or remove them, or raise `max_broken`"
+        f"{of.reference}: {len(broken)} of {total} {of.noun}s ({len(broken) / max(total, 1):.2%}) cannot be "
+        f"{of.unread}, allowed are {max_share:.2%}: {'; '.join(broken[:3])}{more}; repair or remove them, or raise "
+        "`max_broken`"
     )
 
 
@@ -112,7 +113,7 @@ class _Rows(Dataset[Any]):
     """Whole batches by their indices. A `GainfinderError` is returned as a value: raised in a worker, torch would wrap
     it in the worker's traceback."""
 
-    def __init__(self, images: Images, transform: Transform) -> None:
+    def __init__(self, images: Samples, transform: Transform) -> None:
         self.images = images
         self.transform = transform
 
@@ -121,7 +122,7 @@ class _Rows(Dataset[Any]):
         for index in indices:
             try:
                 row = self._row(index)
-            except BrokenImage as error:
+            except BrokenSample as error:
                 broken.append(str(error))
                 continue
             except GainfinderError as error:
@@ -132,13 +133,12 @@ class _Rows(Dataset[Any]):
         return LoadedBatch(positions=torch.tensor(positions, dtype=torch.int64), inputs=inputs, broken=tuple(broken))
 
     def _row(self, index: int) -> Tensor:
-        image = self.images.read(index)
+        sample = self.images.read(index)
         try:
-            return self.transform(index, image)
+            return self.transform(index, sample)
         except (OverflowError, ValueError) as error:  # what Pillow raises at sizes that it cannot make
-            raise BrokenImage(
-                self.images.where(index), f"{image.width}×{image.height} pixels cannot be resized: {error}"
-            ) from error
+            pixels = f"{sample.width}×{sample.height} pixels cannot be resized: " if hasattr(sample, "width") else ""
+            raise BrokenSample(self.images.where(index), f"{pixels}{error}") from error
 
 
 def _plan(

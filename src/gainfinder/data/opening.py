@@ -6,9 +6,9 @@ from pathlib import Path
 from ..errors import BadReference, DataError
 from ..files import file_problem, user_path
 from ..references import check_keys, shown, suggest
-from .images import Images
 from .layout import is_hidden, note_passed_over
 from .reference import DataRef, wants_upright
+from .samples import Samples
 from .survey import survey
 
 _log = logging.getLogger("gainfinder")
@@ -17,11 +17,14 @@ _NO_RANDOM_ACCESS = ("wds", "tfds", "hfids")
 # Compressed archives are recognised only to be refused with the command that unpacks them.
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _PARQUET = (".parquet",)
+_TABLES_OF_TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+_TEXTS = (*_TABLES_OF_TEXTS, *(f"{ending}.gz" for ending in _TABLES_OF_TEXTS))
 _FILE_KEYS = ("orient",)
 _TABLE_KEYS = ("image", "label", "orient")
+_TEXT_KEYS = ("text", "label")
 
 
-def open_source(ref: DataRef, *, labels: bool) -> Images:
+def open_source(ref: DataRef, *, labels: bool) -> Samples:
     """All images of a source, and notes on what is assumed of them; the reference's part is left to the caller.
 
     Raises:
@@ -35,7 +38,7 @@ def open_source(ref: DataRef, *, labels: bool) -> Images:
     return images
 
 
-def _open(ref: DataRef, *, labels: bool) -> Images:
+def _open(ref: DataRef, *, labels: bool) -> Samples:
     scheme, slash, _ = ref.base.partition("/")
     scheme = scheme.lower() if slash else ""
     if scheme in _NO_RANDOM_ACCESS:
@@ -59,7 +62,7 @@ def _open(ref: DataRef, *, labels: bool) -> Images:
     return _open_path(user_path(ref.base, what="data"), ref, labels=labels)
 
 
-def _open_path(path: Path, ref: DataRef, *, labels: bool) -> Images:
+def _open_path(path: Path, ref: DataRef, *, labels: bool) -> Samples:
     if path.is_dir():
         return _open_directory(path, ref, labels=labels)
     if not path.exists():
@@ -71,24 +74,29 @@ def _open_path(path: Path, ref: DataRef, *, labels: bool) -> Images:
         return _open_tars([path], path, ref, labels)
     if name.endswith(_PARQUET):
         return _open_tables([path], path, ref, labels)
+    if name.endswith(_TEXTS):
+        return _open_texts([path], path, ref, labels)
     raise DataError(
-        f"{path}: unknown kind of file, expected a .tar archive, a .parquet file or a folder; {_remedy(name)}"
+        f"{path}: unknown kind of file, expected a .tar archive, a .parquet file or a folder of images, or texts as "
+        f".csv, .tsv, .jsonl or .parquet; {_remedy(name)}"
     )
 
 
 def _remedy(name: str) -> str:
     """What to do with a file of another kind, by its name."""
-    if name.endswith((".csv", ".tsv", ".txt", ".json", ".jsonl")):
-        return "a table alone has no images: sort them into class folders, or store bytes and labels as Parquet"
+    if name.endswith(".txt"):
+        return "of texts make a table, a row each with the columns text and label"
     if name.endswith((".zip", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz")):
         return "unpack it and give the folder"
     return "give the folder of the images, or store their bytes and labels as Parquet"
 
 
-def _open_directory(path: Path, ref: DataRef, *, labels: bool) -> Images:
+def _open_directory(path: Path, ref: DataRef, *, labels: bool) -> Samples:
     from .folder import holds_images, open_folder  # noqa: PLC0415
 
     tars, tables = _files_of(path, _TAR), _files_of(path, _PARQUET)
+    if not tars and not tables and (texts := _files_of(path, _TEXTS)) and not holds_images(path):
+        return _open_texts(texts, path, ref, labels)
     if not tars and not tables:
         check_keys(ref.query, _FILE_KEYS, reference=str(ref))
         return open_folder(path, reference=str(ref), labels=labels, upright=wants_upright(ref))
@@ -106,16 +114,25 @@ def _open_directory(path: Path, ref: DataRef, *, labels: bool) -> Images:
     return (_open_tars if tars else _open_tables)(tars or tables, path, ref, labels)
 
 
-def _open_tars(archives: list[Path], root: Path, ref: DataRef, labels: bool) -> Images:
+def _open_tars(archives: list[Path], root: Path, ref: DataRef, labels: bool) -> Samples:
     from .tar import open_tar  # noqa: PLC0415
 
     check_keys(ref.query, _FILE_KEYS, reference=str(ref))
     return open_tar(archives, root=root, reference=str(ref), labels=labels, upright=wants_upright(ref))
 
 
-def _open_tables(files: list[Path], root: Path, ref: DataRef, labels: bool) -> Images:
-    from .parquet import open_parquet  # noqa: PLC0415
+def _open_texts(files: list[Path], root: Path, ref: DataRef, labels: bool) -> Samples:
+    from .text_tables import open_texts  # noqa: PLC0415
 
+    check_keys(ref.query, _TEXT_KEYS, reference=str(ref))
+    return open_texts(files, root=root, reference=str(ref), labels=labels, text=ref.get("text"), label=ref.get("label"))
+
+
+def _open_tables(files: list[Path], root: Path, ref: DataRef, labels: bool) -> Samples:
+    from .parquet import holds_texts, open_parquet  # noqa: PLC0415
+
+    if ref.get("text") is not None or (ref.get("image") is None and holds_texts(files[0])):
+        return _open_texts(files, root, ref, labels)
     check_keys(ref.query, _TABLE_KEYS, reference=str(ref))
     return open_parquet(
         files,
@@ -154,7 +171,7 @@ def _missing(path: Path) -> str:
         siblings.append("digits")
     return (
         f"{_named(path)} does not exist{suggest(missing.name, siblings)}; expected a folder, a .tar, a .parquet, "
-        "digits, hfds/NAME or torch/NAME"
+        "a .csv or .jsonl of texts, digits, hfds/NAME or torch/NAME"
     )
 
 

@@ -1,34 +1,26 @@
 """A Parquet file, or a folder of them: column `image`, optionally `label` and `id`."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..classes import natural_key
-from ..errors import DataError
-from ..files import file_problem
-from ..libraries import first_line
-from .columns import ID, Columns, choose_columns
+from .columns import Columns, choose_columns, holds_no_images, is_string
 from .decoding import decode
 from .images import Images
-from .labels import encode_labels
 from .layout import refuse_split_files
+from .tables import LabelledRows, check_memory, labels_of_all, parquet_file, row_ids
 
 _log = logging.getLogger("gainfinder")
-_BYTES_A_ROW = 150
-"""What Python keeps of a row beside its image: an id and a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +67,10 @@ class ParquetReader:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _File:
-    path: Path
+class _File(LabelledRows):
     images: Any
     paths: Any
-    labels: list[Any] | None
     ids: list[str]
-    class_names: tuple[str, ...] | None
 
 
 def open_parquet(
@@ -123,7 +112,7 @@ def open_parquet(
         _read(file, columns, prefix=f"{file.stem}/" if len(files) > 1 else "")
         for file, columns in zip(files, chosen, strict=True)
     ]
-    found, class_names = _all_labels(read, root)
+    found, class_names = labels_of_all(read, root)
     lengths = [len(file.images) for file in read]
     return Images.build(
         reference=reference,
@@ -140,30 +129,25 @@ def open_parquet(
     )
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    """An opened file; whatever pyarrow raises of damaged ones becomes one line."""
-    if (problem := file_problem(path)) is not None:
-        raise DataError(f"{path} {problem}; expected a Parquet file")
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except DataError:
-        raise
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file, or damaged ({str(error).splitlines()[0]})") from error
-    except Exception as error:  # many kinds, UnicodeDecodeError and MemoryError among them
-        raise DataError(f"{path}: not a Parquet file, or damaged ({first_line(error)})") from error
+def holds_texts(path: Path) -> bool:
+    """Whether a Parquet file holds texts: strings, and no column that could be one of images.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    with parquet_file(path) as file:
+        schema = file.schema_arrow
+        return holds_no_images(schema) and any(map(is_string, schema.types))
 
 
 def _choose(path: Path, *, labels: bool, image: str | None, label: str | None) -> Columns:
-    with _reading(path) as file:
+    with parquet_file(path) as file:
         return choose_columns(file.schema_arrow, where=str(path), labels=labels, image=image, label=label)
 
 
 def _read(path: Path, columns: Columns, *, prefix: str) -> _File:
-    with _reading(path) as file:
-        _check_memory(file.metadata, columns, path)
+    with parquet_file(path) as file:
+        check_memory(file.metadata, columns.all, path)
         table = file.read(columns=columns.all)
         images, paths = table.column(columns.image), None
         if pa.types.is_struct(images.type):
@@ -175,43 +159,6 @@ def _read(path: Path, columns: Columns, *, prefix: str) -> _File:
             images=images,
             paths=paths,
             labels=None if columns.label is None else table.column(columns.label).to_pylist(),
-            ids=_ids(table, path, prefix),
+            ids=row_ids(table, path, prefix=prefix),
             class_names=columns.class_names,
         )
-
-
-def _check_memory(metadata: Any, columns: Columns, path: Path) -> None:
-    """Refuse a file whose columns do not fit into the memory that is free: they are held there."""
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    parts = [group.column(i) for group in groups for i in range(group.num_columns)]
-    needed = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns.all)
-    needed += metadata.num_rows * _BYTES_A_ROW
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise DataError(
-            f"{path}: {metadata.num_rows:,} rows take {needed / 1e9:,.1f} GB in memory, {free / 1e9:,.1f} GB are free; "
-            "split it into files and give one, or give the images as a .tar or a folder, which are not held in memory"
-        )
-
-
-def _ids(table: Any, path: Path, prefix: str) -> list[str]:
-    if ID not in table.column_names:
-        return [f"{prefix}row-{row:07d}" for row in range(table.num_rows)]
-    column = table.column(ID)
-    if column.null_count:
-        raise DataError(f"{path}: {column.null_count} of {table.num_rows} ids are missing (null); fill or drop `id`")
-    return [str(value) for value in column.to_pylist()]
-
-
-def _all_labels(read: Sequence[_File], root: Path) -> tuple[list[int] | None, tuple[str, ...] | None]:
-    labelled = [file for file in read if file.labels is not None]
-    if not labelled:
-        return None, None
-    if len(labelled) < len(read):
-        other = next(file for file in read if file.labels is None)
-        raise DataError(f"{other.path}: no column `label`, although {labelled[0].path} has one; read without labels")
-    for file in read[1:]:
-        if file.class_names != read[0].class_names:
-            raise DataError(f"{file.path}: its class names differ from those of {read[0].path}; write them alike")
-    values = [value for file in read for value in file.labels or ()]
-    return encode_labels(values, read[0].class_names, where=str(root))

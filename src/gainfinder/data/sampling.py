@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SettingsError
-from .images import Images
+from .samples import Samples
 
 
 def digest_order(ids: Iterable[str], salt: str) -> NDArray[np.uint64]:
@@ -28,7 +28,7 @@ def digest_order(ids: Iterable[str], salt: str) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
-def part(images: Images, k: int, n: int) -> Images:
+def part(images: Samples, k: int, n: int) -> Samples:
     """The k-th of n parts, counted from 1. Parts are disjoint, their union is all; their sizes differ at random.
 
     Raises:
@@ -44,7 +44,7 @@ def part(images: Images, k: int, n: int) -> Images:
 
 
 def stratified(
-    images: Images, *, count: int | None = None, share: float | None = None, salt: str, by_id_alone: bool = False
+    images: Samples, *, count: int | None = None, share: float | None = None, salt: str, by_id_alone: bool = False
 ) -> NDArray[np.int64]:
     """Indices of a subset that keeps the shares of the classes, in the order of the images.
 
@@ -79,7 +79,7 @@ def stratified(
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def folds(images: Images, count: int, *, salt: str) -> list[NDArray[np.int64]]:
+def folds(images: Samples, count: int, *, salt: str) -> list[NDArray[np.int64]]:
     """Disjoint sets of labelled images, each with the shares of the classes; their sizes differ by one at most.
 
     The only image of a class is in none, so that what is outside a set always has all classes.
@@ -131,8 +131,8 @@ def allocate(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def holdout(
-    images: Images, share: float = 0.1, *, salt: str = "holdout", by_id_alone: bool = False
-) -> tuple[Images, Images]:
+    images: Samples, share: float = 0.1, *, salt: str = "holdout", by_id_alone: bool = False
+) -> tuple[Samples, Samples]:
     """Split off a share: (rest, held out), stratified, chosen by ids.
 
     Args:

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Protocol, runtime_checkable
 
 from .decoding import Source, bits_of, opened, orientation_of
-from .images import Images
+from .samples import Samples
 
 LOOKED_AT = 128
 """Most images looked at, chosen by id."""
@@ -22,7 +22,7 @@ class EncodedReader(Protocol):
         ...
 
 
-def survey(images: Images) -> list[str]:
+def survey(images: Samples) -> list[str]:
     """Notes on what is assumed of the images; none where the reader holds pixels.
 
     The headers of `LOOKED_AT` images at most are read; those that cannot be opened are counted as broken later.

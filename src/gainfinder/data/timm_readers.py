@@ -18,12 +18,15 @@ from ..errors import BadReference, DataError, MissingExtra
 from ..files import user_path
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import check_keys, suggest
-from .columns import IMAGE, choose_label
+from .columns import ID, IMAGE, choose_label
 from .dataset import DatasetReader, dataset_class_names, dataset_labels
 from .decoding import Source, decode
 from .images import Images
 from .labels import encode_labels
 from .reference import DataRef, wants_upright
+from .samples import Samples
+from .text_tables import choose_texts
+from .texts import Text, Texts
 
 _OF_SAVE_TO_DISK = ("state.json", "dataset_dict.json")
 """Files of which one is in a folder that `save_to_disk` of datasets wrote."""
@@ -68,11 +71,37 @@ class HfdsReader:
         return f"{self.name}: row {index}"
 
 
-def open_hfds(ref: DataRef, *, labels: bool) -> Images:
+@dataclass(frozen=True, kw_only=True)
+class HfdsTextReader:
+    """Texts of a Hugging Face data set.
+
+    Attributes:
+        dataset: a `datasets.Dataset`.
+        keys: name of the column of texts, or of two whose rows belong together.
+        name: name of the data set in messages.
+    """
+
+    dataset: Any
+    keys: tuple[str, ...]
+    name: str
+
+    def read(self, index: int) -> Text:
+        """The text of row `index`, or its two."""
+        row = self.dataset[index]
+        found = tuple(row[key] for key in self.keys)
+        return found[0] if len(found) == 1 else (found[0], found[1])
+
+    def where(self, index: int) -> str:
+        """The data set's name and the row."""
+        return f"{self.name}: row {index}"
+
+
+def open_hfds(ref: DataRef, *, labels: bool) -> Samples:
     """`hfds/NAME?split=…[&root=…][&input_key=…][&target_key=…][&orient=exif]`; NAME is a name on the hub or a folder.
 
     Without keys the columns are `image` and `label`, else the only one of images and the only one of classes, which is
-    told.
+    told. Where no column is of images, or `input_key` names one of strings, or two separated by a comma, the samples
+    are texts.
 
     Raises:
         BadReference: no split, or an unknown setting.
@@ -83,13 +112,10 @@ def open_hfds(ref: DataRef, *, labels: bool) -> Images:
     check_keys(ref.query, ("split", "root", "input_key", "target_key", "orient"), reference=reference)
     split, upright = _split(ref), wants_upright(ref)
     dataset = _load_hfds(ref.base.partition("/")[2], split=split, root=ref.get("root"), reference=reference)
+    if _has_texts(dataset, ref):
+        return _texts(dataset, ref, split=split, labels=labels)
     image_key = _image_key(dataset, ref)
-    label_key = _label_key(dataset, ref, image_key) if labels else None
-    found = names = None
-    if label_key is not None:
-        found, names = encode_labels(
-            list(dataset[label_key]), getattr(dataset.features[label_key], "names", None), where=reference
-        )
+    found, names = _labels(dataset, ref, (image_key,), what="images") if labels else (None, None)
     return Images.build(
         reference=reference,
         reader=HfdsReader(
@@ -114,14 +140,57 @@ def _image_key(dataset: Any, ref: DataRef) -> str:
     return asked or IMAGE
 
 
-def _label_key(dataset: Any, ref: DataRef, image_key: str) -> str | None:
+def _has_texts(dataset: Any, ref: DataRef) -> bool:
+    asked, strings = ref.get("input_key"), _strings(dataset)
+    if asked is not None:
+        return all(name in strings for name in ([asked] if asked in dataset.column_names else asked.split(",")))
+    return bool(strings) and IMAGE not in dataset.column_names and not _typed(dataset, "Image")
+
+
+def _texts(dataset: Any, ref: DataRef, *, split: str, labels: bool) -> Texts:
+    strings = [name for name in _strings(dataset) if name != ref.get("target_key")]
+    names = dataset.column_names
+    keys, note = choose_texts(names, strings, asked=ref.get("input_key"), where=str(ref), setting="input_key")
+    if note is not None:
+        _log.warning("%s: %s", ref, note)
+    found, class_names = _labels(dataset, ref, keys, what="texts") if labels else (None, None)
+    return Texts.build(
+        reference=str(ref),
+        reader=HfdsTextReader(dataset=dataset.select_columns(list(keys)), keys=keys, name=str(ref)),
+        ids=_ids(split, len(dataset)),
+        labels=found,
+        class_names=class_names,
+        paired=len(keys) == 2,
+    )
+
+
+def _strings(dataset: Any) -> list[str]:
+    return [
+        name
+        for name, kind in dataset.features.items()
+        if type(kind).__name__ == "Value" and kind.dtype in ("string", "large_string")
+    ]
+
+
+def _labels(
+    dataset: Any, ref: DataRef, keys: Sequence[str], *, what: str
+) -> tuple[list[int] | None, tuple[str, ...] | None]:
+    """Labels and class names of a data set whose samples are in these columns."""
+    key = _label_key(dataset, ref, keys, what=what)
+    if key is None:
+        return None, None
+    return encode_labels(list(dataset[key]), getattr(dataset.features[key], "names", None), where=str(ref))
+
+
+def _label_key(dataset: Any, ref: DataRef, keys: Sequence[str], *, what: str) -> str | None:
     columns: Sequence[str] = dataset.column_names
     asked = ref.get("target_key")
     if asked is not None:
         _check_column(asked, columns, "target_key", str(ref))
         return asked
-    others = [name for name, kind in dataset.features.items() if name != image_key and _is_label(kind)]
-    chosen, note = choose_label(columns, classes=_typed(dataset, "ClassLabel"), others=others, setting="target_key")
+    others = [name for name, kind in dataset.features.items() if name not in (*keys, ID) and _is_label(kind)]
+    classes = _typed(dataset, "ClassLabel")
+    chosen, note = choose_label(columns, classes=classes, others=others, setting="target_key", what=what)
     if note is not None:
         _log.warning("%s: %s", ref, note)
     return chosen

@@ -1,7 +1,7 @@
 """A classifier layer for other classes: features computed once, softmax regression on them, the rest left as it is.
 
 In: a model, labelled images. Out: a folder with the same model and a new head, a `HeadResult`.
-Imports: errors, files, predictions, classes, models, data, devices, inference, results, runs.
+Imports: errors, files, predictions, classes, data, models, devices, inference, results, runs.
 """
 
 from .fit import HeadResult, fit_head

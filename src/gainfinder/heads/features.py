@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..data import Images
+from ..data import Samples
 from ..files import parse_json, remove_partials, write_atomically
 from ..inference import ImageFeatures
 
@@ -19,10 +19,10 @@ PART_IMAGES = 8192
 
 
 def kept_features(
-    images: Images,
+    images: Samples,
     folder: Path,
     *,
-    compute: Callable[[Images], ImageFeatures],
+    compute: Callable[[Samples], ImageFeatures],
     batch_size: int,
     on_images: Callable[[int], None],
 ) -> ImageFeatures:

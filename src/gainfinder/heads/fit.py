@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data import Images, ImageSource, check_broken, folds
+from ..data import Samples, SampleSource, check_broken, folds
 from ..devices import default_workers, environment, resolve_device
 from ..errors import SettingsError
-from ..inference import ImageFeatures, align_images, features_of, predict_images
+from ..inference import ImageFeatures, align_samples, features_of, predict_samples
 from ..models import (
     Classifier,
     ModelSource,
@@ -31,7 +31,7 @@ from ..models import (
 )
 from ..predictions import Predictions
 from ..results import HeadMetrics, RunFolder, TriedHead, read_head, write_head
-from ..runs import Callback, CallbackList, describe_images, describe_model, save_student
+from ..runs import Callback, CallbackList, describe_model, describe_samples, save_student
 from .features import kept_features
 from .images import known_to, labelled_images, names_of_classes
 from .softmax import LinearHead, TriedDecay, best_decay, choose_decay, fit_softmax
@@ -79,9 +79,9 @@ class _Task:
 
     given: Classifier
     head: NewHead
-    train: Images
-    val: Images
-    val_before: Images | None
+    train: Samples
+    val: Samples
+    val_before: Samples | None
     val_held_out: bool
     weight_decay: float | None
     seed: int
@@ -91,10 +91,10 @@ class _Task:
     max_broken: float
     callback: Callback
 
-    def predict(self, model: Classifier, images: Images, stage: str) -> Predictions:
+    def predict(self, model: Classifier, images: Samples, stage: str) -> Predictions:
         """A model's predictions for the images measured on."""
         self.callback.stage(stage, len(images))
-        found = predict_images(
+        found = predict_samples(
             model,
             images,
             device=self.device,
@@ -109,9 +109,9 @@ class _Task:
 
 def fit_head(
     model: ModelSource,
-    data: ImageSource,
+    data: SampleSource,
     *,
-    val: ImageSource | None = None,
+    val: SampleSource | None = None,
     weight_decay: float | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -132,7 +132,7 @@ def fit_head(
 
     Args:
         model: reference, classifier or module.
-        data: labelled images to fit to: a reference, `Images`, or a data set that yields (image, label).
+        data: labelled images to fit to: a reference, `Samples`, or a data set that yields (image, label).
         val: labelled images to measure on, in full; by default a tenth of `data`, the same that a transfer sets apart.
         weight_decay: λ of λ/2 · ‖V‖², V the weights on standardised features, beside the mean loss; above 0. By default
             chosen from 10 to 1e-6 by the loss on fifths of the images that are set apart.
@@ -161,8 +161,8 @@ def fit_head(
     task = _Task(
         given=given,
         head=head,
-        train=align_images(train, head.classifier),
-        val=align_images(val_images, head.classifier),
+        train=align_samples(train, head.classifier),
+        val=align_samples(val_images, head.classifier),
         val_before=known_to(given, val_images),
         val_held_out=val is None,
         weight_decay=weight_decay,
@@ -197,8 +197,8 @@ def _description(task: _Task, command: str | None) -> dict[str, Any]:
     """What the new head depends on, with digests, and the environment."""
     return {
         "student": describe_model(task.given),
-        "data": describe_images(task.train),
-        "val": {**describe_images(task.val), "held_out": task.val_held_out},
+        "data": describe_samples(task.train),
+        "val": {**describe_samples(task.val), "held_out": task.val_held_out},
         "settings": {"task": TASK, "weight_decay": task.weight_decay, "seed": task.seed},
         "environment": {
             **environment(task.device),
@@ -281,7 +281,7 @@ def _features(task: _Task, folder: Path) -> ImageFeatures:
         batch_size=task.batch_size,
         on_images=callback.advance,
     )
-    check_broken(found.broken, total=len(images), max_share=task.max_broken, reference=images.reference)
+    check_broken(found.broken, of=images, max_share=task.max_broken)
     task.head.classifier.offload()
     return found
 
@@ -334,7 +334,7 @@ def _fit_on(device: torch.device, task: _Task, features: ImageFeatures) -> _Fitt
     )
 
 
-def _held_out(images: Images, *, seed: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+def _held_out(images: Samples, *, seed: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
     """Sets of images apart from which heads are fitted to choose the weight decay."""
     found = folds(images, FOLDS, salt=f"head-{seed}")
     if not found:
@@ -345,7 +345,7 @@ def _held_out(images: Images, *, seed: int) -> list[np.ndarray[Any, np.dtype[np.
     return found if len(images) <= FEW_IMAGES else found[:1]
 
 
-def _empty_classes(images: Images) -> tuple[str, ...]:
+def _empty_classes(images: Samples) -> tuple[str, ...]:
     """Names of the classes without an image; a warning where there are any."""
     assert images.labels is not None and images.class_names is not None
     present = set(np.unique(images.labels).tolist())

@@ -3,14 +3,14 @@
 import numpy as np
 
 from ..classes import match_classes
-from ..data import Images, ImageSource, load_images
+from ..data import Samples, SampleSource, load_samples
 from ..errors import DataError
-from ..inference import align_images
+from ..inference import align_samples
 from ..models import Classifier
 from ..runs import hold_out_to_measure, note_overlap
 
 
-def labelled_images(data: ImageSource, val: ImageSource | None) -> tuple[Images, Images]:
+def labelled_images(data: SampleSource, val: SampleSource | None) -> tuple[Samples, Samples]:
     """Images to fit to and to measure on, both labelled.
 
     Args:
@@ -20,21 +20,21 @@ def labelled_images(data: ImageSource, val: ImageSource | None) -> tuple[Images,
     Raises:
         DataError: images carry no labels, or are of one class.
     """
-    train = load_images(data)
+    train = load_samples(data)
     if train.labels is None:
         raise DataError(f"{train.reference}: the images carry no labels, and a classifier layer is fitted to labels")
     if len(np.unique(train.labels)) < 2:
         raise DataError(f"{train.reference}: all images are of one class; expected two classes or more")
     if val is None:
         return hold_out_to_measure(train)
-    val_images = load_images(val)
+    val_images = load_samples(val)
     if val_images.labels is None:
         raise DataError(f"{val_images.reference}: the images carry no labels: give labelled ones as `val`")
     note_overlap(train, val_images, "measured on", "fitted to")
     return train, val_images
 
 
-def names_of_classes(images: Images) -> tuple[str, ...]:
+def names_of_classes(images: Samples) -> tuple[str, ...]:
     """The names of the new classes: the images', or their numbers where these name none.
 
     A model without names would get ImageNet's from some sources if it had 1000 classes.
@@ -54,7 +54,7 @@ def names_of_classes(images: Images) -> tuple[str, ...]:
     return names
 
 
-def known_to(model: Classifier, images: Images) -> Images | None:
+def known_to(model: Classifier, images: Samples) -> Samples | None:
     """Images with labels in a model's class order; None where it does not know all of their classes by name."""
     if images.class_names is None or model.class_names is None:
         return None
@@ -70,4 +70,4 @@ def known_to(model: Classifier, images: Images) -> Images | None:
         )
     except DataError:
         return None
-    return None if match.order is None else align_images(images, model)
+    return None if match.order is None else align_samples(images, model)

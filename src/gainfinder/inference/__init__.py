@@ -2,10 +2,10 @@
 
 In: classifiers, images, views. Out: `Predictions`, `TopPredictions`, entries of the bank (logits, and crops of images),
 the targets that a student learns from.
-Imports: errors, files, partition, config, predictions, classes, models, data, devices, views.
+Imports: errors, files, partition, config, predictions, classes, data, models, devices, views.
 """
 
-from .alignment import Teacher, align_images, align_model, named_after
+from .alignment import Teacher, align_model, align_samples, named_after
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
 from .crops import crop_bytes
 from .predict import (
@@ -16,9 +16,9 @@ from .predict import (
     features_of,
     merge_shards,
     predict,
-    predict_images,
+    predict_samples,
     predict_top,
-    predict_top_images,
+    predict_top_samples,
 )
 from .targets import BankedModel, TableModel, TargetModel, TargetSource
 
@@ -35,8 +35,8 @@ __all__ = [
     "TargetModel",
     "TargetSource",
     "Teacher",
-    "align_images",
     "align_model",
+    "align_samples",
     "crop_bytes",
     "entry_bytes",
     "evaluation_crops",
@@ -44,7 +44,7 @@ __all__ = [
     "merge_shards",
     "named_after",
     "predict",
-    "predict_images",
+    "predict_samples",
     "predict_top",
-    "predict_top_images",
+    "predict_top_samples",
 ]

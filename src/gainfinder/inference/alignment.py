@@ -19,8 +19,8 @@ from ..classes import (
     order_doubt,
     read_label_map,
 )
-from ..data import Images
-from ..errors import DataError
+from ..data import Samples
+from ..errors import DataError, ModelError
 from ..models import Classifier, PredictionTable
 
 Teacher: TypeAlias = Classifier | PredictionTable
@@ -28,7 +28,7 @@ Teacher: TypeAlias = Classifier | PredictionTable
 _log = logging.getLogger("gainfinder")
 
 
-def named_after(student: Classifier, images: Images) -> Classifier:
+def named_after(student: Classifier, images: Samples) -> Classifier:
     """The student with the class names of the images, where it has none of its own and their counts are equal.
 
     Teachers that carry names can then be matched by name although the student does not. Where frameworks sort these
@@ -40,12 +40,17 @@ def named_after(student: Classifier, images: Images) -> Classifier:
     return student
 
 
-def align_images(images: Images, student: Classifier) -> Images:
-    """The images with labels in the student's class order; unlabelled images as they are.
+def align_samples(images: Samples, student: Classifier) -> Samples:
+    """The samples with labels in the student's class order; unlabelled ones as they are.
 
     Raises:
-        DataError: labels do not fit the student's classes.
+        DataError: the student does not read such samples, or labels do not fit its classes.
     """
+    if images.noun != student.reads:
+        raise DataError(
+            f"{images.reference} holds {images.noun}s, and {student.reference} classifies {student.reads}s: give "
+            f"{student.reads}s, or a classifier of {images.noun}s"
+        )
     if images.labels is None:
         return images
     if images.class_names is None:
@@ -82,9 +87,15 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
             None to match by name, or by position where a side has no names.
 
     Raises:
-        ModelError: class counts differ, and there is neither a common name nor a map.
+        ModelError: the model reads something else than the student; class counts differ, and there is neither a common
+            name nor a map.
         DataError: the map cannot be read, or does not fit the classes.
     """
+    if isinstance(model, Classifier) and model.reads != student.reads:
+        raise ModelError(
+            f"{model.reference} classifies {model.reads}s, and {student.reference} {student.reads}s: both have to read "
+            "the same"
+        )
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
         find = partial(map_teacher, read_label_map(label_map), where=str(label_map))
@@ -104,7 +115,7 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     return model.with_label_map(match.label_map, student.class_names)
 
 
-def _check_labels(images: Images, student: Classifier) -> None:
+def _check_labels(images: Samples, student: Classifier) -> None:
     assert images.labels is not None
     wrong = np.flatnonzero(images.labels >= student.num_classes)
     if len(wrong):

@@ -28,9 +28,9 @@ import timm
 import torch
 import torchvision
 
-from ..data import Images, content_digest, is_encoded
+from ..data import Samples, content_digest, is_encoded
 from ..errors import RunFolderError
-from ..views import CachedCrops, Views, ViewSource, ViewSpec
+from ..views import CachedCrops, Views, ViewSource, ViewSpec, layout
 from .store import CROPS, SPARE_BYTES, Store
 
 FORMAT = 1
@@ -52,7 +52,7 @@ class CropFiles:
         self._used: set[str] = set()
         self._told = False
 
-    def crops(self, images: Images, spec: ViewSpec, decode: Callable[[], CachedCrops]) -> CachedCrops:
+    def crops(self, images: Samples, spec: ViewSpec, decode: Callable[[], CachedCrops]) -> CachedCrops:
         """The crops of some images: mapped into memory if they are on disk, else decoded, and then kept.
 
         Waits for another process that decodes the same. Images without encoded content are decoded and not kept.
@@ -90,7 +90,7 @@ class CropFiles:
             found = find()
             return made if found is None else found
 
-    def _write(self, name: str, key: dict[str, Any], made: CachedCrops, images: Images) -> None:
+    def _write(self, name: str, key: dict[str, Any], made: CachedCrops, images: Samples) -> None:
         if made.crops is None:
             return
         renderings = made.crops.renderings
@@ -119,7 +119,7 @@ def crop_bytes(source: ViewSource) -> int:
     return _bytes(source.images, source.spec) if source.fits and is_encoded(source.images) else 0
 
 
-def _bytes(images: Images, spec: ViewSpec) -> int:
+def _bytes(images: Samples, spec: ViewSpec) -> int:
     return len(images) * (8 + spec.crop_bytes) + SPARE_BYTES
 
 
@@ -134,7 +134,7 @@ def _key(content: str, spec: ViewSpec) -> dict[str, Any]:
     return found
 
 
-def _opened(folder: Path, meta: dict[str, Any], *, images: Images, spec: ViewSpec) -> CachedCrops:
+def _opened(folder: Path, meta: dict[str, Any], *, images: Samples, spec: ViewSpec) -> CachedCrops:
     broken = {}
     for at, where, reason in meta["broken"]:
         if images.where(at) != where:  # the reason names the place, and they have moved
@@ -142,10 +142,13 @@ def _opened(folder: Path, meta: dict[str, Any], *, images: Images, spec: ViewSpe
         broken[at] = reason
     # Mapped for copying on write: that shares the pages as reading does, and torch knows no tensors that cannot be
     # written.
-    mapped = [np.load(folder / _file_of(*size), mmap_mode="c", allow_pickle=False) for size in spec.sizes]
+    mapped = [
+        np.load(folder / _file_of(*shape[1:]), mmap_mode="c", allow_pickle=False)
+        for shape, _ in map(layout, spec.sizes)
+    ]
     rows_n = torch.from_numpy(np.load(folder / "rows.npy", allow_pickle=False))
     return CachedCrops(
-        crops=Views(renderings=tuple(torch.from_numpy(part) for part in mapped)), rows_n=rows_n, broken=broken
+        crops=Views.of([torch.from_numpy(part) for part in mapped], spec.sizes), rows_n=rows_n, broken=broken
     )
 
 

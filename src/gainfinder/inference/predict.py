@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ..data import Images, ImageSource, LoadedBatch, check_broken, load_batches, load_images
+from ..data import LoadedBatch, Samples, SampleSource, check_broken, load_batches, load_samples
 from ..devices import default_workers, measured_in_memory, resolve_device
 from ..errors import OutOfMemory
-from ..models import Classifier, FeatureTap, ModelSource, Preprocessing, load_copy
+from ..models import Classifier, FeatureTap, InputForm, ModelSource, load_copy
 from ..predictions import (
     Predictions,
     TopPredictions,
@@ -23,7 +22,7 @@ from ..predictions import (
     unusable,
 )
 from ..views import CropCache, CropKeeper, ViewBatch, ViewSource, view_spec
-from .alignment import align_images
+from .alignment import align_samples
 
 _log = logging.getLogger("gainfinder")
 Output = TypeVar("Output")
@@ -35,7 +34,7 @@ ImageCount = Callable[[int], None]
 
 def predict(
     model: ModelSource,
-    data: ImageSource,
+    data: SampleSource,
     *,
     labels: bool = True,
     device: str = "auto",
@@ -50,7 +49,7 @@ def predict(
 
     Args:
         model: a reference, classifier or module.
-        data: a data reference, `Images`, or a data set that yields images or (image, label).
+        data: a data reference, `Samples`, or a data set that yields images or (image, label).
         labels: False reads none, so that they need not fit the model's classes.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: images a forward pass.
@@ -65,7 +64,7 @@ def predict(
         GainfinderError: the model or the images cannot be used.
     """
     classifier, images = _opened(model, data, labels=labels)
-    return predict_images(
+    return predict_samples(
         classifier,
         images,
         **_places(device, workers),
@@ -77,7 +76,7 @@ def predict(
 
 def predict_top(
     model: ModelSource,
-    data: ImageSource,
+    data: SampleSource,
     *,
     top_k: int,
     labels: bool = True,
@@ -104,7 +103,7 @@ def predict_top(
         GainfinderError: the model or the images cannot be used.
     """
     classifier, images = _opened(model, data, labels=labels)
-    return predict_top_images(
+    return predict_top_samples(
         classifier,
         images,
         top_k=top_k,
@@ -115,9 +114,9 @@ def predict_top(
     )
 
 
-def _opened(model: ModelSource, data: ImageSource, *, labels: bool) -> tuple[Classifier, Images]:
+def _opened(model: ModelSource, data: SampleSource, *, labels: bool) -> tuple[Classifier, Samples]:
     classifier = load_copy(model)
-    return classifier, align_images(load_images(data, labels=labels), classifier)
+    return classifier, align_samples(load_samples(data, labels=labels), classifier)
 
 
 def _places(device: str, workers: int | None) -> dict[str, Any]:
@@ -126,9 +125,9 @@ def _places(device: str, workers: int | None) -> dict[str, Any]:
     return {"device": where, "workers": default_workers(where) if workers is None else workers}
 
 
-def predict_images(
+def predict_samples(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     device: torch.device,
     batch_size: int = 64,
@@ -172,9 +171,9 @@ def predict_images(
     return Predictions(logits=logits_NC, **run.about())
 
 
-def predict_top_images(
+def predict_top_samples(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     top_k: int,
     device: torch.device,
@@ -183,7 +182,7 @@ def predict_top_images(
     max_broken: float = 0.01,
     on_images: ImageCount | None = None,
 ) -> TopPredictions:
-    """What `predict_images` gives, of the most probable classes alone; logits of all are held of a few images at once.
+    """What `predict_samples` gives, of the most probable classes alone; logits of all are held of a few images at once.
 
     Args:
         classifier: the classifier; its module is moved to `device` and put into evaluation mode.
@@ -233,7 +232,7 @@ class _Pass:
     def __init__(
         self,
         classifier: Classifier,
-        images: Images,
+        images: Samples,
         *,
         device: torch.device,
         max_broken: float | None,
@@ -263,10 +262,11 @@ class _Pass:
         for batch in loaded:
             self.broken.extend(batch.broken)
             if (largest := self.max_broken) is not None:
-                check_broken(self.broken, total=len(self.images), max_share=largest, reference=self.images.reference)
+                check_broken(self.broken, of=self.images, max_share=largest)
             if batch.inputs is not None:
+                inputs = self.classifier.preprocessing.collated(batch.inputs).to(self.device, non_blocking=True)
                 with torch.inference_mode():
-                    outputs = micro_batcher.run(model, batch.inputs.to(self.device, non_blocking=True))
+                    outputs = micro_batcher.run(model, inputs)
                 self.positions.append(batch.positions)
                 yield from outputs
             if self.on_images is not None:
@@ -301,8 +301,8 @@ class _Pass:
 
 
 def evaluation_crops(
-    images: Images,
-    preprocessing: Preprocessing,
+    images: Samples,
+    preprocessing: InputForm,
     *,
     workers: int,
     resident_bytes: int | None = None,
@@ -314,7 +314,7 @@ def evaluation_crops(
     None if they take more than `resident_bytes` (by default `devices.measured_in_memory`), or if the models are of one
     channel: these see images that were grey before they were resized.
     """
-    if preprocessing.input_size[0] != 3:
+    if not preprocessing.shares_views:
         return None
     source = ViewSource(
         images,
@@ -342,7 +342,7 @@ def _joined(parts: Iterable[Tensor], *, numbers: int) -> Iterator[Tensor]:
 
 def _evaluated(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     batch_size: int,
     workers: int,
@@ -360,7 +360,7 @@ def _evaluated(
     )
 
 
-def _prepared(batch: ViewBatch, preprocessing: Preprocessing) -> LoadedBatch:
+def _prepared(batch: ViewBatch, preprocessing: InputForm) -> LoadedBatch:
     inputs = None if batch.views is None else batch.views.inputs(preprocessing)
     return LoadedBatch(inputs=inputs, positions=batch.positions_N, broken=batch.broken)
 
@@ -382,7 +382,7 @@ class ImageFeatures:
 
 def features_of(
     classifier: Classifier,
-    images: Images,
+    images: Samples,
     *,
     layer: str,
     device: torch.device,
@@ -449,7 +449,7 @@ class MicroBatcher:
                 self.size = at_once // 2
 
 
-def merge_shards(parts: Iterable[Predictions], images: Images) -> Predictions:
+def merge_shards(parts: Iterable[Predictions], images: Samples) -> Predictions:
     """Put the shards of one model's predictions back into the order of the images."""
     shards = list(parts)
     if len(shards) == 1:
@@ -475,5 +475,6 @@ class _Evaluation:
     def __init__(self, classifier: Classifier) -> None:
         self.transform = classifier.preprocessing.evaluation_transform()
 
-    def __call__(self, index: int, image: Image.Image) -> Tensor:
-        return self.transform(image)
+    def __call__(self, index: int, sample: Any) -> Tensor:
+        transformed: Tensor = self.transform(sample)
+        return transformed

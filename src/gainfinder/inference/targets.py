@@ -7,6 +7,7 @@ method needs it.
 Shapes: N samples of a batch, n transfer images, M models, C classes.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -159,6 +160,6 @@ class TargetSource:
         logits_NC = torch.zeros(len(views), model.num_classes, device=self.device)
         if len(rows):
             rows = rows.to(self.device, non_blocking=True)
-            own = Views(renderings=tuple(rendering[rows] for rendering in views.renderings))
+            own = views.map(operator.itemgetter(rows))
             logits_NC[rows] = model.logits(own.inputs(model.preprocessing), module=module).float()
         return logits_NC

@@ -39,7 +39,8 @@ class FrozenModel(nn.Module):
         self.classifier = classifier
         self.inputs = inputs
         self.module: Any = classifier.to(device).to(dtype).requires_grad_(False)
-        for name, values in _constants(classifier.preprocessing, inputs or classifier.preprocessing).items():
+        own = classifier.image_preprocessing
+        for name, values in _constants(own, inputs or own).items():
             self.register_buffer(name, torch.tensor(values, device=device).view(1, -1, 1, 1), persistent=False)
         self.eval()
 
@@ -76,7 +77,7 @@ class FrozenModel(nn.Module):
         Returns:
             Inputs of the classifier; `x` itself where these are the same.
         """
-        own, inputs = self.classifier.preprocessing, self.inputs
+        own, inputs = self.classifier.image_preprocessing, self.inputs
         if inputs is None or (_alike(own, inputs) and x.shape[-2:] == own.view_size):
             return x
         pixels = x.float() * self.input_std + self.input_mean

@@ -88,7 +88,8 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
         if self.criterion.needs_initial_student:
             initial = as_given if initial_student is None else _load_initial(initial_student, student=as_given)
             self.initial = self._frozen(initial, inputs=None)
-        self.teachers = nn.ModuleList(self._frozen(teacher, inputs=as_given.preprocessing) for teacher in teachers)
+        inputs = as_given.image_preprocessing
+        self.teachers = nn.ModuleList(self._frozen(teacher, inputs=inputs) for teacher in teachers)
         self.trainable_module: Any = student_model
         self._student = replace(as_given, module=student_model)  # what its outputs are, without another copy
         if verbose:

@@ -2,11 +2,11 @@
 
 In: references, modules. Out: a module with its preprocessing and class names. A file a source, imported when it is
 used.
-Imports: errors, references, files, libraries, predictions, classes.
+Imports: errors, references, files, libraries, predictions, classes, data.
 """
 
 from .batch_norm import has_batch_norm, has_scripted_batch_norm, reestimate
-from .classifier import Classifier, out_of_memory
+from .classifier import Classifier, InputForm, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
 from .from_table import PredictionTable
@@ -18,6 +18,7 @@ from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
 from .to_onnx import INPUT as ONNX_INPUT
 from .to_onnx import OPSET, OPSETS, write_onnx
+from .tokenization import Tokenization
 from .weights import load_into, load_weights
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "OPSETS",
     "Classifier",
     "FeatureTap",
+    "InputForm",
     "ModelRef",
     "ModelSource",
     "NewHead",
@@ -33,6 +35,7 @@ __all__ = [
     "PredictionTable",
     "Preprocessing",
     "TeacherSource",
+    "Tokenization",
     "classifier_from_module",
     "feature_size",
     "find_classifier_layer",

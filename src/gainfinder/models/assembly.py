@@ -13,9 +13,9 @@ from ..errors import BadReference, ModelError
 from ..files import file_problem, read_user_text, user_path
 from ..libraries import first_line
 from ..references import Query
-from .classifier import Classifier, ReheadFunction, SaveFunction, probe
+from .classifier import Classifier, InputForm, ReheadFunction, SaveFunction, probe
 from .modules import check_has_values, copy_module, has_lazy
-from .outputs import OutputProbe
+from .outputs import OutputKind, OutputProbe
 from .preprocessing import Preprocessing
 from .weights import check_finite
 
@@ -27,7 +27,7 @@ def assemble(
     module: nn.Module,
     *,
     reference: str,
-    preprocessing: Preprocessing,
+    preprocessing: InputForm,
     class_names: Sequence[str] | None,
     query: Query,
     save: SaveFunction,
@@ -39,7 +39,7 @@ def assemble(
     """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
 
     Whether its outputs are logits is found out by that pass, too, and by a few more where it leaves that open; a
-    setting `output` in `query` decides it.
+    setting `output` in `query` decides it. Classifiers of texts give logits.
 
     Args:
         module: the loaded module; changed in place.
@@ -63,9 +63,15 @@ def assemble(
     num_classes = int(row.shape[1])
     check_has_values(module, reference=reference)  # after the probe, which gives lazy layers their weights
     check_finite(module, reference=reference)
-    outputs = OutputProbe(module=module, row=row, shape=preprocessing.input_size, reference=reference, remedy=remedy)
-    output, training_output = outputs.kinds(dict(query).get("output"))
-    outputs.note_unsteady()
+    output: OutputKind = "logits"
+    training_output: OutputKind = "logits"
+    runs_channels_last = False
+    if isinstance(preprocessing, Preprocessing):
+        size = preprocessing.input_size
+        outputs = OutputProbe(module=module, row=row, shape=size, reference=reference, remedy=remedy)
+        output, training_output = outputs.kinds(dict(query).get("output"))
+        outputs.note_unsteady()
+        runs_channels_last = _convolves(module) and (channels_last or _runs_channels_last(module, preprocessing))
     given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
         raise BadReference(
@@ -81,7 +87,7 @@ def assemble(
         class_names=None if names is None else tuple(names),
         save=save,
         rehead=rehead,
-        channels_last=_convolves(module) and (channels_last or _runs_channels_last(module, preprocessing)),
+        channels_last=runs_channels_last,
         output=output,
         training_output=training_output,
     )

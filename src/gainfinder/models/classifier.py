@@ -1,4 +1,4 @@
-"""A trained image classifier with all that its predictions need: module, preprocessing and class names."""
+"""A trained classifier of images or texts with all that its predictions need: module, preprocessing and class names."""
 
 import functools
 import hashlib
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,13 @@ from ..libraries import first_line, printed_to_stderr
 from .modules import copy_module, unwrapped
 from .outputs import OutputKind, as_logits, logits_of
 from .preprocessing import Preprocessing
+from .tokenization import Tokenization
 
 _SHOWN = 4
 
 SaveFunction = Callable[["Classifier", Path], str | None]
+InputForm: TypeAlias = Preprocessing | Tokenization
+"""How a sample becomes a model's input: an image's preprocessing, or a text's tokenization."""
 ReheadFunction = Callable[["Classifier", tuple[str, ...]], "Classifier"]
 
 
@@ -31,8 +34,9 @@ class Classifier:
 
     Attributes:
         reference: the model reference it was loaded from, as given; for a module that was passed in, its class's name.
-        module: maps float (N, C, H, W) to logits (N, num_classes), or to an object with `.logits`.
-        preprocessing: input size, normalisation, interpolation and crop.
+        module: maps float (N, C, H, W), or a model of transformers its rows of tokens, to logits (N, num_classes), or
+            to an object with `.logits`.
+        preprocessing: input size, normalisation, interpolation and crop; of a classifier of texts its tokenization.
         num_classes: number of logits that `logits` returns.
         class_names: class names in the order of the logits, or None where the model has none.
         label_map: map from the module's own outputs to the classes that `logits` returns; None for the module's own.
@@ -47,7 +51,7 @@ class Classifier:
 
     reference: str
     module: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: InputForm
     num_classes: int
     class_names: tuple[str, ...] | None
     save: SaveFunction
@@ -56,6 +60,22 @@ class Classifier:
     rehead: ReheadFunction | None = None
     output: OutputKind = "logits"
     training_output: OutputKind = "logits"
+
+    @property
+    def reads(self) -> str:
+        """What a sample of it is: `image` or `text`."""
+        return self.preprocessing.reads
+
+    @property
+    def image_preprocessing(self) -> Preprocessing:
+        """Its preprocessing, where it has to be one of images.
+
+        Raises:
+            ModelError: it classifies texts.
+        """
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ModelError(f"{self.reference}: it classifies {self.reads}s, expected a classifier of images")
+        return self.preprocessing
 
     def to(self, device: torch.device, *, learns: bool = False) -> nn.Module:
         """Move the module to a device, in place, in the memory format that is fastest there, and return it.
@@ -79,10 +99,10 @@ class Classifier:
         return self.module
 
     def logits(self, x: Tensor, *, module: nn.Module | None = None) -> Tensor:
-        """Logits (N, num_classes) of normalised inputs (N, C, H, W).
+        """Logits (N, num_classes) of inputs as `preprocessing` makes them.
 
         Args:
-            x: normalised inputs, float (N, C, H, W), as `evaluation_transform` or `prepare` gives them.
+            x: normalised inputs, float (N, C, H, W), or rows of tokens, int32 (N, R, L).
             module: module to call in place of `self.module`, such as the same weights wrapped for several processes.
 
         Raises:
@@ -155,7 +175,7 @@ class Classifier:
         called = self.module if module is None else module
         try:
             with printed_to_stderr():
-                output: Any = called(x)
+                output: Any = self.preprocessing.call(called, x)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(len(x), error) from error
         except ModelError:
@@ -163,15 +183,16 @@ class Classifier:
         except Exception as error:
             mode = "training" if called.training else "evaluation"
             raise ModelError(
-                f"{self.reference}: the model fails on {len(x)} image(s) of size {tuple(x.shape[1:])} in {mode} mode: "
+                f"{self.reference}: the model fails on {len(x)} {self.reads}(s) of size {tuple(x.shape[1:])} in {mode} "
+                f"mode: "
                 f"{first_line(error)}"
             ) from error
         logits = logits_of(output)
         if not is_rows(logits, len(x)):
             mode = "training" if called.training else "evaluation"
             raise ModelError(
-                f"{self.reference}: expected logits of shape ({len(x)}, classes) for {len(x)} images in {mode} mode, "
-                f"got {shown(logits)}"
+                f"{self.reference}: expected logits of shape ({len(x)}, classes) for {len(x)} {self.reads}s in {mode} "
+                f"mode, got {shown(logits)}"
             )
         return as_logits(logits, self.training_output if called.training else self.output)
 
@@ -192,23 +213,25 @@ def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
     )
 
 
-def probe(module: nn.Module, preprocessing: Preprocessing, *, reference: str) -> Tensor:
-    """Outputs (1, classes) of a module for a blank image, from one forward pass in evaluation mode.
+def probe(module: nn.Module, preprocessing: InputForm, *, reference: str) -> Tensor:
+    """Outputs (1, classes) of a module for a blank image or a short text, from one forward pass in evaluation mode.
 
     Raises:
-        ModelError: the module refuses its input size, or does not return logits (N, classes).
+        ModelError: the module refuses its input, or does not return logits (N, classes).
     """
     was_training = module.training
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     try:
         module.eval()
-        blank = torch.zeros(1, *preprocessing.input_size, device=device)
+        blank = preprocessing.blank(1).to(device)
         # not inference_mode: what a module caches or makes in its first pass has to serve training later
         with torch.no_grad(), printed_to_stderr():
-            output: Any = module(blank)
+            output: Any = preprocessing.call(module, blank)
         module.train(was_training)
     except (Exception, SystemExit) as error:
+        if isinstance(preprocessing, Tokenization):
+            raise ModelError(f"{reference}: the model fails on a short text: {first_line(error)}") from error
         raise ModelError(
             f"{reference}: the model fails on one blank image of size {preprocessing.input_size}: {first_line(error)}; "
             f"is its input size right? It can be given as ?size=, in Python as size="
@@ -216,8 +239,9 @@ def probe(module: nn.Module, preprocessing: Preprocessing, *, reference: str) ->
     logits = logits_of(output)
     if not is_rows(logits, 1) or logits.shape[1] == 0:
         raise ModelError(
-            f"{reference}: expected logits of shape (1, classes) for one image, got {shown(logits)}; a module returns "
-            "them, or an object that has them as `.logits`, a dict as `logits`: wrap one that returns something else"
+            f"{reference}: expected logits of shape (1, classes) for one {preprocessing.reads}, got {shown(logits)}; a "
+            "module returns them, or an object that has them as `.logits`, a dict as `logits`: wrap one that returns "
+            "something else"
         )
     return logits  # type: ignore[no-any-return]  # a tensor, as `is_rows` says
 

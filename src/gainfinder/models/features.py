@@ -224,7 +224,7 @@ def _run_blank(classifier: Classifier) -> None:
     try:
         # not inference_mode: what a module caches or makes in its first pass has to serve training later
         with torch.no_grad():
-            classifier.logits(torch.zeros(1, *classifier.preprocessing.input_size, device=device))
+            classifier.logits(classifier.preprocessing.blank(1).to(device))
     finally:
         for layer, training in modes:  # from the outside in: a layer may stand in another mode than what holds it
             if layer.training != training:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..references import Query
 from .assembly import assemble, check_names, config_of, names_of_config, note_normalisation, preprocessing_of
-from .classifier import Classifier, ReheadFunction, SaveFunction
+from .classifier import Classifier, InputForm, ReheadFunction, SaveFunction
 from .features import find_classifier_layer
 from .heads import REPLACED, resize_layers
 from .modules import copy_module, without_wrappers
@@ -45,8 +45,8 @@ def classifier_from_module(
     Args:
         module: the module; put into evaluation mode and float32, in place. One in a wrapper (DataParallel,
             torch.compile, an average) is taken out of it, and so are its inner layers out of torch.compile, in place.
-            Preprocessing is read from its `pretrained_cfg` or
-            `default_cfg`; a transformers model's from the image processor beside its weights, if there is one.
+            Preprocessing is read from its `pretrained_cfg` or `default_cfg`; a transformers model's from the image
+            processor beside its weights, if there is one, or of texts from the tokenizer there.
         name: the classifier's reference; the module's class name by default.
         size: edge in pixels, or height and width; needed where the module does not define it.
         mean: mean per channel, of inputs in [0, 1]; by default the module's, else ImageNet's.
@@ -125,7 +125,7 @@ def overrides_query(
     return tuple((key, value) for key, value in values.items() if value is not None)
 
 
-_Read = tuple[Preprocessing, tuple[str, ...] | None, SaveFunction, ReheadFunction]
+_Read = tuple[InputForm, tuple[str, ...] | None, SaveFunction, ReheadFunction]
 
 
 def rehead_found(classifier: Classifier, names: tuple[str, ...]) -> Classifier:
@@ -162,13 +162,19 @@ def _read(module: nn.Module, query: Query, reference: str) -> _Read:
 
 def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
     from . import from_transformers  # noqa: PLC0415 (sources are imported when they are used)
+    from .image_processors import preprocessing_of_processor, processor_beside  # noqa: PLC0415
+    from .tokenizers import tokenization_of, tokenizer_beside  # noqa: PLC0415
 
-    processor = from_transformers.processor_beside(module)
-    if processor is None:
+    preprocessing: InputForm
+    of_texts = type(module).__name__.endswith(from_transformers.OF_TEXTS)
+    processor = tokenizer_beside(module) if of_texts else processor_beside(module)
+    if of_texts:
+        preprocessing = tokenization_of(processor, module, reference=reference)
+    elif processor is None:
         preprocessing = _of_transformers_config(module, query, reference)
         note_normalisation(preprocessing, None, query, reference=reference, what="module", remedy=_KEYWORDS)
     else:
-        preprocessing = from_transformers.preprocessing_of_processor(
+        preprocessing = preprocessing_of_processor(
             processor, channels=getattr(module.config, "num_channels", 3), reference=reference
         )
     names = from_transformers.names_of(module)

@@ -78,12 +78,12 @@ def save(classifier: Classifier, folder: Path, *, loaded_names: tuple[str, ...] 
                 str(folder),
                 model_config=config,
                 safe_serialization=True,
-                data_config=classifier.preprocessing.timm_config(),
+                data_config=classifier.image_preprocessing.timm_config(),
             )
     finally:
         hook.remove()
     # timm's configuration has no word for this setting
-    return join_query(f"local-dir:{folder}", rounding_of(classifier.preprocessing))
+    return join_query(f"local-dir:{folder}", rounding_of(classifier.image_preprocessing))
 
 
 def rehead(classifier: Classifier, names: tuple[str, ...]) -> Classifier:

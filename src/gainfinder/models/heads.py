@@ -171,12 +171,11 @@ def _linear_in(module: nn.Module, name: str, num_classes: int) -> str | None:
 
 
 def _scale(head: NewHead) -> float:
-    """The factor between the layer's output and the logits, from random weights and images of noise."""
+    """The factor between the layer's output and the logits, from random weights and samples of noise."""
     classifier, generator = head.classifier, torch.Generator().manual_seed(0)
     weight_CD = torch.randn(classifier.num_classes, head.features, generator=generator)
     bias_C = torch.randn(classifier.num_classes, generator=generator) if head.has_bias else None
-    contrast = torch.tensor([0.25, 0.5, 1.0, 2.0]).view(-1, 1, 1, 1)
-    noise = contrast * torch.randn(4, *classifier.preprocessing.input_size, generator=generator)
+    noise = classifier.preprocessing.noise(generator)
     device = next(classifier.module.parameters()).device
     classifier.module.eval()
     head.fill(weight_CD, bias_C)

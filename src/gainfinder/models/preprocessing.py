@@ -19,7 +19,7 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.transforms import CenterCropOrPad, center_crop_or_pad, str_to_interp_mode
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import CenterCrop
 
 from ..errors import BadReference, ModelError
@@ -36,6 +36,8 @@ LONGEST_RESIZED_PX = 16_384
 """The longest edge that images are resized to before the crop, the input's over the share that the crop keeps."""
 MOST_CHANNELS = 3
 MOST_CLASSES = 1_000_000
+MOST_TOKENS = 131_072
+_COUNTS = {"num_classes": MOST_CLASSES, "max_length": MOST_TOKENS}
 MEAN = (-10.0, 10.0)
 STD = (1e-6, 10.0)
 """Ranges of mean and standard deviation of inputs scaled to [0, 1]; those of inputs up to 255 lie outside."""
@@ -46,6 +48,7 @@ _FORMS = {
     "std": f"one number a channel, separated by commas, from {STD[0]:g} to {STD[1]:g}, of inputs scaled to 0 to 1",
     "crop_pct": f"a number from {CROP_PCT[0]:g} to {CROP_PCT[1]:g}, such as 0.875",
     "num_classes": f"a number of classes from 1 to {MOST_CLASSES:,}",
+    "max_length": f"a number of tokens from 1 to {MOST_TOKENS:,}",
 }
 """What is expected of a setting that is a number."""
 
@@ -113,9 +116,19 @@ class Preprocessing:
             )
 
     @property
+    def reads(self) -> str:
+        """What it reads (`Samples.noun`)."""
+        return "image"
+
+    @property
     def view_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.input_size[1:]
+
+    @property
+    def shares_views(self) -> bool:
+        """Whether what a model sees in evaluation is a view; one of one channel sees images grey before resizing."""
+        return self.input_size[0] == 3
 
     @classmethod
     def from_timm_config(cls, config: Mapping[str, Any]) -> "Preprocessing":
@@ -191,6 +204,27 @@ class Preprocessing:
         transform = self._transform()
         return transform if self.input_size[0] == 3 else _Grey(transform)
 
+    def collated(self, x: Tensor) -> Tensor:
+        """A batch of what `evaluation_transform` gives, as the model takes it: itself."""
+        return x
+
+    def inputs(self, views_N3HW: Tensor) -> Tensor:
+        """The model's input of views at its size; see `prepare`."""
+        return prepare(views_N3HW, self)
+
+    def call(self, module: nn.Module, x: Tensor) -> Any:
+        """What a module gives for normalised inputs (N, C, H, W)."""
+        return module(x)
+
+    def blank(self, count: int) -> Tensor:
+        """So many inputs of zeros, float32 (N, C, H, W), to try a module with."""
+        return torch.zeros(count, *self.input_size)
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """Four inputs of noise, each of twice the contrast of the one before, float32 (4, C, H, W)."""
+        contrast = torch.tensor([0.25, 0.5, 1.0, 2.0]).view(-1, 1, 1, 1)
+        return contrast * torch.randn(4, *self.input_size, generator=generator)
+
     def evaluation_crop(self) -> Callable[[Image.Image], Tensor]:
         """Its resizing and cropping alone: an image to uint8 (channels of the image, H, W)."""
         return self._transform(normalize=False)
@@ -215,8 +249,8 @@ def check_numbers(query: Query, *, reference: str) -> None:
 
 
 def _is_in_range(key: str, text: str) -> bool:
-    if key == "num_classes":
-        return number_within(text, low=1, high=MOST_CLASSES) is not None
+    if key in _COUNTS:
+        return number_within(text, low=1, high=_COUNTS[key]) is not None
     if key == "size":
         edges = text.split("x")
         sizes = [number_within(edge, low=1, high=LONGEST_EDGE_PX) for edge in edges]

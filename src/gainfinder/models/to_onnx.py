@@ -39,9 +39,14 @@ def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> Non
         MissingExtra: the package onnx is not installed.
         ModelError: the model does something that cannot be traced, or is larger than a file of this format can be.
     """
+    if classifier.reads != "image":
+        raise ModelError(
+            f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
+            "transformers saved as an ONNX file"
+        )
     onnx = _onnx(classifier.reference)
     module = _Logits(classifier).eval()
-    blank = torch.zeros(_TRACED, *classifier.preprocessing.input_size)
+    blank = classifier.preprocessing.blank(_TRACED)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
         traced = Path(scratch) / "model.onnx"
         try:
@@ -68,7 +73,7 @@ def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> Non
 
 def metadata_of(classifier: Classifier) -> dict[str, str]:
     """What an ONNX file says of its inputs and classes."""
-    preprocessing = classifier.preprocessing
+    preprocessing = classifier.image_preprocessing
     found = {
         "mean": ",".join(map(repr, preprocessing.mean)),
         "std": ",".join(map(repr, preprocessing.std)),

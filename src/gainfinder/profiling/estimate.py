@@ -10,8 +10,8 @@ import psutil
 import torch
 from torch import nn
 
-from ..errors import BrokenImage
-from ..inference import predict_images
+from ..errors import BrokenSample
+from ..inference import predict_samples
 from ..models import Classifier
 from ..runs import (
     PROBE_IMAGES,
@@ -142,11 +142,11 @@ def _image_s(prepared: PreparedTransfer, model: Classifier) -> float:
     transform = model.preprocessing.evaluation_transform()
     began = time.perf_counter()
     for index in range(len(images)):
-        with contextlib.suppress(BrokenImage):
+        with contextlib.suppress(BrokenSample):
             transform(images.read(index))
     reading_s = time.perf_counter() - began
     began = time.perf_counter()
-    predict_images(
+    predict_samples(
         own, images, device=prepared.accelerator.device, batch_size=prepared.settings.batch_size, max_broken=1.0
     )
     whole_s = time.perf_counter() - began

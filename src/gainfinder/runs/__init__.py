@@ -1,7 +1,7 @@
 """Transfers: prepared, run in their result folders, guarded, compared with a control, one after another.
 
 In: references and settings. Out: a result folder and a `TransferResult`. Used by the API and the command line.
-Imports: errors, files, libraries, partition, config, predictions, metrics, losses, models, data, devices, views,
+Imports: errors, files, libraries, partition, config, predictions, metrics, losses, data, models, devices, views,
 inference, training, results.
 """
 
@@ -18,7 +18,7 @@ from .bank import (
 from .callbacks import Callback, CallbackList
 from .context import PROBE_IMAGES, SharedWork
 from .control import control_of
-from .describe import describe, describe_images, describe_model, settings_by_rule
+from .describe import describe, describe_model, describe_samples, settings_by_rule
 from .diverged import refuse_diverged
 from .guard import candidates
 from .images import hold_out_to_measure, note_overlap
@@ -46,8 +46,8 @@ __all__ = [
     "certify_student",
     "control_of",
     "describe",
-    "describe_images",
     "describe_model",
+    "describe_samples",
     "draw_pictures",
     "dummy_target_models",
     "execute",

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ..data import Images, ImageSource, load_images
+from ..data import Samples, SampleSource, load_samples
 from ..errors import DataError, GainfinderError
 from ..files import write_atomically, write_json
 from ..metrics import Evidence, accuracy_change, assess, captured, evidence, measure_transfer
@@ -27,7 +27,7 @@ SIDE = 448
 """Pixels of the longer side of a picture; smaller images stay as they are."""
 
 
-def draw_pictures(questions: Questions, count: int, *, data: ImageSource | None = None) -> list[bytes]:
+def draw_pictures(questions: Questions, count: int, *, data: SampleSource | None = None) -> list[bytes]:
     """The images of the first questions, encoded as PNG or JPEG.
 
     Args:
@@ -83,11 +83,11 @@ def certify_student(path: Path, answers: Path) -> Certificate:
     return certificate
 
 
-def _loaded(questions: Questions, data: ImageSource | None) -> Images:
+def _loaded(questions: Questions, data: SampleSource | None) -> Samples:
     if data is not None:
-        return load_images(data, labels=False)
+        return load_samples(data, labels=False)
     try:
-        return load_images(questions.reference, labels=False)
+        return load_samples(questions.reference, labels=False)
     except GainfinderError as error:
         raise DataError(f"{error}; give the images as `data`") from error
 

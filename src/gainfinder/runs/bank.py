@@ -29,7 +29,7 @@ from ..inference import (
 from ..models import Classifier, PredictionTable
 from ..predictions import refuse_unusable, unusable
 from ..results import BankUse
-from ..views import ViewSource
+from ..views import Size, ViewSource
 from .callbacks import Callback
 from .context import PROBE_IMAGES
 from .prepare import PreparedTransfer
@@ -196,7 +196,7 @@ class _BankBuilder:
         self.made = 0
         self.largest_difference: float | None = None
         self.micro_batcher = MicroBatcher()
-        self._sources: dict[tuple[int, int], ViewSource] = {}
+        self._sources: dict[Size, ViewSource] = {}
 
     def entries(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
         """A model's entries by view number."""
@@ -232,7 +232,7 @@ class _BankBuilder:
             mixed = self.prepared.accelerator.mixed_precision
             remedy = "" if mixed == "no" else f" It runs in {mixed}: `precision='fp32'` may help."
             refuse_unusable(wrong, of=seen, model=model.reference, where=f"images in view {number + 1}", remedy=remedy)
-            check_broken(sorted(broken), total=len(images), max_share=settings.max_broken, reference=images.reference)
+            check_broken(sorted(broken), of=images, max_share=settings.max_broken)
 
         return self.bank.build(
             key,

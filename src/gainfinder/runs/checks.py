@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from ..config import ResolvedConfig, TransferConfig
-from ..data import Images
+from ..data import Samples
 from ..devices import check_batch_norm
 from ..errors import ModelError, SettingsError
 from ..inference import Teacher
@@ -108,7 +108,7 @@ def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
         raise SettingsError("`guard_data` is given together with `guard=False`: give one of them")
 
 
-def check_at_most(requested: TransferConfig, guard_images: Images | None) -> None:
+def check_at_most(requested: TransferConfig, guard_images: Samples | None) -> None:
     """Refuse a limit on changed answers that the guard cannot show to be kept.
 
     Raises:
@@ -127,7 +127,7 @@ def check_at_most(requested: TransferConfig, guard_images: Images | None) -> Non
 
 
 def check_referees(
-    referees: Sequence[Teacher], student: Classifier, teachers: Sequence[Teacher], guard_images: Images | None
+    referees: Sequence[Teacher], student: Classifier, teachers: Sequence[Teacher], guard_images: Samples | None
 ) -> None:
     """Refuse referees that cannot judge: nobody is a witness in his own cause.
 
@@ -193,7 +193,7 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
 
 
 def check_teachers(
-    teachers: Sequence[Teacher], settings: ResolvedConfig, *, images: Images, accelerator: Accelerator
+    teachers: Sequence[Teacher], settings: ResolvedConfig, *, images: Samples, accelerator: Accelerator
 ) -> None:
     """Refuse teachers that cannot give what the method needs.
 

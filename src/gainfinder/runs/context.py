@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from ..data import Images, check_broken, stratified
-from ..inference import evaluation_crops, merge_shards, predict_images
+from ..data import Samples, check_broken, stratified
+from ..inference import evaluation_crops, merge_shards, predict_samples
 from ..models import Classifier
 from ..predictions import Predictions, check_logits
 from ..results import RunFolder
@@ -46,10 +46,10 @@ class SharedWork:
         self.limit = limit
         self.view_crops = CropCache(2 * limit)
         self._predictions: OrderedDict[Hashable, Predictions] = OrderedDict()
-        self._probes: dict[Hashable, Images] = {}
-        self._images: dict[Hashable, Images] = {}
+        self._probes: dict[Hashable, Samples] = {}
+        self._images: dict[Hashable, Samples] = {}
 
-    def find(self, model: Classifier, images: Images) -> Predictions | None:
+    def find(self, model: Classifier, images: Samples) -> Predictions | None:
         """A frozen model's predictions for some images, if they exist already."""
         key = _content(model, images)
         found = self._predictions.get(key)
@@ -58,7 +58,7 @@ class SharedWork:
         self._predictions.move_to_end(key)
         return replace(found, model=model.reference)
 
-    def add(self, model: Classifier, images: Images, predictions: Predictions) -> None:
+    def add(self, model: Classifier, images: Samples, predictions: Predictions) -> None:
         """Keep a frozen model's predictions for some images."""
         key = _content(model, images)
         self._predictions[key] = predictions
@@ -66,12 +66,12 @@ class SharedWork:
         while len(self._predictions) > 1 and sum(map(_bytes, self._predictions.values())) > self.limit:
             self._predictions.popitem(last=False)
 
-    def known(self, images: Images) -> Images:
+    def known(self, images: Samples) -> Samples:
         """These images as an earlier transfer had them, whose pixels are digested already; the first time these."""
         about = (images.reference, images.class_names, images.num_classes, images.mirrorable)
         return self._images.setdefault((images.identity, about), images)
 
-    def probes(self, images: Images) -> Images:
+    def probes(self, images: Samples) -> Samples:
         """Some of the transfer or guard images, at most `PROBE_IMAGES`, to compare models on."""
         key = images.identity
         if key not in self._probes:
@@ -80,7 +80,7 @@ class SharedWork:
         return self._probes[key]
 
     def crops(
-        self, images: Images, model: Classifier, *, workers: int, keeper: CropKeeper | None = None
+        self, images: Samples, model: Classifier, *, workers: int, keeper: CropKeeper | None = None
     ) -> ViewSource | None:
         """Images that students are measured on again and again, decoded once; None where they do not fit in memory.
 
@@ -96,7 +96,7 @@ class SharedWork:
         return source
 
 
-def _content(model: Classifier, images: Images) -> Hashable:
+def _content(model: Classifier, images: Samples) -> Hashable:
     """What predictions depend on: the model with the order of its classes, and the images with their labels."""
     return model.fingerprint(precision="no"), model.class_names, images.identity
 
@@ -127,12 +127,12 @@ class RunContext:
     origin: Predictions | None = None
 
     @property
-    def probe_images(self) -> Images:
+    def probe_images(self) -> Samples:
         """Images on which models are compared before any training: the guard's, else some of the transfer images."""
         guard_images = self.prepared.guard_images
         return self.shared.probes(self.prepared.train_images) if guard_images is None else guard_images
 
-    def predict(self, model: Classifier, images: Images, stage: str) -> Predictions:
+    def predict(self, model: Classifier, images: Samples, stage: str) -> Predictions:
         """Predictions for some images, shared out between processes; every process gets all of them.
 
         Args:
@@ -149,7 +149,7 @@ class RunContext:
         self.callback.stage(stage, len(images))
         own = model.preprocessing == prepared.student.preprocessing
         keeper = None if prepared.bank is None else prepared.bank.crops
-        part = predict_images(
+        part = predict_samples(
             model,
             images,
             device=accelerator.device,
@@ -163,7 +163,7 @@ class RunContext:
         )
         whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), images)
         largest = prepared.settings.max_broken
-        check_broken(whole.broken, total=len(images), max_share=largest, reference=images.reference)
+        check_broken(whole.broken, of=images, max_share=largest)
         check_logits(whole.logits, model=model.reference)
         return whole
 

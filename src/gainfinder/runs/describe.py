@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from ..config import REQUEST, SETTINGS, Method, TransferConfig, request_of
-from ..data import Images
+from ..data import Samples
 from ..devices import environment
 from ..errors import SettingsError
 from ..inference import Teacher
 from ..models import Classifier, find_origin
-from .prepare import PreparedTransfer, resolved_for
+from .prepare import PreparedTransfer, pixels_of, resolved_for
 
 
 def describe(prepared: PreparedTransfer) -> dict[str, Any]:
@@ -22,11 +22,11 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
         "student": describe_model(prepared.student),
         "teachers": [_describe_teacher(teacher) for teacher in prepared.teachers],
         **({"referees": [_describe_teacher(one) for one in prepared.referees]} if prepared.referees else {}),
-        "data": describe_images(prepared.train_images),
-        "val": {**describe_images(prepared.val_images), "held_out": prepared.val_held_out},
+        "data": describe_samples(prepared.train_images),
+        "val": {**describe_samples(prepared.val_images), "held_out": prepared.val_held_out},
         "guard": None
         if prepared.guard_images is None
-        else {**describe_images(prepared.guard_images), "held_out": prepared.guard_held_out},
+        else {**describe_samples(prepared.guard_images), "held_out": prepared.guard_held_out},
         "settings": {
             **resolved,
             "labels": prepared.requested.labels,
@@ -42,7 +42,7 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
             "compile": prepared.requested.compile,
             "device": prepared.accelerator.device.type,
         },
-        "views": {"sizes": prepared.view_spec.sizes, "augment": prepared.view_spec.augment},
+        "views": {"sizes": prepared.view_spec.described_sizes, "augment": prepared.view_spec.augment},
         REQUEST: None if prepared.spec is None else request_of(prepared.spec).model_dump(exclude_defaults=True),
         "environment": _environment(prepared),
     }
@@ -62,7 +62,7 @@ def settings_by_rule(prepared: PreparedTransfer) -> dict[str, Any]:
             continue
         with suppress(SettingsError):  # what the method, the optimiser or the schedule does not read
             fixed = TransferConfig(**{**dict(requested), one.name: value})
-            view_size = prepared.view_spec.sizes[0]
+            view_size = pixels_of(prepared.view_spec)
             again = resolved_for(fixed, prepared.train_images, teachers=prepared.teachers, view_size=view_size)
             if again == prepared.settings:
                 found[one.name] = value
@@ -102,12 +102,12 @@ def describe_model(model: Classifier) -> dict[str, Any]:
     }
 
 
-def describe_images(images: Images) -> dict[str, Any]:
+def describe_samples(images: Samples) -> dict[str, Any]:
     """The reference, number and digests of some images."""
     return {
         "reference": images.reference,
         "samples": len(images),
         "labelled": images.labels is not None,
         "digest": images.digest(),
-        "pixels": images.pixels_digest,
+        "pixels": images.few_digest,
     }

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..data import Images
+from ..data import Samples
 from ..errors import BankError, DataError
 from ..inference import BankEntry, EntryKey
 from ..models import Classifier, PredictionTable, has_batch_norm, reestimate
@@ -36,7 +36,7 @@ class FrozenPredictions:
     teachers: tuple[Predictions | None, ...]
 
 
-def predict_frozen(run: RunContext, images: Images, *, prefix: str = "") -> FrozenPredictions:
+def predict_frozen(run: RunContext, images: Samples, *, prefix: str = "") -> FrozenPredictions:
     """Predictions of the initial student and of the teachers, saved in the folder.
 
     They are computed once a run: a resumed run reads the saved ones.
@@ -59,7 +59,7 @@ def predict_frozen(run: RunContext, images: Images, *, prefix: str = "") -> Froz
     )
 
 
-def predict_referees(run: RunContext, images: Images, before: Predictions) -> list[Predictions]:
+def predict_referees(run: RunContext, images: Samples, before: Predictions) -> list[Predictions]:
     """Predictions of the models that judge for the guard, saved in the folder.
 
     Args:
@@ -105,7 +105,7 @@ def load_trained(prepared: PreparedTransfer, model: Classifier, state: Mapping[s
         reestimate_on_views(prepared, model)
 
 
-def _predict_once(run: RunContext, model: Classifier, images: Images, name: str) -> Predictions:
+def _predict_once(run: RunContext, model: Classifier, images: Samples, name: str) -> Predictions:
     path = run.folder.predictions / f"{name}.parquet"
     predictions = run.shared.find(model, images)
     if predictions is None and path.exists():
@@ -120,7 +120,7 @@ def _predict_once(run: RunContext, model: Classifier, images: Images, name: str)
     return predictions
 
 
-def predict_given(run: RunContext, model: Classifier, images: Images) -> Predictions:
+def predict_given(run: RunContext, model: Classifier, images: Samples) -> Predictions:
     """A frozen model's predictions for some images, which another transfer or the bank may have; not saved here.
 
     Args:
@@ -150,7 +150,7 @@ def _look_up(run: RunContext, table: PredictionTable, like: Predictions, name: s
     return found
 
 
-def _from_bank(run: RunContext, model: Classifier, images: Images) -> Predictions:
+def _from_bank(run: RunContext, model: Classifier, images: Samples) -> Predictions:
     """Predictions of a frozen model, from the bank if there is one: other transfers measure the same models."""
     stage, bank = f"measuring {model.reference}", run.prepared.bank
     if bank is None or not run.prepared.is_given(model):
@@ -177,7 +177,7 @@ def _from_bank(run: RunContext, model: Classifier, images: Images) -> Prediction
     return found
 
 
-def _predictions_of(entry: BankEntry, model: Classifier, images: Images) -> Predictions:
+def _predictions_of(entry: BankEntry, model: Classifier, images: Samples) -> Predictions:
     logits = entry.logits(torch.arange(len(images)))
     # Broken images have rows of NaN; a model whose logits are NaN is refused before.
     decoded = np.flatnonzero(~logits[:, 0].isnan().numpy())

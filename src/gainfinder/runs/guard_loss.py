@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data import Images
+from ..data import Samples
 from ..losses import Temperatures, TransferLoss
 from ..predictions import Predictions
 from ..training import loss_of
@@ -30,7 +30,7 @@ class GuardLoss:
         target: labels, int64 (N,), or None.
     """
 
-    images: Images
+    images: Samples
     criterion: TransferLoss
     model_logits: Tensor
     target: Tensor | None
@@ -87,7 +87,7 @@ def guard_loss(
     )
 
 
-def _rows(images: Images, predictions: Predictions) -> Tensor:
+def _rows(images: Samples, predictions: Predictions) -> Tensor:
     """The rows of predictions that are for some of their images, in the order of these."""
     row_of = {sample_id: row for row, sample_id in enumerate(predictions.ids)}
     return torch.tensor([row_of[sample_id] for sample_id in images.ids if sample_id in row_of])

@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass
 
 from ..config import TransferConfig
-from ..data import Images, ImageSource, holdout, load_images, stratified
+from ..data import Samples, SampleSource, holdout, load_samples, stratified
 from ..errors import DataError
-from ..inference import align_images
+from ..inference import align_samples
 from ..models import Classifier
 
 _log = logging.getLogger("gainfinder")
@@ -29,37 +29,37 @@ class Roles:
         guard: the images that the guard judges by; None without a guard.
     """
 
-    train: Images
-    val: Images
-    guard: Images | None
+    train: Samples
+    val: Samples
+    guard: Samples | None
 
 
 def assign_roles(
-    data: ImageSource, val: ImageSource | None, guard_data: ImageSource | None, settings: TransferConfig
+    data: SampleSource, val: SampleSource | None, guard_data: SampleSource | None, settings: TransferConfig
 ) -> Roles:
     """The images to learn from, to measure on and to guard with; no image has two roles unless requested."""
-    rest = load_images(data, labels=settings.labels == "use")
+    rest = load_samples(data, labels=settings.labels == "use")
     if val is None:
         rest, val_images = _set_apart(rest, data)
     else:
-        val_images = load_images(val)
+        val_images = load_samples(val)
     guard_images = None
     if guard_data is not None:
-        guard_images = load_images(guard_data, labels=settings.labels == "use")
+        guard_images = load_samples(guard_data, labels=settings.labels == "use")
         note_overlap(val_images, guard_images, "that guard", "measured on")
     elif settings.guarded:
         rest, guard_images = _set_apart_for_guard(rest)
     return Roles(train=rest, val=val_images, guard=guard_images)
 
 
-def align_val(val_images: Images, student: Classifier, *, requested: bool) -> Images:
+def align_val(val_images: Samples, student: Classifier, *, requested: bool) -> Samples:
     """The images measured on, in the student's class order.
 
     Labels that were not requested (of the tenth held out from images that are learned from without labels) may be of
     other classes; they are then ignored.
     """
     try:
-        return align_images(val_images, student)
+        return align_samples(val_images, student)
     except DataError as error:
         if requested:
             raise
@@ -67,14 +67,14 @@ def align_val(val_images: Images, student: Classifier, *, requested: bool) -> Im
         return val_images.without_labels()
 
 
-def subset(images: Images, settings: TransferConfig) -> Images:
+def subset(images: Samples, settings: TransferConfig) -> Samples:
     """The requested share of the transfer images: stratified, or by id alone where no label may be read."""
     if settings.subset is None and (settings.limit is None or settings.limit >= len(images)):
         return images
     return images.select(stratified(images, count=settings.limit, share=settings.subset, salt="transfer"))
 
 
-def with_labels(images: Images, data: ImageSource, student: Classifier) -> Images:
+def with_labels(images: Samples, data: SampleSource, student: Classifier) -> Samples:
     """The transfer images with their labels, in the student's class order, for a control that learns from them.
 
     Args:
@@ -90,7 +90,7 @@ def with_labels(images: Images, data: ImageSource, student: Classifier) -> Image
     wanted = f"{images.reference}: `control='labels'` learns from the labels of the transfer images, and"
     advice = "leave it out, or give labelled images as `data`"
     try:
-        found = align_images(load_images(data), student)
+        found = align_samples(load_samples(data), student)
     except DataError as error:
         raise DataError(f"{wanted} they cannot be read ({error}): {advice}") from error
     if found.labels is None:
@@ -99,7 +99,7 @@ def with_labels(images: Images, data: ImageSource, student: Classifier) -> Image
     return found.select([position_of[sample_id] for sample_id in images.ids])
 
 
-def note_guard(images: Images | None, *, held_out: bool) -> None:
+def note_guard(images: Samples | None, *, held_out: bool) -> None:
     """Warn of guard images that may flatter the student, or that are too few to judge by."""
     if images is None:
         return
@@ -113,7 +113,7 @@ def note_guard(images: Images | None, *, held_out: bool) -> None:
         _log.warning("the guard has %d images only and will mostly keep the student as it was: give more", len(images))
 
 
-def hold_out_to_measure(images: Images) -> tuple[Images, Images]:
+def hold_out_to_measure(images: Samples) -> tuple[Samples, Samples]:
     """The images less a tenth, and that tenth, the same one for every command; a warning where it is small."""
     rest, held_out_images = holdout(images, share=HOLDOUT_SHARE, by_id_alone=images.labels is None)
     if (count := len(held_out_images)) < FEW_IMAGES:
@@ -121,13 +121,13 @@ def hold_out_to_measure(images: Images) -> tuple[Images, Images]:
     return rest, held_out_images
 
 
-def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]:
+def _set_apart(train_images: Samples, data: SampleSource) -> tuple[Samples, Samples]:
     """A tenth to measure on; of these, labels are read where there are any."""
     rest, held_out_images = hold_out_to_measure(train_images)
     if train_images.labels is not None:
         return rest, held_out_images
     try:
-        labelled = load_images(data)
+        labelled = load_samples(data)
     except DataError as error:
         _log.warning("measuring without labels: %s", error)
         return rest, held_out_images
@@ -135,12 +135,12 @@ def _set_apart(train_images: Images, data: ImageSource) -> tuple[Images, Images]
     return rest, labelled.select([position_of[sample_id] for sample_id in held_out_images.ids])
 
 
-def _set_apart_for_guard(images: Images) -> tuple[Images, Images]:
+def _set_apart_for_guard(images: Samples) -> tuple[Samples, Samples]:
     share = min(HOLDOUT_SHARE, MAX_GUARD_IMAGES / len(images))
     return holdout(images, share=share, salt="guard", by_id_alone=images.labels is None)
 
 
-def note_overlap(others: Images, images: Images, role: str, other_role: str) -> None:
+def note_overlap(others: Samples, images: Samples, role: str, other_role: str) -> None:
     """Warn where images of one source have two roles."""
     bases = {source.reference.split("#")[0] for source in (others, images)}
     shared = len(set(others.ids) & set(images.ids)) if len(bases) == 1 else 0

@@ -14,10 +14,10 @@ from ..config import (
     resolve_settings,
     size_in_bytes,
 )
-from ..data import Images, ImageSource
+from ..data import Samples, SampleSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
-from ..inference import Bank, Teacher, align_images, align_model, named_after
+from ..inference import Bank, Teacher, align_model, align_samples, named_after
 from ..models import Classifier, ModelSource, PredictionTable, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import (
@@ -68,9 +68,9 @@ class PreparedTransfer:
 
     student: Classifier
     teachers: tuple[Teacher, ...]
-    train_images: Images
-    val_images: Images
-    guard_images: Images | None
+    train_images: Samples
+    val_images: Samples
+    guard_images: Samples | None
     settings: ResolvedConfig
     requested: TransferConfig
     view_spec: ViewSpec
@@ -80,7 +80,7 @@ class PreparedTransfer:
     workers: int
     val_held_out: bool
     guard_held_out: bool
-    labelled_images: Images | None = None
+    labelled_images: Samples | None = None
     command: str | None = None
     spec: TransferSpec | None = None
     referees: tuple[Teacher, ...] = ()
@@ -140,10 +140,10 @@ def prepare_spec(spec: TransferSpec, *, command: str | None = None) -> PreparedT
 def prepare_transfer(
     student: ModelSource,
     teachers: Sequence[TeacherSource],
-    data: ImageSource,
+    data: SampleSource,
     *,
-    val: ImageSource | None = None,
-    guard_data: ImageSource | None = None,
+    val: SampleSource | None = None,
+    guard_data: SampleSource | None = None,
     label_maps: Sequence[Path] = (),
     referees: Sequence[TeacherSource] = (),
     settings: TransferConfig,
@@ -194,9 +194,9 @@ def _prepare(
     student: ModelSource,
     teachers: Sequence[TeacherSource],
     *,
-    data: ImageSource,
-    val: ImageSource | None,
-    guard_data: ImageSource | None,
+    data: SampleSource,
+    val: SampleSource | None,
+    guard_data: SampleSource | None,
     referees: Sequence[TeacherSource],
     label_maps: Sequence[Path],
     settings: TransferConfig,
@@ -214,9 +214,9 @@ def _prepare(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
-    labelled_images = align_images(roles.train, named_student)
+    labelled_images = align_samples(roles.train, named_student)
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
-    guard_images = None if roles.guard is None else align_images(roles.guard, named_student)
+    guard_images = None if roles.guard is None else align_samples(roles.guard, named_student)
     train_images = subset(labelled_images, settings)
     note_overlap(train_images, val_images, "measured on", "learned from")
     if guard_images is not None:
@@ -225,7 +225,7 @@ def _prepare(
     # The bank renders views of its own for the models that it caches.
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
-    resolved = resolved_for(settings, train_images, teachers=aligned, view_size=seen.sizes[0])
+    resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
     check_settings(resolved, settings, teachers=len(aligned))
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
@@ -267,7 +267,7 @@ def _prepare(
 
 
 def resolved_for(
-    settings: TransferConfig, images: Images, *, teachers: Sequence[Teacher], view_size: tuple[int, int]
+    settings: TransferConfig, images: Samples, *, teachers: Sequence[Teacher], view_size: tuple[int, int] | None
 ) -> ResolvedConfig:
     """The settings, resolved for these transfer images and teachers.
 
@@ -275,7 +275,7 @@ def resolved_for(
         settings: the settings as the user gave them.
         images: the transfer images, with labels only where training may read them.
         teachers: the teachers.
-        view_size: input height and width of the student in pixels.
+        view_size: input height and width of the student in pixels; None of texts.
 
     Raises:
         SettingsError: settings do not go together.
@@ -288,6 +288,11 @@ def resolved_for(
         mirrorable=images.mirrorable,
         mixable=all(isinstance(teacher, Classifier) for teacher in teachers),
     )
+
+
+def pixels_of(spec: ViewSpec) -> tuple[int, int] | None:
+    """Height and width in pixels of the student's views; None of texts."""
+    return spec.sizes[0] if isinstance(spec.sizes[0], tuple) else None
 
 
 def _guard_decisions(teachers: int, strategy: str) -> int:
@@ -303,7 +308,7 @@ def _bank(settings: TransferConfig) -> Bank | None:
     return Bank(Path(settings.bank), limit=limit)
 
 
-def _named_student(student: Classifier, images: Sequence[Images]) -> Classifier:
+def _named_student(student: Classifier, images: Sequence[Samples]) -> Classifier:
     """The student; one without class names takes those of the images."""
     for source in images:
         student = named_after(student, source)

@@ -5,8 +5,8 @@ import io
 
 from PIL import Image
 
-from ..data import Images
-from ..errors import BrokenImage
+from ..data import Samples
+from ..errors import BrokenSample
 from ..predictions import Predictions
 from ..results import Thumbnail, changed_images
 
@@ -16,7 +16,7 @@ SIDE = 96
 """Pixels of the longer side; smaller images stay as they are."""
 
 
-def make_thumbnails(images: Images, before: Predictions, after: Predictions) -> list[Thumbnail]:
+def make_thumbnails(images: Samples, before: Predictions, after: Predictions) -> list[Thumbnail]:
     """Thumbnails of images that the student gained and lost, or, without labels, predicts differently.
 
     Of more than `MOST` of a kind those are taken whose hashed ids come first: a pseudo-random sample, the same one
@@ -36,7 +36,7 @@ def make_thumbnails(images: Images, before: Predictions, after: Predictions) -> 
                 break
             try:
                 image = shrunk(images.read(position_of[sample_id]))
-            except BrokenImage:  # decoded a moment ago, but the disk may have changed
+            except BrokenSample:  # decoded a moment ago, but the disk may have changed
                 continue
             found.append(Thumbnail(id=sample_id, kind=kind, image=image))
             kept += 1

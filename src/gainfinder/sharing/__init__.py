@@ -1,7 +1,7 @@
 """A result's student for others: on a model hub, as plain timm or transformers load it, and as an ONNX file.
 
 In: a result folder. Out: a repository, or a file and how its answers differ.
-Imports: errors, references, files, libraries, predictions, metrics, models, data, inference, results, report.
+Imports: errors, references, files, libraries, predictions, metrics, data, models, inference, results, report.
 """
 
 from .export import ExportedStudent, export_student

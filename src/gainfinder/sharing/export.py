@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ..data import ImageSource
+from ..data import SampleSource
 from ..errors import ModelError, RunFolderError, SettingsError
 from ..files import check_writable, write_atomically
-from ..inference import ImageCount, predict_images
+from ..inference import ImageCount, predict_samples
 from ..metrics import accuracy_change
 from ..models import (
     OPSET,
@@ -85,7 +85,7 @@ def export_student(
     *,
     int8: bool = False,
     student: ModelSource | None = None,
-    data: ImageSource | None = None,
+    data: SampleSource | None = None,
     limit: int | None = None,
     opset: int = OPSET,
     force: bool = False,
@@ -133,10 +133,10 @@ def export_student(
         if int8:
             calibration = calibration_images(record)
             tell = _told(on_stage, "calibrating", len(calibration))
-            calibrated_on = quantise(made, classifier.preprocessing, calibration, on_images=tell)
+            calibrated_on = quantise(made, classifier.image_preprocessing, calibration, on_images=tell)
         there = load_model(f"onnx:{made}")
         before, after = (
-            predict_images(model, images, device=CPU, on_images=_told(on_stage, what, len(images)))
+            predict_samples(model, images, device=CPU, on_images=_told(on_stage, what, len(images)))
             for what, model in (("measuring in PyTorch", classifier), ("measuring in ONNX Runtime", there))
         )
         _copy(made, target)

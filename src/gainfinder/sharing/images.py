@@ -4,9 +4,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from ..data import Images, ImageSource, digest_order, load_images
+from ..data import Samples, SampleSource, digest_order, load_samples
 from ..errors import DataError, GainfinderError
-from ..inference import align_images
+from ..inference import align_samples
 from ..models import Classifier
 from ..report import TransferRecord
 
@@ -16,8 +16,8 @@ _OTHERS = "give images as `data`"
 
 
 def measured_images(
-    record: TransferRecord, student: Classifier, *, data: ImageSource | None = None, limit: int | None = None
-) -> Images:
+    record: TransferRecord, student: Classifier, *, data: SampleSource | None = None, limit: int | None = None
+) -> Samples:
     """The images that a result was measured on, or others.
 
     Args:
@@ -29,13 +29,13 @@ def measured_images(
     Raises:
         DataError: they cannot be read, or are not those that the result was measured on.
     """
-    images = align_images(load_images(data), student) if data is not None else _of_result(record, student)
+    images = align_samples(load_samples(data), student) if data is not None else _of_result(record, student)
     if limit is None or limit >= len(images):
         return images
     return images.select(np.sort(np.argsort(digest_order(images.ids, "measure"), kind="stable")[:limit]))
 
 
-def calibration_images(record: TransferRecord) -> Images:
+def calibration_images(record: TransferRecord) -> Samples:
     """The first `CALIBRATION` transfer images by a hash of their ids, without any that the result was measured on.
 
     Raises:
@@ -50,11 +50,11 @@ def calibration_images(record: TransferRecord) -> Images:
     return images.select(chosen)
 
 
-def _of_result(record: TransferRecord, student: Classifier) -> Images:
+def _of_result(record: TransferRecord, student: Classifier) -> Samples:
     """Those of `config.json` that were measured on, in their order; refused where anything about them differs."""
     reference = record.config.val.reference
     found = _loaded(reference, labels=record.before.target is not None)
-    images = align_images(found, student) if found.labels is not None else found
+    images = align_samples(found, student) if found.labels is not None else found
     position_of = {sample_id: i for i, sample_id in enumerate(images.ids)}
     missing = next((one for one in record.after.ids if one not in position_of), None)
     if missing is not None:
@@ -67,14 +67,14 @@ def _of_result(record: TransferRecord, student: Classifier) -> Images:
     val = record.config.val
     same_decoder = record.config.environment.pillow in (None, _pillow())
     whole = len(chosen) == val.samples and same_decoder and val.pixels is not None
-    if whole and chosen.pixels_digest != val.pixels:
+    if whole and chosen.few_digest != val.pixels:
         raise DataError(f"{reference}: its images are others than those that the result was measured on; {_OTHERS}")
     return chosen
 
 
-def _loaded(reference: str, *, labels: bool) -> Images:
+def _loaded(reference: str, *, labels: bool) -> Samples:
     try:
-        return load_images(reference, labels=labels)
+        return load_samples(reference, labels=labels)
     except GainfinderError as error:
         raise DataError(f"{error}; {_OTHERS}") from error
 

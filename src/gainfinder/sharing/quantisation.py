@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..data import Images
-from ..errors import BrokenImage, DataError, MissingExtra, ModelError
+from ..data import Samples
+from ..errors import BrokenSample, DataError, MissingExtra, ModelError
 from ..inference import ImageCount
 from ..libraries import first_line, printed_to_stderr, quiet
 from ..models import ONNX_INPUT, Preprocessing, prepare
@@ -19,7 +19,7 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 _AT_ONCE = 16
 
 
-def quantise(path: Path, preprocessing: Preprocessing, images: Images, *, on_images: ImageCount | None = None) -> int:
+def quantise(path: Path, preprocessing: Preprocessing, images: Samples, *, on_images: ImageCount | None = None) -> int:
     """Quantise a file in place: QDQ, weights by channel, ranges as large as the images make them.
 
     Args:
@@ -81,11 +81,11 @@ def quantise(path: Path, preprocessing: Preprocessing, images: Images, *, on_ima
     return reader.done
 
 
-def _batches(images: Images, preprocessing: Preprocessing, on_images: ImageCount | None) -> Iterator[torch.Tensor]:
+def _batches(images: Samples, preprocessing: Preprocessing, on_images: ImageCount | None) -> Iterator[torch.Tensor]:
     """Inputs (N, C, H, W) of the images that can be decoded, a few at a time."""
     crop, pixels, found = preprocessing.evaluation_crop(), [], 0
     for index in range(len(images)):
-        with suppress(BrokenImage):
+        with suppress(BrokenSample):
             pixels.append(crop(images.read(index)))
         if on_images is not None:
             on_images(1)

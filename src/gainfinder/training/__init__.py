@@ -1,7 +1,7 @@
 """The only training loop, and the student in it.
 
 In: a student, a source of targets, views, resolved settings. Out: trained weights, rows of measures, checkpoints.
-Imports: errors, files, config, predictions, losses, models, data, devices, views, inference.
+Imports: errors, files, config, predictions, losses, data, models, devices, views, inference.
 """
 
 from .checkpoint import Progress, load_checkpoint, load_checkpoints, save_checkpoint, save_checkpoints

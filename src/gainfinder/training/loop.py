@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import ResolvedConfig
-from ..data import Images, check_broken
+from ..data import Samples, check_broken
 from ..errors import Diverged
 from ..views import ViewBatch, ViewSource, epoch_order
 from .checkpoint import Progress
@@ -293,7 +293,7 @@ class _Totals:
         if not self.trainer.weights_are_finite():
             _diverged(epoch, step, "the weights are not finite")
 
-    def write_progress(self, images: Images, max_broken: float) -> None:
+    def write_progress(self, images: Samples, max_broken: float) -> None:
         """Write the sums of all processes into the progress."""
         self.check()
         progress = self.progress
@@ -303,7 +303,7 @@ class _Totals:
         if self.accelerator.num_processes > 1:
             self.broken = set(gather_object(sorted(self.broken)))
         progress.broken = sorted(self.broken)
-        check_broken(progress.broken, total=len(images), max_share=max_broken, reference=images.reference)
+        check_broken(progress.broken, of=images, max_share=max_broken)
 
 
 def _local_batches(
@@ -320,9 +320,7 @@ def _one_step(trainer: StudentTrainer, source: ViewSource, view_batch: ViewBatch
     accelerator, settings, images = trainer.accelerator, trainer.settings, source.images
     if view_batch.broken:
         totals.broken.update(view_batch.broken)
-        check_broken(
-            sorted(totals.broken), total=len(images), max_share=settings.max_broken, reference=images.reference
-        )
+        check_broken(sorted(totals.broken), of=images, max_share=settings.max_broken)
     count = len(view_batch.positions_N)
     total = count
     if accelerator.num_processes > 1:

@@ -7,6 +7,7 @@ add up.
 
 import gc
 import logging
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,7 +72,7 @@ class Batch:
         return [
             replace(
                 self,
-                views=Views(renderings=tuple(rendering[rows] for rendering in self.views.renderings)),
+                views=self.views.map(operator.itemgetter(rows)),
                 positions_N=self.positions_N[rows],
                 target_N=None if self.target_N is None else self.target_N[rows],
                 overlaid=None if self.overlaid is None else self.overlaid.of(rows),

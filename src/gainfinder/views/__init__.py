@@ -1,16 +1,17 @@
-"""Views: what a model is shown of an image in an epoch, a pure function of seed, epoch and the image's id.
+"""Views: what a model is shown of a sample in an epoch, a pure function of seed, epoch and the sample's id.
 
-In: images, models' preprocessing. Out: crops, and batches of augmented views.
-Imports: config, models, data, devices.
+In: images or texts, models' preprocessing. Out: crops, and batches of augmented views; of texts rows of tokens.
+Imports: config, data, models, devices.
 """
 
 from .loader import CachedCrops, CropCache, CropKeeper, ViewBatch, ViewSource
-from .spec import Views, ViewSpec, blank_views, epoch_order, evaluation_crop, view_spec
+from .spec import Size, Views, ViewSpec, blank_views, epoch_order, evaluation_crop, layout, view_spec
 
 __all__ = [
     "CachedCrops",
     "CropCache",
     "CropKeeper",
+    "Size",
     "ViewBatch",
     "ViewSource",
     "ViewSpec",
@@ -18,5 +19,6 @@ __all__ = [
     "blank_views",
     "epoch_order",
     "evaluation_crop",
+    "layout",
     "view_spec",
 ]

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import Images, Indices, LoadedBatch, load_batches
+from ..data import Indices, LoadedBatch, Samples, load_batches
 from ..devices import LEAST_CROPS_BYTES
 from .ahead import made_ahead
 from .mixup import Mixing, Overlay, mixing_of
-from .spec import Crops, Views, ViewSpec, draws
+from .spec import Crops, Size, Views, ViewSpec, draws, layout
 
 READ_AT_ONCE = 256
 """Images decoded at a time while the crops are made."""
@@ -76,7 +76,7 @@ class CropCache:
 class CropKeeper(Protocol):
     """Keeps crops beyond this process."""
 
-    def crops(self, images: Images, spec: ViewSpec, decode: Callable[[], "CachedCrops"]) -> "CachedCrops":
+    def crops(self, images: Samples, spec: ViewSpec, decode: Callable[[], "CachedCrops"]) -> "CachedCrops":
         """The crops of some images, on the CPU: those that are kept, or else what `decode` makes."""
         ...
 
@@ -97,7 +97,7 @@ class ViewSource:
 
     def __init__(
         self,
-        images: Images,
+        images: Samples,
         spec: ViewSpec,
         *,
         workers: int,
@@ -126,7 +126,7 @@ class ViewSource:
         other.spec = replace(self.spec, mixup=0.0)
         return other
 
-    def labelled(self, images: Images) -> "ViewSource":
+    def labelled(self, images: Samples) -> "ViewSource":
         """The same views of the same images with their labels; cached crops are shared.
 
         Args:
@@ -136,7 +136,7 @@ class ViewSource:
         other.images = images
         return other
 
-    def at(self, size: tuple[int, int]) -> "ViewSource":
+    def at(self, size: Size) -> "ViewSource":
         """The same views at one size; itself where it has no other."""
         if self.spec.sizes == (size,):
             return self
@@ -192,7 +192,8 @@ class ViewSource:
     def _decode(self, on_images: Callable[[int], None] | None) -> "CachedCrops":
         rows_n = torch.full((len(self.images),), -1)
         # filled in place: parts that are joined later would take as much again
-        whole = [torch.empty(len(self.images), 3, *size, dtype=torch.uint8) for size in self.spec.sizes]
+        layouts = [layout(size) for size in self.spec.sizes]
+        whole = [torch.empty(len(self.images), *shape, dtype=dtype) for shape, dtype in layouts]
         broken: dict[int, str] = {}
         # A batch's broken images are listed in its order, but not by position: they are the missing ones.
         all_of = range(len(self.images))
@@ -209,7 +210,7 @@ class ViewSource:
                 count = rows.stop
             if on_images is not None:
                 on_images(len(indices))
-        views = Views(renderings=tuple(part[:count] for part in whole)) if count else None
+        views = Views.of([part[:count] for part in whole], self.spec.sizes) if count else None
         return CachedCrops(crops=views, rows_n=rows_n, broken=broken)
 
     def batches(self, wanted: Sequence[Indices], *, epoch: int) -> Iterator[ViewBatch]:
@@ -236,7 +237,7 @@ class ViewSource:
             views = batch.views
             if views is not None:
                 drawn = draws(self.spec, [self.images.ids[i] for i in batch.positions_N.tolist()], number=number)
-                views = _to_device(views, self.device).augmented(drawn, self.spec.augment)
+                views = _to_device(views.without_padding(), self.device).augmented(drawn, self.spec.augment)
             shown_batch = replace(batch, views=views, number=number)
             yield shown_batch if mixing is None else _mixed(shown_batch, np.asarray(positions), mixing)
 
@@ -260,8 +261,9 @@ class CachedCrops:
     broken: dict[int, str]
 
     def to(self, device: torch.device) -> "CachedCrops":
-        """These crops on a device."""
-        return self if self.crops is None else replace(self, crops=_to_device(self.crops, device))
+        """These crops on a device; those of texts stay on the CPU, where padding is cut off batch by batch."""
+        stay = self.crops is None or self.crops.tokenizations
+        return self if stay or self.crops is None else replace(self, crops=_to_device(self.crops, device))
 
     def batch(self, positions: Indices) -> ViewBatch:
         """The crops of the samples at these positions, and what is broken among them."""
@@ -273,7 +275,7 @@ class CachedCrops:
         if self.crops is None or not len(positions_N):
             return ViewBatch(positions_N=positions_N, views=None, broken=broken)
         rows_N = self.rows_n[positions_N].to(self.crops.renderings[0].device, non_blocking=True)
-        views = Views(renderings=tuple(part.index_select(0, rows_N) for part in self.crops.renderings))
+        views = self.crops.map(lambda part: part.index_select(0, rows_N))
         return ViewBatch(positions_N=positions_N, views=views, broken=broken)
 
 
@@ -292,7 +294,7 @@ def _tensors(batch: ViewBatch) -> tuple[Tensor, ...]:
 
 
 def _to_device(views: Views, device: torch.device) -> Views:
-    return Views(renderings=tuple(part.to(device, non_blocking=True) for part in views.renderings))
+    return views.map(lambda part: part.to(device, non_blocking=True))
 
 
 def _unpacked(batch: LoadedBatch, spec: ViewSpec) -> ViewBatch:

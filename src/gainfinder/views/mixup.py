@@ -90,7 +90,7 @@ class Mixing:
         other = np.array([row_of.get(partner, row) for partner, row in zip(partners, own.tolist(), strict=True)])
         shares_N = self.shares(wanted)
         overlay = Overlay(positions_N=torch.from_numpy(positions[other]), shares_N=shares_N)
-        return Views(renderings=tuple(_blend(part, own, other, shares_N) for part in views.renderings)), overlay
+        return views.map(lambda part: _blend(part, own, other, shares_N)), overlay
 
 
 def mixing_of(spec: ViewSpec, ids: Sequence[str], *, number: int) -> Mixing | None:

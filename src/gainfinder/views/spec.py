@@ -21,8 +21,8 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -32,10 +32,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import Augment
-from ..models import Preprocessing, prepare, resample_filter
+from ..models import InputForm, Preprocessing, Tokenization, resample_filter
 from .augment import DRAWN, MIRRORED, augmented
 
-Size: TypeAlias = tuple[int, int]
+Size: TypeAlias = tuple[int, int] | Tokenization
+"""What the views for a model are rendered at: height and width in pixels, or of texts the model's tokenization."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,9 @@ class ViewSpec:
     """Specification of views.
 
     Attributes:
-        preprocessing: the student's crop, crop mode and filter; size and normalisation are not used.
-        sizes: heights and widths in pixels to render at, each once.
+        preprocessing: the student's crop, crop mode and filter; size and normalisation are not used. Of texts its
+            tokenization, which is not used.
+        sizes: what to render at, each once.
         seed: seed of all random draws.
         count: number of views of an image, used in turn; None for a new one each epoch.
         augment: `paper`: centre crop, mirroring (p 0.5), colour distortion (p 0.8: brightness, contrast and saturation
@@ -54,7 +56,7 @@ class ViewSpec:
         mixup: share of the views over which another image's view is laid (`mixup.py`).
     """
 
-    preprocessing: Preprocessing
+    preprocessing: InputForm
     sizes: tuple[Size, ...]
     augment: Augment
     seed: int = 0
@@ -63,16 +65,24 @@ class ViewSpec:
 
     @property
     def crop_bytes(self) -> int:
-        """Bytes of the crops of one image, at all sizes."""
-        return sum(3 * height * width for height, width in self.sizes)
+        """Bytes of the crops of one image, at all sizes; of a text, of its rows of tokens."""
+        return sum(map(_bytes, self.sizes))
+
+    @property
+    def described_sizes(self) -> list[Any]:
+        """The sizes as plain values: height and width, or all of a tokenization."""
+        return [list(size) if isinstance(size, tuple) else size.described() for size in self.sizes]
 
     def number(self, epoch: int) -> int:
         """Which view an epoch, counted from 0, shows of each image."""
         return epoch if self.count is None else epoch % self.count
 
-    def crop_at(self, size: Size) -> Preprocessing:
-        """The student's evaluation crop, at a size."""
+    def crop_at(self, size: Size) -> InputForm:
+        """The student's evaluation crop, at a size; a tokenization crops nothing."""
+        if isinstance(size, Tokenization):
+            return size
         crop = self.preprocessing
+        assert isinstance(crop, Preprocessing), "views of texts are rendered at tokenizations alone"
         return Preprocessing(
             input_size=(3, *size),
             interpolation=crop.interpolation,
@@ -82,9 +92,21 @@ class ViewSpec:
         )
 
 
-def view_spec(models: Sequence[Preprocessing], augment: Augment) -> ViewSpec:
+def layout(size: Size) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and dtype of one sample's rendering: (3, H, W) of uint8, or (R, L) of int32 of a text."""
+    if isinstance(size, Tokenization):
+        return (len(size.rows), size.max_length), torch.int32
+    return (3, *size), torch.uint8
+
+
+def _bytes(size: Size) -> int:
+    shape, dtype = layout(size)
+    return math.prod(shape) * dtype.itemsize
+
+
+def view_spec(models: Sequence[InputForm], augment: Augment) -> ViewSpec:
     """Views for these models, the student first: at the input size of each, with the student's crop."""
-    sizes = tuple(dict.fromkeys(model.view_size for model in models))
+    sizes: tuple[Size, ...] = tuple(dict.fromkeys(model.view_size for model in models))
     return ViewSpec(preprocessing=models[0], sizes=sizes, augment=augment)
 
 
@@ -93,10 +115,13 @@ class Views:
     """The views of a batch, each rendered at every size of its specification.
 
     Attributes:
-        renderings: uint8 (N, 3, H, W) for each size, in the order of the specification; at least one.
+        renderings: uint8 (N, 3, H, W) for each size, in the order of the specification; at least one. Of texts int32
+            (N, R, L) for each tokenization.
+        tokenizations: of texts the tokenization of each rendering; of images none.
     """
 
     renderings: tuple[Tensor, ...]
+    tokenizations: tuple[Tokenization, ...] = ()
 
     def __len__(self) -> int:
         return len(self.renderings[0])
@@ -104,30 +129,55 @@ class Views:
     @classmethod
     def unpack(cls, packed_NL: Tensor, sizes: Sequence[Size]) -> "Views":
         """Views from rows as `pack` makes them."""
-        lengths = [3 * height * width for height, width in sizes]
-        parts = torch.split(packed_NL, lengths, dim=1)
-        return cls(renderings=tuple(part.reshape(-1, 3, *size) for part, size in zip(parts, sizes, strict=True)))
+        parts = torch.split(packed_NL, [_bytes(size) for size in sizes], dim=1)
+        return cls.of([_unpacked(part, size) for part, size in zip(parts, sizes, strict=True)], sizes)
+
+    @classmethod
+    def of(cls, renderings: Sequence[Tensor], sizes: Sequence[Size]) -> "Views":
+        """Views of these renderings, at these sizes."""
+        tokenizations = tuple(size for size in sizes if isinstance(size, Tokenization))
+        return cls(renderings=tuple(renderings), tokenizations=tokenizations)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Views":
+        """The views with each rendering changed, such as a selection of its rows."""
+        return replace(self, renderings=tuple(map(change, self.renderings)))
+
+    def without_padding(self) -> "Views":
+        """Views of texts without the padding that none of them needs; of images the same. On the CPU."""
+        if not self.tokenizations:
+            return self
+        pairs = zip(self.tokenizations, self.renderings, strict=True)
+        return replace(self, renderings=tuple(one.collated(tokens) for one, tokens in pairs))
 
     def at(self, size: Size) -> Tensor:
-        """The renderings at a size, uint8 (N, 3, H, W)."""
+        """The renderings at a size, uint8 (N, 3, H, W), or of a tokenization, int32 (N, R, L)."""
+        if isinstance(size, Tokenization):
+            return self.renderings[self.tokenizations.index(size)]
         for rendering in self.renderings:
             if rendering.shape[-2:] == tuple(size):
                 return rendering
         sizes = [tuple(rendering.shape[-2:]) for rendering in self.renderings]
         raise ValueError(f"expected one of the sizes {sizes}, got {size}")
 
-    def inputs(self, preprocessing: Preprocessing) -> Tensor:
-        """The renderings at a model's size, normalised for it, float32 (N, C, H, W); see `prepare`."""
-        return prepare(self.at(preprocessing.view_size), preprocessing)
+    def inputs(self, preprocessing: InputForm) -> Tensor:
+        """A model's input: the renderings at its size, normalised for it, float32 (N, C, H, W); or its tokens."""
+        return preprocessing.inputs(self.at(preprocessing.view_size))
 
     def augmented(self, draws_NK: Tensor, augment: Augment) -> "Views":
         """The second stage of these crops' views, at each size with the same draws."""
-        return Views(renderings=tuple(augmented(crops, draws_NK, augment) for crops in self.renderings))
+        return self if self.tokenizations else self.map(lambda crops: augmented(crops, draws_NK, augment))
 
 
 def pack(renderings: Sequence[Tensor]) -> Tensor:
-    """One image's renderings, uint8 (3, H, W) each, as one row of bytes, uint8 (L,)."""
-    return torch.cat([rendering.reshape(-1) for rendering in renderings])
+    """One sample's renderings, uint8 (3, H, W) or int32 (R, L) each, as one row of bytes, uint8 (L,)."""
+    return torch.cat([rendering.reshape(-1).view(torch.uint8) for rendering in renderings])
+
+
+def _unpacked(packed_NL: Tensor, size: Size) -> Tensor:
+    shape, dtype = layout(size)
+    if dtype is torch.uint8:
+        return packed_NL.reshape(-1, *shape)
+    return packed_NL.contiguous().view(dtype).reshape(-1, *shape)
 
 
 def epoch_order(ids: Sequence[str], *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -165,6 +215,7 @@ def make_view(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sa
 def make_crop(image: Image.Image, spec: ViewSpec, *, size: Size, number: int, sample_id: str) -> Tensor:
     """The first stage of a view: uint8 (3, H, W); see `make_view`. Only for `rrc` is it another for each number."""
     crop = spec.crop_at(size)
+    assert isinstance(crop, Preprocessing), "texts are not cropped"
     if spec.augment == "rrc":
         draw = uniforms(spec.seed, number, sample_id)
         view: Tensor = TF.pil_to_tensor(_random_resized_crop(image, crop, draw))
@@ -221,7 +272,7 @@ def _random_resized_crop(image: Image.Image, crop: Preprocessing, draw: Iterator
 
 
 class Crops:
-    """Renders the crops of a sample by its position; picklable, for worker processes.
+    """Renders the crops of a sample, or its rows of tokens, by its position; picklable, for worker processes.
 
     Args:
         spec: specification of the views.
@@ -234,16 +285,23 @@ class Crops:
         self.ids = ids
         self.number = number
 
-    def __call__(self, index: int, image: Image.Image) -> Tensor:
+    def __call__(self, index: int, sample: Any) -> Tensor:
         """The packed crops, uint8 (L,)."""
         sample_id, number = self.ids[index], self.number
         return pack(
-            [make_crop(image, self.spec, size=size, number=number, sample_id=sample_id) for size in self.spec.sizes]
+            [
+                size.encoded(sample)
+                if isinstance(size, Tokenization)
+                else make_crop(sample, self.spec, size=size, number=number, sample_id=sample_id)
+                for size in self.spec.sizes
+            ]
         )
 
 
 def blank_views(count: int, spec: ViewSpec, *, device: torch.device) -> Views:
-    """Black views."""
-    return Views(
-        renderings=tuple(torch.zeros(count, 3, *size, dtype=torch.uint8, device=device) for size in spec.sizes)
-    )
+    """Black views; of texts the longest."""
+    renderings = [
+        size.largest(count) if isinstance(size, Tokenization) else torch.zeros(count, 3, *size, dtype=torch.uint8)
+        for size in spec.sizes
+    ]
+    return Views.of(renderings, spec.sizes).map(lambda rendering: rendering.to(device))

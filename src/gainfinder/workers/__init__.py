@@ -2,7 +2,7 @@
 
 In: a study's folder. Out: its cells, run. Workers agree by files alone: whoever takes a cell locks it, what is missing
 is what is left to do, and a worker that is lost leaves its cell, at its last checkpoint, to the next.
-Imports: startup, redaction, errors, libraries, config, models, data, study, runs, profiling.
+Imports: startup, redaction, errors, libraries, config, data, models, study, runs, profiling.
 """
 
 from .backends import Backend, LocalBackend, make_backend

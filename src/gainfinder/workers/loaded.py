@@ -4,7 +4,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from ..config import TransferSpec
-from ..data import Images, load_images
+from ..data import Samples, load_samples
 from ..errors import DataError
 from ..models import Classifier, PredictionTable, load_model, load_teacher
 from ..runs import PreparedTransfer, prepare_transfer
@@ -23,7 +23,7 @@ class LoadedSources:
     def __init__(self, limit: int = MODEL_BYTES) -> None:
         self.limit = limit
         self._models: OrderedDict[str, Classifier | PredictionTable] = OrderedDict()
-        self._images: dict[str, Images] = {}
+        self._images: dict[str, Samples] = {}
 
     def prepare(self, spec: TransferSpec, *, command: str | None = None) -> PreparedTransfer:
         """As `prepare_spec`, with what is loaded already.
@@ -57,7 +57,7 @@ class LoadedSources:
         kept = self._kept(reference)
         return self._keep(reference, load_teacher(reference)) if kept is None else kept
 
-    def images(self, reference: str, *, labels: bool) -> Images:
+    def images(self, reference: str, *, labels: bool) -> Samples:
         """The images of a reference, labelled where they have labels.
 
         Args:
@@ -66,11 +66,11 @@ class LoadedSources:
         """
         if reference not in self._images:
             try:
-                self._images[reference] = load_images(reference)
+                self._images[reference] = load_samples(reference)
             except DataError:
                 if labels:
                     raise
-                self._images[reference] = load_images(reference, labels=False)
+                self._images[reference] = load_samples(reference, labels=False)
         return self._images[reference]
 
     def _kept(self, reference: str) -> Classifier | PredictionTable | None:

@@ -2,7 +2,7 @@
 
 In: models and images, or a folder of predictions; names or embeddings of classes. Out: a `Scan` or a
 `Ranking` of teachers, and its folder.
-Imports: errors, references, files, libraries, config, predictions, metrics, models, data, devices, inference, results.
+Imports: errors, references, files, libraries, config, predictions, metrics, data, models, devices, inference, results.
 """
 
 from .rank import rank_folder_of_predictions, rank_models

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from ..data import Images
+from ..data import Samples
 from ..errors import DataError, NotFinite
 from ..metrics import Answers, PredictedClasses
 from ..models import Classifier
@@ -36,7 +36,7 @@ class KeptPredictions:
         whole: whether the logits of all classes are kept, and wanted.
     """
 
-    def __init__(self, folder: Path, images: Images, *, whole: bool) -> None:
+    def __init__(self, folder: Path, images: Samples, *, whole: bool) -> None:
         self.folder = folder
         self.images = images
         self.whole = whole

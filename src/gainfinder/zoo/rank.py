@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config import Rule
-from ..data import ImageSource, load_images
+from ..data import SampleSource, load_samples
 from ..devices import default_workers, environment, resolve_device
 from ..errors import ModelError, SettingsError
 from ..metrics import Ranking, rank_predictions
@@ -18,7 +18,7 @@ from .sources import load_ahead
 def rank_models(
     student: ModelSource,
     models: Sequence[ModelSource],
-    data: ImageSource,
+    data: SampleSource,
     *,
     by: Rule | None = None,
     choose: int | None = None,
@@ -38,7 +38,7 @@ def rank_models(
     Args:
         student: reference, classifier or module of the student.
         models: one or more models that could teach it; the student among them is passed over.
-        data: a data reference, `Images`, or a data set that yields images or (image, label).
+        data: a data reference, `Samples`, or a data set that yields images or (image, label).
         by: rule to rank by; None for the one that was measured best.
         choose: number of teachers to choose that are best together, at most; None for no such choice.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -60,7 +60,7 @@ def rank_models(
     if len(sources) < 2:
         raise SettingsError("a ranking needs a model to learn from: name one beside the student")
     check_references(sources)
-    images, where = load_images(data), resolve_device(device)
+    images, where = load_samples(data), resolve_device(device)
     folder = None if out is None else Path(out)
     if folder is not None:
         claim_ranking_folder(folder, data=images.reference)

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ..data import Images, ImageSource, load_images
+from ..data import Samples, SampleSource, load_samples
 from ..devices import default_workers, environment, resolve_device
 from ..errors import BadReference, DataError, ModelError, SettingsError
-from ..inference import ImageCount, align_images, align_model, named_after, predict_images, predict_top_images
+from ..inference import ImageCount, align_model, align_samples, named_after, predict_samples, predict_top_samples
 from ..metrics import CHOOSE, ClassTexts, PredictedClasses, Scan, ScanFailure, scan_predictions
 from ..models import Classifier, ModelSource, parse_model_ref
 from ..predictions import Columns, Predictions, TopPredictions, read_columns
@@ -31,7 +31,7 @@ _log = logging.getLogger("gainfinder")
 
 def scan_models(
     models: Sequence[ModelSource],
-    data: ImageSource,
+    data: SampleSource,
     *,
     device: str = "auto",
     batch_size: int = 64,
@@ -59,7 +59,7 @@ def scan_models(
 
     Args:
         models: two or more references, classifiers or modules.
-        data: a data reference, `Images`, or a data set that yields images or (image, label).
+        data: a data reference, `Samples`, or a data set that yields images or (image, label).
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: number of images in a forward pass.
         workers: number of processes that decode images; by default none on a CPU, else up to 16.
@@ -84,7 +84,7 @@ def scan_models(
         ModelError: fewer than two models could be run, or the text model could not.
     """
     _check_models(models, student=student)
-    images = load_images(data)
+    images = load_samples(data)
     request = TextRequest.of(
         class_names=class_names, class_embeddings=class_embeddings, embed=embed, labelled=images.labels is not None
     )
@@ -197,7 +197,7 @@ def read_folder(folder: Path) -> tuple[list[PredictedClasses], tuple[str, ...]]:
 class Scanning:
     """The models of a zoo, run one after another on the same images; see `scan_models` for the settings."""
 
-    images: Images
+    images: Samples
     count: int
     device: torch.device
     batch_size: int
@@ -266,7 +266,7 @@ class Scanning:
             assert isinstance(found, Classifier), "only a table stays a table"
             return found
         first = named_after(loaded, self.images)
-        self.images = align_images(self.images, first)
+        self.images = align_samples(self.images, first)
         self.first = first
         self.keep_logits = _logits_fit(models=self.count, images=len(self.images), classes=first.num_classes)
         if self.folder is not None:
@@ -274,12 +274,12 @@ class Scanning:
         return first
 
     def _predict(self, classifier: Classifier) -> Predictions:
-        return predict_images(classifier, self.images, **self._how(classifier))
+        return predict_samples(classifier, self.images, **self._how(classifier))
 
     def _predict_to_keep(self, classifier: Classifier, *, top_k: int | None) -> Predictions | TopPredictions:
         if top_k is None:
             return self._predict(classifier)
-        return predict_top_images(classifier, self.images, top_k=top_k, **self._how(classifier))
+        return predict_top_samples(classifier, self.images, top_k=top_k, **self._how(classifier))
 
     def _how(self, classifier: Classifier) -> dict[str, Any]:
         return {

@@ -1,0 +1,173 @@
+"""Tokenization: from a text, or a pair of them, to the first layer of a classifier of texts.
+
+A text becomes rows of whole numbers, one a model input (`input_ids`, `attention_mask`, …), padded on the right. All
+that a model sees of a text is in them, so that they serve evaluation and training alike; each model has its own, by its
+own tokenizer. Padding that no text of a batch needs is cut off.
+
+Shapes: N texts, R rows, L tokens.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Text
+from ..errors import BadReference
+from ..references import Query, check_keys
+
+MASK = "attention_mask"
+IDS = "input_ids"
+LONGEST = 512
+"""Tokens of a text at most where no `max_length` is given: of long ones a batch takes much memory and time."""
+TEXT_OVERRIDES = ("max_length", "classes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenization:
+    """How a classifier's tokenizer turns texts into its input; equal where the same texts become the same numbers.
+
+    Attributes:
+        tokenizer: a tokenizer of transformers, with a padding token.
+        max_length: tokens of a text at most; what is longer is cut off at the end, of pairs the longer text first.
+        limit: tokens that tokenizer and model take at most.
+        rows: names of the module's inputs, `input_ids` and `attention_mask` among them.
+        digest: hex digest of the tokenizer: vocabulary, rules and special tokens.
+    """
+
+    tokenizer: Any = field(compare=False, repr=False)
+    max_length: int
+    limit: int = field(compare=False)
+    rows: tuple[str, ...]
+    digest: str
+
+    @classmethod
+    def of(cls, tokenizer: Any, *, limit: int, rows: tuple[str, ...]) -> "Tokenization":
+        """The tokenization of a tokenizer; texts are cut off after `LONGEST` tokens, or fewer where the limit is lower.
+
+        Args:
+            tokenizer: the tokenizer.
+            limit: tokens that tokenizer and model take at most.
+            rows: names of the module's inputs.
+        """
+        length = min(limit, LONGEST)
+        return cls(tokenizer=tokenizer, max_length=length, limit=limit, rows=rows, digest=_digest(tokenizer))
+
+    @property
+    def reads(self) -> str:
+        """What it reads (`Samples.noun`)."""
+        return "text"
+
+    @property
+    def view_size(self) -> "Tokenization":
+        """What the views for this model are known by."""
+        return self
+
+    @property
+    def shares_views(self) -> bool:
+        """Whether what a model sees in evaluation is a view."""
+        return True
+
+    def with_overrides(self, query: Query, *, reference: str) -> "Tokenization":
+        """This tokenization with the settings of a reference; `classes` is left to the caller.
+
+        Raises:
+            BadReference: a key is unknown, or there would be more tokens than the model takes.
+        """
+        check_keys(query, TEXT_OVERRIDES, reference=reference)
+        asked = dict(query).get("max_length")
+        if asked is None:
+            return self
+        if int(asked) > self.limit:
+            raise BadReference(
+                f"max_length={asked} in {reference!r} cannot be used: the model takes {self.limit} tokens at most"
+            )
+        return replace(self, max_length=int(asked))
+
+    def described(self) -> dict[str, Any]:
+        """All values by name, for digests and files."""
+        return {
+            "tokenizer": type(self.tokenizer).__name__,
+            "digest": self.digest,
+            "max_length": self.max_length,
+            "inputs": list(self.rows),
+        }
+
+    def evaluation_transform(self) -> Callable[[Text], Tensor]:
+        """A text to its rows of numbers, int32 (R, L), padded to `max_length`."""
+        return self.encoded
+
+    def encoded(self, text: Text) -> Tensor:
+        """A text's rows of numbers, int32 (R, L), padded on the right to `max_length`.
+
+        Raises:
+            ValueError: no token is left of it.
+        """
+        texts = text if isinstance(text, tuple) else (text,)
+        found = self.tokenizer(
+            *texts,
+            truncation="longest_first",
+            max_length=self.max_length,
+            padding="max_length",
+            padding_side="right",
+            return_attention_mask=True,
+            return_token_type_ids="token_type_ids" in self.rows,
+        )
+        tokens_RL = torch.tensor([found[name] for name in self.rows], dtype=torch.int32)
+        if not bool(tokens_RL[self.rows.index(MASK)].any()):
+            raise ValueError("no token is left of the text")
+        return tokens_RL
+
+    def collated(self, tokens_NRL: Tensor) -> Tensor:
+        """The rows of a batch without the padding that none of its texts needs: the model's input.
+
+        Args:
+            tokens_NRL: int32, on the CPU, where their length is known without waiting.
+        """
+        used_L = tokens_NRL[:, self.rows.index(MASK)].any(dim=0)
+        longest = int(used_L.nonzero().max()) + 1 if bool(used_L.any()) else 1
+        return tokens_NRL[:, :, :longest]
+
+    def inputs(self, tokens_NRL: Tensor) -> Tensor:
+        """The model's input of the views of some texts: themselves."""
+        return tokens_NRL
+
+    def call(self, module: nn.Module, tokens_NRL: Tensor) -> Any:
+        """What a module gives for some texts."""
+        return module(**{name: tokens_NRL[:, row].long() for row, name in enumerate(self.rows)})
+
+    def blank(self, count: int) -> Tensor:
+        """The rows of so many shortest texts, int32 (N, R, L), to try a module with."""
+        return self.collated(self.encoded("a")[None]).expand(count, -1, -1).contiguous()
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """The rows of four texts of tokens drawn at random, int32 (4, R, L)."""
+        tokens_NRL = self.blank(4).repeat(1, 1, 4)[:, :, : self.max_length]
+        drawn_NL = torch.randint(len(self.tokenizer), (4, tokens_NRL.shape[-1]), generator=generator)
+        tokens_NRL[:, self.rows.index(IDS)] = drawn_NL.int()
+        return tokens_NRL
+
+    def largest(self, count: int) -> Tensor:
+        """The rows of so many longest texts, int32 (N, R, L), to find out whether memory holds them."""
+        tokens_RL = self.encoded("a")
+        tokens_RL[self.rows.index(MASK)] = 1
+        return tokens_RL[None].expand(count, -1, -1).contiguous()
+
+
+def _digest(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    about = [type(tokenizer).__name__, _without_length(rules), sorted(map(str, tokenizer.special_tokens_map.items()))]
+    return hashlib.blake2b(json.dumps(about).encode(), digest_size=16).hexdigest()
+
+
+def _without_length(rules: str) -> str:
+    """A tokenizer's rules without the truncation and padding of the last call, which it keeps among them."""
+    found = json.loads(rules)
+    for key in ("truncation", "padding"):
+        found.pop(key, None)
+    return json.dumps(found, sort_keys=True)
