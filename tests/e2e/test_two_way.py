@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from killing import KillAfter, KillAtStage, Killed
 from odd_models import Hostile, few
 from transfers import Run, assert_close, document, same, weights
 
+Both: TypeAlias = Literal["frozen", "live"]
 SETTINGS: Run = {
     "preset": "gentle", "method": "kl", "lr": 0.05, "epochs": 2, "batch_size": 16, "workers": 0, "device": "cpu",
     "guard": False,
@@ -46,7 +47,7 @@ class Right(Hostile):
     """Knows more digits, and has no state but its weights."""
 
 
-def both(mode: str | None, out: Path | None = None, **asked: Any) -> TransferResult:
+def both(mode: Both | None, out: Path | None = None, **asked: Any) -> TransferResult:
     one, other = asked.pop("models", None) or (Left(), Right())
     return gainfinder.transfer(one, other, DATA, val=VAL, out=out, both=mode, **{**SETTINGS, **asked})
 
@@ -91,7 +92,7 @@ def test_frozen_is_two_transfers_one_way(tmp_path: Path) -> None:
 def test_live_agrees_with_a_plain_loop() -> None:
     """Neither sees the other's step of the same number."""
     models = (Right(count=60, noise=0.3), Right(noise=0.5))
-    plain = {"schedule": "constant", "lr_warmup": 0.0, "weight_decay": 0.0, "ema_decay": 0.0, "augment": "none"}
+    plain: Run = {"schedule": "constant", "lr_warmup": 0.0, "weight_decay": 0.0, "ema_decay": 0.0, "augment": "none"}
     result = both("live", models=models, **plain, momentum=0.0, optimizer="sgd")
     images = DATA
     transform = gainfinder.load_model(Right()).preprocessing.evaluation_transform()
