@@ -214,6 +214,7 @@ class Growing(Right):
     """Its logits grow with each step."""
 
     factor: Tensor
+    growth = 4.0
 
     def __init__(self) -> None:
         super().__init__(noise=0.3)
@@ -221,7 +222,7 @@ class Growing(Right):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.factor.mul_(4.0)
+            self.factor.mul_(self.growth)
         return super().forward(x) * self.factor
 
 
@@ -248,6 +249,26 @@ def test_where_one_diverges_both_keep_their_last_finished_epoch(tmp_path: Path) 
         both("live", tmp_path / "k", models=models, **DIVERGING)
     for name, other in (("1", "2"), ("2", "1")):
         assert told(tmp_path / "whole" / name) == told(tmp_path / "k" / other)
+
+
+class Overflowing(Growing):
+    """Its logits overflow where it is measured or asked, not where it trains."""
+
+    growth = 300.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        grown = super().forward(x)
+        return grown / self.factor if self.training else grown * self.factor
+
+
+def test_one_whose_answers_overflow_ends_both_alike_wherever_it_stands(tmp_path: Path) -> None:
+    for name, models in (("a", (Overflowing(), Right())), ("b", (Right(), Overflowing()))):
+        with pytest.raises(Diverged, match="Overflowing|logits"):
+            both("live", tmp_path / name, models=models, **{**DIVERGING, "epochs": 6})
+    for name, other in (("1", "2"), ("2", "1")):
+        assert told(tmp_path / "a" / name) == told(tmp_path / "b" / other)
+        assert same(weights(tmp_path / "a" / name), weights(tmp_path / "b" / other))
+    assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "a" / "2").values())
 
 
 def test_frozen_goes_the_other_way_where_one_diverges(tmp_path: Path) -> None:

@@ -273,9 +273,10 @@ class Training:
         if self.progress.epoch == 0:
             self.student.module.load_state_dict(self.context.prepared.student.module.state_dict())
             return self.learning.frozen.before
-        assert self._finished is not None, "a checkpoint of a later epoch has it"
+        finished = self._finished if self.progress.step else self._copied()  # without a step since it is as it was
+        assert finished is not None, "a checkpoint of a later epoch has it"
         stage = f"measuring the student of epoch {self.progress.epoch}"
-        return _measure_student(self.context, self._finished, self.student, stage)
+        return _measure_student(self.context, finished, self.student, stage)
 
     def _begin(self, progress: Progress) -> None:
         self.learning.targets.prepare([progress.epoch])

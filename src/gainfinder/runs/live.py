@@ -158,13 +158,21 @@ class _Pair:
         """What a student has come to where training of one of them has left all bounds."""
         error, reason = left.error, left.error.reason
         if student is not left.student:
+            if student.loop.ended:
+                return student.training.ended()
             reason = f"{left.student.name}, which it learned from, has diverged ({reason})"
         return student.training.given_up(error.epoch, error.step, reason)
 
     def _finish_epoch(self, waiting: list[_Student]) -> None:
         self._save()  # measuring may take long: killed there, the epoch is not trained again
+        found: list[_Left] = []
         for student in waiting:
-            self._guarded(student, student.loop.finish_epoch)
+            try:
+                self._guarded(student, student.loop.finish_epoch)
+            except _Left as left:  # the other has finished its epoch, whichever comes first
+                found.append(left)
+        if found:
+            raise found[0]
         self._save()
         for student in waiting:
             student.training.notify()
