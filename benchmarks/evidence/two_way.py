@@ -19,7 +19,7 @@ from benchmarks.lab.zoo import reference_in
 from gainfinder import TransferResult
 
 PAIRS = (
-    ("resnet20", "resnet32"), ("mixer_a", "convnext_a"), ("vit_a", "resnet_a"), ("vit_a", "vit_b"),
+    ("mixer_a", "convnext_a"), ("resnet20", "resnet32"), ("vit_a", "resnet_a"), ("vit_a", "vit_b"),
     ("xcit_a", "regnet_a"),
 )  # fmt: skip
 Both = Literal["frozen", "live"]
