@@ -82,10 +82,11 @@ def test_a_scan_of_texts(zoo: TextZoo) -> None:
 
 def test_images_and_texts_do_not_mix(zoo: TextZoo, tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"digits holds images, and hf:\S+ classifies texts: give texts, or a classifier of images"
+        DataError,
+        match=r"digits holds images, and hf:\S+ classifies texts: give data of that kind, or a",
     ):
         gainfinder.transfer(f"hf:{zoo.student}", f"hf:{zoo.teacher}", "digits", out=tmp_path / "a")
-    with pytest.raises(ModelError, match=r"classifies images, and hf:\S+ texts: both have to read the same"):
+    with pytest.raises(ModelError, match=r"classifies images, and hf:\S+ texts: both have to classify the same"):
         gainfinder.transfer(f"hf:{zoo.student}", tiny("resnet"), zoo.data, out=tmp_path / "b")
     with pytest.raises(DataError, match=r"data\.csv holds texts, and"):
         gainfinder.predict(tiny("resnet"), zoo.data)

@@ -235,6 +235,8 @@ def _typed(features: Mapping[str, Any], kind: str, names: Sequence[str]) -> list
 def class_names_of(schema: Any, label: str) -> tuple[tuple[str, ...] | None, str | None]:
     """Class names that a schema's metadata give for a column of labels, and a note where they cannot be used."""
     described = _features(schema).get(label)
+    while isinstance(described, dict) and isinstance(described.get("feature"), dict):  # of lists, that of their items
+        described = described["feature"]
     names = described.get("names") if isinstance(described, dict) else None  # a list of labels is described by a list
     if names:
         if isinstance(names, list) and all(isinstance(name, str) for name in names):

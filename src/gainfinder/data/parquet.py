@@ -130,14 +130,14 @@ def open_parquet(
 
 
 def holds_texts(path: Path) -> bool:
-    """Whether a Parquet file holds texts: strings, and no column that could be one of images.
+    """Whether a Parquet file holds texts: strings or lists of them, and no column that could be one of images.
 
     Raises:
         DataError: it cannot be opened.
     """
     with parquet_file(path) as file:
         schema = file.schema_arrow
-        return holds_no_images(schema) and any(map(is_string, schema.types))
+        return holds_no_images(schema) and any(is_string(getattr(kind, "value_type", kind)) for kind in schema.types)
 
 
 def _choose(path: Path, *, labels: bool, image: str | None, label: str | None) -> Columns:

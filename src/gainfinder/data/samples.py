@@ -44,6 +44,8 @@ class Samples:
     """What a sample is called in messages; its plural ends in s."""
     unread: ClassVar[str] = "read"
     """What cannot be done with a broken one."""
+    classified: ClassVar[str] = "sample"
+    """What has a class: the whole sample, or each of its places, such as the words of a text."""
 
     reference: str
     reader: Reader = field(repr=False)
@@ -63,6 +65,7 @@ class Samples:
         ids: Sequence[str],
         labels: Sequence[int] | None,
         class_names: Sequence[str] | None = None,
+        highest: int | None = None,
         **about: Any,
     ) -> Self:
         """Check the samples that a source found, and wrap them.
@@ -73,6 +76,7 @@ class Samples:
             ids: their ids.
             labels: their labels, or None.
             class_names: names of the classes, or None.
+            highest: the highest class of the source, where its samples have others beside their labels.
             about: what a subclass has beside these.
 
         Raises:
@@ -87,7 +91,8 @@ class Samples:
         array = None if labels is None else _checked_labels(labels, ids, class_names, reference)
         num_classes = None
         if array is not None:
-            num_classes = len(class_names) if class_names is not None else int(array.max()) + 1
+            known = int(array.max()) if highest is None else highest
+            num_classes = len(class_names) if class_names is not None else known + 1
         return cls(
             reference=reference,
             reader=reader,
@@ -102,6 +107,22 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def measured_places(self) -> NDArray[np.int64] | None:
+        """Of samples in places the one that each is measured on, int64 (N,), whose labels `labels` are; else None.
+
+        One of each, so that samples are independent of each other, as every interval and test takes them to be.
+        """
+        return None
+
+    def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Labels of some samples, int64 (n,); of samples in places those of all places, (n, P), -1 where there is none.
+
+        The samples have to be labelled.
+        """
+        assert self.labels is not None
+        return self.labels[indices]
 
     @property
     def mirrorable(self) -> bool:
@@ -149,6 +170,20 @@ class Samples:
     def relabel(self, labels: NDArray[np.int64], *, class_names: tuple[str, ...] | None, num_classes: int) -> Self:
         """The same samples under another order of classes."""
         return replace(self, labels=labels, class_names=class_names, num_classes=num_classes, numbers=None)
+
+    def reordered(
+        self, order: tuple[int, ...] | None, *, class_names: tuple[str, ...] | None, num_classes: int
+    ) -> Self:
+        """The same samples under other positions of their classes.
+
+        Args:
+            order: the new position of each class; None for the positions as they are.
+            class_names: names of the classes in the new order.
+            num_classes: number of classes.
+        """
+        assert self.labels is not None
+        labels = self.labels if order is None else np.array(order, dtype=np.int64)[self.labels]
+        return self.relabel(labels, class_names=class_names, num_classes=num_classes)
 
     def digest(self) -> str:
         """Hex digest of ids and labels, in their order (not of the content)."""

@@ -31,9 +31,12 @@ from .columns import (
 )
 from .layout import refuse_split_files
 from .tables import LabelledRows, check_memory, labels_of_all, parquet_file, row_ids
+from .tagged import TaggedTexts, WordsReader, tagged_texts
 from .texts import TableReader, Texts
 
-TEXT = "text"
+TEXT, TOKENS = "text", "tokens"
+TAGS = ("tags", "ner_tags", "pos_tags", "labels", "label")
+"""Names of the columns of labels of words, in the order in which they are looked for."""
 _LARGEST_BLOCK = 2**31 - 1
 _log = logging.getLogger("gainfinder")
 
@@ -42,6 +45,11 @@ _log = logging.getLogger("gainfinder")
 class _File(LabelledRows):
     texts: tuple[Any, ...]
     ids: list[str]
+
+    @property
+    def in_words(self) -> bool:
+        """Whether its texts are lists of words."""
+        return _is_list(self.texts[0].type)
 
 
 def open_texts(
@@ -58,6 +66,8 @@ def open_texts(
     A text is a string; two columns make pairs. The texts are those of `text`, else the column `text`, else the only
     column of strings that is not taken for labels. `label` is an integer or a string, as for tables of images. Without
     a column `id` the ids are row numbers, `row-0000012`, with the file's name before them where there are several.
+
+    A column of lists of strings, such as `tokens`, holds texts in words; its labels are lists as long (`tagged.py`).
 
     Args:
         files: the files, at least one; all their rows together are one source.
@@ -79,6 +89,8 @@ def open_texts(
     for note in dict.fromkeys(note for _, notes in read for note in notes):
         _log.warning("%s: %s", root, note)
     parts = [file for file, _ in read]
+    if any(file.in_words for file in parts):
+        return _tagged(parts, root, reference)
     widths = {len(file.texts) for file in parts}
     if len(widths) > 1:
         raise DataError(f"{root}: some of its files hold pairs of texts and others single ones: give one kind")
@@ -189,6 +201,10 @@ def _choose(
     if label is not None and labels:
         require_column(label, names, "label", str(path))
     strings = [name for name in string_columns(schema) if name not in (*classes, label)]
+    kinds = {name: schema.field(name).type for name in names}
+    lists = [name for name, kind in kinds.items() if _is_list(kind) and is_string(kind.value_type)]
+    if text in lists or (text is None and TOKENS in lists and TEXT not in names):
+        return _choose_tagged(schema, text or TOKENS, path, label=label if labels else None, labels=labels)
     texts, text_note = choose_texts(names, strings, asked=text, where=str(path))
     label_note = None
     if not labels:
@@ -197,6 +213,50 @@ def _choose(
         others = [name for name in names if name not in (*texts, ID) and may_label(schema.field(name).type)]
         label, label_note = choose_label(names, classes=classes, others=others, setting="label", what="texts")
     return _Columns(texts=texts, label=label), tuple(note for note in (text_note, label_note) if note is not None)
+
+
+def _choose_tagged(
+    schema: Any, tokens: str, path: Path, *, label: str | None, labels: bool
+) -> tuple[_Columns, tuple[str, ...]]:
+    if not labels:
+        return _Columns(texts=(tokens,), label=None), ()
+    lists = [name for name in schema.names if name != tokens and _is_list(schema.field(name).type)]
+    if label is not None and label not in lists:
+        raise DataError(f"{path}: column {label!r} holds no lists, and each word of {tokens!r} needs a label")
+    if label is None:
+        label = next((name for name in TAGS if name in lists), lists[0] if len(lists) == 1 else None)
+    notes: tuple[str, ...] = ()
+    if label is None and lists:
+        notes = (f"its texts are read as unlabelled; not read: {listed(lists)}; ?label=COLUMN names the labels",)
+    return _Columns(texts=(tokens,), label=label), notes
+
+
+def _tagged(parts: Sequence[_File], root: Path, reference: str) -> TaggedTexts:
+    if not all(file.in_words for file in parts):
+        raise DataError(f"{root}: some of its files hold texts in words and others whole ones: give one kind")
+    with_labels = [file for file in parts if file.labels is not None]
+    if 0 < len(with_labels) < len(parts):
+        raise DataError(f"{root}: some of its files have labels and others none; read without labels")
+    if len({file.class_names for file in parts}) > 1:
+        raise DataError(f"{root}: its files name other classes; write them alike")
+    rows = [tuple(row or ()) for file in parts for row in file.texts[0].to_pylist()]
+    lengths = [len(file.texts[0]) for file in parts]
+    return tagged_texts(
+        rows,
+        reader=WordsReader(
+            files=tuple(file.path for file in parts),
+            rows=tuple(rows),
+            starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
+        ),
+        reference=reference,
+        ids=[name for file in parts for name in file.ids],
+        tags=[tags for file in parts for tags in file.labels or ()] if with_labels else None,
+        class_names=parts[0].class_names,
+    )
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _table(path: Path) -> Any:

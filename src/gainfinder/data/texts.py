@@ -23,6 +23,7 @@ class Texts(Samples):
     """
 
     noun: ClassVar[str] = "text"
+    classified: ClassVar[str] = "text"
 
     paired: bool = False
 

@@ -20,7 +20,7 @@ from .predict import (
     predict_top,
     predict_top_samples,
 )
-from .targets import BankedModel, TableModel, TargetModel, TargetSource
+from .targets import BankedModel, TableModel, TargetModel, Targets, TargetSource, usable_by_all
 
 __all__ = [
     "Bank",
@@ -34,6 +34,7 @@ __all__ = [
     "TableModel",
     "TargetModel",
     "TargetSource",
+    "Targets",
     "Teacher",
     "align_model",
     "align_samples",
@@ -47,4 +48,5 @@ __all__ = [
     "predict_samples",
     "predict_top",
     "predict_top_samples",
+    "usable_by_all",
 ]

@@ -46,10 +46,10 @@ def align_samples(images: Samples, student: Classifier) -> Samples:
     Raises:
         DataError: the student does not read such samples, or labels do not fit its classes.
     """
-    if images.noun != student.reads:
+    if images.classified != student.classifies:
         raise DataError(
-            f"{images.reference} holds {images.noun}s, and {student.reference} classifies {student.reads}s: give "
-            f"{student.reads}s, or a classifier of {images.noun}s"
+            f"{images.reference} holds {_held(images)}, and {student.reference} classifies {student.classifies}s: give "
+            f"data of that kind, or a classifier of {images.classified}s"
         )
     if images.labels is None:
         return images
@@ -61,7 +61,7 @@ def align_samples(images: Samples, student: Classifier) -> Samples:
                     images.numbers, data=images.reference, model=student.reference, model_count=student.num_classes
                 )
             )
-        return images.relabel(images.labels, class_names=student.class_names, num_classes=student.num_classes)
+        return images.reordered(None, class_names=student.class_names, num_classes=student.num_classes)
     assert images.num_classes is not None
     match = match_classes(
         images.class_names,
@@ -72,9 +72,8 @@ def align_samples(images: Samples, student: Classifier) -> Samples:
         model_count=student.num_classes,
     )
     _note(match.note)
-    labels = images.labels if match.order is None else np.array(match.order, dtype=np.int64)[images.labels]
     names = student.class_names or images.class_names
-    return images.relabel(labels, class_names=names, num_classes=student.num_classes)
+    return images.reordered(match.order, class_names=names, num_classes=student.num_classes)
 
 
 def align_model(model: Teacher, student: Classifier, label_map: Path | None = None) -> Teacher:
@@ -91,10 +90,10 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
             name nor a map.
         DataError: the map cannot be read, or does not fit the classes.
     """
-    if isinstance(model, Classifier) and model.reads != student.reads:
+    if isinstance(model, Classifier) and model.classifies != student.classifies:
         raise ModelError(
-            f"{model.reference} classifies {model.reads}s, and {student.reference} {student.reads}s: both have to read "
-            "the same"
+            f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: both "
+            "have to classify the same"
         )
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
@@ -113,6 +112,10 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     if match.label_map.order is not None:
         return model.with_class_order(match.label_map.order, student.class_names)
     return model.with_label_map(match.label_map, student.class_names)
+
+
+def _held(images: Samples) -> str:
+    return f"{images.noun}s" if images.classified == images.noun else f"{images.noun}s of labelled {images.classified}s"
 
 
 def _check_labels(images: Samples, student: Classifier) -> None:

@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..classes import MappedLogits
 from ..data import LoadedBatch, Samples, SampleSource, check_broken, load_batches, load_samples
 from ..devices import default_workers, measured_in_memory, resolve_device
-from ..errors import OutOfMemory
+from ..errors import DataError, OutOfMemory
 from ..models import Classifier, FeatureTap, InputForm, ModelSource, load_copy
 from ..predictions import (
     Predictions,
@@ -278,9 +279,49 @@ class _Pass:
         Raises:
             DataError: more images are broken than `max_broken` allows.
         """
+        if self.classifier.in_places:
+            yield from self._logits_in_places(loaded)
+            return
         for logits_nC, share_kept_n in self.outputs(loaded, self.classifier.logits_and_kept):
             self.dropped += float((1 - share_kept_n).sum())
             yield logits_nC.float().cpu()
+
+    def _logits_in_places(self, loaded: Iterable[LoadedBatch]) -> Iterator[Tensor]:
+        """Logits at the place that each sample is measured on.
+
+        Raises:
+            DataError: the model does not read as far as that place.
+        """
+        places = self.images.measured_places
+        assert places is not None, "align_samples refuses others"
+        done = 0
+        for answers, usable_nP in self.outputs(loaded, self._answers_and_usable):
+            positions_n = torch.cat(self.positions)[done : done + len(usable_nP)]
+            done += len(usable_nP)
+            wanted_n = torch.from_numpy(places)[positions_n]
+            rows, at_n = torch.arange(len(wanted_n)), wanted_n.clamp_max(usable_nP.shape[1] - 1)
+            unread_n = (at_n < wanted_n) | ~usable_nP[rows, at_n]
+            if bool(unread_n.any()):
+                self._refuse_unread(int(positions_n[unread_n][0]))
+            self.dropped += float((1 - answers.kept[rows, at_n]).sum())
+            yield answers.logits[rows, at_n].float()
+
+    def _refuse_unread(self, position: int) -> NoReturn:
+        places = self.images.measured_places
+        assert places is not None
+        raise DataError(
+            f"{self.images.where(position)}: it is measured on {self.images.classified} {places[position] + 1}, and "
+            f"{self.classifier.reference} does not read that far: raise ?max_length= of its reference, or cut the "
+            f"{self.images.noun}"
+        )
+
+    def _answers_and_usable(self, inputs: Tensor) -> tuple[MappedLogits, Tensor]:
+        answers, usable_nP = (
+            self.classifier.logits_and_kept(inputs),
+            self.classifier.preprocessing.usable_places(inputs),
+        )
+        assert usable_nP is not None, "of a model that gives places a class"
+        return MappedLogits(answers.logits.cpu(), answers.kept.cpu()), usable_nP.cpu()
 
     @property
     def positions_N(self) -> Tensor:

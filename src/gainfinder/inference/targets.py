@@ -4,7 +4,7 @@ A target source gives these logits. The training loop does not know how: a model
 predictions are looked up, or a model's cached logits are read from the bank. Model 0 is the initial student where a
 method needs it.
 
-Shapes: N samples of a batch, n transfer images, M models, C classes.
+Shapes: N samples of a batch, n transfer images, M models, C classes; of samples in places P places.
 """
 
 import operator
@@ -52,15 +52,17 @@ class Targets:
     """The logits of the frozen models for a batch.
 
     Attributes:
-        logits_NMC: float32, without gradient.
+        logits_NMC: float32, without gradient; of samples in places (N, P, M, C).
         log_confidence_NM: `partition.log_confidences` of the unrounded logits, where `logits_NMC` are rounded and a
             partition compares them; else None.
         choice_N: int64, the model that teaches each sample, where that is decided already: logits of others may be 0.
+        usable_NP: of samples in places bool, which of them all models have read; None else.
     """
 
     logits_NMC: Tensor
     log_confidence_NM: Tensor | None
     choice_N: Tensor | None = None
+    usable_NP: Tensor | None = None
 
 
 class TargetSource:
@@ -119,14 +121,17 @@ class TargetSource:
                         model, module, views, positions_N, number=number, rows=rows
                     )
         logits = [logits_by_model[id(model)] for model in self.models]
+        usable_NP = usable_by_all(logits, [self._usable(model, views) for model in self.models])
+        if usable_NP is not None:
+            logits = [one[:, : usable_NP.shape[1]] for one in logits]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
-        logits_NMC = torch.stack(logits, dim=1)
+        logits_NMC = torch.stack(logits, dim=-2)
         if choice_N is not None:
             decided_N = choice_N.to(self.device, non_blocking=True)
             return Targets(logits_NMC=logits_NMC, log_confidence_NM=None, choice_N=decided_N)
         exact = self.partition is not None and any(isinstance(model, BankedModel) for model in self.models)
         if not exact:
-            return Targets(logits_NMC=logits_NMC, log_confidence_NM=None)
+            return Targets(logits_NMC=logits_NMC, log_confidence_NM=None, usable_NP=usable_NP)
         by = target_N if self.partition == "label" else None
         log_confidence_NM = log_confidences(logits_NMC, by)
         for m, model in enumerate(self.models):
@@ -134,6 +139,11 @@ class TargetSource:
                 found_N = model.entries[number].log_confidence(positions_N, labelled=by is not None)
                 log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
         return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
+
+    def _usable(self, model: TargetModel, views: Views) -> Tensor | None:
+        if not isinstance(model, Classifier) or not model.in_places:
+            return None
+        return model.preprocessing.usable_places(views.inputs(model.preprocessing))
 
     def _own_rows(self, model: TargetModel, choice_N: Tensor) -> Tensor:
         """The samples that a model teaches, int64, on the CPU: their number is known there without waiting."""
@@ -163,3 +173,20 @@ class TargetSource:
             own = views.map(operator.itemgetter(rows))
             logits_NC[rows] = model.logits(own.inputs(model.preprocessing), module=module).float()
         return logits_NC
+
+
+def usable_by_all(logits: Sequence[Tensor], usable: Sequence[Tensor | None]) -> Tensor | None:
+    """Which places of each sample all models have read, bool (N, P): of as many places as the fewest of them have.
+
+    Args:
+        logits: logits of each model, (N, P, C), with a P of its own.
+        usable: which places each model has read, bool (N, P) of its P; None for samples that have no places.
+
+    Returns:
+        None for samples that have no places.
+    """
+    known = [one for one in usable if one is not None]
+    if not known:
+        return None
+    shortest = min(one.shape[1] for one in logits)
+    return torch.stack([one[:, :shortest] for one in known]).all(dim=0)

@@ -60,7 +60,7 @@ def assemble(
     module = _ready(module, reference=reference)
     preprocessing = preprocessing.with_overrides(query, reference=reference)
     row = probe(module, preprocessing, reference=reference)
-    num_classes = int(row.shape[1])
+    num_classes = int(row.shape[-1])
     check_has_values(module, reference=reference)  # after the probe, which gives lazy layers their weights
     check_finite(module, reference=reference)
     output: OutputKind = "logits"

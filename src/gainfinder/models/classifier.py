@@ -67,6 +67,16 @@ class Classifier:
         return self.preprocessing.reads
 
     @property
+    def classifies(self) -> str:
+        """What gets a class: `image` or `text`, or each `word` of a text."""
+        return self.preprocessing.classifies
+
+    @property
+    def in_places(self) -> bool:
+        """Whether each place of a sample gets a class, such as each word of a text; then there are logits for each."""
+        return self.classifies != self.reads
+
+    @property
     def image_preprocessing(self) -> Preprocessing:
         """Its preprocessing, where it has to be one of images.
 
@@ -99,7 +109,7 @@ class Classifier:
         return self.module
 
     def logits(self, x: Tensor, *, module: nn.Module | None = None) -> Tensor:
-        """Logits (N, num_classes) of inputs as `preprocessing` makes them.
+        """Logits (N, num_classes) of inputs as `preprocessing` makes them; in P places (N, P, num_classes).
 
         Args:
             x: normalised inputs, float (N, C, H, W), or rows of tokens, int32 (N, R, L).
@@ -110,10 +120,10 @@ class Classifier:
             OutOfMemory: the device's memory does not suffice.
         """
         outputs = self._outputs(x, module)
-        return outputs if self.label_map is None else self.label_map.apply(outputs).logits
+        return outputs if self.label_map is None else self._mapped(outputs, self.label_map).logits
 
     def logits_and_kept(self, x: Tensor) -> MappedLogits:
-        """Logits as `logits` gives them, and the share (N,) of each image's probability that falls on their classes.
+        """Logits as `logits` gives them, and the share (N,) of each sample's probability that falls on their classes.
 
         The rest falls on outputs that `label_map` leaves out; without a map nothing does.
 
@@ -122,8 +132,15 @@ class Classifier:
         """
         outputs = self._outputs(x, None)
         if self.label_map is None:
-            return MappedLogits(outputs, torch.ones(len(outputs), device=outputs.device))
-        return self.label_map.apply(outputs)
+            return MappedLogits(outputs, torch.ones(outputs.shape[:-1], device=outputs.device))
+        return self._mapped(outputs, self.label_map)
+
+    @staticmethod
+    def _mapped(outputs: Tensor, label_map: LabelMap) -> MappedLogits:
+        """Logits of mapped classes, of whatever leading dimensions."""
+        mapped = label_map.apply(outputs.flatten(0, -2))
+        lead = outputs.shape[:-1]
+        return MappedLogits(mapped.logits.reshape(*lead, -1), mapped.kept.reshape(lead))
 
     def with_class_order(self, order: tuple[int, ...], names: tuple[str, ...] | None) -> "Classifier":
         """The same model, its logits reordered: logit k is what logit `order[k]` was."""
@@ -171,7 +188,7 @@ class Classifier:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _outputs(self, x: Tensor, module: nn.Module | None) -> Tensor:
-        """The module's own logits (N, K)."""
+        """The module's own logits (N, K), or (N, P, K)."""
         called = self.module if module is None else module
         try:
             with printed_to_stderr():
@@ -188,7 +205,7 @@ class Classifier:
                 f"{first_line(error)}"
             ) from error
         logits = logits_of(output)
-        if not is_rows(logits, len(x)):
+        if not is_rows(logits, len(x), in_places=self.in_places):
             mode = "training" if called.training else "evaluation"
             raise ModelError(
                 f"{self.reference}: expected logits of shape ({len(x)}, classes) for {len(x)} {self.reads}s in {mode} "
@@ -214,7 +231,7 @@ def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
 
 
 def probe(module: nn.Module, preprocessing: InputForm, *, reference: str) -> Tensor:
-    """Outputs (1, classes) of a module for a blank image or a short text, from one forward pass in evaluation mode.
+    """Outputs (1, classes), or (1, P, classes), of a module for a blank image or a short text, in evaluation mode.
 
     Raises:
         ModelError: the module refuses its input, or does not return logits (N, classes).
@@ -237,7 +254,7 @@ def probe(module: nn.Module, preprocessing: InputForm, *, reference: str) -> Ten
             f"is its input size right? It can be given as ?size=, in Python as size="
         ) from error
     logits = logits_of(output)
-    if not is_rows(logits, 1) or logits.shape[1] == 0:
+    if not is_rows(logits, 1, in_places=preprocessing.classifies != preprocessing.reads) or logits.shape[-1] == 0:
         raise ModelError(
             f"{reference}: expected logits of shape (1, classes) for one {preprocessing.reads}, got {shown(logits)}; a "
             "module returns them, or an object that has them as `.logits`, a dict as `logits`: wrap one that returns "
@@ -246,9 +263,10 @@ def probe(module: nn.Module, preprocessing: InputForm, *, reference: str) -> Ten
     return logits  # type: ignore[no-any-return]  # a tensor, as `is_rows` says
 
 
-def is_rows(logits: Any, count: int) -> bool:
-    """Whether outputs are floating-point rows, one an image."""
-    return isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == count and logits.is_floating_point()
+def is_rows(logits: Any, count: int, *, in_places: bool = False) -> bool:
+    """Whether outputs are floating-point rows, one a sample, or in places some for each."""
+    shaped = isinstance(logits, Tensor) and logits.ndim == (3 if in_places else 2) and len(logits) == count
+    return shaped and bool(logits.is_floating_point())
 
 
 def shown(logits: Any) -> str:

@@ -166,10 +166,10 @@ def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
     from .tokenizers import tokenization_of, tokenizer_beside  # noqa: PLC0415
 
     preprocessing: InputForm
-    of_texts = type(module).__name__.endswith(from_transformers.OF_TEXTS)
-    processor = tokenizer_beside(module) if of_texts else processor_beside(module)
-    if of_texts:
-        preprocessing = tokenization_of(processor, module, reference=reference)
+    classifies = from_transformers.classified_by(type(module).__name__)
+    processor = processor_beside(module) if classifies == "image" else tokenizer_beside(module)
+    if classifies != "image":
+        preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
     elif processor is None:
         preprocessing = _of_transformers_config(module, query, reference)
         note_normalisation(preprocessing, None, query, reference=reference, what="module", remedy=_KEYWORDS)

@@ -25,8 +25,8 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .tokenizers import load_tokenizer, tokenization_of
 
-OF_TEXTS = "ForSequenceClassification"
-"""End of the name of an architecture that classifies texts."""
+OF_TEXTS = {"ForSequenceClassification": "text", "ForTokenClassification": "word"}
+"""What architectures give a class that read texts, by the end of their names."""
 _log = logging.getLogger("gainfinder")
 
 
@@ -48,11 +48,11 @@ def load(ref: ModelRef) -> Classifier:
     trusted, query = ref.setting(TRUST) == TRUSTED, without(ref.query, TRUST)
     preprocessing: InputForm
     with quiet_transformers(reference), tensors_only(), hub_or_cache(needed=not folder.is_dir()) as reachable:
-        of_texts = _classifies_texts(name, revision or None)
-        module = _load_module(ref, name, revision or None, reachable=reachable, of_texts=of_texts)
-        if of_texts:
+        classifies = _classified(name, revision or None)
+        module = _load_module(ref, name, revision or None, reachable=reachable, classifies=classifies)
+        if classifies != "image":
             processor = load_tokenizer(name, revision or None, trusted=trusted)
-            preprocessing = tokenization_of(processor, module, reference=reference)
+            preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
         else:
             processor = load_processor(name, revision or None, trusted=trusted)
             preprocessing = image_preprocessing(processor, module, query, reference)
@@ -62,8 +62,8 @@ def load(ref: ModelRef) -> Classifier:
             "%s: it was trained to give %s several classes (problem_type in its config.json); its outputs are taken as "
             "logits of one class each%s",
             reference,
-            "a text" if of_texts else "an image",
-            "" if of_texts else ": ?output=logits says that this is meant",
+            "an image" if classifies == "image" else f"a {classifies}",
+            "" if classifies != "image" else ": ?output=logits says that this is meant",
         )
     return assemble(
         module,
@@ -149,16 +149,27 @@ def names_of(module: Any) -> tuple[str, ...] | None:
     return as_wnids(names)
 
 
-def _classifies_texts(name: str, revision: str | None) -> bool:
-    """Whether a model's configuration names an architecture that classifies texts."""
+def _classified(name: str, revision: str | None) -> str:
+    """What a model gives a class, by the architecture that its configuration names."""
     from transformers import PretrainedConfig  # noqa: PLC0415 (slow, and an extra)
 
     try:
         about, _ = PretrainedConfig.get_config_dict(name, revision=revision)
     except Exception:  # told where the model is loaded
-        return False
+        return "image"
     found = about.get("architectures")
-    return isinstance(found, list) and any(str(one).endswith(OF_TEXTS) for one in found)
+    named = [classified_by(str(one)) for one in found] if isinstance(found, list) else []
+    return next((one for one in named if one != "image"), "image")
+
+
+def classified_by(architecture: str) -> str:
+    """What an architecture of transformers gives a class, by its name.
+
+    Example:
+        >>> classified_by("BertForTokenClassification"), classified_by("ViTForImageClassification")
+        ('word', 'image')
+    """
+    return next((what for end, what in OF_TEXTS.items() if architecture.endswith(end)), "image")
 
 
 def _check_folder(folder: Path, reference: str) -> None:
@@ -172,19 +183,24 @@ def _check_folder(folder: Path, reference: str) -> None:
         read_config(processor, reference=reference)
 
 
-def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool, of_texts: bool) -> nn.Module:
+def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool, classifies: str) -> nn.Module:
     reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
     from transformers import (  # noqa: PLC0415 (slow, and an extra)
         AutoModelForImageClassification,
         AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
     )
 
     if trusted:
         _check_code(ref, name, revision)
     try:
         module: nn.Module
-        kind: Any = AutoModelForSequenceClassification if of_texts else AutoModelForImageClassification
-        module, info = kind.from_pretrained(
+        kinds: Mapping[str, Any] = {
+            "image": AutoModelForImageClassification,
+            "text": AutoModelForSequenceClassification,
+            "word": AutoModelForTokenClassification,
+        }
+        module, info = kinds[classifies].from_pretrained(
             name, revision=revision, output_loading_info=True, trust_remote_code=trusted
         )
     except Exception as error:

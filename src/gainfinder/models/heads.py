@@ -73,6 +73,11 @@ def new_head(classifier: Classifier, names: Sequence[str]) -> NewHead:
         ModelError: the classifier layer cannot be found or replaced, or something between it and the logits is not
             linear.
     """
+    if classifier.in_places:
+        raise ModelError(
+            f"{classifier.reference}: it gives each {classifier.classifies} a class, for which no head is fitted: "
+            f"expected a classifier of whole {classifier.reads}s"
+        )
     if classifier.rehead is None:
         raise ModelError(
             f"{classifier.reference}: its classifier layer cannot be replaced, for its weights cannot be trained: give "

@@ -121,6 +121,11 @@ class Preprocessing:
         return "image"
 
     @property
+    def classifies(self) -> str:
+        """What gets a class (`Samples.classified`)."""
+        return "image"
+
+    @property
     def view_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.input_size[1:]
@@ -215,6 +220,9 @@ class Preprocessing:
     def call(self, module: nn.Module, x: Tensor) -> Any:
         """What a module gives for normalised inputs (N, C, H, W)."""
         return module(x)
+
+    def usable_places(self, x: Tensor) -> None:
+        """None: an image gets a class as a whole (`Tokenization.usable_places`)."""
 
     def blank(self, count: int) -> Tensor:
         """So many inputs of zeros, float32 (N, C, H, W), to try a module with."""

@@ -4,7 +4,10 @@ A text becomes rows of whole numbers, one a model input (`input_ids`, `attention
 that a model sees of a text is in them, so that they serve evaluation and training alike; each model has its own, by its
 own tokenizer. Padding that no text of a batch needs is cut off.
 
-Shapes: N texts, R rows, L tokens.
+Of models that give each word a class, texts come in words, and a row more says where: the position of the first token
+of word 0, 1, …, or -1 where there is none, or where it lies beyond the tokens that are read.
+
+Shapes: N texts, R rows, L tokens, P words, C classes.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from ..data import Text
 from ..errors import BadReference
 from ..references import Query, check_keys
+from .outputs import logits_of
 
 MASK = "attention_mask"
 IDS = "input_ids"
@@ -37,6 +41,7 @@ class Tokenization:
         limit: tokens that tokenizer and model take at most.
         rows: names of the module's inputs, `input_ids` and `attention_mask` among them.
         digest: hex digest of the tokenizer: vocabulary, rules and special tokens.
+        classifies: what gets a class: `text`, or each `word`.
     """
 
     tokenizer: Any = field(compare=False, repr=False)
@@ -44,23 +49,37 @@ class Tokenization:
     limit: int = field(compare=False)
     rows: tuple[str, ...]
     digest: str
+    classifies: str = "text"
 
     @classmethod
-    def of(cls, tokenizer: Any, *, limit: int, rows: tuple[str, ...]) -> "Tokenization":
+    def of(cls, tokenizer: Any, *, limit: int, rows: tuple[str, ...], classifies: str = "text") -> "Tokenization":
         """The tokenization of a tokenizer; texts are cut off after `LONGEST` tokens, or fewer where the limit is lower.
 
         Args:
             tokenizer: the tokenizer.
             limit: tokens that tokenizer and model take at most.
             rows: names of the module's inputs.
+            classifies: `text` or `word`.
         """
-        length = min(limit, LONGEST)
-        return cls(tokenizer=tokenizer, max_length=length, limit=limit, rows=rows, digest=_digest(tokenizer))
+        digest = _digest(tokenizer)
+        return cls(
+            tokenizer=tokenizer,
+            max_length=min(limit, LONGEST),
+            limit=limit,
+            rows=rows,
+            digest=digest,
+            classifies=classifies,
+        )
 
     @property
     def reads(self) -> str:
         """What it reads (`Samples.noun`)."""
         return "text"
+
+    @property
+    def height(self) -> int:
+        """Number of rows, R, that of the words' places among them."""
+        return len(self.rows) + (self.classifies != self.reads)
 
     @property
     def view_size(self) -> "Tokenization":
@@ -95,19 +114,24 @@ class Tokenization:
             "digest": self.digest,
             "max_length": self.max_length,
             "inputs": list(self.rows),
+            **({"classifies": self.classifies} if self.classifies != self.reads else {}),
         }
 
-    def evaluation_transform(self) -> Callable[[Text], Tensor]:
+    def evaluation_transform(self) -> Callable[[Any], Tensor]:
         """A text to its rows of numbers, int32 (R, L), padded to `max_length`."""
         return self.encoded
 
-    def encoded(self, text: Text) -> Tensor:
+    def encoded(self, text: Text | tuple[str, ...]) -> Tensor:
         """A text's rows of numbers, int32 (R, L), padded on the right to `max_length`.
+
+        Args:
+            text: a text, or a pair; where each word gets a class, its words.
 
         Raises:
             ValueError: no token is left of it.
         """
-        texts = text if isinstance(text, tuple) else (text,)
+        in_words = self.classifies == "word"
+        texts: tuple[Any, ...] = (list(text),) if in_words else text if isinstance(text, tuple) else (text,)
         found = self.tokenizer(
             *texts,
             truncation="longest_first",
@@ -116,11 +140,14 @@ class Tokenization:
             padding_side="right",
             return_attention_mask=True,
             return_token_type_ids="token_type_ids" in self.rows,
+            is_split_into_words=in_words,
         )
         tokens_RL = torch.tensor([found[name] for name in self.rows], dtype=torch.int32)
         if not bool(tokens_RL[self.rows.index(MASK)].any()):
             raise ValueError("no token is left of the text")
-        return tokens_RL
+        if not in_words:
+            return tokens_RL
+        return torch.cat([tokens_RL, _first_tokens(found.word_ids(), self.max_length)[None]])
 
     def collated(self, tokens_NRL: Tensor) -> Tensor:
         """The rows of a batch without the padding that none of its texts needs: the model's input.
@@ -137,12 +164,28 @@ class Tokenization:
         return tokens_NRL
 
     def call(self, module: nn.Module, tokens_NRL: Tensor) -> Any:
-        """What a module gives for some texts."""
-        return module(**{name: tokens_NRL[:, row].long() for row, name in enumerate(self.rows)})
+        """What a module gives for some texts; where each word gets a class, logits (N, P, C) at their first tokens.
+
+        P is that of `usable_places`; the logits of places without a word mean nothing.
+        """
+        outputs: Any = module(**{name: tokens_NRL[:, row].long() for row, name in enumerate(self.rows)})
+        if self.classifies == self.reads:
+            return outputs
+        logits_NLC = logits_of(outputs)
+        at_NPC = tokens_NRL[:, -1, :, None].clamp_min(0).long().expand(-1, -1, logits_NLC.shape[-1])
+        return logits_NLC.gather(1, at_NPC)
+
+    def usable_places(self, tokens_NRL: Tensor) -> Tensor | None:
+        """Which places of a batch have a word that is read, bool (N, P); None where the whole text gets a class."""
+        return None if self.classifies == self.reads else tokens_NRL[:, -1] >= 0
 
     def blank(self, count: int) -> Tensor:
         """The rows of so many shortest texts, int32 (N, R, L), to try a module with."""
-        return self.collated(self.encoded("a")[None]).expand(count, -1, -1).contiguous()
+        return self.collated(self._shortest[None]).expand(count, -1, -1).contiguous()
+
+    @property
+    def _shortest(self) -> Tensor:
+        return self.encoded(("a",) if self.classifies == "word" else "a")
 
     def noise(self, generator: torch.Generator) -> Tensor:
         """The rows of four texts of tokens drawn at random, int32 (4, R, L)."""
@@ -153,9 +196,19 @@ class Tokenization:
 
     def largest(self, count: int) -> Tensor:
         """The rows of so many longest texts, int32 (N, R, L), to find out whether memory holds them."""
-        tokens_RL = self.encoded("a")
+        tokens_RL = self._shortest
         tokens_RL[self.rows.index(MASK)] = 1
         return tokens_RL[None].expand(count, -1, -1).contiguous()
+
+
+def _first_tokens(words: list[int | None], length: int) -> Tensor:
+    """The position of the first token of each word, int32 (L,); -1 where there is none."""
+    places_L = torch.full((length,), -1, dtype=torch.int32)
+    for position in range(len(words) - 1, -1, -1):
+        word = words[position]
+        if word is not None and word < length:
+            places_L[word] = position
+    return places_L
 
 
 def _digest(tokenizer: Any) -> str:

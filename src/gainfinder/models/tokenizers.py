@@ -41,12 +41,13 @@ def tokenizer_beside(module: Any) -> Any:
         return load_tokenizer(name, local_only=True)
 
 
-def tokenization_of(tokenizer: Any, module: Any, *, reference: str) -> Tokenization:
+def tokenization_of(tokenizer: Any, module: Any, *, classifies: str, reference: str) -> Tokenization:
     """How a tokenizer turns texts into the input of a model of transformers.
 
     Args:
         tokenizer: the tokenizer, or None.
         module: the model.
+        classifies: what it gives a class: `text`, or each `word`.
         reference: the model reference, for messages.
 
     Raises:
@@ -70,7 +71,12 @@ def tokenization_of(tokenizer: Any, module: Any, *, reference: str) -> Tokenizat
     rows = tuple(dict.fromkeys(name for name in (*tokenizer.model_input_names, IDS, MASK) if name in accepted))
     if not {IDS, MASK} <= set(rows):
         raise ModelError(f"{reference}: its forward takes no {IDS} and {MASK}, which its tokenizer gives")
-    return Tokenization.of(tokenizer, limit=_limit(tokenizer, module), rows=rows)
+    if classifies == "word" and not tokenizer.is_fast:
+        raise ModelError(
+            f"{reference}: its tokenizer {type(tokenizer).__name__} does not say which word a token is of: expected a "
+            "fast one (tokenizer.json)"
+        )
+    return Tokenization.of(tokenizer, limit=_limit(tokenizer, module), rows=rows, classifies=classifies)
 
 
 def _is_empty(tokenizer: Any) -> bool:

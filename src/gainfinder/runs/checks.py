@@ -155,6 +155,36 @@ def _digest(model: Teacher) -> str:
     return model.weights_digest() if isinstance(model, Classifier) else model.digest
 
 
+def check_places(
+    student: Classifier, teachers: Sequence[Teacher], resolved: ResolvedConfig, requested: TransferConfig
+) -> None:
+    """Refuse what is for whole samples alone, where each place of a sample has a class, such as each word of a text.
+
+    Raises:
+        SettingsError: a bank, a method that compares features or the samples of a batch, or one decision for a sample.
+        ModelError: a table of predictions as a teacher.
+    """
+    if not student.in_places:
+        return
+    name, each = resolved.method.name, student.classifies
+    if requested.bank is not None:
+        raise SettingsError(f"the bank keeps one answer a {student.reads}, and each {each} has one: leave `bank` out")
+    if resolved.method.needs_features or resolved.method.compares_batch:
+        what = "features" if resolved.method.needs_features else "the samples of a batch"
+        raise SettingsError(
+            f"method {name!r} compares {what}, and each {each} has a class: use a method such as kl-dp-u"
+        )
+    if resolved.decides_once:
+        raise SettingsError(
+            f"decide-on is 'image', and each {each} of a {student.reads} has a teacher of its own: leave it out"
+        )
+    for teacher in teachers:
+        if not isinstance(teacher, Classifier):
+            raise ModelError(
+                f"{teacher.reference} has one prediction a {student.reads}, and each {each} needs one: give the model"
+            )
+
+
 def check_student(student: Classifier, settings: ResolvedConfig, *, images: int, accelerator: Accelerator) -> None:
     """Refuse a student that cannot be trained in batches of this size.
 

@@ -24,6 +24,7 @@ from .checks import (
     check_at_most,
     check_both,
     check_guard,
+    check_places,
     check_referees,
     check_settings,
     check_student,
@@ -227,6 +228,7 @@ def _prepare(
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
     check_settings(resolved, settings, teachers=len(aligned))
+    check_places(named_student, aligned, resolved, settings)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..config import ResolvedConfig
+from ..data import Samples
 from ..devices import synchronised
 from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
@@ -28,6 +28,7 @@ from ..predictions import refuse_features, refuse_unusable, unusable
 from ..views import ViewBatch, Views, ViewSource, blank_views
 from .features import FeatureComparison
 from .optimizer import make_optimizer, rate_at
+from .places import losses_in_places
 from .weights import SlowWeights
 
 _log = logging.getLogger("gainfinder")
@@ -40,7 +41,7 @@ class Batch:
     Attributes:
         views: views of the samples, on the device.
         positions_N: int64, positions of the samples among the transfer images; on the CPU.
-        target_N: int64 labels on the device, for settings that need them.
+        target_N: int64 labels on the device, for settings that need them; of samples in places (N, P), -1 for none.
         overlaid: labels of what is laid over mixed views, for settings that fit labels.
         total: samples of the batch over all processes.
         seed: seed of the random draws of the step.
@@ -341,12 +342,16 @@ class StudentTrainer:
         # Before the student, whose activations live until the backward pass: a lower peak of memory.
         targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
         if batch.weight:
-            N, M, _ = targets.logits_NMC.shape
-            self._unusable[:M] += unusable(targets.logits_NMC.flatten(0, 1)).view(N, M).sum(dim=0)
-            self._unusable[-1] += N
+            M = targets.logits_NMC.shape[-2]
+            unusable_NM = unusable(targets.logits_NMC.flatten(0, -2)).view(-1, M)
+            self._unusable[:M] += unusable_NM.sum(dim=0)
+            self._unusable[-1] += len(unusable_NM)
         inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()
+        if self.criterion is not None and self.student.in_places:
+            own_NP = self.student.preprocessing.usable_places(inputs)
+            return losses_in_places(self.criterion, student_logits, own_NP, targets, batch.target_N)
         if self.criterion is not None:
             return self.criterion.losses(
                 student_logits,
@@ -416,16 +421,16 @@ def make_batch(
     trainer: StudentTrainer, source: ViewSource, view_batch: ViewBatch, *, total: int, seed: int = 0
 ) -> Batch:
     """A batch for the trainer from loaded views; a black placeholder of weight 0 where none could be loaded."""
-    settings, device, labels = trainer.settings, trainer.accelerator.device, source.images.labels
+    settings, device = trainer.settings, trainer.accelerator.device
     views, positions_N, weight = view_batch.views, view_batch.positions_N, 1.0
     if views is None:
         views, positions_N, weight = blank_views(1, source.spec, device=device), torch.zeros(1, dtype=torch.int64), 0.0
     target = overlaid = None
     if settings.needs_labels:
-        assert labels is not None, "resolve_settings refuses methods that need labels where there are none"
-        target = _labels_of(labels, positions_N, device)
+        assert source.images.labels is not None, "resolve_settings refuses methods that need labels without any"
+        target = _labels_of(source.images, positions_N, device)
         if view_batch.overlay is not None and settings.label_weight > 0:
-            other_N = _labels_of(labels, view_batch.overlay.positions_N, device)
+            other_N = _labels_of(source.images, view_batch.overlay.positions_N, device)
             overlaid = OverlaidLabels(target_N=other_N, shares_N=view_batch.overlay.shares_N.to(device))
     return Batch(
         views=views,
@@ -439,8 +444,8 @@ def make_batch(
     )
 
 
-def _labels_of(labels: NDArray[np.int64], positions_N: Tensor, device: torch.device) -> Tensor:
-    return torch.from_numpy(labels[positions_N.numpy()]).to(device, non_blocking=True)
+def _labels_of(images: Samples, positions_N: Tensor, device: torch.device) -> Tensor:
+    return torch.from_numpy(images.labels_of(positions_N.numpy())).to(device, non_blocking=True)
 
 
 def blank_batch(trainer: StudentTrainer, source: ViewSource) -> Batch:
@@ -448,7 +453,8 @@ def blank_batch(trainer: StudentTrainer, source: ViewSource) -> Batch:
     settings, accelerator = trainer.settings, trainer.accelerator
     images = min(settings.batch_size, len(source.images))
     count = -(-images // accelerator.num_processes)
-    target_N = torch.zeros(count, dtype=torch.int64, device=accelerator.device) if settings.needs_labels else None
+    shape = (count, 1) if trainer.student.in_places else (count,)
+    target_N = torch.zeros(shape, dtype=torch.int64, device=accelerator.device) if settings.needs_labels else None
     return Batch(
         views=blank_views(count, source.spec, device=accelerator.device),
         positions_N=torch.zeros(count, dtype=torch.int64),

@@ -95,7 +95,7 @@ class ViewSpec:
 def layout(size: Size) -> tuple[tuple[int, ...], torch.dtype]:
     """Shape and dtype of one sample's rendering: (3, H, W) of uint8, or (R, L) of int32 of a text."""
     if isinstance(size, Tokenization):
-        return (len(size.rows), size.max_length), torch.int32
+        return (size.height, size.max_length), torch.int32
     return (3, *size), torch.uint8
 
 
