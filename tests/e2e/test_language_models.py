@@ -60,7 +60,14 @@ def _train(folder: Path, *, steps: int, outputs: int, seed: int) -> None:
 
 
 def transferred(zoo: LanguageZoo, out: Path, **settings: Any) -> gainfinder.TransferResult:
-    about = {"val": zoo.val, "method": "kl-dp-u", "guard": False, "epochs": 6, "batch_size": 16, "lr": 1e-2}
+    about: dict[str, Any] = {
+        "val": zoo.val,
+        "method": "kl-dp-u",
+        "guard": False,
+        "epochs": 6,
+        "batch_size": 16,
+        "lr": 1e-2,
+    }
     about |= {"ema_decay": 0, **settings}
     return gainfinder.transfer(f"hf:{zoo.student}", f"hf:{zoo.teacher}", zoo.data, out=out, **about)
 
@@ -108,7 +115,12 @@ def test_a_killed_run_goes_on_as_it_would_have(zoo: LanguageZoo, tmp_path: Path)
 @pytest.mark.parametrize("storage", ["exact", "top-100"])
 @pytest.mark.parametrize("labels", ["none", "use"])
 def test_the_bank_gives_what_the_models_would(storage: str, labels: str, zoo: LanguageZoo, tmp_path: Path) -> None:
-    about = {"epochs": 2, "limit": 60, "labels": labels, "method": "kl-dp" if labels == "use" else "kl-dp-u"}
+    about: dict[str, Any] = {
+        "epochs": 2,
+        "limit": 60,
+        "labels": labels,
+        "method": "kl-dp" if labels == "use" else "kl-dp-u",
+    }
     live = transferred(zoo, tmp_path / "live", **about)
     about |= {"bank": tmp_path / "bank", "bank_storage": storage, "bank_check": 20}
     banked = transferred(zoo, tmp_path / "banked", **about)

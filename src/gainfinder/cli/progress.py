@@ -145,7 +145,8 @@ class LiveProgress(Callback):
     def epoch(self, row: dict[str, Any]) -> None:
         self._measured(row)
         kept = labelled_rows(self.live.console.width)
-        kept.add_row(f"epoch {row['epoch']}", ", ".join([*measure_parts(row), *learning_parts(row)]))
+        whose = [row["student"]] if row.get("student") else []
+        kept.add_row(f"epoch {row['epoch']}", ", ".join([*whose, *measure_parts(row), *learning_parts(row)]))
         self.live.console.print(kept)
 
     def teacher(self, number: int, of: int, reference: str) -> None:
@@ -291,8 +292,9 @@ def measure_parts(row: Mapping[str, Any]) -> list[str]:
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:
-    """One line on a finished epoch."""
-    return f"epoch {row['epoch']}: {', '.join([*learning_parts(row), *measure_parts(row)])}"
+    """One line on a finished epoch; of two students in step it names the one."""
+    whose = f" of {row['student']}" if row.get("student") else ""
+    return f"epoch {row['epoch']}{whose}: {', '.join([*learning_parts(row), *measure_parts(row)])}"
 
 
 def teacher_line(number: int, of: int, reference: str) -> str:

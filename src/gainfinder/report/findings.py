@@ -55,13 +55,13 @@ def findings(record: TransferRecord) -> list[Finding]:
     For images without labels only this is known: how much the student's predictions changed, and towards which teacher.
     """
     if not record.labelled:
-        moved = [*_diverged(record), _moved(record), *_certified(record)]
+        moved = [*_diverged(record), _moved(record), *_taught_live(record), *_certified(record)]
         return [*moved, *_guarded_without_labels(record), *_harmless(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes), *_ceilings(record)]
     if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
         found.append(_adaptation(record, attribute_gains(record.before, record.after, record.known_teachers)))
-    return [*_diverged(record), *found, *_certified(record), *_harmless(record)]
+    return [*_diverged(record), *found, *_taught_live(record), *_certified(record), *_harmless(record)]
 
 
 def _diverged(record: TransferRecord) -> list[Finding]:
@@ -82,6 +82,20 @@ def _diverged(record: TransferRecord) -> list[Finding]:
             answer="No, it diverged",
             text=f"{found.text[0].upper()}{found.text[1:]}{whose}. {kept} A lower learning rate (--lr) may help.",
             tone="bad",
+        )
+    ]
+
+
+def _taught_live(record: TransferRecord) -> list[Finding]:
+    """That the teacher learned meanwhile."""
+    if record.config.settings.get("both") != "live":
+        return []
+    return [
+        Finding(
+            question="Was the teacher frozen?",
+            answer="No, it learned meanwhile.",
+            text="Both models were trained in step (--both live), each on what the other answered by then. What this "
+            "page says of the teacher's knowledge is of the teacher as it was given.",
         )
     ]
 

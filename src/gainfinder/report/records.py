@@ -22,6 +22,7 @@ from ..results import (
     read_pairs,
     read_scan,
     read_thumbnails,
+    refuse_two_way,
     validated,
 )
 
@@ -121,6 +122,7 @@ def read_record(folder: Path) -> Record:
     if (folder / SCAN_FILE).exists():
         document = read_scan(folder)
         return ScanRecord(folder=folder, document=document, pairs=read_pairs(folder, document))
+    refuse_two_way(folder)
     if (folder / HEAD_FILE).exists():
         raise RunFolderError(
             f"{folder}: holds a model with a new head, of which {HEAD_FILE} tells all; it has no report"

@@ -42,9 +42,11 @@ from .scan_folder import (
     write_scan,
 )
 from .thumbnails import Content, Thumbnail, changed_samples, read_thumbnails, write_thumbnails
+from .two_way import DIRECTIONS, TWO_WAY_FILE, TwoWay, TwoWayFolder, refuse_two_way
 
 __all__ = [
     "CARD_FILE",
+    "DIRECTIONS",
     "FORMAT_VERSION",
     "HEAD_FILE",
     "NEITHER",
@@ -54,6 +56,7 @@ __all__ = [
     "SCAN_PAIRS",
     "SCAN_PREDICTIONS",
     "SEED",
+    "TWO_WAY_FILE",
     "BankUse",
     "Certificate",
     "Content",
@@ -80,6 +83,8 @@ __all__ = [
     "TransferMetrics",
     "Trial",
     "TriedHead",
+    "TwoWay",
+    "TwoWayFolder",
     "UnlistedResult",
     "changed_samples",
     "changed_since",
@@ -97,6 +102,7 @@ __all__ = [
     "read_ranking",
     "read_scan",
     "read_thumbnails",
+    "refuse_two_way",
     "unreadable",
     "validated",
     "write_form",

@@ -29,6 +29,7 @@ from .config import RunConfig
 from .documents import validated
 from .folder import RunFolder
 from .metrics import TransferMetrics
+from .two_way import refuse_two_way
 
 SEED = 0
 """Seed of the order in which images are drawn."""
@@ -86,6 +87,7 @@ def read_questions(path: Path) -> Questions:
         RunFolderError: the folder holds no finished transfer, or a damaged one.
         DataError: there is nothing to ask: the images carry labels, or no prediction changed.
     """
+    refuse_two_way(path)
     folder = RunFolder(path)
     metrics = folder.read_result() if path.is_dir() else None
     if metrics is None:

@@ -25,10 +25,10 @@ from .images import hold_out_to_measure, note_overlap
 from .prepare import PreparedTransfer, prepare_spec, prepare_transfer
 from .repeating import PreparedRepetition, prepare_repetition
 from .result import TransferResult, save_student
-from .strategies import execute
 from .tracking import needing_folder
 from .trainers import make_trainer
 from .trials import trials_at_most, trials_share
+from .two_way import execute
 
 __all__ = [
     "PROBE_IMAGES",

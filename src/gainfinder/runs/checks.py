@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from accelerate import Accelerator
 
@@ -11,7 +12,7 @@ from ..devices import check_batch_norm
 from ..errors import ModelError, SettingsError
 from ..inference import Teacher
 from ..metrics import harm
-from ..models import Classifier, PredictionTable, has_batch_norm, has_scripted_batch_norm
+from ..models import Classifier, PredictionTable, TeacherSource, has_batch_norm, has_scripted_batch_norm
 
 _log = logging.getLogger("gainfinder")
 
@@ -33,6 +34,69 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     _check_bank(resolved, requested)
     _check_compiled(resolved, requested)
     _check_plateau(resolved, requested, noun=noun)
+
+
+def check_both(requested: TransferConfig, *, teachers: Sequence[TeacherSource], label_maps: Sequence[Path]) -> None:
+    """Refuse what two models cannot learn from each other by.
+
+    Args:
+        requested: the settings as the user gave them.
+        teachers: the teachers as the user gave them.
+        label_maps: files that map a teacher's classes to the student's.
+
+    Raises:
+        SettingsError: there is another number of teachers than one, it is no model, or a setting does not go with it.
+    """
+    word = f"`both` is {requested.both!r}"
+    if len(teachers) != 1:
+        raise SettingsError(f"{word}, with {len(teachers)} teachers: two models learn from each other, give one")
+    teacher = teachers[0]
+    if isinstance(teacher, PredictionTable) or str(teacher).startswith("table:"):
+        name = teacher.reference if isinstance(teacher, PredictionTable) else teacher
+        raise SettingsError(f"{word}, and {name} has predictions alone, which cannot learn: give a model")
+    if label_maps:
+        raise SettingsError(
+            f"{word}, and a label map leads one way, from the teacher's classes to the student's: give models whose "
+            "classes are named alike, or leave `both` out"
+        )
+    if requested.both != "live":
+        return
+    given = {
+        "control": (bool(requested.controls), "a control is of one student alone"),
+        "bank": (requested.bank is not None, "what a teacher that learns answers cannot be kept for other runs"),
+        "track": (bool(requested.trackers), "a tracker follows one run at a time"),
+        "compile": (requested.compile, "a compiled teacher does not learn"),
+    }
+    for name, (is_given, why) in given.items():
+        if is_given:
+            raise SettingsError(f"{word}, together with `{name}`: {why}; leave it out, or give `both='frozen'`")
+
+
+def check_way(resolved: ResolvedConfig, requested: TransferConfig, *, accelerator: Accelerator) -> None:
+    """Refuse a method and a machine by which two models cannot learn from each other live.
+
+    Args:
+        resolved: the resolved settings of one of them.
+        requested: the settings as the user gave them.
+        accelerator: device, precision and processes.
+
+    Raises:
+        SettingsError: the method compares features or needs no teacher, or there are several processes, or fp16.
+    """
+    if requested.both != "live":
+        return
+    word, remedy = "`both` is 'live'", "give `both='frozen'`"
+    if resolved.method.needs_features:
+        raise SettingsError(
+            f"{word}, and method {resolved.method.name!r} compares features, which is not done of a teacher that "
+            f"learns: give a method such as kl-dp, or {remedy}"
+        )
+    if not resolved.needs_teachers:
+        raise SettingsError(f"{word}, and method {resolved.method.name!r} learns from no teacher: give one that does")
+    if accelerator.num_processes > 1:
+        raise SettingsError(f"{word}, with {accelerator.num_processes} processes: run it in one, or {remedy}")
+    if accelerator.mixed_precision == "fp16":
+        raise SettingsError(f"{word}, in fp16, whose gradient scaler is one model's: give `precision='fp32'` or bf16")
 
 
 def check_guard(requested: TransferConfig, *, images_given: bool) -> None:

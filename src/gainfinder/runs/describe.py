@@ -37,6 +37,7 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
             "subset": prepared.requested.subset,
             "strategy": prepared.requested.strategy if len(prepared.teachers) > 1 else None,
             "order": prepared.requested.order if len(prepared.teachers) > 1 else None,
+            "both": prepared.requested.both,
             "bank": None if prepared.bank is None else prepared.requested.bank_storage,
             "precision": prepared.accelerator.mixed_precision,
             "compile": prepared.requested.compile,
