@@ -15,7 +15,6 @@ import ast
 import csv
 import random
 import re
-import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -226,4 +225,4 @@ def _table(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
