@@ -246,7 +246,7 @@ def test_files_that_may_hold_labels_are_told_as_such(
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("train.csv", "a table alone has no images"), ("photos.zip", "unpack it"), ("x.npz", "store their bytes")],
+    [("notes.txt", "make a table, a row each"), ("photos.zip", "unpack it"), ("x.npz", "store their bytes")],
 )
 def test_other_files_say_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("x")

@@ -1,7 +1,6 @@
 """Tables of texts: CSV, JSON lines and Parquet, a row each; the columns are chosen, and what was chosen is told."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
 
 from ..classes import natural_key
 from ..errors import DataError
-from ..files import file_problem
+from ..files import file_problem, parse_json
 from ..libraries import first_line
 from .columns import (
     ID,
@@ -37,7 +35,6 @@ from .texts import TableReader, Texts
 TEXT, TOKENS = "text", "tokens"
 TAGS = ("tags", "ner_tags", "pos_tags", "labels", "label")
 """Names of the columns of labels of words, in the order in which they are looked for."""
-_LARGEST_BLOCK = 2**31 - 1
 _log = logging.getLogger("gainfinder")
 
 
@@ -171,11 +168,16 @@ def _read(
         table = _table(path)
         columns, notes = _choose(table.schema, path, labels=labels, text=text, label=label)
         class_names = None
+    try:
+        labels_of_rows = None if columns.label is None else table.column(columns.label).to_pylist()
+        ids = row_ids(table, path, prefix=prefix)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a label or an id is no UTF-8 ({error}): write the file as UTF-8") from error
     return _File(
         path=path,
         texts=tuple(table.column(name) for name in columns.texts),
-        labels=None if columns.label is None else table.column(columns.label).to_pylist(),
-        ids=row_ids(table, path, prefix=prefix),
+        labels=labels_of_rows,
+        ids=ids,
         class_names=class_names,
     ), notes
 
@@ -239,7 +241,7 @@ def _tagged(parts: Sequence[_File], root: Path, reference: str) -> TaggedTexts:
         raise DataError(f"{root}: some of its files have labels and others none; read without labels")
     if len({file.class_names for file in parts}) > 1:
         raise DataError(f"{root}: its files name other classes; write them alike")
-    rows = [tuple(row or ()) for file in parts for row in file.texts[0].to_pylist()]
+    rows = [tuple(row or ()) for file in parts for row in _words(file)]
     lengths = [len(file.texts[0]) for file in parts]
     return tagged_texts(
         rows,
@@ -253,6 +255,14 @@ def _tagged(parts: Sequence[_File], root: Path, reference: str) -> TaggedTexts:
         tags=[tags for file in parts for tags in file.labels or ()] if with_labels else None,
         class_names=parts[0].class_names,
     )
+
+
+def _words(file: _File) -> list[Any]:
+    try:
+        found: list[Any] = file.texts[0].to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file.path}: a word is no UTF-8 ({error}): write the file as UTF-8") from error
+    return found
 
 
 def _is_list(kind: Any) -> bool:
@@ -271,7 +281,8 @@ def _table(path: Path) -> Any:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         kind = "CSV" if _ending(path) in (".csv", ".tsv") else "JSON lines (an object a line)"
-        raise DataError(f"{path}: cannot be read as {kind}: {first_line(error)}; UTF-8 is expected") from error
+        reason = str(error) if type(error) is ValueError else first_line(error)
+        raise DataError(f"{path}: cannot be read as {kind}: {reason}; UTF-8 is expected") from error
 
 
 def _csv(path: Path, *, delimiter: str) -> Any:
@@ -300,18 +311,35 @@ def _with_numbers(table: Any) -> Any:
 
 
 def _json(path: Path) -> Any:
+    """The table of a list of objects, or of an object a line. Not by pyarrow's reader, which damaged files crash."""
     with pa.input_stream(str(path), compression="detect") as stream:
-        content = stream.read()
-    if content.lstrip()[:1] == b"[":
-        rows = json.loads(content)
-        if not all(isinstance(row, Mapping) for row in rows):
-            raise ValueError("expected a list of objects")
-        return pa.Table.from_pylist(rows)
-    if not content.strip():
+        content = stream.read().decode("utf-8-sig")
+    if content.lstrip()[:1] == "[":
+        rows = [(f"row {number}", row) for number, row in enumerate(parse_json(content))]
+    else:
+        lines = [(f"line {number}", line) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
+        rows = [(where, _parsed(line, where)) for where, line in lines]
+    if not rows:
         raise ValueError("it is empty")
-    # one block: a row that is longer than a block is refused
-    reading = pa_json.ReadOptions(block_size=min(_LARGEST_BLOCK, len(content) + 1))
-    return pa_json.read_json(pa.BufferReader(content), read_options=reading)
+    for where, row in rows:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{where}: expected an object, got {type(row).__name__}")
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    return pa.table({name: _column(name, [row.get(name) for _, row in rows]) for name in names})
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _column(name: str, values: list[Any]) -> Any:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+        raise ValueError(f"the values of {name!r} are of several kinds ({first_line(error)})") from error
 
 
 def _ending(path: Path) -> str:
