@@ -1,4 +1,4 @@
-"""Classifiers of transformers, of images or of texts: from the Hugging Face hub or a folder of `save_pretrained`."""
+"""Classifiers of transformers, of images, cells, texts or words: from the Hugging Face hub or a folder of `save_pretrained`."""
 
 import copy
 import logging
@@ -25,8 +25,13 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .tokenizers import load_tokenizer, tokenization_of
 
-OF_TEXTS = {"ForSequenceClassification": "text", "ForTokenClassification": "word"}
-"""What architectures give a class that read texts, by the end of their names."""
+CLASSIFIED = {
+    "ForSequenceClassification": "text",
+    "ForTokenClassification": "word",
+    "ForSemanticSegmentation": "cell",
+}
+"""What architectures give a class, by the end of their names; others an image."""
+OF_TEXTS = ("text", "word")
 _log = logging.getLogger("gainfinder")
 
 
@@ -50,12 +55,13 @@ def load(ref: ModelRef) -> Classifier:
     with quiet_transformers(reference), tensors_only(), hub_or_cache(needed=not folder.is_dir()) as reachable:
         classifies = _classified(name, revision or None)
         module = _load_module(ref, name, revision or None, reachable=reachable, classifies=classifies)
-        if classifies != "image":
+        if classifies in OF_TEXTS:
             processor = load_tokenizer(name, revision or None, trusted=trusted)
             preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
         else:
             processor = load_processor(name, revision or None, trusted=trusted)
-            preprocessing = image_preprocessing(processor, module, query, reference)
+            in_cells = classifies == "cell"
+            preprocessing = image_preprocessing(processor, module, query, reference, in_cells=in_cells)
     names = names_of(module)
     if getattr(module.config, "problem_type", None) == "multi_label_classification" and not dict(query).get("output"):
         _log.warning(
@@ -169,7 +175,7 @@ def classified_by(architecture: str) -> str:
         >>> classified_by("BertForTokenClassification"), classified_by("ViTForImageClassification")
         ('word', 'image')
     """
-    return next((what for end, what in OF_TEXTS.items() if architecture.endswith(end)), "image")
+    return next((what for end, what in CLASSIFIED.items() if architecture.endswith(end)), "image")
 
 
 def _check_folder(folder: Path, reference: str) -> None:
@@ -187,6 +193,7 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
     reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
     from transformers import (  # noqa: PLC0415 (slow, and an extra)
         AutoModelForImageClassification,
+        AutoModelForSemanticSegmentation,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
@@ -197,6 +204,7 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
         module: nn.Module
         kinds: Mapping[str, Any] = {
             "image": AutoModelForImageClassification,
+            "cell": AutoModelForSemanticSegmentation,
             "text": AutoModelForSequenceClassification,
             "word": AutoModelForTokenClassification,
         }

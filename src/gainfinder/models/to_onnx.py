@@ -44,6 +44,11 @@ def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> Non
             f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
             "transformers saved as an ONNX file"
         )
+    if classifier.in_places:
+        raise ModelError(
+            f"{classifier.reference}: classifiers of {classifier.classifies}s are not exported, since `onnx:` reads "
+            "classifiers of whole images alone: export what transformers saved with `optimum-cli export onnx`"
+        )
     onnx = _onnx(classifier.reference)
     module = _Logits(classifier).eval()
     blank = classifier.preprocessing.blank(_TRACED)
