@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .labels import encode_labels
+from .samples import drawn_place
 from .texts import Texts
 
 UNTAGGED = -1
@@ -51,6 +52,12 @@ class TaggedTexts(Texts):
         for row, tags in zip(found, rows, strict=True):
             row[: len(tags)] = tags
         return found
+
+    @property
+    def highest_labels(self) -> NDArray[np.int64]:
+        """The highest class of each text's words, int64 (N,)."""
+        assert self.tags is not None
+        return np.array([self.tags[position].max() for position in self.positions], dtype=np.int64)
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
         """The texts at these indices, in this order."""
@@ -139,7 +146,7 @@ def tagged_texts(
             count = 0 if tags[at] is None else len(tags[at])
             raise DataError(f"{reader.where(at)}: {len(words)} words and {count} labels: expected one for each word")
     if tags is None:
-        words = np.array([_drawn(name, _first(len(row))) for name, row in zip(ids, rows, strict=True)], dtype=np.int64)
+        words = np.array([drawn_place(name, _first(len(row))) for name, row in zip(ids, rows, strict=True)])
         return TaggedTexts.build(reference=reference, reader=reader, ids=ids, labels=None, words=words)
     encoded, names = _encoded(tags, class_names, reference)
     measured = []
@@ -147,7 +154,7 @@ def tagged_texts(
         tagged = np.flatnonzero(own[: _first(len(own))] != UNTAGGED)
         if not len(tagged):
             raise DataError(f"{reader.where(at)}: none of its first words has a label: drop the row")
-        measured.append(int(tagged[_drawn(name, len(tagged))]))
+        measured.append(int(tagged[drawn_place(name, len(tagged))]))
     return TaggedTexts.build(
         reference=reference,
         reader=reader,
@@ -179,9 +186,3 @@ def _encoded(
 
 def _first(count: int) -> int:
     return min(count, MEASURED_WITHIN)
-
-
-def _drawn(sample_id: str, count: int) -> int:
-    """A pseudo-random number below a count, by the id alone."""
-    digest = hashlib.blake2b(b"place/" + sample_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % count

@@ -19,9 +19,9 @@ from ..classes import (
     order_doubt,
     read_label_map,
 )
-from ..data import Samples
+from ..data import Images, MaskedImages, Samples, in_cells
 from ..errors import DataError, ModelError
-from ..models import Classifier, PredictionTable
+from ..models import Classifier, PredictionTable, Preprocessing
 
 Teacher: TypeAlias = Classifier | PredictionTable
 
@@ -43,13 +43,18 @@ def named_after(student: Classifier, images: Samples) -> Classifier:
 def align_samples(images: Samples, student: Classifier) -> Samples:
     """The samples with labels in the student's class order; unlabelled ones as they are.
 
+    Where the student gives cells of images a class, they are on its grid; images without labels need no masks.
+
     Raises:
         DataError: the student does not read such samples, or labels do not fit its classes.
     """
+    images = _on_grid_of(student, images)
     if images.classified != student.classifies:
+        unlabelled = isinstance(images, Images) and student.reads == images.noun
         raise DataError(
             f"{images.reference} holds {_held(images)}, and {student.reference} classifies {student.classifies}s: give "
             f"data of that kind, or a classifier of {images.classified}s"
+            + (", or read them without labels" if unlabelled else "")
         )
     if images.labels is None:
         return images
@@ -90,11 +95,13 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
             name nor a map.
         DataError: the map cannot be read, or does not fit the classes.
     """
-    if isinstance(model, Classifier) and model.classifies != student.classifies:
-        raise ModelError(
-            f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: both "
-            "have to classify the same"
-        )
+    if isinstance(model, Classifier):
+        if model.classifies != student.classifies:
+            raise ModelError(
+                f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: "
+                "both have to classify the same"
+            )
+        model = _with_grid_of(student, model)
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
         find = partial(map_teacher, read_label_map(label_map), where=str(label_map))
@@ -114,20 +121,56 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     return model.with_label_map(match.label_map, student.class_names)
 
 
+def _on_grid_of(student: Classifier, images: Samples) -> Samples:
+    """Images on the grid of a student that gives their cells a class; others, and whole images with labels, as is."""
+    preprocessing = student.preprocessing
+    if not isinstance(preprocessing, Preprocessing) or preprocessing.grid is None:
+        return images
+    if isinstance(images, MaskedImages):
+        return images.on_grid(preprocessing.grid)
+    whole = isinstance(images, Images) and images.labels is None
+    return in_cells(images, preprocessing.grid) if whole else images
+
+
+def _with_grid_of(student: Classifier, model: Classifier) -> Classifier:
+    """The model on the student's grid, so that both answer for the same cells.
+
+    Raises:
+        ModelError: its input has fewer pixels than the grid has cells.
+    """
+    own, theirs = model.preprocessing, student.preprocessing
+    if not isinstance(own, Preprocessing) or not isinstance(theirs, Preprocessing) or own.grid == theirs.grid:
+        return model
+    try:
+        return replace(model, preprocessing=replace(own, grid=theirs.grid))
+    except ModelError as error:
+        raise ModelError(
+            f"{model.reference}: it has to answer for the {theirs.grid}×{theirs.grid} cells of {student.reference}, "
+            f"and cannot ({error}): give the student fewer cells by ?grid=CELLS"
+        ) from None
+
+
 def _held(images: Samples) -> str:
     return f"{images.noun}s" if images.classified == images.noun else f"{images.noun}s of labelled {images.classified}s"
 
 
 def _check_labels(images: Samples, student: Classifier) -> None:
     assert images.labels is not None
-    wrong = np.flatnonzero(images.labels >= student.num_classes)
+    highest = images.highest_labels
+    wrong = np.flatnonzero(highest >= student.num_classes)
     if len(wrong):
         first, numbers = int(wrong[0]), images.numbers or ()
         raise DataError(
-            f"{images.reference}: label {int(images.labels[first])} of sample {images.ids[first]!r} is out of range: "
+            f"{images.reference}: label {int(highest[first])} of sample {images.ids[first]!r} is out of range: "
             f"{student.reference} has {student.num_classes} classes, expected 0 to {student.num_classes - 1}"
-            + ("; no label is 0: if they count from 1, subtract 1 from each" if counts_from_one(numbers) else "")
+            + _count_remedy(images, from_one=counts_from_one(numbers))
         )
+
+
+def _count_remedy(images: Samples, *, from_one: bool) -> str:
+    if isinstance(images, MaskedImages):
+        return "; where pixels of 0 have no class and classes count from 1, add ?count_from=1 to its reference"
+    return "; no label is 0: if they count from 1, subtract 1 from each" if from_one else ""
 
 
 def _note(text: str | None) -> None:

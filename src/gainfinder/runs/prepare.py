@@ -13,7 +13,7 @@ from ..config import (
     resolve_settings,
     size_in_bytes,
 )
-from ..data import Samples, SampleSource
+from ..data import MaskedImages, Samples, SampleSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_model, align_samples, named_after
@@ -248,6 +248,7 @@ def resolved_for(
         view_size=view_size,
         mirrorable=images.mirrorable,
         mixable=all(isinstance(teacher, Classifier) for teacher in teachers),
+        in_cells=isinstance(images, MaskedImages),
     )
 
 
