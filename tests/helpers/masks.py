@@ -25,7 +25,7 @@ def made_up_image(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         away, aside = np.abs(rows - down), np.abs(columns - right)
         inside = {1: away**2 + aside**2 < half**2, 2: np.maximum(away, aside) < half, 3: away < 3}[int(shape)]
         mask[inside] = shape
-    noise = drawn.normal(0, 30, size=(EDGE, EDGE, 3))
+    noise = drawn.normal(0, 20, size=(EDGE, EDGE, 3))
     pixels = np.array(_COLOURS)[mask] + noise
     return pixels.clip(0, 255).astype(np.uint8), mask
 
@@ -53,7 +53,7 @@ def tiny_segmenter(
     seed: int = 0,
     edge: int = EDGE,
 ) -> str:
-    """The reference of a Segformer of two blocks, trained in a second, saved with its image processor.
+    """The reference of a Segformer of one block, trained in a second, saved with its image processor.
 
     Args:
         folder: the folder to save it in.
@@ -66,15 +66,19 @@ def tiny_segmenter(
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
     config = SegformerConfig(
-        num_encoder_blocks=2,
-        depths=[1, 1],
-        sr_ratios=[2, 1],
-        hidden_sizes=[8, 16],
-        patch_sizes=[3, 3],
-        strides=[2, 2],
-        num_attention_heads=[1, 2],
-        mlp_ratios=[2, 2],
-        decoder_hidden_size=16,
+        num_encoder_blocks=1,
+        depths=[1],
+        sr_ratios=[4],
+        hidden_sizes=[16],
+        patch_sizes=[3],
+        strides=[2],
+        num_attention_heads=[1],
+        mlp_ratios=[2],
+        decoder_hidden_size=32,
+        hidden_dropout_prob=0.0,
+        classifier_dropout_prob=0.0,
+        drop_path_rate=0.0,
+        initializer_range=0.2,
         id2label=dict(enumerate(order)),
         label2id={name: index for index, name in enumerate(order)},
     )
@@ -91,7 +95,7 @@ def tiny_segmenter(
 
 def _fit(model: nn.Module, processor: object, *, knows: Collection[str], order: Sequence[str], steps: int) -> None:
     position = torch.tensor([order.index(name) if name in knows else -100 for name in SHAPES])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
     model.train()
     for step in range(steps):
         found = [made_up_image(100_000 + 16 * step + i) for i in range(16)]

@@ -27,18 +27,21 @@ def losses_in_places(
         criterion: the method's loss.
         student_logits_NPC: the student's logits.
         usable_NP: bool, the places that the student has read.
-        targets: the frozen models' logits, maybe of fewer or more places.
+        targets: the frozen models' logits, maybe of fewer or more places; or of none, where nothing is distilled.
         target_NP: labels, int64, of as many places as the longest sample has, -1 where there is none; None for methods
             that read none.
     """
-    usable_NP = usable_by_all([student_logits_NPC, targets.logits_NMC], [usable_NP, targets.usable_NP])
+    logits_NPMC = targets.logits_NMC
+    if targets.usable_NP is None:  # nothing is distilled: what stands in for a model has one answer a sample
+        logits_NPMC = logits_NPMC[:, None].expand(-1, student_logits_NPC.shape[1], -1, -1)
+    usable_NP = usable_by_all([student_logits_NPC, logits_NPMC], [usable_NP, targets.usable_NP])
     assert usable_NP is not None, "samples in places"
     P = usable_NP.shape[1]
     if target_NP is not None:
         target_NP = F.pad(target_NP, (0, max(0, P - target_NP.shape[1])), value=-1)[:, :P]
         usable_NP = usable_NP & (target_NP >= 0)
         target_NP = target_NP.clamp_min(0)
-    found = criterion.losses(student_logits_NPC[:, :P], targets.logits_NMC[:, :P], target_NP)
+    found = criterion.losses(student_logits_NPC[:, :P], logits_NPMC[:, :P], target_NP)
     return mean_over_places(found, usable_NP)
 
 
