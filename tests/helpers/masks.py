@@ -51,7 +51,6 @@ def tiny_segmenter(
     order: Sequence[str] = SHAPES,
     steps: int = 0,
     seed: int = 0,
-    edge: int = EDGE,
 ) -> str:
     """The reference of a Segformer of one block, trained in a second, saved with its image processor.
 
@@ -61,7 +60,6 @@ def tiny_segmenter(
         order: its class names, in the order of its outputs.
         steps: steps of training; 0 leaves it untrained.
         seed: seed of its weights.
-        edge: edge of its input in pixels.
     """
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
@@ -78,14 +76,14 @@ def tiny_segmenter(
         hidden_dropout_prob=0.0,
         classifier_dropout_prob=0.0,
         drop_path_rate=0.0,
-        initializer_range=0.2,
+        initializer_range=0.2 if steps else 0.02,  # an untrained one is sure of nothing
         id2label=dict(enumerate(order)),
         label2id={name: index for index, name in enumerate(order)},
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SegformerForSemanticSegmentation(config)
-        processor = SegformerImageProcessor(size={"height": edge, "width": edge})
+        processor = SegformerImageProcessor(size={"height": EDGE, "width": EDGE})
         if steps:
             _fit(model, processor, knows=knows, order=order, steps=steps)
     model.eval().save_pretrained(folder)

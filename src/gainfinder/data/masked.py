@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..libraries import first_line
 from .decoding import Source, decode_mask, size_of
 from .images import Images
 from .samples import drawn_place
@@ -65,7 +64,7 @@ class Masks:
         try:
             pixels = decode_mask(self.reader.source(index))
         except Exception as error:  # whatever Pillow raises
-            raise DataError(f"{where}: the mask cannot be read: {first_line(error)}") from error
+            raise DataError(f"{where}: the mask cannot be read: {str(error) or type(error).__name__}") from error
         try:
             size = size_of(self.images.source(index))
         except Exception:  # a broken image is counted as such where it is read

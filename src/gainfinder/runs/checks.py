@@ -113,9 +113,7 @@ def check_places(
             f"method {name!r} compares {what}, and each {each} has a class: use a method such as kl-dp-u"
         )
     if resolved.decides_once:
-        raise SettingsError(
-            f"decide-on is 'image', and each {each} of {whole} has a teacher of its own: leave it out"
-        )
+        raise SettingsError(f"decide-on is 'image', and each {each} of {whole} has a teacher of its own: leave it out")
     if each == "cell" and "labels" in requested.controls and resolved.augment != "none":
         raise SettingsError(
             "control is 'labels', and the labels of cells would not move along with augmented views: give "
