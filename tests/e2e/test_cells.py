@@ -122,11 +122,11 @@ def test_what_is_for_whole_images_alone_is_refused(zoo: CellZoo, tmp_path: Path)
             transferred(few, out, **settings)
     with pytest.raises(ModelError, match="for which no head is fitted: expected a classifier of whole images"):
         gainfinder.fit_head(zoo.student, few.data, out=out)
-    with pytest.raises(ModelError, match="classifies images, and .* cells: both have to classify the same"):
+    with pytest.raises(ModelError, match=r"classifies images, and .* cells: both have to classify the same"):
         gainfinder.transfer(zoo.student, tiny("resnet"), few.data, out=out)
-    with pytest.raises(DataError, match="digits holds images, and .* classifies cells: .* read them without labels"):
+    with pytest.raises(DataError, match=r"digits holds images, and .* classifies cells: .* read them without labels"):
         gainfinder.predict(zoo.student, "digits")
-    with pytest.raises(DataError, match="holds images of labelled cells, and .* classifies images"):
+    with pytest.raises(DataError, match=r"holds images of labelled cells, and .* classifies images"):
         gainfinder.predict(tiny("resnet"), few.data)
     with pytest.raises(ModelError, match="classifiers of cells are not exported"):
         write_onnx(gainfinder.load_model(zoo.student), tmp_path / "x.onnx")
@@ -135,7 +135,7 @@ def test_what_is_for_whole_images_alone_is_refused(zoo: CellZoo, tmp_path: Path)
 
 def test_models_that_do_not_fit(zoo: CellZoo, tmp_path: Path) -> None:
     fine = zoo.student.replace(f"grid={GRID}", "grid=32")
-    with pytest.raises(ModelError, match="it has to answer for the 32×32 cells of .* give the student fewer cells"):
+    with pytest.raises(ModelError, match=r"it has to answer for the 32×32 cells of .* give the student fewer cells"):
         gainfinder.transfer(fine, f"{zoo.teacher}?size=16", zoo.data, out=tmp_path / "out")
     few = tiny_segmenter(tmp_path / "few", order=SHAPES[:3])
     with pytest.raises(DataError, match=r"label 3 of sample '\d+\.png' is out of range: .* add \?count_from=1"):

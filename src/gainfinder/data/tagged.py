@@ -57,7 +57,7 @@ class TaggedTexts(Texts):
     def highest_labels(self) -> NDArray[np.int64]:
         """The highest class of each text's words, int64 (N,)."""
         assert self.tags is not None
-        return np.array([self.tags[position].max() for position in self.positions], dtype=np.int64)
+        return np.array([self.tags[position].max(initial=UNTAGGED) for position in self.positions], dtype=np.int64)
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
         """The texts at these indices, in this order."""

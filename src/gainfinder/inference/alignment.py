@@ -128,8 +128,9 @@ def _on_grid_of(student: Classifier, images: Samples) -> Samples:
         return images
     if isinstance(images, MaskedImages):
         return images.on_grid(preprocessing.grid)
-    whole = isinstance(images, Images) and images.labels is None
-    return in_cells(images, preprocessing.grid) if whole else images
+    if isinstance(images, Images) and images.labels is None:
+        return in_cells(images, preprocessing.grid)
+    return images
 
 
 def _with_grid_of(student: Classifier, model: Classifier) -> Classifier:

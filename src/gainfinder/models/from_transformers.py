@@ -1,4 +1,4 @@
-"""Classifiers of transformers, of images, cells, texts or words: from the Hugging Face hub or a folder of `save_pretrained`."""
+"""Classifiers of transformers, of images, cells, texts or words: from the hub or a folder of `save_pretrained`."""
 
 import copy
 import logging

@@ -283,7 +283,7 @@ class Preprocessing:
         return cells_of(logits_of(outputs), self.grid)
 
     def usable_places(self, x: Tensor) -> Tensor | None:
-        """Which places of a batch the model answers for, bool (N, P): of cells all; None where an image gets a class."""
+        """Which places of a batch the model answers for, bool (N, P): all cells; None where an image gets a class."""
         if self.grid is None:
             return None
         return torch.ones(len(x), self.grid**2, dtype=torch.bool, device=x.device)
