@@ -4,14 +4,17 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Of a run and of the processes it starts alike: they promise the same bits, and sums depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+import gainfinder
 from gainfinder.startup import keep_imports
 from once import made_once
+from texts import ODD, text_file, tiny_text_model
 from tiny_models import TRAIN_CLASSES, train_zoo
 
 MOST_WORKERS = 8
@@ -55,6 +58,49 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """References of three tiny classifiers of handwritten digits, each surer of some digits than of others."""
     folder = made_once(tmp_path_factory, "zoo", train_zoo)
     return {name: f"local-dir:{folder / name}" for name in TRAIN_CLASSES}
+
+
+@pytest.fixture(scope="session")
+def text_zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """References of two tiny classifiers of texts: `weak` does not know trees, and `good` all three classes."""
+    folder = made_once(tmp_path_factory, "text-zoo", _fill_text_zoo)
+    return {name: f"hf:{folder / name}" for name in ("weak", "good")}
+
+
+def _fill_text_zoo(folder: Path) -> None:
+    tiny_text_model(folder / "weak", knows=("birds", "fish"))
+    tiny_text_model(folder / "good")
+
+
+@pytest.fixture(scope="session")
+def text_results(text_zoo: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Results on texts: `transfer` with guard and report; `pairs` of texts; `bare` measured without labels; `scan`.
+
+    The data are called images, and some texts hold markup, another direction of writing, or lines.
+    """
+    folder = made_once(tmp_path_factory, "text-results", lambda folder: _fill_text_results(folder, text_zoo))
+    return {path.name: path for path in folder.iterdir() if path.is_dir()}
+
+
+def _fill_text_results(folder: Path, zoo: dict[str, str]) -> None:
+    odd = ODD * 20
+    files = {
+        "data": text_file(folder / "train.csv", 60, labels=False),
+        "val": text_file(folder / "images.csv", len(odd), first=1000, odd=odd),
+        "bare": text_file(folder / "images-bare.csv", len(odd), first=1000, odd=odd, labels=False),
+        "pairs": text_file(folder / "pairs.csv", 60, first=2000, pairs=True),
+    }
+    data, val, bare = (str(files[name]) for name in ("data", "val", "bare"))
+    pairs = f"{files['pairs']}?text=first,second"
+    run: dict[str, Any] = {"epochs": 6, "lr": 1e-2, "workers": 0, "device": "cpu", "labels": "none"}
+    student, teacher = zoo["weak"], zoo["good"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gainfinder.api.refresh_report", lambda path: None)  # tests of pages write them
+        gainfinder.transfer(student, teacher, data, val=val, guard_data=bare, out=folder / "transfer", **run)
+        gainfinder.transfer(student, teacher, data, val=pairs, out=folder / "pairs", guard=False, **run)
+        gainfinder.transfer(student, teacher, data, val=bare, out=folder / "bare", guard=False, **run)
+        gainfinder.scan([student, teacher], val, device="cpu", workers=0, out=folder / "scan")
+    gainfinder.write_report(folder / "transfer")
 
 
 @pytest.fixture

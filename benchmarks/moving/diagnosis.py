@@ -31,7 +31,7 @@ from gainfinder.config import TransferConfig
 from gainfinder.data import Images, load_images
 from gainfinder.models import Classifier
 from gainfinder.runs import Callback, PreparedTransfer, TargetModels, make_trainer, prepare_transfer
-from gainfinder.training import Progress, StudentTrainer, train
+from gainfinder.training import Progress, StudentTrainer, TrainingLoop, train
 from gainfinder.views import Views, ViewSource, view_spec
 
 PAIRS = (
@@ -107,17 +107,16 @@ def diagnose(asked: argparse.Namespace, about: dict[str, Any]) -> None:
             append(asked.out, {**about, "epoch": now.epoch, "lr": prepared.settings.lr, **now.rows[-1]["measured"]})
 
     progress = Progress()
-    train(
+    loop = TrainingLoop(
         trainer,
         prepared.views,
         progress,
-        checkpoint_every=None,
         begin=lambda progress: None,
-        save=save,
         measure=measure,
         on_images=lambda count: None,
         on_sums=lambda sums: None,
     )
+    train(loop, checkpoint_every=None, save=save)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from .runs import (
     PreparedTransfer,
     TransferResult,
     certify_student,
-    draw_pictures,
+    contents_asked,
     execute,
     needing_folder,
     prepare_repetition,
@@ -97,6 +97,9 @@ def transfer(
         config: the settings; by default each by its rule.
         **settings: fields of `TransferConfig` by name, in place of `config` or beside it.
 
+    Returns:
+        The student's result; with `both`, that of the teacher is its `partner`, and `out` has both, in `1` and `2`.
+
     Raises:
         Diverged: training leaves all bounds; `result` of the error, and `out`, have the student as it was before.
         GainfinderError: models, images, settings or folder cannot be used.
@@ -133,7 +136,8 @@ def transfer(
 
 def _without_folder(result: TransferResult) -> TransferResult:
     kept = result.metrics.model_copy(update={"out": None, "student_reference": None})
-    return replace(result, out=None, metrics=kept)
+    partner = None if result.partner is None else _without_folder(result.partner)
+    return replace(result, out=None, metrics=kept, partner=partner)
 
 
 def _several(given: TeacherSource | Sequence[TeacherSource]) -> list[TeacherSource]:
@@ -393,10 +397,10 @@ def ask(folder: str | Path, *, labels: int = 100, data: SampleSource | None = No
         raise SettingsError(f"`labels` is {labels}: expected 1 or more")
     path = Path(folder)
     questions = read_questions(path)
-    pictures = draw_pictures(questions, labels, data=data)
+    contents = contents_asked(questions, labels, data=data)
     run_folder = RunFolder(path)
     write_form(run_folder.questions, questions, count=labels)
-    write_question_page(run_folder.ask, questions, pictures)
+    write_question_page(run_folder.ask, questions, contents)
     return run_folder.ask
 
 

@@ -1,6 +1,7 @@
 """What the pages find where they are followed: photos, stand-ins for the hubs' models, what the demo leaves."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gainfinder.config import resolution
 from once import made_once
 from onnx_files import Net, write
 from pages import Ran, gainfinder
+from texts import text_file, tiny_text_model
 
 PHOTOS = 3
 """Of each of four classes."""
@@ -36,6 +38,17 @@ def _fetch(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def text_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classifiers of texts in folders of their own, as a reader would have saved them."""
+    return made_once(tmp_path_factory, "text-models", _train_texts)
+
+
+def _train_texts(folder: Path) -> None:
+    tiny_text_model(folder / "mine", knows=("birds", "fish"))
+    tiny_text_model(folder / "other", knows=("trees", "fish"), seed=1)
+
+
+@pytest.fixture(scope="session")
 def after_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     """The folder in which `gainfinder demo` was run, and what it printed; pages share it, for it takes a while."""
     folder = made_once(tmp_path_factory, "demo", _run_demo)
@@ -51,8 +64,9 @@ def _run_demo(folder: Path) -> None:
 
 
 @pytest.fixture
-def reader_folder(tmp_path: Path, hub_caches: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which a page is followed: empty but for images and an ONNX file, and the hubs' caches at hand."""
+def reader_folder(tmp_path: Path, hub_caches: Path, text_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a page is followed: empty but for images, texts with two classifiers of them, and an ONNX
+    file, and the hubs' caches at hand."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(hub_caches / "torch"))
@@ -62,6 +76,9 @@ def reader_folder(tmp_path: Path, hub_caches: Path, monkeypatch: pytest.MonkeyPa
     hubs.write_photos(tmp_path / "photos", count=PHOTOS)
     hubs.write_photos(tmp_path / "photos-unlabelled", count=PHOTOS, labelled=False)
     write(tmp_path / "net.onnx", Net())
+    shutil.copytree(text_models, tmp_path / "texts")
+    text_file(tmp_path / "texts" / "notes.csv", 90)
+    text_file(tmp_path / "texts" / "unlabelled.csv", 120, first=500, labels=False)
     return tmp_path
 
 

@@ -21,6 +21,10 @@ NOT_RUN = {
     "python examples/timm_train.py --data-dir photos --model resnet18.a1_in1k --teachers vit_tiny_patch16_224": (
         "tests/integrations runs the example on smaller models"
     ),
+    (
+        "gainfinder transfer --student hf:small --teacher hf:large --data texts.jsonl --val held-out.jsonl --method "
+        "kl-dp-u --bank bank --bank-storage top-50 --batch-size 8 --out better"
+    ): "tests/e2e/test_language_models.py runs it on small models",
     "uv run gainfinder demo": "the same demo as below, which is run once",
     "uv run ruff check . && uv run ruff format --check . && uv run mypy": "looks at the source; .ci/run does it",
     "uv run python docs/notebooks.py": "executes the notebooks; tests/docs/test_notebooks.py does it",

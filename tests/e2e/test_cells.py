@@ -99,6 +99,14 @@ def test_a_killed_run_goes_on_as_it_would_have(zoo: CellZoo, tmp_path: Path) -> 
         assert torch.equal(one, other)
 
 
+def test_the_bank_gives_what_the_models_would(zoo: CellZoo, tmp_path: Path) -> None:
+    live = transferred(zoo, tmp_path / "live", epochs=1)
+    banked = transferred(zoo, tmp_path / "banked", epochs=1, bank=tmp_path / "bank", bank_storage="exact")
+    assert banked.metrics.bank is not None and banked.metrics.bank.entries == 2
+    for one, other in zip(*(run.student.module.state_dict().values() for run in (live, banked)), strict=True):
+        assert torch.allclose(one, other, atol=1e-3)
+
+
 def test_images_without_masks_are_learned_from(zoo: CellZoo, tmp_path: Path) -> None:
     plain = masked_folder(tmp_path / "plain", 24, masks=False) / "images"
     result = gainfinder.transfer(
@@ -112,7 +120,7 @@ def test_images_without_masks_are_learned_from(zoo: CellZoo, tmp_path: Path) -> 
 def test_what_is_for_whole_images_alone_is_refused(zoo: CellZoo, tmp_path: Path) -> None:
     out, few = tmp_path / "out", replace(zoo, data=str(masked_folder(tmp_path / "few")), val=None)
     for settings, message in (
-        ({"bank": tmp_path / "bank"}, "the bank keeps one answer an image, and each cell has one"),
+        ({"method": "dist-dp-u"}, "compares the samples of a batch, and each cell has a class"),
         ({"method": "kl-dp-u", "decide_on": "image"}, "each cell of an image has a teacher of its own"),
         ({"mixup": 0.5}, "mixup is 0.5, and cells of images laid over each other have two classes"),
         ({"labels": "use", "augment": "paper"}, "augment is 'paper', and labels of cells are read, which would not"),

@@ -133,7 +133,6 @@ def test_a_killed_run_goes_on_as_it_would_have(zoo: WordZoo, tmp_path: Path) -> 
 
 def test_what_is_for_whole_texts_alone_is_refused(zoo: WordZoo, tmp_path: Path) -> None:
     for settings, message in (
-        ({"bank": tmp_path / "bank"}, "the bank keeps one answer a text, and each word has one"),
         ({"method": "dist-dp-u"}, "compares the samples of a batch, and each word has a class"),
         ({"decide_on": "image", "method": "kl-dp-u"}, "each word of a text has a teacher of its own"),
     ):

@@ -16,6 +16,14 @@ WORDS = {
 }
 """Words of each class; a text has some of them among those of `COMMON`."""
 COMMON = ("a", "the", "of", "and", "in", "it", "was", "seen", "small", "old")
+ODD = (
+    "<script>document.title = 'ran'</script>",
+    "\u05e9\u05dc\u05d5\u05dd \u202e",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+    "two\nlines",
+    "{{ 7 * 7 }} &amp; images",
+)
+"""What texts may begin with: markup, letters from right to left, an emoji of several characters, lines, templates."""
 LONGEST = 24
 """Positions that the models have."""
 

@@ -67,8 +67,8 @@ def test_the_choices_are_those_that_settings_accept() -> None:
         with pytest.raises(SettingsError, match=words[0]):
             config.TransferConfig.model_validate({name: "nothing-of-the-kind"})
     assert set(CHOICES) == {
-        "augment", "control", "decide_on", "device", "labels", "optimizer", "order", "precision", "preset", "schedule",
-        "strategy", "student_mode", "track",
+        "augment", "both", "control", "decide_on", "device", "labels", "optimizer", "order", "precision", "preset",
+        "schedule", "strategy", "student_mode", "track",
     }  # fmt: skip
     assert CHOICES["preset"] == tuple(config.PRESETS)
     assert CHOICES["track"] == tuple(sorted(LOGGER_TYPE_TO_CLASS))

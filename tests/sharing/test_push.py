@@ -207,3 +207,20 @@ def test_the_command_says_what_it_sent(result: Path, hub: Hub) -> None:
     hub.repositories[NAME]["README.md"] = b"another's"
     refused = runner.invoke(app, ["push", str(result), NAME])
     assert refused.exit_code == 2 and "--replace" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_plain_transformers_loads_texts_classifiers(text_results: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = Path(shutil.copytree(text_results["transfer"], tmp_path / "run"))
+    found = gainfinder.push(folder, NAME)
+    assert (found.library, found.noun) == ("transformers", "text")
+    tokenizer, model = AutoTokenizer.from_pretrained(NAME), AutoModelForSequenceClassification.from_pretrained(NAME)
+    tokens = tokenizer(["a song of the bark", "it was a fish"], padding=True, return_tensors="pt")
+    ours = gainfinder.load_model(f"hf:{folder}/student").module
+    torch.testing.assert_close(model.eval()(**tokens).logits, ours(**tokens).logits, rtol=0, atol=0)
+    assert tuple(model.config.id2label.values()) == ("birds", "fish", "trees")
+    card = hub.repositories[NAME]["README.md"].decode()
+    assert f'AutoModelForSequenceClassification.from_pretrained("{NAME}")' in card and "text-classification" in card
+    command = CliRunner().invoke(app, ["push", str(folder), NAME, "--dry-run"])
+    assert f'transformers.AutoModelForSequenceClassification.from_pretrained("{NAME}")' in command.stdout

@@ -92,6 +92,11 @@ def test_settings_that_do_not_go_together_name_the_cell(tmp_path: Path) -> None:
         cells(tmp_path, "settings.subset=0.5")
 
 
+def test_a_cell_has_one_student(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="vit from convnext, variant 'kl': `both` is no setting of a study"):
+        cells(tmp_path, "settings.both=live")
+
+
 def test_too_many_combinations_are_counted_before_any_is_made(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text(SMALL, encoding="utf-8")
     thousand = f"[{', '.join(map(str, range(1, 1001)))}]"

@@ -1,4 +1,4 @@
-"""`gainfinder ask`: a few labels of changed images say whether the new student is better."""
+"""`gainfinder ask`: a few labels of changed samples say whether the new student is better."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,19 +22,21 @@ def ask(
         Path | None, typer.Option(help="CSV file with the answers: what do they say?", show_default=False)
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help=f"The images, where the transfer's are no more: {DATA_HELP}.", show_default=False)
+        str | None,
+        typer.Option(help=f"The images or texts, where the transfer's are no more: {DATA_HELP}.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
     """Find out by a few labels whether the new student is better, and keep it if it is.
 
-    Only images that the two students answer differently can tell. They are drawn at random, and asked for on a page
-    (ask.html) or in a form (questions.csv) that does not say which student is which; --answers reads the answers. The
-    verdict may be asked for after any number of them: it is false 5 times in 100 at most.
+    Only images or texts that the two students answer differently can tell. They are drawn at random, and asked for on
+    a page (ask.html) or in a form (questions.csv) that does not say which student is which; --answers reads the
+    answers. The verdict may be asked for after any number of them: it is false 5 times in 100 at most.
     """
     with heavy_imports():
         from .. import api
         from ..errors import SettingsError
+        from ..results import RunFolder
         from .tables import print_json, print_lines
 
     if answers is not None and (labels is not None or data is not None):
@@ -46,14 +48,15 @@ def ask(
         else:
             print_lines(*asked(page))
         return
-    certificate = api.certify(folder, answers)
+    certificate, noun = api.certify(folder, answers), RunFolder(folder).noun
     if json:
         print_json(certificate.to_dict())
         return
     from ..report import certificate_text
 
     print_lines(
-        f"{certificate.verdict}: {certificate_text(certificate)}", f"{folder / 'certificate.json'}: the numbers"
+        f"{certificate.verdict}: {certificate_text(certificate, noun=noun)}",
+        f"{folder / 'certificate.json'}: the numbers",
     )
 
 

@@ -35,10 +35,11 @@ def doctor(
     if json:
         print_json(found.to_dict())
         return
+    noun = prepared.train_images.noun
     size = min(prepared.settings.batch_size, len(prepared.train_images))
     print_table(
-        f"A batch of {size} images on {prepared.accelerator.device.type}, method {prepared.settings.method.name}",
-        ("part", "ms", "images/s"),
+        f"A batch of {size} {noun}s on {prepared.accelerator.device.type}, method {prepared.settings.method.name}",
+        ("part", "ms", f"{noun}s/s"),
         [(one.name, f"{1000 * one.batch_s:.1f}", f"{one.images_per_s:,.0f}") for one in found.parts],
     )
     base = found.student_s

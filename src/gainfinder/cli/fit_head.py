@@ -42,16 +42,18 @@ def fit_head(
     """
     with heavy_imports():
         from .. import api
+        from ..data import load_samples
         from ..references import trusting
         from .progress import make_progress
         from .tables import print_json, print_lines, show_broken
 
     (model,) = trusting([model], trust_remote_code or ())
-    progress = make_progress()
+    images = load_samples(data)
+    progress = make_progress(noun=images.noun)
     try:
         found = api.fit_head(
             model,
-            data,
+            images,
             val=val,
             weight_decay=weight_decay,
             seed=seed,
@@ -66,21 +68,21 @@ def fit_head(
     finally:
         progress.close()
     metrics = found.metrics
-    show_broken(metrics.broken_images)
+    show_broken(metrics.broken_images, images.noun)
     if json:
         print_json(metrics.to_dict())
     else:
-        print_lines(*_lines(metrics))
+        print_lines(*_lines(metrics, images.noun))
 
 
-def _lines(metrics: "HeadMetrics") -> list[str]:
+def _lines(metrics: "HeadMetrics", noun: str) -> list[str]:
     before = "" if metrics.accuracy_before is None else f", {metrics.accuracy_before:.4f} before"
     how = f"chosen among {len(metrics.tried)}" if metrics.tried else "as given"
-    images = f"{metrics.samples:,} images of {metrics.data}"
+    fitted_to = f"{metrics.samples:,} {noun}s of {metrics.data}"
     times = f"features {metrics.features_s:.1f} s, fit {metrics.fit_s:.1f} s"
     lines = [
-        f"{metrics.student}: a head for {metrics.classes} classes, fitted to {images}",
-        f"accuracy on {metrics.val_samples:,} images: {metrics.accuracy_after:.4f}{before}",
+        f"{metrics.student}: a head for {metrics.classes} classes, fitted to {fitted_to}",
+        f"accuracy on {metrics.val_samples:,} {noun}s: {metrics.accuracy_after:.4f}{before}",
         f"weight decay {metrics.weight_decay:.2g}, {how}; {times}",
     ]
     if metrics.student_reference is not None:

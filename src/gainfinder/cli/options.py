@@ -26,14 +26,14 @@ TrustRemoteCode = Annotated[
         metavar="NAME",
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a forward pass.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images or texts a forward pass.")]
 MODEL_HELP = (
     "a timm name, hf-hub:REPO, local-dir:FOLDER, torchvision:NAME[/WEIGHTS], hf:REPO-OR-FOLDER, "
     "file:PATH.py:FACTORY[@WEIGHTS] or onnx:PATH; settings follow as ?size=64&mean=0.5,0.5,0.5"
 )
 DATA_HELP = (
-    "a folder of class folders or of images, a .tar or a folder of them, a .parquet file, hfds/NAME?split=, "
-    "torch/NAME?split=, or digits; #k/n takes part k of n"
+    "a folder of class folders or of images, a .tar or a folder of them, a .parquet file, texts as .csv, .tsv or "
+    ".jsonl, hfds/NAME?split=, torch/NAME?split=, or digits; #k/n takes part k of n"
 )
 
 

@@ -53,6 +53,7 @@ def predict(
     progress = make_progress()
     try:
         images = load_samples(data, labels=labels == "use")
+        progress.noun = images.noun
         progress.stage(model, len(images))
         run: Callable[..., Predictions | TopPredictions] = (
             predict_all if top_k is None else functools.partial(predict_top, top_k=top_k)
@@ -70,7 +71,7 @@ def predict(
     finally:
         progress.close()
     write_predictions(found, out)
-    show_broken(found.broken)
+    show_broken(found.broken, images.noun)
     teacher = f"table:{out}"
     if top_k is not None and out.suffix.lower() == ".csv":  # the one file that does not say how many classes there are
         named = found.class_names is not None
@@ -81,4 +82,6 @@ def predict(
         print_json({**document, "broken_images": list(found.broken), "out": str(out)})
     else:
         known = "" if accuracy is None else f", accuracy {accuracy:.4f}"
-        print_lines(f"{out}: predictions of {model} for {len(found):,} images{known}", f"as a teacher: {teacher}")
+        print_lines(
+            f"{out}: predictions of {model} for {len(found):,} {images.noun}s{known}", f"as a teacher: {teacher}"
+        )

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live view in a terminal, plain lines elsewhere; images per second and time left in both."""
+"""Progress on stderr: a live view in a terminal, plain lines elsewhere; samples per second and time left in both."""
 
 import sys
 import time
@@ -12,12 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..predictions import IMAGE
 from ..report import duration
 from ..runs import Callback
 
 PLAIN_INTERVAL_S = 10.0
 RATE_WINDOW_S = 10.0
-"""Images per second are averaged over this many seconds."""
+"""Samples per second are averaged over this many seconds."""
 RATE_SAMPLE_S = 0.2
 REDRAWN_PER_S = 5.0
 WIDEST = 100
@@ -25,26 +26,45 @@ WIDEST = 100
 LABEL = 9
 
 
-def make_progress(*, silent: bool = False) -> "PlainProgress | LiveProgress | SilentProgress":
-    """The callback that suits stderr; a silent one for processes that are not the first of their run."""
+def make_progress(*, noun: str = IMAGE, silent: bool = False) -> "PlainProgress | LiveProgress | SilentProgress":
+    """The callback that suits stderr; a silent one for processes that are not the first of their run.
+
+    Args:
+        noun: what a sample is, as far as it is known; the callback's `noun` can be set later.
+        silent: whether nothing is shown.
+    """
     if silent:
-        return SilentProgress()
+        return SilentProgress(noun)
     console = Console(stderr=True, highlight=False)
     # Rich takes FORCE_COLOR for a terminal, and a file is none.
-    return LiveProgress(console) if sys.stderr.isatty() and not console.is_dumb_terminal else PlainProgress()
+    if sys.stderr.isatty() and not console.is_dumb_terminal:
+        return LiveProgress(console, noun=noun)
+    return PlainProgress(noun)
 
 
 class SilentProgress(Callback):
-    """Shows nothing."""
+    """Shows nothing.
+
+    Args:
+        noun: what a sample is.
+    """
+
+    def __init__(self, noun: str = IMAGE) -> None:
+        self.noun = noun
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 class PlainProgress(Callback):
-    """A line every ten seconds, one for each epoch."""
+    """A line every ten seconds, one for each epoch.
 
-    def __init__(self) -> None:
+    Args:
+        noun: what a sample is.
+    """
+
+    def __init__(self, noun: str = IMAGE) -> None:
+        self.noun = noun
         self.name = ""
         self.rate = Rate(0)
         self.sums: Mapping[str, Any] = {}
@@ -61,8 +81,10 @@ class PlainProgress(Callback):
         self.rate.advance(images)
         if time.monotonic() - self.printed_s > PLAIN_INTERVAL_S:
             self.printed_s = time.monotonic()
-            done = f"{self.rate.done:,} of {self.rate.total:,} images"
-            self.print_line(f"{self.name}: {', '.join([done, *self.rate.parts(), *learning_parts(self.sums)])}")
+            done = f"{self.rate.done:,} of {self.rate.total:,} {self.noun}s"
+            self.print_line(
+                f"{self.name}: {', '.join([done, *self.rate.parts(self.noun), *learning_parts(self.sums)])}"
+            )
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.print_line(epoch_line(row))
@@ -91,10 +113,11 @@ class LiveProgress(Callback):
     Args:
         console: console of the terminal; `close` restores it.
         now: a clock, in seconds.
+        noun: what a sample is.
     """
 
-    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
-        self.now = now
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic, *, noun: str = IMAGE) -> None:
+        self.now, self.noun = now, noun
         self.heading, self.name = "", ""
         self.rate = Rate(0, now)
         self.part: tuple[int, int] | None = None
@@ -122,7 +145,8 @@ class LiveProgress(Callback):
     def epoch(self, row: dict[str, Any]) -> None:
         self._measured(row)
         kept = labelled_rows(self.live.console.width)
-        kept.add_row(f"epoch {row['epoch']}", ", ".join([*measure_parts(row), *learning_parts(row)]))
+        whose = [row["student"]] if row.get("student") else []
+        kept.add_row(f"epoch {row['epoch']}", ", ".join([*whose, *measure_parts(row), *learning_parts(row)]))
         self.live.console.print(kept)
 
     def teacher(self, number: int, of: int, reference: str) -> None:
@@ -160,7 +184,7 @@ class LiveProgress(Callback):
             table.add_row("teacher", shortened(self.heading, width - LABEL - 1))
         table.add_row("now", shortened(self.name, width - LABEL - 1))
         table.add_row("", self._bar())
-        table.add_row("speed", ", ".join(self.rate.parts()) or "–")
+        table.add_row("speed", ", ".join(self.rate.parts(self.noun)) or "–")
         if self.sums:
             table.add_row("so far", ", ".join(learning_parts(self.sums)))
         if self.latest is not None:
@@ -191,12 +215,12 @@ def labelled_rows(width: int) -> Table:
 
 
 class Rate:
-    """Images per second over the last seconds, and the time left at that speed.
+    """Samples per second over the last seconds, and the time left at that speed.
 
     Not `rich.progress`: that knows no speed where steps are longer than its window, and a stalled run keeps its speed.
 
     Args:
-        total: images to do.
+        total: samples to do.
         now: a clock, in seconds.
     """
 
@@ -216,7 +240,7 @@ class Rate:
                 self.past.popleft()
 
     def per_s(self) -> float:
-        """Images per second; 0 before the first."""
+        """Samples per second; 0 before the first."""
         (then_s, then), (last_s, last) = self.past[0], self.past[-1]
         if len(self.past) == 1:
             return self.done / max(1e-3, self.now() - then_s)
@@ -224,12 +248,16 @@ class Rate:
         now_s, step_s = self.now(), (last_s - then_s) / (len(self.past) - 1)
         return (last - then) / max(1e-3, (now_s if now_s - last_s > 2 * step_s else last_s) - then_s)
 
-    def parts(self) -> list[str]:
-        """Speed and time left for people; nothing where nothing is done in the last seconds."""
+    def parts(self, noun: str = IMAGE) -> list[str]:
+        """Speed and time left for people; nothing where nothing is done in the last seconds.
+
+        Args:
+            noun: what a sample is.
+        """
         rate = self.per_s()
         if rate <= 0:
             return []
-        return [f"{rate:,.{0 if rate >= 10 else 1}f} images/s", f"{duration((self.total - self.done) / rate)} left"]
+        return [f"{rate:,.{0 if rate >= 10 else 1}f} {noun}s/s", f"{duration((self.total - self.done) / rate)} left"]
 
 
 def shortened(text: str, width: int) -> Text:
@@ -264,8 +292,9 @@ def measure_parts(row: Mapping[str, Any]) -> list[str]:
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:
-    """One line on a finished epoch."""
-    return f"epoch {row['epoch']}: {', '.join([*learning_parts(row), *measure_parts(row)])}"
+    """One line on a finished epoch; of two students in step it names the one."""
+    whose = f" of {row['student']}" if row.get("student") else ""
+    return f"epoch {row['epoch']}{whose}: {', '.join([*learning_parts(row), *measure_parts(row)])}"
 
 
 def teacher_line(number: int, of: int, reference: str) -> str:

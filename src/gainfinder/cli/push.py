@@ -42,6 +42,8 @@ def push(
 
 
 def _lines(found: "PushedStudent") -> list[str]:
+    from ..predictions import IMAGE
+
     what = "would be sent to" if found.commit is None else "sent to"
     card = ": the card as it was changed by hand" if found.own_card else ""
     lines = [
@@ -51,5 +53,6 @@ def _lines(found: "PushedStudent") -> list[str]:
     if found.library == "timm":
         load = f'timm.create_model("{found.reference}", pretrained=True)'
     else:
-        load = f'transformers.AutoModelForImageClassification.from_pretrained("{found.repository}")'
+        kind = "ImageClassification" if found.noun == IMAGE else "SequenceClassification"
+        load = f'transformers.AutoModelFor{kind}.from_pretrained("{found.repository}")'
     return [*lines, f"load it by {load}, or here as {found.reference}"]

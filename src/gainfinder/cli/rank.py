@@ -74,18 +74,21 @@ def rank(
     """
     with heavy_imports():
         from .. import api
+        from ..data import load_samples
+        from ..predictions import IMAGE
         from ..references import trusting
         from .progress import make_progress
         from .tables import print_json, ranking_tables, show_broken
 
     student, *named = trusting([student, *named_models(model, models, timm, timm_limit)], trust_remote_code or ())
     check_source(named, predictions, data, out, purpose="a ranking")
-    progress = make_progress()
+    images = None if data is None else load_samples(data)
+    progress = make_progress(noun=IMAGE if images is None else images.noun)
     try:
         found = api.rank(
             student,
             named if predictions is None else predictions,
-            data,
+            images,
             by=by,
             choose=choose,
             device=device,
@@ -98,7 +101,7 @@ def rank(
         )
     finally:
         progress.close()
-    show_broken(found.broken)
+    show_broken(found.broken, found.noun)
     if json:
         print_json(found.to_dict())
     else:

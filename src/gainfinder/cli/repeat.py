@@ -40,14 +40,14 @@ def repeat(
         from .tables import print_json, print_lines
 
     again = prepare_repetition(folder, out, trusted=trust_remote_code or (), command=typed_command())
-    is_main = again.prepared.is_main
+    is_main, noun = again.prepared.is_main, again.prepared.val_images.noun
     if is_main and dry_run and json:
         print_json({"settings": again.settings, "environment": again.environment})
     elif is_main and not json:
-        print_lines(*_changed(again.settings, again.environment))
+        print_lines(*_changed(again.settings, again.environment, noun))
     if dry_run:
         return
-    progress = make_progress(silent=not is_main)
+    progress = make_progress(noun=noun, silent=not is_main)
     try:
         execute_with_reports(again.prepared, again.out, callbacks=[progress])
     finally:
@@ -56,20 +56,20 @@ def repeat(
     if is_main and json:
         print_json(found.to_dict())
     elif is_main:
-        print_lines(*_compared(found))
+        print_lines(*_compared(found, noun))
     if not found.repeated:
         raise typer.Exit(NOT_REPEATED)
 
 
-def _changed(settings: list[str], environment: list[str]) -> list[str]:
+def _changed(settings: list[str], environment: list[str], noun: str) -> list[str]:
     """What differs before anything is run."""
     if not settings and not environment:
-        return ["nothing differs that is known before: models, images, settings, versions and machine are the same"]
+        return [f"nothing differs that is known before: models, {noun}s, settings, versions and machine are the same"]
     lines = [f"not the same: {one}" for one in settings]
     return [*lines, *(f"not the same, and may change the last digits: {one}" for one in environment)]
 
 
-def _compared(found: "Repetition") -> list[str]:
+def _compared(found: "Repetition", noun: str) -> list[str]:
     lines = []
     if found.weights_differ is None:
         lines.append("weights: not compared, for a folder keeps none")
@@ -80,12 +80,12 @@ def _compared(found: "Repetition") -> list[str]:
         largest = "" if most is None else f", by {most:.3g} at most"
         lines.append(f"weights: {found.weights_differ:,} tensors differ{largest}")
     if found.images is None:
-        lines.append("answers: not compared, for a folder keeps none, or other images")
+        lines.append(f"answers: not compared, for a folder keeps none, or other {noun}s")
     elif found.largest_logit_difference == 0:
-        lines.append(f"answers: the same for {found.images:,} images, bit for bit")
+        lines.append(f"answers: the same for {found.images:,} {noun}s, bit for bit")
     else:
         lines.append(
-            f"answers: {found.answers_differ:,} of {found.images:,} images are answered otherwise, logits differ by "
+            f"answers: {found.answers_differ:,} of {found.images:,} {noun}s are answered otherwise, logits differ by "
             f"{found.largest_logit_difference:.3g} at most"
         )
     if found.transfer_delta_pp is not None:

@@ -30,4 +30,7 @@ def report(
     if json:
         print_json({"report": str(page)})
     else:
-        print_lines(f"{page}: the page; its figures and their rows are in {folder / 'figures'}")
+        figures = folder / "figures"
+        print_lines(
+            f"{page}: the page" + (f"; its figures and their rows are in {figures}" if figures.is_dir() else "")
+        )

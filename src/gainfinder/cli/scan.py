@@ -95,6 +95,8 @@ def scan(
     """
     with heavy_imports():
         from .. import api
+        from ..data import load_samples
+        from ..predictions import IMAGE
         from ..references import trusting
         from .progress import make_progress
         from .tables import print_json, print_lines, scan_tables, show_broken
@@ -103,11 +105,12 @@ def scan(
     asked = trusting([*named, *([] if student is None else [student])], trust_remote_code or ())
     named, student = asked[: len(named)], asked[-1] if student is not None else None
     check_source(named, predictions, data, out, purpose="a scan")
-    progress = make_progress()
+    images = None if data is None else load_samples(data)
+    progress = make_progress(noun=IMAGE if images is None else images.noun)
     try:
         found = api.scan(
             named if predictions is None else predictions,
-            data,
+            images,
             device=device,
             batch_size=batch_size,
             workers=workers,
@@ -123,7 +126,7 @@ def scan(
         )
     finally:
         progress.close()
-    show_broken(found.broken)
+    show_broken(found.broken, found.noun)
     if json:
         print_json(found.to_dict())
     else:

@@ -9,6 +9,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from ..metrics import RankedTeacher, Ranking, TeacherChoice
+from ..predictions import IMAGE
 from ..references import short_names
 from ..results import GuardDecision, TransferMetrics
 
@@ -21,7 +22,7 @@ TEXT_COLUMNS = ("reference", "teaches", "objective", "what it does", "source", "
 SHOWN_CLASSES = 3
 """Classes of an area of expertise that are named."""
 SHOWN_BROKEN = 10
-"""Broken images named one by one."""
+"""Broken samples named one by one."""
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -48,11 +49,11 @@ def print_lines(*lines: str) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def show_broken(broken: Sequence[str]) -> None:
-    """Name the images that were skipped, on stderr."""
+def show_broken(broken: Sequence[str], noun: str) -> None:
+    """Name the samples that were skipped, on stderr; `noun` is what a sample is."""
     if not broken:
         return
-    lines = [f"skipped {len(broken)} broken image(s):", *broken[:SHOWN_BROKEN]]
+    lines = [f"skipped {len(broken)} broken {noun}(s):", *broken[:SHOWN_BROKEN]]
     if len(broken) > SHOWN_BROKEN:
         lines.append(f"… and {len(broken) - SHOWN_BROKEN} more (all of them with --json)")
     sys.stderr.write("\n  ".join(lines) + "\n")
@@ -74,9 +75,9 @@ def scan_tables(document: Mapping[str, Any]) -> None:
 
 
 def _labelled_scan(document: Mapping[str, Any], name: Mapping[str, str]) -> None:
-    models = sorted(document["models"], key=lambda model: -model["accuracy"])
+    models, noun = sorted(document["models"], key=lambda model: -model["accuracy"]), document.get("noun", IMAGE)
     print_table(
-        f"Accuracy on {document['samples']:,} images",
+        f"Accuracy on {document['samples']:,} {noun}s",
         ("model", "accuracy", "reference"),
         [(name[model["model"]], f"{model['accuracy']:.4f}", model["model"]) for model in models],
     )
@@ -86,7 +87,7 @@ def _labelled_scan(document: Mapping[str, Any], name: Mapping[str, str]) -> None
         [(name[model["model"]], *_ceiling_cells(model)) for model in models],
     )
     print_table(
-        "What each teacher has right and the student wrong (positive flips, share of all images)",
+        f"What each teacher has right and the student wrong (positive flips, share of all {noun}s)",
         ("student ← teacher", "Δacc pp", "positive", "negative", "entropy nats", *CEILING_COLUMNS),
         [
             (
@@ -159,8 +160,9 @@ def _area_cell(area: Mapping[str, Any]) -> str:
 
 
 def _unlabelled_scan(document: Mapping[str, Any], name: Mapping[str, str]) -> None:
+    noun = document.get("noun", IMAGE)
     print_table(
-        f"Models on {document['samples']:,} images without labels; accuracy is an estimate by all of them together",
+        f"Models on {document['samples']:,} {noun}s without labels; accuracy is an estimate by all of them together",
         ("model", "accuracy, estimated", "agreement with others", "reference"),
         [
             (name[one["model"]], f"{one['estimated_accuracy']:.4f}", f"{one['agreement']:.4f}", one["model"])
@@ -168,7 +170,8 @@ def _unlabelled_scan(document: Mapping[str, Any], name: Mapping[str, str]) -> No
         ],
     )
     print_table(
-        "Where they disagree (shares of all images), and what each teacher is held to have right and the student wrong",
+        f"Where they disagree (shares of all {noun}s), and what each teacher is held to have right and the student "
+        "wrong",
         ("student ← teacher", "disagree", "teacher surer", "kappa", "Δacc pp, estimated", "positive, estimated"),
         [
             (
@@ -208,8 +211,8 @@ def ranking_tables(ranking: Ranking) -> None:
     name = short_names([ranking.student, *(one.teacher for one in ranking.teachers)])
     measured = "" if ranking.labelled else " without labels; all is estimated by the models together"
     print_table(
-        f"Teachers for {name[ranking.student]} (accuracy {ranking.student_accuracy:.4f}) on {ranking.samples:,} images"
-        f"{measured}",
+        f"Teachers for {name[ranking.student]} (accuracy {ranking.student_accuracy:.4f}) on "
+        f"{ranking.samples:,} {ranking.noun}s{measured}",
         RANKING_COLUMNS,
         [_ranking_row(name[one.teacher], one) for one in ranking.teachers],
     )
@@ -286,13 +289,13 @@ def _teaches(row: Mapping[str, Any]) -> str:
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
 
 
-def transfer_table(metrics: TransferMetrics) -> None:
-    """A transfer for people."""
+def transfer_table(metrics: TransferMetrics, *, noun: str = IMAGE) -> None:
+    """A transfer for people; `noun` is what a sample is."""
     print_table(
         f"{metrics.student} ← {', '.join(metrics.teachers)} by {metrics.method}, "
-        f"measured on {metrics.samples:,} images",
+        f"measured on {metrics.samples:,} {noun}s",
         ("measure", "value"),
-        _labelled_rows(metrics) if metrics.labelled else _unlabelled_rows(metrics),
+        _labelled_rows(metrics, noun) if metrics.labelled else _unlabelled_rows(metrics, noun),
     )
     if metrics.steps:
         _steps_table(metrics)
@@ -318,18 +321,18 @@ def _steps_table(metrics: TransferMetrics) -> None:
     print_table(f"Each transfer ({metrics.strategy})", columns, rows)
 
 
-def _labelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+def _labelled_rows(metrics: TransferMetrics, noun: str) -> list[tuple[str, str]]:
     return [
         ("accuracy before → after", f"{metrics.accuracy_before:.4f} → {metrics.accuracy_after:.4f}"),
         ("transfer delta (95 % interval)", _change(metrics.transfer_delta_pp, metrics.transfer_delta_ci_pp)),
-        ("knowledge gained / lost", f"{metrics.knowledge_gain:.2%} / {metrics.knowledge_loss:.2%} of all images"),
-        ("teacher right, student wrong before", _of_all(metrics.positive_flips)),
+        ("knowledge gained / lost", f"{metrics.knowledge_gain:.2%} / {metrics.knowledge_loss:.2%} of all {noun}s"),
+        ("teacher right, student wrong before", _of_all(metrics.positive_flips, noun)),
         ("  of these, now right", _percent(metrics.transfer_rate)),
-        ("teacher wrong, student right before", _of_all(metrics.negative_flips)),
+        ("teacher wrong, student right before", _of_all(metrics.negative_flips, noun)),
         *_ceiling_rows(metrics),
         ("training samples taught by the teacher", _percent(metrics.teacher_share)),
         *_recipe_rows(metrics),
-        *_guard_rows(metrics),
+        *_guard_rows(metrics, noun),
         *_control_rows(metrics),
         *_bank_rows(metrics),
     ]
@@ -367,7 +370,7 @@ def _control_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     return rows
 
 
-def _guard_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+def _guard_rows(metrics: TransferMetrics, noun: str) -> list[tuple[str, str]]:
     guard = metrics.guard
     if guard is None:
         return []
@@ -376,7 +379,7 @@ def _guard_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     if metrics.certificate is not None:
         by_labels = f"by {metrics.certificate.answers:,} labels of changed answers the new student is"
         found.append((by_labels, metrics.certificate.verdict))
-    who = "kept by these labels" if metrics.kept_by_labels else f"kept by the guard ({guard.images:,} images, by {by})"
+    who = "kept by these labels" if metrics.kept_by_labels else f"kept by the guard ({guard.images:,} {noun}s, by {by})"
     rows = [*found, (who, _kept(guard))]
     if guard.alpha != 1 and guard.unguarded_delta_pp is not None:
         rows.append(("  without it", f"{guard.unguarded_delta_pp:+.2f} pp"))
@@ -405,9 +408,9 @@ def _kept(guard: GuardDecision) -> str:
     return "the trained student" if guard.alpha == 1 else f"interpolation α = {guard.alpha:g}, from initial to trained"
 
 
-def _unlabelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
+def _unlabelled_rows(metrics: TransferMetrics, noun: str) -> list[tuple[str, str]]:
     rows = [
-        ("accuracy, gain and loss", "unknown: the images measured on carry no labels"),
+        ("accuracy, gain and loss", f"unknown: the {noun}s measured on carry no labels"),
         ("predictions unchanged by the transfer", f"{metrics.agreement:.2%}"),
         ("mean confidence before → after", f"{metrics.confidence_before:.4f} → {metrics.confidence_after:.4f}"),
         ("training samples taught by the teacher", _percent(metrics.teacher_share)),
@@ -415,15 +418,15 @@ def _unlabelled_rows(metrics: TransferMetrics) -> list[tuple[str, str]]:
     for teacher, agreement in zip(metrics.teachers, metrics.agreement_with_teachers, strict=True):
         if agreement is not None:
             rows.append((f"agreement with {teacher} before → after", f"{agreement[0]:.2%} → {agreement[1]:.2%}"))
-    return [*rows, *_recipe_rows(metrics), *_guard_rows(metrics), *_bank_rows(metrics)]
+    return [*rows, *_recipe_rows(metrics), *_guard_rows(metrics, noun), *_bank_rows(metrics)]
 
 
 def _change(delta_pp: float | None, interval: tuple[float, float] | None) -> str:
     return "–" if interval is None else f"{delta_pp:+.2f} pp ({interval[0]:+.2f} to {interval[1]:+.2f})"
 
 
-def _of_all(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%} of all images"
+def _of_all(share: float | None, noun: str) -> str:
+    return "–" if share is None else f"{share:.2%} of all {noun}s"
 
 
 def _percent(share: float | None) -> str:

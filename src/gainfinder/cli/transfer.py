@@ -12,7 +12,8 @@ from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, typed_settings, with_settings
 
 if TYPE_CHECKING:
-    from ..runs import PreparedTransfer
+    from ..profiling import Estimate
+    from ..runs import PreparedTransfer, TransferResult
 
 
 @command
@@ -57,7 +58,7 @@ def transfer(
     ] = None,
     ask: Annotated[
         int | None,
-        typer.Option(min=1, help="Ask for so many labels of changed images afterwards, as `gainfinder ask` does."),
+        typer.Option(min=1, help="Ask for so many labels of changed samples afterwards, as `gainfinder ask` does."),
     ] = None,
     *,
     trust_remote_code: TrustRemoteCode = None,
@@ -91,32 +92,49 @@ def transfer(
     spec = asked.spec().trusting(trust_remote_code or ())
     if asked.out is None:
         raise SettingsError("no out is given: give `out`, a folder for the student and its metrics")
+    if spec.config.both is not None and asked.ask is not None:
+        raise SettingsError("`ask` is given together with `both`: ask afterwards, of one of both results")
     folder = Path(asked.out)
     with heavy_imports():
         from ..api import execute_with_reports
         from ..runs import prepare_spec
         from .ask import ask_after
         from .progress import make_progress
-        from .tables import print_json, print_lines, show_broken, transfer_table
+        from .tables import print_json, print_lines, show_broken
 
     prepared = prepare_spec(spec, command=typed_command())
     if dry_run:
         _show_estimate(prepared, folder, as_json=json, write=write, asked=asked)
         return
-    progress = make_progress(silent=not prepared.is_main)
+    noun = prepared.val_images.noun
+    progress = make_progress(noun=noun, silent=not prepared.is_main)
     try:
         result = execute_with_reports(prepared, folder, callbacks=[progress])
     finally:
         progress.close()
     if not prepared.is_main:
         return
-    metrics = result.metrics
-    show_broken(metrics.broken_images)
-    questions = ask_after(prepared, metrics, folder, labels=asked.ask)
+    both = [one for one in (result, result.partner) if one is not None]
+    show_broken(sorted({reason for one in both for reason in one.metrics.broken_images}), noun)
+    questions = ask_after(prepared, result.metrics, folder, labels=asked.ask)
     if json:
-        print_json(metrics.to_dict())
+        found = [one.metrics.to_dict() for one in both]
+        print_json(found[0] if len(found) == 1 else {"both": spec.config.both, "results": found})
         return
-    transfer_table(metrics)
+    for one in both:
+        _show_result(one, noun)
+    if len(both) > 1:
+        print_lines(f"{folder / 'report.html'}: a page on both, for a browser")
+    if questions:
+        print_lines(*questions)
+
+
+def _show_result(result: "TransferResult", noun: str) -> None:
+    from .tables import print_lines, transfer_table
+
+    metrics, folder = result.metrics, result.out
+    assert folder is not None, "the command has a folder for it"
+    transfer_table(metrics, noun=noun)
     interval = metrics.transfer_delta_ci_pp
     if interval is not None and interval[0] <= 0:
         print_lines(
@@ -129,47 +147,60 @@ def transfer(
     )
     if metrics.student_reference:
         print_lines(f"load it again as {metrics.student_reference}")
-    if questions:
-        print_lines(*questions)
 
 
 def _show_estimate(
     prepared: "PreparedTransfer", out: Path, *, as_json: bool, write: Path | None, asked: RunFile
 ) -> None:
     from ..profiling import estimate
-    from ..report import duration
-    from ..results import RunFolder
+    from ..results import RunFolder, TwoWayFolder
     from ..runs import describe, settings_by_rule
     from .tables import print_json, print_lines
 
-    config = describe(prepared)
-    RunFolder(out).check(config)
-    cost = estimate(prepared)
+    ways, folders = [prepared], [RunFolder(out)]
+    if prepared.partner is not None:
+        both = TwoWayFolder(out)
+        both.check()
+        ways, folders = [prepared, prepared.partner], [*both.results]
+    configs = [describe(one) for one in ways]
+    for folder, config in zip(folders, configs, strict=True):
+        folder.check(config)
+    costs = [estimate(one) for one in ways]
     if not prepared.is_main:
         return
     if write is not None:
         asked.write(write, by_rule=settings_by_rule(prepared))
     if as_json:
-        print_json({"config": config, "estimate": cost.to_dict()})
+        found = [{"config": config, "estimate": cost.to_dict()} for config, cost in zip(configs, costs, strict=True)]
+        print_json(found[0] if len(found) == 1 else {"both": asked.settings["both"], "ways": found})
         return
-    print_lines(*_described(prepared, config))
+    for one, folder, config, cost in zip(ways, folders, configs, costs, strict=True):
+        if len(ways) > 1:
+            step = "in step with the other" if one.requested.both == "live" else "for itself"
+            print_lines(f"{folder.path}: {one.student.reference} learns from {one.teachers[0].reference}, {step}")
+        print_lines(*_described(one, config), *_costs(one, cost))
+    if write is not None:
+        print_lines(f"{write}: the transfer, for --config")
+
+
+def _costs(prepared: "PreparedTransfer", cost: "Estimate") -> list[str]:
+    from ..report import duration
+
     bank = []
     if prepared.bank is not None:
         bank = [f"bank: at most {cost.bank_mb + cost.crops_mb:,.2f} MB in {prepared.bank.folder}"]
-    print_lines(
+    return [
         *bank,
         f"time: about {duration(cost.time_s)} ({cost.training_s:.0f} s training, {cost.measuring_s:.0f} s measuring)",
         f"memory: about {cost.memory_mb:,.0f} MB on {prepared.accelerator.device.type}",
         f"disk: about {cost.disk_mb:,.0f} MB while running, {cost.result_mb:,.0f} MB afterwards",
-        *([] if write is None else [f"{write}: the transfer, for --config"]),
-    )
+    ]
 
 
 def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
     """A resolved run in a few lines; `--json` has all of it."""
     settings, requested = prepared.settings, prepared.requested
     steps = prepared.steps_per_epoch
-    own = "" if requested.augment is not None else ", by rule"
     held_out = ", set apart from the data" if prepared.val_held_out else ""
     lines = [
         f"{role}: {model.reference} ({model.num_classes} classes, {_input(model)})"
@@ -187,13 +218,24 @@ def _described(prepared: "PreparedTransfer", config: Any) -> list[str]:
         f"method: {settings.method.name}, {settings.method.summary}; student mode {settings.student_mode}",
         *([f"strategy: {requested.strategy}"] if len(prepared.teachers) > 1 else []),
         f"steps: {'at most ' * (settings.schedule == 'plateau')}{settings.epochs} epochs of {steps}, at most "
-        f"{settings.batch_size} images each",
+        f"{settings.batch_size} {prepared.train_images.noun}s each",
         f"optimiser and rate: {_recipe(prepared)}, schedule {settings.schedule}; temperature "
         f"{settings.temperature:g}, seed {settings.seed}",
-        f"views: {', '.join(map(_by, prepared.view_spec.sizes))}, augmentation {settings.augment}{own}",
+        f"views: {_views(prepared)}",
         f"device: {config['settings']['device']}, mixed precision {config['settings']['precision']}, "
         f"{prepared.accelerator.num_processes} process(es), {prepared.workers} worker(s)",
     ]
+
+
+def _views(prepared: "PreparedTransfer") -> str:
+    """How the models see a sample; texts, which are not augmented, each by its own tokenizer."""
+    from ..predictions import IMAGE
+
+    sizes = ", ".join(dict.fromkeys(map(_by, prepared.view_spec.sizes)))
+    if prepared.train_images.noun != IMAGE:
+        return f"texts as they are, {sizes}"
+    own = "" if prepared.requested.augment is not None else ", by rule"
+    return f"{sizes}, augmentation {prepared.settings.augment}{own}"
 
 
 def _recipe(prepared: "PreparedTransfer") -> str:
@@ -224,7 +266,7 @@ def _input(model: Any) -> str:
 
 
 def _images(images: Any) -> str:
-    return f"{len(images):,} images, " + ("labelled" if images.labels is not None else "no labels read")
+    return f"{len(images):,} {images.noun}s, " + ("labelled" if images.labels is not None else "no labels read")
 
 
 def _by(size: Any) -> str:

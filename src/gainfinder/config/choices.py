@@ -11,6 +11,7 @@ Augment = Literal["paper", "rrc", "crop-flip", "none"]
 AUGMENTS: tuple[Augment, ...] = get_args(Augment)
 Labels = Literal["use", "none"]
 Strategy = Literal["sequential", "parallel", "soup"]
+Both = Literal["frozen", "live"]
 Order = Literal["ascending", "descending", "given"]
 Schedule = Literal["linear", "cosine", "constant", "plateau"]
 Optimizer = Literal["adamw", "sgd"]

@@ -13,6 +13,7 @@ class TransferOptions(TypedDict, total=False):
     at_most: str | float | None
     strategy: Literal["sequential", "parallel", "soup"]
     order: Literal["ascending", "descending", "given"]
+    both: Literal["frozen", "live"] | None
     labels: Literal["use", "none"]
     method: str | None
     preset: Literal["paper", "gentle"] | None

@@ -182,7 +182,7 @@ def resolve_settings(
     slow = default_slow_momentum(steps=steps, every=chosen["slow_every"])
     chosen.setdefault("slow_momentum", PAPER_SLOW_MOMENTUM if settings.preset == "paper" else slow)
     resolved = ResolvedConfig(method=method, **chosen)
-    _check_labels(resolved, settings, labelled=labelled)
+    _check_labels(resolved, settings, labelled=labelled, noun="text" if view_size is None else "image")
     return resolved
 
 
@@ -270,7 +270,9 @@ def _may_try(settings: TransferConfig, method: Method) -> bool:
     if settings.trials and method.needs_features:
         raise SettingsError(f"trials go by the loss on logits, and method {method.name!r} compares features")
     if settings.trials and not settings.guarded:
-        raise SettingsError("trials go by the loss on guard images, and the guard is off: give `lr`, or leave it on")
+        raise SettingsError(
+            "trials go by the loss that the guard measures, and the guard is off: give `lr`, or leave it on"
+        )
     return settings.lr is None and not method.needs_features and settings.guarded
 
 
@@ -328,10 +330,10 @@ def _check_unread(settings: TransferConfig, method: Method, chosen: Mapping[str,
         raise SettingsError(f"momentum is a setting of optimizer 'sgd': {chosen['optimizer']!r} does not use it")
 
 
-def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelled: bool) -> None:
+def _check_labels(resolved: ResolvedConfig, settings: TransferConfig, *, labelled: bool, noun: str) -> None:
     if labelled or not resolved.needs_labels:
         return
-    why = "`labels='none'` forbids reading them" if settings.labels == "none" else "the transfer images carry none"
+    why = "`labels='none'` forbids reading them" if settings.labels == "none" else f"the transfer {noun}s carry none"
     what = f"method {resolved.method.name!r}"
     if not resolved.method.needs_labels:
         what = f"distill-weight {resolved.distill_weight:g}"

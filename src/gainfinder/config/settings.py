@@ -17,6 +17,7 @@ from .choices import (
     CONTROLS,
     TRACKERS,
     Augment,
+    Both,
     DecideOn,
     Device,
     Labels,
@@ -102,6 +103,16 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     order: Annotated[Order, Setting(help="Of teachers in a sequence: ascending accuracy, descending, or as given.")] = (
         "ascending"
     )
+    both: Annotated[
+        Both | None,
+        Setting(
+            help="The teacher learns from the student, too: from its frozen initial copy, or live, as both learn.",
+            more="`frozen`: two transfers, one each way, one after the other; `live`: both models train in step, and "
+            "each learns from the other as it is by then. Two results, in `1/` of the result folder the student's, in "
+            "`2/` the teacher's.",
+            rule="the student alone learns",
+        ),
+    ] = None
     labels: Annotated[Labels, Setting(help="use, or none: training reads no label.", expected="use or none")] = "use"
     method: Annotated[
         str | None,

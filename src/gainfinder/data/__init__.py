@@ -10,6 +10,7 @@ from .images import Images
 from .load import SampleSource, load_images, load_samples
 from .loading import Indices, LoadedBatch, check_broken, load_batches
 from .masked import MaskedImages, in_cells
+from .next_tokens import NextTokens, next_tokens
 from .reference import DataRef, parse_data_ref
 from .samples import Reader, Samples
 from .sampling import digest_order, folds, holdout, stratified
@@ -21,6 +22,7 @@ __all__ = [
     "Indices",
     "LoadedBatch",
     "MaskedImages",
+    "NextTokens",
     "Reader",
     "SampleSource",
     "Samples",
@@ -37,6 +39,7 @@ __all__ = [
     "load_batches",
     "load_images",
     "load_samples",
+    "next_tokens",
     "parse_data_ref",
     "stratified",
 ]

@@ -18,6 +18,7 @@ class Images(Samples):
 
     noun: ClassVar[str] = "image"
     unread: ClassVar[str] = "decoded"
+    reading: ClassVar[str] = "decoding"
     classified: ClassVar[str] = "image"
 
     mirrorable: bool = True

@@ -107,6 +107,11 @@ class MaskedImages(Images):
         return self.cells
 
     @property
+    def most_places(self) -> int:
+        """Cells of an image."""
+        return self.grid**2
+
+    @property
     def highest_labels(self) -> NDArray[np.int64]:
         """The highest class of each mask, int64 (N,)."""
         assert self.highest is not None

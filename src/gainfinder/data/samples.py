@@ -44,6 +44,8 @@ class Samples:
     """What a sample is called in messages; its plural ends in s."""
     unread: ClassVar[str] = "read"
     """What cannot be done with a broken one."""
+    reading: ClassVar[str] = "reading"
+    """What is done with one."""
     classified: ClassVar[str] = "sample"
     """What has a class: the whole sample, or each of its places, such as the words of a text."""
 
@@ -116,6 +118,11 @@ class Samples:
         """
         return None
 
+    @property
+    def most_places(self) -> int:
+        """Places that a sample has at most; 1 of those that have a class as a whole."""
+        return 1
+
     def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels of some samples, int64 (n,); of samples in places those of all places, (n, P), -1 where there is none.
 
@@ -152,8 +159,8 @@ class Samples:
             raise
         except MemoryError as error:
             raise DataError(
-                f"{self.reader.where(position)}: decoding it needs more memory than there is; free some, or use fewer "
-                "`workers`"
+                f"{self.reader.where(position)}: {self.reading} it needs more memory than there is; free some, or "
+                "use fewer `workers`"
             ) from error
         except Exception as error:
             raise BrokenSample(self.reader.where(position), str(error) or type(error).__name__) from error

@@ -39,7 +39,9 @@ def part(images: Samples, k: int, n: int) -> Samples:
         raise SettingsError(f"part {k}/{n} does not exist: expected 1 <= k <= n")
     chosen = np.flatnonzero(digest_order(images.ids, "part") % np.uint64(n) == k - 1)
     if not len(chosen):
-        raise DataError(f"{images.reference}: part {k}/{n} of {len(images)} image(s) is empty; ask for fewer parts")
+        raise DataError(
+            f"{images.reference}: part {k}/{n} of {len(images)} {images.noun}(s) is empty; ask for fewer parts"
+        )
     return images.select(chosen)
 
 
@@ -66,7 +68,7 @@ def stratified(
         SettingsError: not exactly one of count and share, or one out of range.
         DataError: nothing would be left.
     """
-    total = _num_chosen(len(images), count, share, images.reference)
+    total = _num_chosen(images, count, share)
     order = np.argsort(digest_order(images.ids, salt), kind="stable")
     if images.labels is None or by_id_alone:
         return np.sort(order[:total]).astype(np.int64)
@@ -149,29 +151,31 @@ def holdout(
         raise SettingsError(f"holdout share {share} is out of range: expected a share between 0 and 1, such as 0.1")
     if not round(share * len(images)):
         raise DataError(
-            f"{images.reference}: {share:g} of {len(images)} image(s), to be set apart, rounds to none; "
-            "give more images, or others for it (`val`, `guard_data`)"
+            f"{images.reference}: {share:g} of {len(images)} {images.noun}(s), to be set apart, rounds to none; "
+            f"give more {images.noun}s, or others for it (`val`, `guard_data`)"
         )
     held_out = stratified(images, share=share, salt=salt, by_id_alone=by_id_alone)
     rest = np.setdiff1d(np.arange(len(images)), held_out)
     if not len(rest):
         raise DataError(
-            f"{images.reference}: holding out {share:g} of {len(images)} image(s) leaves none for training; lower it"
+            f"{images.reference}: holding out {share:g} of {len(images)} {images.noun}(s) leaves none for training; "
+            "lower it"
         )
     return images.select(rest), images.select(held_out)
 
 
-def _num_chosen(available: int, count: int | None, share: float | None, reference: str) -> int:
+def _num_chosen(images: Samples, count: int | None, share: float | None) -> int:
+    available, reference, noun = len(images), images.reference, images.noun
     if (count is None) == (share is None):
         raise SettingsError(f"give either a count or a share of samples, got count={count} and share={share}")
     if count is not None:
         if not 1 <= count <= available:
-            raise SettingsError(f"{reference}: cannot choose {count} of {available} images: expected 1 to {available}")
+            raise SettingsError(f"{reference}: cannot choose {count} of {available} {noun}s: expected 1 to {available}")
         return count
     assert share is not None
     if not 0 < share <= 1:
         raise SettingsError(f"share {share} of samples is out of range: expected above 0, at most 1")
     wanted = round(share * available)
     if wanted == 0:
-        raise DataError(f"{reference}: a share of {share:g} of {available} image(s) rounds to none; raise the share")
+        raise DataError(f"{reference}: a share of {share:g} of {available} {noun}(s) rounds to none; raise the share")
     return wanted

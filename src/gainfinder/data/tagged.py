@@ -30,6 +30,7 @@ class TaggedTexts(Texts):
 
     Attributes:
         words: int64 (N,), the number of the word that each text is measured on, counted from 0.
+        longest: words of the longest text of the source.
         tags: a class for each word of each text, int64, `UNTAGGED` for none; in the reader's order. None for unlabelled
             texts.
     """
@@ -37,12 +38,18 @@ class TaggedTexts(Texts):
     classified: ClassVar[str] = "word"
 
     words: NDArray[np.int64] = field(repr=False)
+    longest: int
     tags: tuple[NDArray[np.int64], ...] | None = field(default=None, repr=False)
 
     @property
     def measured_places(self) -> NDArray[np.int64]:
         """The number of the word that each text is measured on, int64 (N,)."""
         return self.words
+
+    @property
+    def most_places(self) -> int:
+        """Words of a text at most."""
+        return self.longest
 
     def labels_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Classes of all words of some texts, int64 (n, P), `UNTAGGED` where there is none."""
@@ -145,9 +152,12 @@ def tagged_texts(
         if tags is not None and len(tags[at] if tags[at] is not None else ()) != len(words):
             count = 0 if tags[at] is None else len(tags[at])
             raise DataError(f"{reader.where(at)}: {len(words)} words and {count} labels: expected one for each word")
+    longest = max(map(len, rows), default=0)
     if tags is None:
-        words = np.array([drawn_place(name, _first(len(row))) for name, row in zip(ids, rows, strict=True)])
-        return TaggedTexts.build(reference=reference, reader=reader, ids=ids, labels=None, words=words)
+        words = np.array(
+            [drawn_place(name, _first(len(row))) for name, row in zip(ids, rows, strict=True)], dtype=np.int64
+        )
+        return TaggedTexts.build(reference=reference, reader=reader, ids=ids, labels=None, words=words, longest=longest)
     encoded, names = _encoded(tags, class_names, reference)
     measured = []
     for at, (name, own) in enumerate(zip(ids, encoded, strict=True)):
@@ -163,6 +173,7 @@ def tagged_texts(
         class_names=names,
         highest=max((int(own.max()) for own in encoded), default=0),
         words=np.array(measured, dtype=np.int64),
+        longest=longest,
         tags=tuple(encoded),
     )
 

@@ -339,8 +339,8 @@ def _held_out(images: Samples, *, seed: int) -> list[np.ndarray[Any, np.dtype[np
     found = folds(images, FOLDS, salt=f"head-{seed}")
     if not found:
         raise SettingsError(
-            f"{images.reference}: no class has two images, so none can be set apart to choose a weight decay: give "
-            "`weight_decay`, such as 1"
+            f"{images.reference}: no class has two {images.noun}s, so none can be set apart to choose a weight decay: "
+            "give `weight_decay`, such as 1"
         )
     return found if len(images) <= FEW_IMAGES else found[:1]
 
@@ -352,9 +352,10 @@ def _empty_classes(images: Samples) -> tuple[str, ...]:
     empty = tuple(name for index, name in enumerate(images.class_names) if index not in present)
     if empty:
         _log.warning(
-            "%d of the %d classes have no image to fit to (%s) and will never be predicted",
+            "%d of the %d classes have no %s to fit to (%s) and will never be predicted",
             len(empty),
             len(images.class_names),
+            images.noun,
             ", ".join(empty[:3]) + (", …" if len(empty) > 3 else ""),
         )
     return empty

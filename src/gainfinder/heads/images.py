@@ -22,14 +22,16 @@ def labelled_images(data: SampleSource, val: SampleSource | None) -> tuple[Sampl
     """
     train = load_samples(data)
     if train.labels is None:
-        raise DataError(f"{train.reference}: the images carry no labels, and a classifier layer is fitted to labels")
+        raise DataError(
+            f"{train.reference}: the {train.noun}s carry no labels, and a classifier layer is fitted to labels"
+        )
     if len(np.unique(train.labels)) < 2:
-        raise DataError(f"{train.reference}: all images are of one class; expected two classes or more")
+        raise DataError(f"{train.reference}: all {train.noun}s are of one class; expected two classes or more")
     if val is None:
         return hold_out_to_measure(train)
     val_images = load_samples(val)
     if val_images.labels is None:
-        raise DataError(f"{val_images.reference}: the images carry no labels: give labelled ones as `val`")
+        raise DataError(f"{val_images.reference}: the {val_images.noun}s carry no labels: give labelled ones as `val`")
     note_overlap(train, val_images, "measured on", "fitted to")
     return train, val_images
 
@@ -48,8 +50,8 @@ def names_of_classes(images: Samples) -> tuple[str, ...]:
     twice = next((name for place, name in enumerate(names) if not name or name in names[:place]), None)
     if twice is not None:
         raise DataError(
-            f"{images.reference}: two classes are named {twice!r}, or one has no name: models and images match by "
-            "name, so give each class its own"
+            f"{images.reference}: two classes are named {twice!r}, or one has no name: models and {images.noun}s match "
+            "by name, so give each class its own"
         )
     return names
 

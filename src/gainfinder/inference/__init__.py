@@ -20,7 +20,16 @@ from .predict import (
     predict_top,
     predict_top_samples,
 )
-from .targets import BankedModel, TableModel, TargetModel, Targets, TargetSource, usable_by_all
+from .targets import (
+    BankedModel,
+    TableModel,
+    TargetModel,
+    Targets,
+    TargetSource,
+    labels_in_places,
+    place_rows,
+    usable_by_all,
+)
 
 __all__ = [
     "Bank",
@@ -42,8 +51,10 @@ __all__ = [
     "entry_bytes",
     "evaluation_crops",
     "features_of",
+    "labels_in_places",
     "merge_shards",
     "named_after",
+    "place_rows",
     "predict",
     "predict_samples",
     "predict_top",

@@ -19,9 +19,9 @@ from ..classes import (
     order_doubt,
     read_label_map,
 )
-from ..data import Images, MaskedImages, Samples, in_cells
+from ..data import Images, MaskedImages, NextTokens, Samples, Texts, in_cells, next_tokens
 from ..errors import DataError, ModelError
-from ..models import Classifier, PredictionTable, Preprocessing
+from ..models import Classifier, PredictionTable, Preprocessing, Tokenization
 
 Teacher: TypeAlias = Classifier | PredictionTable
 
@@ -49,6 +49,8 @@ def align_samples(images: Samples, student: Classifier) -> Samples:
         DataError: the student does not read such samples, or labels do not fit its classes.
     """
     images = _on_grid_of(student, images)
+    if isinstance(images, Texts) and images.classified == "text" and student.classifies == "token":
+        images = _with_next_tokens(images, student)
     if images.classified != student.classifies:
         unlabelled = isinstance(images, Images) and student.reads == images.noun
         raise DataError(
@@ -101,6 +103,9 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
                 f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: "
                 "both have to classify the same"
             )
+        if student.classifies == "token":
+            _check_tokenizer(model, student)
+            return model
         model = _with_grid_of(student, model)
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
@@ -149,6 +154,24 @@ def _with_grid_of(student: Classifier, model: Classifier) -> Classifier:
             f"{model.reference}: it has to answer for the {theirs.grid}×{theirs.grid} cells of {student.reference}, "
             f"and cannot ({error}): give the student fewer cells by ?grid=CELLS"
         ) from None
+
+
+def _with_next_tokens(texts: Texts, student: Classifier) -> NextTokens:
+    """Texts with the tokens that a language model has to predict."""
+    tokenization = student.preprocessing
+    assert isinstance(tokenization, Tokenization)
+    tokens = [tokenization.tokens_of(texts, index) for index in range(len(texts))]
+    return next_tokens(texts, tokens, vocabulary=student.num_classes)
+
+
+def _check_tokenizer(model: Classifier, student: Classifier) -> None:
+    own, other = student.preprocessing, model.preprocessing
+    assert isinstance(own, Tokenization) and isinstance(other, Tokenization)
+    if own.digest != other.digest:
+        raise ModelError(
+            f"{model.reference} and {student.reference} are language models of two tokenizers, and what they predict "
+            "cannot be compared: both have to have the same"
+        )
 
 
 def _held(images: Samples) -> str:

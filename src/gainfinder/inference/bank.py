@@ -1,6 +1,7 @@
 """The bank: an on-disk cache of frozen models' logits for the views of some images, shared by transfers.
 
-An entry (`store.py`) holds the logits of one model for one view of each image:
+An entry (`store.py`) holds the logits of one model for one view of each image; of samples in places of each
+place, those of a sample after each other:
 
     KEY/logits.npy     float16 (n, C): logits less the image's largest
     KEY/exact.npy      float32 (n, 2): log-probability of the most probable class, and of the label (NaN without labels)
@@ -122,6 +123,14 @@ class BankEntry:
         left_N = (1 - listed_NK.exp().sum(dim=1)).clamp_min(torch.finfo(torch.float16).tiny)
         filled_NC = (left_N / others).log()[:, None].repeat(1, self.classes)
         return filled_NC.scatter_(1, classes_NK, listed_NK)
+
+    def written(self, rows_N: Tensor) -> Tensor:
+        """Which rows have logits, bool (N,), on the CPU; others are of what could not be read, or is not there.
+
+        Args:
+            rows_N: int64, positions of images.
+        """
+        return torch.from_numpy(~np.isnan(self._exact[rows_N.numpy(), 0]))
 
     def log_confidence(self, rows_N: Tensor, *, labelled: bool) -> Tensor:
         """The exact log-probability of each image's label, or of its most probable class, float32 (N,), on the CPU.

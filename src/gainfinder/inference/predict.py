@@ -168,7 +168,7 @@ def predict_samples(
     run = _Pass(classifier, images, device=device, max_broken=max_broken, on_images=on_images)
     logits_NC = torch.cat([torch.zeros(0, classifier.num_classes), *run.logits(loaded)])
     if check:
-        check_logits(logits_NC, model=classifier.reference)
+        check_logits(logits_NC, model=classifier.reference, noun=images.noun)
     return Predictions(logits=logits_NC, **run.about())
 
 
@@ -208,7 +208,7 @@ def predict_top_samples(
         top.append(most_probable(logits_NC, top_k))
         predicted.append(logits_NC.argmax(dim=1))
     predicted_N = torch.cat(predicted)
-    refuse_unusable(wrong, of=len(predicted_N), model=classifier.reference)
+    refuse_unusable(wrong, of=len(predicted_N), model=classifier.reference, where=f"{images.noun}s")
     log_probs, classes = zip(*top, strict=True)
     return TopPredictions(
         classes=torch.cat(classes),
@@ -338,6 +338,7 @@ class _Pass:
             "class_names": self.classifier.class_names,
             "broken": tuple(self.broken),
             "dropped_mass": self.dropped / max(1, len(kept)),
+            "noun": self.images.noun,
         }
 
 
@@ -456,7 +457,7 @@ def features_of(
         found = list(run.outputs(loaded, features))
     features_ND = torch.cat(found) if found else torch.zeros(0, 0)
     wrong = int((~features_ND.isfinite().all(dim=1)).sum())
-    refuse_features(wrong, of=len(features_ND), model=classifier.reference)
+    refuse_features(wrong, of=len(features_ND), model=classifier.reference, where=f"{images.noun}s")
     return ImageFeatures(positions=run.positions_N, features=features_ND, broken=tuple(run.broken))
 
 
@@ -507,6 +508,7 @@ def merge_shards(parts: Iterable[Predictions], images: Samples) -> Predictions:
         class_names=shards[0].class_names,
         broken=tuple(sorted(reason for shard in shards for reason in shard.broken)),
         dropped_mass=sum(shard.dropped_mass * len(shard) for shard in shards) / max(1, len(ids)),
+        noun=images.noun,
     )
 
 

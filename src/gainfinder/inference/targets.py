@@ -15,6 +15,7 @@ from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..models import Classifier
 from ..partition import log_confidences
@@ -39,9 +40,17 @@ class BankedModel:
 
     Attributes:
         entries: entries of the bank, by view number.
+        places: of samples in places how many rows an entry has for each; None for one row a sample.
     """
 
     entries: Mapping[int, BankEntry]
+    places: int | None = None
+
+    def rows(self, positions_N: Tensor, views: Views) -> Tensor:
+        """The rows of an entry that some views need, int64 (N,), or (N, P) of samples in places."""
+        if self.places is None:
+            return positions_N
+        return place_rows(positions_N, most=self.places)[:, : views.most_places]
 
 
 TargetModel: TypeAlias = Classifier | TableModel | BankedModel
@@ -121,7 +130,8 @@ class TargetSource:
                         model, module, views, positions_N, number=number, rows=rows
                     )
         logits = [logits_by_model[id(model)] for model in self.models]
-        usable_NP = usable_by_all(logits, [self._usable(model, views) for model in self.models])
+        usable = [self._usable(model, views, positions_N, number) for model in self.models]
+        usable_NP = usable_by_all(logits, usable)
         if usable_NP is not None:
             logits = [one[:, : usable_NP.shape[1]] for one in logits]
         # Stacked outside inference mode: the loss saves this tensor for its backward pass.
@@ -133,14 +143,23 @@ class TargetSource:
         if not exact:
             return Targets(logits_NMC=logits_NMC, log_confidence_NM=None, usable_NP=usable_NP)
         by = target_N if self.partition == "label" else None
-        log_confidence_NM = log_confidences(logits_NMC, by)
+        if by is not None and usable_NP is not None:
+            by = labels_in_places(by, usable_NP.shape[1]).clamp_min(0).flatten()
+        sound_NMC = logits_NMC.nan_to_num() if usable_NP is not None else logits_NMC  # of no place there are none
+        log_confidence_NM = log_confidences(sound_NMC.flatten(0, -3), by).view(logits_NMC.shape[:-1])
         for m, model in enumerate(self.models):
             if isinstance(model, BankedModel):
-                found_N = model.entries[number].log_confidence(positions_N, labelled=by is not None)
-                log_confidence_NM[:, m] = found_N.to(self.device, non_blocking=True)
-        return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM)
+                rows = model.rows(positions_N, views)
+                if usable_NP is not None:
+                    rows = rows[:, : usable_NP.shape[1]]
+                found = model.entries[number].log_confidence(rows.flatten(), labelled=by is not None)
+                log_confidence_NM[..., m] = found.view(rows.shape).to(self.device, non_blocking=True)
+        return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM, usable_NP=usable_NP)
 
-    def _usable(self, model: TargetModel, views: Views) -> Tensor | None:
+    def _usable(self, model: TargetModel, views: Views, positions_N: Tensor, number: int) -> Tensor | None:
+        if isinstance(model, BankedModel) and model.places is not None:
+            rows = model.rows(positions_N, views)
+            return model.entries[number].written(rows.flatten()).view(rows.shape).to(self.device, non_blocking=True)
         if not isinstance(model, Classifier) or not model.in_places:
             return None
         return model.preprocessing.usable_places(views.inputs(model.preprocessing))
@@ -164,7 +183,9 @@ class TargetSource:
         if isinstance(model, TableModel):
             return model.logits[positions_N].to(self.device, non_blocking=True)
         if isinstance(model, BankedModel):
-            return model.entries[number].logits(positions_N).to(self.device, non_blocking=True)
+            rows_read = model.rows(positions_N, views)
+            found = model.entries[number].logits(rows_read.flatten()).to(self.device, non_blocking=True)
+            return found.view(*rows_read.shape, -1)
         if rows is None or len(rows) == len(views):
             return model.logits(views.inputs(model.preprocessing), module=module).float()
         logits_NC = torch.zeros(len(views), model.num_classes, device=self.device)
@@ -173,6 +194,25 @@ class TargetSource:
             own = views.map(operator.itemgetter(rows))
             logits_NC[rows] = model.logits(own.inputs(model.preprocessing), module=module).float()
         return logits_NC
+
+
+def labels_in_places(target_NP: Tensor, places: int) -> Tensor:
+    """Labels of so many places of each sample, int64 (N, places), -1 where there is none.
+
+    Args:
+        target_NP: labels, int64, of as many places as the longest sample has.
+        places: number of places.
+    """
+    return F.pad(target_NP, (0, max(0, places - target_NP.shape[1])), value=-1)[:, :places]
+
+
+def place_rows(positions_N: Tensor, *, most: int) -> Tensor:
+    """The rows of an entry for all places of some samples, int64 (N, P): those of a sample follow each other.
+
+    >>> place_rows(torch.tensor([0, 2]), most=3).tolist()
+    [[0, 1, 2], [6, 7, 8]]
+    """
+    return positions_N[:, None] * most + torch.arange(most)
 
 
 def usable_by_all(logits: Sequence[Tensor], usable: Sequence[Tensor | None]) -> Tensor | None:

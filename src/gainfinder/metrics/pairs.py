@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingsError
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from .ceilings import Answers, Ceilings
 from .ensembles import choose_teachers
 from .scanned import Scan, ScannedModel, ScannedPair, TeacherChoice
@@ -34,6 +34,7 @@ class PredictedClasses:
         answers: predicted classes and confidences, and the logits where they are kept.
         target: labels, int64 (N,), or None where the images carry none.
         broken: `where: reason` of each image that has no row.
+        noun: what a sample is: `image` or `text`.
     """
 
     model: str
@@ -41,6 +42,7 @@ class PredictedClasses:
     answers: Answers
     target: Tensor | None
     broken: tuple[str, ...] = ()
+    noun: str = IMAGE
 
     @classmethod
     def of(cls, predictions: Predictions, *, keep_logits: bool = True) -> "PredictedClasses":
@@ -51,6 +53,7 @@ class PredictedClasses:
             answers=Answers.of(predictions, keep_logits=keep_logits),
             target=predictions.target,
             broken=predictions.broken,
+            noun=predictions.noun,
         )
 
     @property
@@ -106,6 +109,7 @@ def scan_predictions(
         pairs=pairs,
         samples=len(first.ids),
         broken=first.broken,
+        noun=first.noun,
         labelled=target_N is not None,
         student=student,
         teachers=teachers,
@@ -123,7 +127,9 @@ def same_samples(models: Sequence[PredictedClasses]) -> None:
     first = models[0]
     for model in models[1:]:
         if model.ids != first.ids or not _same_labels(model.target, first.target):
-            raise DataError(f"predictions of {first.model} and {model.model} are not for the same images and labels")
+            raise DataError(
+                f"predictions of {first.model} and {model.model} are not for the same {first.noun}s and labels"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import RULES, Rule
 from ..errors import SettingsError
+from ..predictions import IMAGE
 from ..references import suggest
 from .pair_features import PairFeatures, measure_pair
 from .pairs import PredictedClasses, chosen_teachers, same_samples
@@ -49,6 +50,7 @@ class Ranking:
         student_accuracy: its accuracy; an estimate without labels.
         parameters: number of its weights; None where only predictions are known.
         samples: number of images.
+        noun: what a sample is: `image` or `text`.
         labelled: whether these carry labels; without, all is estimated by the models together.
         rule: the rule that was used, with its numbers.
         meaning: what the rule takes for the best teacher, in words.
@@ -66,6 +68,7 @@ class Ranking:
     student_accuracy: float
     parameters: int | None
     samples: int
+    noun: str
     labelled: bool
     rule: FittedRule
     meaning: str
@@ -115,7 +118,10 @@ class Ranking:
 
     def to_dict(self) -> dict[str, Any]:
         """The ranking as plain values, as `--json` prints it."""
-        return {**asdict(self), "advice": self.advice, "basis": self.basis}
+        values = asdict(self)
+        if self.noun == IMAGE:
+            del values["noun"]
+        return {**values, "advice": self.advice, "basis": self.basis}
 
 
 def rank_predictions(
@@ -168,6 +174,7 @@ def rank_predictions(
         student_accuracy=ranked[0][1].student_accuracy,
         parameters=parameters,
         samples=len(models[0].ids),
+        noun=models[0].noun,
         labelled=target_N is not None,
         rule=rule,
         meaning=next(form.meaning for form in FORMS if form.name == rule.name),

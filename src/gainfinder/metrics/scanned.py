@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..predictions import IMAGE
+
 PairKind = Literal["weak", "equal", "strong", "chosen"]
 
 
@@ -265,6 +267,7 @@ class Scan:
         models: the models.
         pairs: all ordered pairs of them.
         samples: number of images.
+        noun: what a sample is: `image` or `text`.
         broken: `where: reason` of each image that could not be decoded.
         labelled: whether the images carry labels; without, what needs them is None.
         failed: models that were left out.
@@ -278,6 +281,7 @@ class Scan:
     pairs: tuple[ScannedPair, ...]
     samples: int
     broken: tuple[str, ...]
+    noun: str = IMAGE
     labelled: bool = True
     failed: tuple[ScanFailure, ...] = ()
     student: str | None = None
@@ -291,6 +295,7 @@ class Scan:
             "models": [dict(vars(model)) for model in self.models],
             "pairs": [dict(vars(pair)) for pair in self.pairs],
             "samples": self.samples,
+            **({} if self.noun == IMAGE else {"noun": self.noun}),
             "labelled": self.labelled,
             "broken_images": list(self.broken),
             "failed_models": [asdict(one) for one in self.failed],

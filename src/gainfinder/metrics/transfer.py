@@ -269,7 +269,7 @@ def check_same_samples(first: Predictions, *others: Predictions) -> None:
         DataError: the sample ids differ, or there are no samples.
     """
     if len(first) == 0:
-        raise DataError("there are no images to measure on")
+        raise DataError(f"there are no {first.noun}s to measure on")
     for other in others:
         if other.ids != first.ids:
-            raise DataError(f"predictions of {first.model} and {other.model} are not for the same images")
+            raise DataError(f"predictions of {first.model} and {other.model} are not for the same {first.noun}s")

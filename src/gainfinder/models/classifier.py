@@ -200,7 +200,7 @@ class Classifier:
             with printed_to_stderr():
                 output: Any = self.preprocessing.call(called, x)
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(len(x), error) from error
+            raise out_of_memory(len(x), self.reads, error) from error
         except ModelError:
             raise
         except Exception as error:
@@ -229,10 +229,11 @@ def _source(kind: type) -> str:
         return ""
 
 
-def out_of_memory(images: int, error: torch.OutOfMemoryError) -> OutOfMemory:
+def out_of_memory(samples: int, noun: str, error: torch.OutOfMemoryError) -> OutOfMemory:
     """The error for a batch that does not fit on the device."""
     return OutOfMemory(
-        f"the device's memory does not suffice for {images} image(s) at once: lower `batch_size` ({first_line(error)})"
+        f"the device's memory does not suffice for {samples} {noun}(s) at once: lower `batch_size` "
+        f"({first_line(error)})"
     )
 
 

@@ -187,7 +187,7 @@ def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
     if classifies == "cell":
         assert isinstance(preprocessing, Preprocessing)
         preprocessing = preprocessing.in_cells(query, reference=reference)
-    names = from_transformers.names_of(module)
+    names = None if classifies == "token" else from_transformers.names_of(module)
     if not from_transformers.is_as_built(module):
         _log.warning("%s: no reference will load it again: %s", reference, REPLACED)
         return preprocessing, names, _save_weights, rehead_found

@@ -28,10 +28,12 @@ from .tokenizers import load_tokenizer, tokenization_of
 CLASSIFIED = {
     "ForSequenceClassification": "text",
     "ForTokenClassification": "word",
+    "ForCausalLM": "token",
+    "LMHeadModel": "token",
     "ForSemanticSegmentation": "cell",
 }
 """What architectures give a class, by the end of their names; others an image."""
-OF_TEXTS = ("text", "word")
+OF_TEXTS = ("text", "word", "token")
 _log = logging.getLogger("gainfinder")
 
 
@@ -62,7 +64,7 @@ def load(ref: ModelRef) -> Classifier:
             processor = load_processor(name, revision or None, trusted=trusted)
             in_cells = classifies == "cell"
             preprocessing = image_preprocessing(processor, module, query, reference, in_cells=in_cells)
-    names = names_of(module)
+    names = None if classifies == "token" else names_of(module)
     if getattr(module.config, "problem_type", None) == "multi_label_classification" and not dict(query).get("output"):
         _log.warning(
             "%s: it was trained to give %s several classes (problem_type in its config.json); its outputs are taken as "
@@ -192,6 +194,7 @@ def _check_folder(folder: Path, reference: str) -> None:
 def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool, classifies: str) -> nn.Module:
     reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
     from transformers import (  # noqa: PLC0415 (slow, and an extra)
+        AutoModelForCausalLM,
         AutoModelForImageClassification,
         AutoModelForSemanticSegmentation,
         AutoModelForSequenceClassification,
@@ -207,6 +210,7 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
             "cell": AutoModelForSemanticSegmentation,
             "text": AutoModelForSequenceClassification,
             "word": AutoModelForTokenClassification,
+            "token": AutoModelForCausalLM,
         }
         module, info = kinds[classifies].from_pretrained(
             name, revision=revision, output_loading_info=True, trust_remote_code=trusted

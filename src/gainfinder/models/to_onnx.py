@@ -25,6 +25,24 @@ PREPROCESSING = "gainfinder.preprocessing"
 _TRACED = 2
 
 
+def refuse_unexportable(classifier: Classifier) -> None:
+    """Refuse a classifier of anything but whole images.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if classifier.reads != "image":
+        raise ModelError(
+            f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
+            "transformers saved as an ONNX file"
+        )
+    if classifier.in_places:
+        raise ModelError(
+            f"{classifier.reference}: classifiers of {classifier.classifies}s are not exported, since `onnx:` reads "
+            "classifiers of whole images alone: export what transformers saved with `optimum-cli export onnx`"
+        )
+
+
 def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> None:
     """Write a classifier as an ONNX file: from normalised images, float32 (N, C, H, W), to logits (N, classes).
 
@@ -37,18 +55,10 @@ def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> Non
 
     Raises:
         MissingExtra: the package onnx is not installed.
-        ModelError: the model does something that cannot be traced, or is larger than a file of this format can be.
+        ModelError: the model does something that cannot be traced, or is larger than a file of this format can be, or
+            classifies texts.
     """
-    if classifier.reads != "image":
-        raise ModelError(
-            f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
-            "transformers saved as an ONNX file"
-        )
-    if classifier.in_places:
-        raise ModelError(
-            f"{classifier.reference}: classifiers of {classifier.classifies}s are not exported, since `onnx:` reads "
-            "classifiers of whole images alone: export what transformers saved with `optimum-cli export onnx`"
-        )
+    refuse_unexportable(classifier)
     onnx = _onnx(classifier.reference)
     module = _Logits(classifier).eval()
     blank = classifier.preprocessing.blank(_TRACED)

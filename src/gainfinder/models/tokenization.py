@@ -5,7 +5,8 @@ that a model sees of a text is in them, so that they serve evaluation and traini
 own tokenizer. Padding that no text of a batch needs is cut off.
 
 Of models that give each word a class, texts come in words, and a row more says where: the position of the first token
-of word 0, 1, …, or -1 where there is none, or where it lies beyond the tokens that are read.
+of word 0, 1, …, or -1 where there is none, or where it lies beyond the tokens that are read. Language models give each
+token after the first a class, which is the token itself; the row says 0, 1, … as far as there is a next one.
 
 Shapes: N texts, R rows, L tokens, P words, C classes.
 """
@@ -16,11 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data import Text
-from ..errors import BadReference
+from ..data import Text, Texts
+from ..errors import BadReference, BrokenSample
 from ..references import Query, check_keys
 from .outputs import logits_of
 
@@ -41,7 +44,7 @@ class Tokenization:
         limit: tokens that tokenizer and model take at most.
         rows: names of the module's inputs, `input_ids` and `attention_mask` among them.
         digest: hex digest of the tokenizer: vocabulary, rules and special tokens.
-        classifies: what gets a class: `text`, or each `word`.
+        classifies: what gets a class: `text`, or each `word`, or each next `token`.
     """
 
     tokenizer: Any = field(compare=False, repr=False)
@@ -59,7 +62,7 @@ class Tokenization:
             tokenizer: the tokenizer.
             limit: tokens that tokenizer and model take at most.
             rows: names of the module's inputs.
-            classifies: `text` or `word`.
+            classifies: `text`, `word` or `token`.
         """
         digest = _digest(tokenizer)
         return cls(
@@ -136,18 +139,40 @@ class Tokenization:
             *texts,
             truncation="longest_first",
             max_length=self.max_length,
-            padding="max_length",
-            padding_side="right",
             return_attention_mask=True,
             return_token_type_ids="token_type_ids" in self.rows,
             is_split_into_words=in_words,
         )
-        tokens_RL = torch.tensor([found[name] for name in self.rows], dtype=torch.int32)
-        if not bool(tokens_RL[self.rows.index(MASK)].any()):
-            raise ValueError("no token is left of the text")
-        if not in_words:
-            return tokens_RL
-        return torch.cat([tokens_RL, _first_tokens(found.word_ids(), self.max_length)[None]])
+        count = len(found[IDS])
+        if count < self._fewest:
+            raise ValueError("no token is left of the text" if not count else "the text has one token and no next one")
+        tokens_RL = torch.zeros(self.height, self.max_length, dtype=torch.int32)
+        for row, name in enumerate(self.rows):
+            tokens_RL[row, count:] = self._padding.get(name, 0)
+            tokens_RL[row, :count] = torch.tensor(found[name], dtype=torch.int32)
+        if in_words:
+            tokens_RL[-1] = _first_tokens(found.word_ids(), self.max_length)
+        elif self.classifies == "token":
+            tokens_RL[-1] = torch.where(torch.arange(self.max_length) < count - 1, torch.arange(self.max_length), -1)
+        return tokens_RL
+
+    def tokens_of(self, texts: Texts, index: int) -> NDArray[np.int64]:
+        """The tokens of a text as the model reads them, int64; none of a text that cannot be read."""
+        try:
+            tokens_RL = self.encoded(texts.read(index))
+        except (BrokenSample, ValueError):  # told where it is measured or learned from
+            return np.zeros(0, dtype=np.int64)
+        count = int(tokens_RL[self.rows.index(MASK)].sum())
+        return tokens_RL[self.rows.index(IDS), :count].numpy().astype(np.int64)
+
+    @property
+    def _fewest(self) -> int:
+        return 2 if self.classifies == "token" else 1
+
+    @property
+    def _padding(self) -> dict[str, int]:
+        """What pads each row; 0 where a tokenizer has no token for it, as where nothing is learned from padding."""
+        return {IDS: self.tokenizer.pad_token_id or 0, "token_type_ids": self.tokenizer.pad_token_type_id}
 
     def collated(self, tokens_NRL: Tensor) -> Tensor:
         """The rows of a batch without the padding that none of its texts needs: the model's input.
@@ -171,9 +196,14 @@ class Tokenization:
         outputs: Any = module(**{name: tokens_NRL[:, row].long() for row, name in enumerate(self.rows)})
         if self.classifies == self.reads:
             return outputs
-        logits_NLC = logits_of(outputs)
+        logits_NLC = logits_of(outputs)[..., : self.most_classes]
         at_NPC = tokens_NRL[:, -1, :, None].clamp_min(0).long().expand(-1, -1, logits_NLC.shape[-1])
         return logits_NLC.gather(1, at_NPC)
+
+    @property
+    def most_classes(self) -> int | None:
+        """Of language models the number of tokens: they often have a few outputs more; None of others."""
+        return len(self.tokenizer) if self.classifies == "token" else None
 
     def usable_places(self, tokens_NRL: Tensor) -> Tensor | None:
         """Which places of a batch have a word that is read, bool (N, P); None where the whole text gets a class."""
@@ -185,7 +215,7 @@ class Tokenization:
 
     @property
     def _shortest(self) -> Tensor:
-        return self.encoded(("a",) if self.classifies == "word" else "a")
+        return self.encoded(("a",) if self.classifies == "word" else "a b")
 
     def noise(self, generator: torch.Generator) -> Tensor:
         """The rows of four texts of tokens drawn at random, int32 (4, R, L)."""

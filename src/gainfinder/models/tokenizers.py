@@ -47,7 +47,7 @@ def tokenization_of(tokenizer: Any, module: Any, *, classifies: str, reference: 
     Args:
         tokenizer: the tokenizer, or None.
         module: the model.
-        classifies: what it gives a class: `text`, or each `word`.
+        classifies: what it gives a class: `text`, or each `word`, or each next `token`.
         reference: the model reference, for messages.
 
     Raises:
@@ -59,13 +59,8 @@ def tokenization_of(tokenizer: Any, module: Any, *, classifies: str, reference: 
             f"{reference}: it classifies texts, and there is no tokenizer beside it that can be loaded: save it there, "
             "too (tokenizer.save_pretrained)"
         )
-    if module.config.num_labels == 1 or getattr(module.config, "problem_type", None) == "regression":
-        raise ModelError(f"{reference}: it gives one number a text (a regression): expected a classifier")
-    if tokenizer.pad_token_id is None or getattr(module.config, "pad_token_id", None) is None:
-        raise ModelError(
-            f"{reference}: there is no padding token, so several texts cannot be read at once: set "
-            "tokenizer.pad_token and model.config.pad_token_id, and save both again"
-        )
+    if classifies != "token":
+        _check_classifier(tokenizer, module, reference)
     _check_vocabulary(tokenizer, module, reference)
     accepted = inspect.signature(module.forward).parameters
     rows = tuple(dict.fromkeys(name for name in (*tokenizer.model_input_names, IDS, MASK) if name in accepted))
@@ -77,6 +72,20 @@ def tokenization_of(tokenizer: Any, module: Any, *, classifies: str, reference: 
             "fast one (tokenizer.json)"
         )
     return Tokenization.of(tokenizer, limit=_limit(tokenizer, module), rows=rows, classifies=classifies)
+
+
+def _check_classifier(tokenizer: Any, module: Any, reference: str) -> None:
+    """Refuse what gives no class, or cannot read several texts at once.
+
+    What a language model gives for padding is not learned from, and has no say in what stands before it.
+    """
+    if module.config.num_labels == 1 or getattr(module.config, "problem_type", None) == "regression":
+        raise ModelError(f"{reference}: it gives one number a text (a regression): expected a classifier")
+    if tokenizer.pad_token_id is None or getattr(module.config, "pad_token_id", None) is None:
+        raise ModelError(
+            f"{reference}: there is no padding token, so several texts cannot be read at once: set "
+            "tokenizer.pad_token and model.config.pad_token_id, and save both again"
+        )
 
 
 def _is_empty(tokenizer: Any) -> bool:

@@ -7,9 +7,11 @@ Imports: errors, files.
 
 from .files import Columns, read_columns, read_predictions, write_predictions
 from .soundness import check_logits, refuse_features, refuse_unusable, unusable
-from .value import Predictions, TopPredictions, most_probable
+from .value import IMAGE, NOUNS, Predictions, TopPredictions, most_probable
 
 __all__ = [
+    "IMAGE",
+    "NOUNS",
     "Columns",
     "Predictions",
     "TopPredictions",

@@ -26,7 +26,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..files import parse_json, write_atomically
 from .soundness import unusable
-from .value import Predictions, TopPredictions
+from .value import IMAGE, NOUNS, Predictions, TopPredictions
 
 Kind = Literal["logits", "probs", "log_probs"]
 
@@ -66,6 +66,12 @@ class Columns:
     target: NDArray[np.int64] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def noun(self) -> str:
+        """What a sample is, as far as the file says it."""
+        found = self.about.get("noun")
+        return found if found in NOUNS else IMAGE
+
     def row(self, row: int) -> str:
         """A row, for messages."""
         return f"{self.where}: row {row} (id {self.ids[row]!r})"
@@ -100,6 +106,7 @@ def write_predictions(predictions: Predictions | TopPredictions, path: Path) -> 
         "num_classes": count,
         "broken": predictions.broken,
         "dropped_mass": predictions.dropped_mass,
+        **({} if predictions.noun == IMAGE else {"noun": predictions.noun}),
     }
     samples = _sample_columns(predictions)
     columns = {"id": samples.pop("id"), **_list_columns(predictions), **samples}
@@ -119,14 +126,14 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(f"{path}: not a file of predictions as gainfinder writes it: {error}") from error
     if found.classes is not None:
         raise DataError(
-            f"{path}: lists the first classes of each image only, expected the logits of all: write it without "
+            f"{path}: lists the first classes of each {found.noun} only, expected the logits of all: write it without "
             "`top_k`, or use it as the teacher table:PATH"
         )
     logits = torch.from_numpy(found.values)
     if wrong := int(unusable(logits).sum()):
         raise DataError(
-            f"{path}: the logits of {wrong} of {len(logits)} images are NaN or infinite: expected finite ones; is the "
-            "file damaged?"
+            f"{path}: the logits of {wrong} of {len(logits)} {found.noun}s are NaN or infinite: expected finite ones; "
+            "is the file damaged?"
         )
     about = found.about
     if found.kind != "logits" or not isinstance(about.get("model"), str) or not isinstance(about.get("broken"), list):
@@ -139,6 +146,7 @@ def read_predictions(path: Path) -> Predictions:
         class_names=found.class_names,
         broken=tuple(about["broken"]),
         dropped_mass=about.get("dropped_mass", 0.0),
+        noun=found.noun,
     )
 
 

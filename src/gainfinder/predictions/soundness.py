@@ -9,6 +9,7 @@ Shapes: N samples, C classes.
 from torch import Tensor
 
 from ..errors import NotFinite
+from .value import IMAGE
 
 _CAUSES = "are its weights sound, and is its preprocessing right?"
 
@@ -31,17 +32,18 @@ def unusable(logits_NC: Tensor) -> Tensor:
     return ~logits_NC.detach().amax(dim=1).isfinite()
 
 
-def check_logits(logits_NC: Tensor, *, model: str) -> None:
+def check_logits(logits_NC: Tensor, *, model: str, noun: str = IMAGE) -> None:
     """Refuse logits of which a sample has no probabilities.
 
     Args:
         logits_NC: floating point (N, C), C ≥ 1.
         model: reference of the model, for the message.
+        noun: what a sample is, likewise.
 
     Raises:
         NotFinite: some samples are `unusable`.
     """
-    refuse_unusable(int(unusable(logits_NC).sum()), of=len(logits_NC), model=model)
+    refuse_unusable(int(unusable(logits_NC).sum()), of=len(logits_NC), model=model, where=f"{noun}s")
 
 
 def refuse_unusable(count: int, *, of: int, model: str, where: str = "images", remedy: str = "") -> None:

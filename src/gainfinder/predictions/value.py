@@ -16,6 +16,10 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from pathlib import Path
 
+IMAGE = "image"
+"""What a sample is where nothing says otherwise; files say it of other kinds alone."""
+NOUNS = (IMAGE, "text")
+"""What a sample can be; the plural ends in s."""
 _ROWS_AT_ONCE = 4096
 
 
@@ -31,6 +35,7 @@ class Predictions:
         class_names: names of the C classes, or None.
         broken: `where: reason` of each image that could not be decoded; these have no row.
         dropped_mass: mean share of probability that the model spends on classes outside these; 0 without a label map.
+        noun: what a sample is: `image` or `text`.
     """
 
     model: str
@@ -40,6 +45,7 @@ class Predictions:
     class_names: tuple[str, ...] | None = None
     broken: tuple[str, ...] = ()
     dropped_mass: float = 0.0
+    noun: str = IMAGE
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,7 +72,7 @@ class Predictions:
         Raises:
             DataError: the images carry no labels, or there is none.
         """
-        return _accuracy(self.predicted, self.target, model=self.model)
+        return _accuracy(self.predicted, self.target, model=self.model, noun=self.noun)
 
     def top(self, top_k: int) -> "TopPredictions":
         """The most probable classes alone, so many of each image, or all if there are fewer."""
@@ -82,6 +88,7 @@ class Predictions:
             class_names=self.class_names,
             broken=self.broken,
             dropped_mass=self.dropped_mass,
+            noun=self.noun,
         )
 
     def write(self, path: "Path", *, top_k: int | None = None) -> None:
@@ -113,6 +120,7 @@ class TopPredictions:
         class_names: names of all classes, or None.
         broken: `where: reason` of each image that could not be decoded; these have no row.
         dropped_mass: mean share of probability that the model spends on classes outside these; 0 without a label map.
+        noun: what a sample is: `image` or `text`.
     """
 
     model: str
@@ -125,6 +133,7 @@ class TopPredictions:
     class_names: tuple[str, ...] | None = None
     broken: tuple[str, ...] = ()
     dropped_mass: float = 0.0
+    noun: str = IMAGE
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -136,7 +145,7 @@ class TopPredictions:
         Raises:
             DataError: the images carry no labels, or there is none.
         """
-        return _accuracy(self.predicted, self.target, model=self.model)
+        return _accuracy(self.predicted, self.target, model=self.model, noun=self.noun)
 
 
 def most_probable(logits_NC: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
@@ -159,9 +168,9 @@ def most_probable(logits_NC: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
 
 
-def _accuracy(predicted_N: Tensor, target_N: Tensor | None, *, model: str) -> float:
+def _accuracy(predicted_N: Tensor, target_N: Tensor | None, *, model: str, noun: str) -> float:
     if target_N is None:
-        raise DataError(f"accuracy of {model}: the images carry no labels")
+        raise DataError(f"accuracy of {model}: the {noun}s carry no labels")
     if not len(predicted_N):
-        raise DataError(f"accuracy of {model}: there is no image")
+        raise DataError(f"accuracy of {model}: there is no {noun}")
     return int((predicted_N == target_N).sum()) / len(predicted_N)

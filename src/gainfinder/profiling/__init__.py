@@ -1,7 +1,7 @@
 """What a run would cost, and its bottleneck: a few steps timed, nothing written.
 
 In: a prepared transfer. Out: times, memory and disk.
-Imports: errors, models, views, inference, training, runs.
+Imports: errors, predictions, models, views, inference, training, runs.
 """
 
 from .doctor import diagnose

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..inference import Bank, BankedModel, EntryKey, TargetSource
 from ..models import Classifier, PredictionTable
+from ..predictions import IMAGE
 from ..runs import PreparedTransfer, dummy_target_models, frozen_models, make_trainer
 from ..views import ViewBatch, Views, ViewSource
 from .timing import learning_s, reading, seconds
@@ -90,7 +91,10 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
         return Part(name=name, batch_s=batch_s, images_per_s=size / max(batch_s, 1e-9), overlapped=overlapped)
 
     kept = rendering_s is not None
-    decoding = "decoding and cropping" + (" (once, then kept in memory)" if kept else "")
+    noun = prepared.train_images.noun
+    decoding = ("decoding and cropping" if noun == IMAGE else "tokenizing") + (
+        " (once, then kept in memory)" if kept else ""
+    )
     loader = [part(decoding, reading_s, overlapped=prepared.workers > 0 and not kept)]
     if rendering_s is not None:
         loader.append(part("views from memory", rendering_s))
@@ -184,7 +188,8 @@ def _decide_once(prepared: PreparedTransfer, live_s: float, live_decided_s: floa
     if settings.decides_once or "decide_on" not in settings.method.settings or live_s <= 1.1 * live_decided_s:
         return []
     share = live_decided_s / live_s
-    once = "deciding once who teaches an image (`decide_on='image'`)"
+    which = "an image" if prepared.train_images.noun == IMAGE else "a text"
+    once = f"deciding once who teaches {which} (`decide_on='image'`)"
     return [f"{once} takes about {share:.2f} of the time a step, and gains less"]
 
 

@@ -14,7 +14,7 @@ from jinja2 import UndefinedError
 from pyarrow import ArrowException
 
 from ..files import remove_partials, write_text
-from ..results import CARD_FILE, REPORT_FILE, SCAN_FILE, unreadable
+from ..results import CARD_FILE, DIRECTIONS, REPORT_FILE, SCAN_FILE, TWO_WAY_FILE, TwoWayFolder, unreadable
 from .card import is_own_card as is_own_card
 from .card import model_card as model_card
 from .card import write_card
@@ -37,6 +37,7 @@ from .sections import transfer_section
 from .study import RowsFormat as RowsFormat
 from .study import write_study_report as write_study_report
 from .study import write_study_rows as write_study_rows
+from .two_way import write_two_way_page
 from .zoo_section import scan_section
 
 FIGURES = "figures"
@@ -54,8 +55,10 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
     scan's `pairs.parquet`. Figures that cannot be drawn are left out, and a warning says why. What was there of an
     earlier report is replaced, its PDFs too; nothing else is touched.
 
+    Of a two-way transfer it is the page on both results; a result whose own page is missing or older gets one, too.
+
     Args:
-        folder: a result folder that a transfer or a scan left.
+        folder: a result folder that a transfer, one way or both, or a scan left.
         images: whether the page shows thumbnails of images.
         pdf: whether figures are written as PDF, too; those that are there are in any case.
 
@@ -66,6 +69,11 @@ def write_report(folder: str | Path, *, images: bool = True, pdf: bool = False) 
         RunFolderError: the folder holds no finished result, a damaged one, or cannot be written.
     """
     path = Path(folder)
+    if (both := TwoWayFolder(path).read()) is not None:
+        for one in both.results:
+            if not is_current(path / one):
+                write_report(path / one, images=images, pdf=pdf)
+        return write_two_way_page(path, both)
     record = read_record(path)
     if isinstance(record, TransferRecord):
         write_card(record)
@@ -95,7 +103,9 @@ def is_current(folder: Path) -> bool:
     """Whether a result folder has a report that was made after its result, and its student a model card."""
     if (folder / "student").is_dir() and not (folder / "student" / CARD_FILE).exists():
         return False
-    report, results = folder / REPORT_FILE, [folder / "result.json", folder / SCAN_FILE]
+    report, results = folder / REPORT_FILE, [folder / name for name in ("result.json", SCAN_FILE, TWO_WAY_FILE)]
+    if (folder / TWO_WAY_FILE).exists():
+        results += [folder / name / "result.json" for name in DIRECTIONS]
     made_ns = report.stat().st_mtime_ns if report.exists() else 0
     return made_ns >= max((path.stat().st_mtime_ns for path in results if path.exists()), default=1)
 

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 SURE = ("card", "registry")
 """Who says a licence of these very weights; a configuration may have it from those that training began with."""
-TAGS = ["image-classification", "gainfinder", "knowledge-transfer"]
+TAGS = ["gainfinder", "knowledge-transfer"]
+TASKS = {
+    "image": ("image-classification", "Image Classification"),
+    "text": ("text-classification", "Text Classification"),
+}
+"""The hub's word for what a classifier of such samples does, and its name."""
 _MARK = "<!-- gainfinder wrote this card, and keeps it as it is once somebody changes it; digest {} -->\n"
 _MARKED = re.compile(re.escape(_MARK).replace(r"\{\}", r"(?P<digest>[0-9a-f]{16})") + r"\Z")
 _PART = re.compile(r"#[0-9]+/[0-9]+$")
@@ -71,12 +76,12 @@ def card_data(record: TransferRecord) -> "ModelCardData":
     """The front matter; accuracy is a fraction of 1, as metrics of the hub are."""
     from huggingface_hub import ModelCardData  # noqa: PLC0415 (reports load nothing of the hub's)
 
-    library = student_library(record.metrics.student_reference)
+    library, (task, _) = student_library(record.metrics.student_reference), TASKS[record.noun]
     origin = record.config.environment.origins.get(record.metrics.student, ModelOrigin())
     found: dict[str, Any] = {
         "library_name": library if library in ("timm", "transformers", "onnx") else "pytorch",
-        "pipeline_tag": "image-classification",
-        "tags": TAGS if library != "torchvision" else [*TAGS, library],
+        "pipeline_tag": task,
+        "tags": [task, *TAGS] if library != "torchvision" else [task, *TAGS, library],
         "base_model": origin.repository,
         "base_model_relation": None if origin.repository is None else "finetune",
         "datasets": [name] if (name := hub_dataset(record.config.data.reference)) else None,
@@ -87,7 +92,7 @@ def card_data(record: TransferRecord) -> "ModelCardData":
 
 
 def _measured(record: TransferRecord) -> dict[str, Any]:
-    """The `model-index`: accuracy on the images measured on; nothing where no label says who is right."""
+    """The `model-index`: accuracy on the samples measured on; nothing where no label says who is right."""
     from huggingface_hub import EvalResult  # noqa: PLC0415
 
     metrics, val = record.metrics, record.config.val
@@ -95,14 +100,15 @@ def _measured(record: TransferRecord) -> dict[str, Any]:
         return {}
     reference = publishable_data(val.reference)
     low, high = wilson_interval(round(metrics.accuracy_after * metrics.samples), metrics.samples)
-    dataset = hub_dataset(val.reference) or _NO_WORD.sub("-", reference).strip("-").lower() or "images"
+    dataset = hub_dataset(val.reference) or _NO_WORD.sub("-", reference).strip("-").lower() or f"{record.noun}s"
+    task, task_name = TASKS[record.noun]
     result = EvalResult(
-        task_type="image-classification",
-        task_name="Image Classification",
+        task_type=task,
+        task_name=task_name,
         dataset_type=dataset,
         dataset_name=reference,
         dataset_split=dict(split_query(_PART.sub("", val.reference))[1]).get("split"),
-        dataset_args={"images": metrics.samples, "digest": val.digest},
+        dataset_args={f"{record.noun}s": metrics.samples, "digest": val.digest},
         metric_type="accuracy",
         metric_name="Accuracy",
         metric_value=metrics.accuracy_after,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from ..predictions import IMAGE
 from ..references import split_query
 from .markdown import block, code, plain
 from .publishable import publishable_model
@@ -60,7 +61,8 @@ def _lines(library: Library, record: TransferRecord, repository: str | None) -> 
             "python",
         )
     if library == "transformers":
-        return _transformers(folder, repository or "FOLDER")
+        name = repository or "FOLDER"
+        return _transformers(folder, name) if record.noun == IMAGE else _of_texts(record, name)
     if library == "torchvision":
         name = (record.metrics.student_reference or "").removeprefix("torchvision:").partition("@")[0].split("/")[0]
         build = f"module = torchvision.models.get_model({name!r}, num_classes={record.after.num_classes})"
@@ -90,6 +92,22 @@ def _transformers(folder: Path, name: str) -> str:
     )
 
 
+def _of_texts(record: TransferRecord, name: str) -> str:
+    """The lines that load a classifier of texts with its tokenizer; texts are cut off where they were in training."""
+    longest = (record.config.student.preprocessing or {}).get("max_length")
+    cut = "truncation=True" if not isinstance(longest, int) else f"truncation=True, max_length={longest}"
+    return block(
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+        f'model = AutoModelForSequenceClassification.from_pretrained("{name}").eval()\n'
+        f'logits = model(**tokenizer("a text", {cut}, return_tensors="pt")).logits\n\n'
+        "# or, with the names of the classes\n"
+        "from transformers import pipeline\n\n"
+        f'pipeline("text-classification", model="{name}")("a text", {cut})',
+        "python",
+    )
+
+
 def _ours(library: Library, record: TransferRecord, repository: str | None) -> str:
     """The reference that loads it here, with the settings that no other library knows."""
     reference = record.metrics.student_reference
@@ -112,6 +130,8 @@ def _preprocessing(record: TransferRecord) -> str:
     if values is None:
         return ""
     told = ", ".join(f"{code(name)} {plain(_short(name, value))}" for name, value in values.items())
+    if record.noun != IMAGE:
+        return f"Inputs: {told}. Longer texts are cut off at the end, of pairs the longer text first."
     return f"Inputs: {told}. Mean and standard deviation are of pixels scaled to 0 to 1."
 
 
@@ -130,5 +150,5 @@ def _classes(library: Library, record: TransferRecord) -> str:
     listed = ", ".join(f"{number}: {plain(name)}" for number, name in enumerate(names[:most]))
     if count <= most:
         return f"Its {count:,} classes, in the order of the logits, are {listed}."
-    rest = f"{place} has them all" if place else "the others are those of the images, in their order"
+    rest = f"{place} has them all" if place else "the others are those of the {record.noun}s, in their order"
     return f"Its {count:,} classes, in the order of the logits, are {listed}, …; {rest}."

@@ -12,12 +12,12 @@ from .findings import BETTER, WORSE, findings
 from .markdown import block, code, plain, table
 from .publishable import publishable_command, publishable_names, published
 from .records import TransferRecord
-from .rows import counted
+from .rows import counted, with_article
 from .sections import transfer_title
 
 NOT_KNOWN = "not known"
 SHARED = (
-    "Paths of models and images are shortened to their last part, here and in the command, so that this page can be "
+    "Paths of models and {noun}s are shortened to their last part, here and in the command, so that this page can be "
     "published: put your own in their place."
 )
 _SAYS = {
@@ -57,20 +57,24 @@ def _summary(record: TransferRecord) -> str:
     student = code(metrics.student)
     teachers = ", ".join(code(one) for one in dict.fromkeys(metrics.teachers))
     taught = f"after it learned from {teachers}" if find_method(metrics.method).needs_teachers else "after it learned"
-    images = f"on {counted(record.config.data.samples, 'image')} of {code(record.config.data.reference)}"
+    samples = f"on {counted(record.config.data.samples, record.noun)} of {code(record.config.data.reference)}"
     text = (
-        f"An image classifier of {record.after.num_classes:,} classes: {student} {taught} {images}, by the method "
-        f"{code(metrics.method)} of gainfinder. It has the size and the speed that it had before."
+        f"{with_article(record.noun).capitalize()} classifier of {record.after.num_classes:,} classes: {student} "
+        f"{taught} {samples}, by the method {code(metrics.method)} of gainfinder. It has the size and the speed that "
+        "it had before."
     )
     if metrics.transfer_delta_ci_pp is None:
         changed = f"{1 - metrics.agreement:.2%} of {counted(metrics.samples, 'answer')} changed"
-        return f"{text} The images that it was measured on carry no labels, so its accuracy is not known; {changed}."
+        return (
+            f"{text} The {record.noun}s that it was measured on carry no labels, so its accuracy is not known; "
+            f"{changed}."
+        )
     low, high = metrics.transfer_delta_ci_pp
     return (
-        f"{text} On {counted(metrics.samples, 'image')} of {code(record.config.val.reference)} its accuracy went from "
-        f"{metrics.accuracy_before:.2%} to **{metrics.accuracy_after:.2%}** ({metrics.transfer_delta_pp:+.2f} points, "
-        f"95 % interval {low:+.2f} to {high:+.2f}). In the front matter above, accuracy is a fraction of 1, with "
-        "a 95 % interval of its own (Wilson)."
+        f"{text} On {counted(metrics.samples, record.noun)} of {code(record.config.val.reference)} its accuracy "
+        f"went from {metrics.accuracy_before:.2%} to **{metrics.accuracy_after:.2%}** "
+        f"({metrics.transfer_delta_pp:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}). In the front matter "
+        "above, accuracy is a fraction of 1, with a 95 % interval of its own (Wilson)."
     )
 
 
@@ -101,7 +105,7 @@ def _by_teacher(record: TransferRecord) -> list[str]:
         )
     head = ["teacher", "accuracy", "right where the student was wrong", "of these right now"]
     head += ["wrong where the student was right", "of these wrong now"]
-    return [f"By teacher, on the {counted(record.metrics.samples, 'image')} measured on:", table(head, rows)]
+    return [f"By teacher, on the {counted(record.metrics.samples, record.noun)} measured on:", table(head, rows)]
 
 
 def _certified(record: TransferRecord) -> list[str]:
@@ -111,29 +115,29 @@ def _certified(record: TransferRecord) -> list[str]:
     names = short_names([step.metrics.teachers[0] for step in steps])
     for step in steps:
         assert step.metrics.guard is not None
-        found += [f"{code(names[step.metrics.teachers[0]])}: {plain(_guard_text(step.metrics.guard))}"]
+        found += [f"{code(names[step.metrics.teachers[0]])}: {plain(_guard_text(step.metrics.guard, record.noun))}"]
     if record.metrics.guard is not None:
-        found.append(plain(_guard_text(record.metrics.guard)))
-        found += [plain(text) for text in (harm_text(record.metrics.guard),) if text is not None]
+        found.append(plain(_guard_text(record.metrics.guard, record.noun)))
+        found += [plain(text) for text in (harm_text(record.metrics.guard, noun=record.noun),) if text is not None]
     if record.metrics.certificate is not None:
-        found.append(plain(certificate_text(record.metrics.certificate)))
+        found.append(plain(certificate_text(record.metrics.certificate, noun=record.noun)))
     return found or ["Nothing: there was no guard, and no labels were asked for. What is measured stands above."]
 
 
-def _guard_text(guard: GuardDecision) -> str:
-    images = counted(guard.images, "guard image")
+def _guard_text(guard: GuardDecision, noun: str) -> str:
+    samples = counted(guard.images, f"guard {noun}")
     if guard.kept_initial:
         return (
-            f"On {images} no candidate was sure to be better, so the guard kept the student that was given: these are "
+            f"On {samples} no candidate was sure to be better, so the guard kept the student that was given: these are "
             "its weights as they were, and nothing is certified of them."
         )
     if guard.bn_reestimated:
-        what = "the student that was given with its batch-norm statistics re-estimated on the transfer images"
+        what = f"the student that was given with its batch-norm statistics re-estimated on the transfer {noun}s"
     else:
         what = (
             f"the point at α = {guard.alpha:g} on the line from the weights that were given (0) to the trained ones (1)"
         )
-    return f"On {images} it is {what}. {guard.certificate or 'The guard itself certifies nothing of it.'}"
+    return f"On {samples} it is {what}. {guard.certificate or 'The guard itself certifies nothing of it.'}"
 
 
 def _made(record: TransferRecord, command: str | None) -> list[str]:
@@ -147,7 +151,7 @@ def _made(record: TransferRecord, command: str | None) -> list[str]:
     found = [
         f"Method {code(record.metrics.method)}: {plain(find_method(record.metrics.method).summary)}. Settings that are "
         f"given or go by a rule, as they were decided: {settings or 'none'}.",
-        table(["images", "reference", "number", "labels", "digest of ids and labels"], rows),
+        table([f"{record.noun}s", "reference", "number", "labels", "digest of ids and labels"], rows),
     ]
     models = [("student", config.student), *(("teacher", teacher) for teacher in config.teachers)]
     found.append(
@@ -166,7 +170,7 @@ def _made(record: TransferRecord, command: str | None) -> list[str]:
     ]
     if versions:
         found.append(f"Versions: {plain(', '.join(versions))}.")
-    return [*found, SHARED]
+    return [*found, SHARED.format(noun=record.noun)]
 
 
 def _settings(record: TransferRecord) -> list[tuple[str, str]]:
@@ -192,7 +196,7 @@ def _images_row(what: str, images: ImagesDescription) -> list[str]:
     labels = {True: "yes", False: "none, or not read", None: NOT_KNOWN}[images.labelled]
     reference = code(images.reference, in_table=True)
     if images.held_out:
-        reference += " (set apart from the transfer images)"
+        reference += " (set apart from the transfer {images.noun}s)"
     return [what, reference, f"{images.samples:,}", labels, images.digest or NOT_KNOWN]
 
 

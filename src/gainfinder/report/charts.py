@@ -11,6 +11,8 @@ from typing import Any, Literal, cast
 import altair as alt
 import pyarrow as pa
 
+from ..predictions import IMAGE
+
 Rows = Sequence[Mapping[str, Any]]
 INK, MUTED, GRID = "#1f2328", "#6e7781", "#d8dee4"
 GAIN, LOSS, AVAILABLE, OTHER = "#0072b2", "#d55e00", "#a9cfe8", "#009e73"
@@ -55,11 +57,12 @@ class Figure:
     rows: Mapping[str, Rows]
 
 
-def measures(rows: Rows) -> Figure:
+def measures(rows: Rows, *, noun: str = IMAGE) -> Figure:
     """Changes with their intervals, against a line at zero.
 
     Args:
         rows: rows with the keys `measure`, `value_pp`, `low_pp`, `high_pp`, `kind` (gain, loss or delta) and `about`.
+        noun: what a sample is.
     """
     order = [str(row["measure"]) for row in rows]
     y = alt.Y("measure:N", title=None, sort=order, axis=name_axis(order))
@@ -67,7 +70,7 @@ def measures(rows: Rows) -> Figure:
     base = alt.Chart(row_table(rows))
     bars = base.mark_rule(strokeWidth=2).encode(
         y=y,
-        x=alt.X("low_pp:Q", title="percentage points of all images", axis=alt.Axis(tickCount=6)),
+        x=alt.X("low_pp:Q", title=f"percentage points of all {noun}s", axis=alt.Axis(tickCount=6)),
         x2="high_pp:Q",
         color=colour,
         description="about:N",
@@ -77,13 +80,14 @@ def measures(rows: Rows) -> Figure:
     return Figure(name="measures", title="Changes with 95 % intervals", chart=styled(chart), rows={"rows": rows})
 
 
-def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
+def over_epochs(rows: Rows, *, steps: Rows = (), noun: str = IMAGE) -> Figure:
     """Gain and loss after each epoch (PAPER Fig. 11); of a sequence of teachers, one after the other.
 
     Args:
         rows: rows with the keys `epoch` (0 for before), `kind` (gained or lost), `share` of all images and `about`.
         steps: for a sequence, rows with the keys `epoch`, after which a teacher ends, `step`, its number, `teacher` and
             `about`.
+        noun: what a sample is.
     """
     last = max((row["epoch"] for row in rows), default=0)
     lines = (
@@ -91,7 +95,7 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
         .mark_line(point=alt.OverlayMarkDef(size=60 if last <= FEW_EPOCHS else 12, opacity=1))
         .encode(
             x=alt.X("epoch:Q", title="epoch", axis=_epochs(rows)),
-            y=alt.Y("share:Q", title="of all images", axis=number_axis("~%")),
+            y=alt.Y("share:Q", title=f"of all {noun}s", axis=number_axis("~%")),
             color=kind_colour({"gained": GAIN, "lost": LOSS}, columns=2),
             description="about:N",
         )
@@ -109,11 +113,12 @@ def over_epochs(rows: Rows, *, steps: Rows = ()) -> Figure:
     return Figure(name="epochs", title="Gain and loss after each epoch", chart=styled(chart), rows=tables)
 
 
-def over_classes(rows: Rows) -> Figure:
+def over_classes(rows: Rows, *, noun: str = IMAGE) -> Figure:
     """What each class had to learn, what of it arrived and what was lost; the classes with most of it.
 
     Args:
         rows: one row a class, with the keys `name`, `positive_flips`, `transferred`, `gained`, `lost` and `about`.
+        noun: what a sample is.
     """
     shown = sorted(rows, key=lambda row: (-int(row["positive_flips"]), -int(row["gained"])))[:MOST_CLASSES]
     data = row_table([{**row, "minus_lost": -int(row["lost"])} for row in shown])
@@ -121,7 +126,7 @@ def over_classes(rows: Rows) -> Figure:
     y = alt.Y("name:N", title=None, sort=names, axis=name_axis(names))
     base = alt.Chart(data).encode(y=y, description="about:N")
     whole = alt.Axis(tickMinStep=1, format="d", tickCount=6)
-    there = base.mark_bar(color=AVAILABLE).encode(x=alt.X("positive_flips:Q", title="images", axis=whole))
+    there = base.mark_bar(color=AVAILABLE).encode(x=alt.X("positive_flips:Q", title=f"{noun}s", axis=whole))
     arrived = base.mark_bar(color=GAIN, size=8).encode(x="transferred:Q")
     lost = base.mark_bar(color=LOSS, size=8).encode(x="minus_lost:Q")
     chart = (there + arrived + lost + zero_line("x")).properties(width=WIDTH - 60, height=24 * len(shown))

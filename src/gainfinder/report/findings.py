@@ -26,7 +26,7 @@ LOW_RATE = 0.25
 """A share of what a teacher could show that leaves much to learn from it."""
 NOT_SURE = (
     "Without labels it passes over gains that the frozen models' answers do not show. Models that did not teach "
-    "(--referee), or a few labels of changed images (gainfinder ask), may show them."
+    "(--referee), or a few labels of changed {noun}s (gainfinder ask), may show them."
 )
 WIDE_INTERVAL_BELOW = 2000
 """With fewer to measure on, gains of about a point are hard to tell from noise."""
@@ -55,13 +55,13 @@ def findings(record: TransferRecord) -> list[Finding]:
     For images without labels only this is known: how much the student's predictions changed, and towards which teacher.
     """
     if not record.labelled:
-        moved = [*_diverged(record), _moved(record), *_certified(record)]
+        moved = [*_diverged(record), _moved(record), *_taught_live(record), *_certified(record)]
         return [*moved, *_guarded_without_labels(record), *_harmless(record)]
     classes = by_class(record.before, record.after, record.known_teachers)
     found = [_noise(record), _learned(record, classes), _lost(record, classes), *_ceilings(record)]
     if record.metrics.knowledge_gain or record.metrics.control or _is_control(record):
         found.append(_adaptation(record, attribute_gains(record.before, record.after, record.known_teachers)))
-    return [*_diverged(record), *found, *_certified(record), *_harmless(record)]
+    return [*_diverged(record), *found, *_taught_live(record), *_certified(record), *_harmless(record)]
 
 
 def _diverged(record: TransferRecord) -> list[Finding]:
@@ -86,6 +86,20 @@ def _diverged(record: TransferRecord) -> list[Finding]:
     ]
 
 
+def _taught_live(record: TransferRecord) -> list[Finding]:
+    """That the teacher learned meanwhile."""
+    if record.config.settings.get("both") != "live":
+        return []
+    return [
+        Finding(
+            question="Was the teacher frozen?",
+            answer="No, it learned meanwhile.",
+            text="Both models were trained in step (--both live), each on what the other answered by then. What this "
+            "page says of the teacher's knowledge is of the teacher as it was given.",
+        )
+    ]
+
+
 def next_steps(record: TransferRecord) -> list[str]:
     """What to try next, the likeliest to help first; nothing of a step, after which its sequence has gone on."""
     metrics, steps = record.metrics, []
@@ -96,14 +110,17 @@ def next_steps(record: TransferRecord) -> list[str]:
     if not find_method(metrics.method).needs_teachers:
         return ["Compare it with the same transfer from a teacher: this one learned from the labels alone."]
     if not record.labelled:
-        return ["Measure on labelled images (--val): without labels nobody can tell whether the student got better."]
+        return [
+            f"Measure on labelled {record.noun}s (--val): without labels nobody can tell whether the student got "
+            "better."
+        ]
     low, high = _known(metrics.transfer_delta_ci_pp)
     flips, rate = metrics.positive_flips, metrics.transfer_rate
     whose = "the teacher" if len(record.teachers) == 1 else "the teachers"
     method = find_method(metrics.method)
     if flips is not None and flips < LITTLE:
         steps.append(
-            f"Find a teacher that knows more that this student does not: here it is {flips:.2%} of the images. "
+            f"Find a teacher that knows more that this student does not: here it is {flips:.2%} of the {record.noun}s. "
             "`gainfinder scan` compares as many models as you have."
         )
     if not method.needs_initial_student and _known(metrics.knowledge_loss) >= _known(metrics.knowledge_gain):
@@ -120,7 +137,9 @@ def next_steps(record: TransferRecord) -> list[str]:
         guarded = "; each step is guarded" if record.guards else ""
         steps.append(f"Let another teacher go on from here: repeat --teacher{guarded}.")
         if rate is not None and rate < LOW_RATE:
-            steps.append(f"Only {rate:.0%} of what {whose} could show arrived: more --epochs or images may help.")
+            steps.append(
+                f"Only {rate:.0%} of what {whose} could show arrived: more --epochs or {record.noun}s may help."
+            )
     if high >= 0 and metrics.knowledge_gain and metrics.control is None:
         how = "add --control copy to the same command"
         if record.steps:  # several transfers in one, which --control does not go with
@@ -135,17 +154,17 @@ def next_steps(record: TransferRecord) -> list[str]:
 def _towards_a_sure_gain(record: TransferRecord, rate: float | None) -> list[str]:
     steps = []
     if any(guard.kept_initial for guard in record.guards):
-        images = counted(record.guards[0].images, "image")
-        steps.append(f"The guard had {images} to judge by and saw no sure gain: give it more (--guard-data).")
+        samples = counted(record.guards[0].images, record.noun)
+        steps.append(f"The guard had {samples} to judge by and saw no sure gain: give it more (--guard-data).")
         if record.metrics.guard is not None and record.metrics.guard.offered_alpha is not None:
             steps.append(
                 f"A student waits in candidate/: gainfinder ask {shlex.quote(str(record.folder))} asks for labels of a "
-                "few images whose answer changed, and puts it in your student's place if they prove it better."
+                f"few {record.noun}s whose answer changed, and puts it in your student's place if they prove it better."
             )
     if record.metrics.samples < WIDE_INTERVAL_BELOW:
-        steps.append(f"Measure on more images (--val): {record.metrics.samples:,} cannot show a small gain.")
+        steps.append(f"Measure on more {record.noun}s (--val): {record.metrics.samples:,} cannot show a small gain.")
     if not record.known_teachers or (rate is not None and rate < LOW_RATE):
-        steps.append("Learn from more images (--data) or for longer (--epochs).")
+        steps.append(f"Learn from more {record.noun}s (--data) or for longer (--epochs).")
     return steps
 
 
@@ -154,8 +173,8 @@ def _noise(record: TransferRecord) -> Finding:
     delta, (low, high) = metrics.transfer_delta_pp, _known(metrics.transfer_delta_ci_pp)
     text = (
         f"Accuracy went from {metrics.accuracy_before:.2%} to {metrics.accuracy_after:.2%}: {delta:+.2f} points, "
-        f"95 % interval {low:+.2f} to {high:+.2f}, on {counted(metrics.samples, 'image')}. It tells how far these "
-        "images could have decided it, not what another seed or other transfer images would do."
+        f"95 % interval {low:+.2f} to {high:+.2f}, on {counted(metrics.samples, record.noun)}. It tells how far "
+        f"these {record.noun}s could have decided it, not what another seed or other transfer {record.noun}s would do."
     )
     question = "Is the change larger than its noise?"
     if metrics.agreement == 1:
@@ -174,19 +193,19 @@ def _learned(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Findi
     there = sum(one.positive_flips for one in classes)
     arrived = sum(one.transferred for one in classes)
     gained = sum(one.gained for one in classes)
-    text = f"{_turned(gained, 'wrong', 'right')} ({_interval(gained, metrics.samples)})"
+    text = f"{_turned(gained, 'wrong', 'right', noun=record.noun)} ({_interval(gained, metrics.samples)})"
     if not record.known_teachers:
-        text += f"{_where(classes, 'gained')}. Of the teacher no predictions for these images are known."
+        text += f"{_where(classes, 'gained')}. Of the teacher no predictions for these {record.noun}s are known."
     elif there:
         text += (
-            f". {_the_teachers(record)} had {counted(there, 'image')} right that the student had wrong; of these, "
+            f". {_the_teachers(record)} had {counted(there, record.noun)} right that the student had wrong; of these, "
             f"{arrived:,} {_are(arrived)} right now ({arrived / there:.0%}){_where(classes, 'transferred')}."
         )
     else:
         text += f". {_the_teachers(record)} had nothing right that the student had wrong: there was nothing to learn."
     return Finding(
         question="What was learned?",
-        answer="Nothing." if not gained else f"{gained / metrics.samples:.2%} of all images.",
+        answer="Nothing." if not gained else f"{gained / metrics.samples:.2%} of all {record.noun}s.",
         text=text,
         tone="good" if gained else "open",
     )
@@ -195,9 +214,13 @@ def _learned(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Findi
 def _lost(record: TransferRecord, classes: Sequence[ClassKnowledge]) -> Finding:
     lost, samples = sum(one.lost for one in classes), record.metrics.samples
     if not lost:
-        return Finding(question="What was lost?", answer="Nothing.", text="No image that was right is wrong now.")
-    text = f"{_turned(lost, 'right', 'wrong')} ({_interval(lost, samples)}){_where(classes, 'lost')}."
-    return Finding(question="What was lost?", answer=f"{lost / samples:.2%} of all images.", text=text, tone="bad")
+        return Finding(
+            question="What was lost?", answer="Nothing.", text=f"No {record.noun} that was right is wrong now."
+        )
+    text = f"{_turned(lost, 'right', 'wrong', noun=record.noun)} ({_interval(lost, samples)}){_where(classes, 'lost')}."
+    return Finding(
+        question="What was lost?", answer=f"{lost / samples:.2%} of all {record.noun}s.", text=text, tone="bad"
+    )
 
 
 def _ceilings(record: TransferRecord) -> list[Finding]:
@@ -209,8 +232,8 @@ def _ceilings(record: TransferRecord) -> list[Finding]:
             "" if metrics.mean_accuracy is None else f", the mean of all calibrated answers {metrics.mean_accuracy:.2%}"
         )
         told.append(
-            f"Of these images the surest of student and teachers has {metrics.routed_accuracy:.2%} right{mean}, and "
-            f"{metrics.oracle_accuracy:.2%} is right by one of them at least; the student before had "
+            f"Of these {record.noun}s the surest of student and teachers has {metrics.routed_accuracy:.2%} right{mean}"
+            f", and {metrics.oracle_accuracy:.2%} is right by one of them at least; the student before had "
             f"{metrics.accuracy_before:.2%}."
         )
     if metrics.headroom_captured is not None:
@@ -223,15 +246,15 @@ def _ceilings(record: TransferRecord) -> list[Finding]:
         low, high = _known(labels.transfer_delta_ci_pp)
         share = labels.captured_of_labels
         told.append(
-            f"From the true labels of the transfer images the same recipe gives {labels.transfer_delta_pp:+.2f} points "
-            f"(95 % interval {low:+.2f} to {high:+.2f})"
+            f"From the true labels of the transfer {record.noun}s the same recipe gives "
+            f"{labels.transfer_delta_pp:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
             + ("." if share is None else f"; {share:.0%} of that was captured.")
         )
     return [Finding(question="What was there to win?", answer=answer, text=" ".join(told))] if told else []
 
 
 def _adaptation(record: TransferRecord, gains: GainAttribution) -> Finding:
-    question = "Is it knowledge, or mere adaptation to the images?"
+    question = f"Is it knowledge, or mere adaptation to the {record.noun}s?"
     if not find_method(record.metrics.method).needs_teachers:
         return Finding(
             question=question,
@@ -250,13 +273,13 @@ def _adaptation(record: TransferRecord, gains: GainAttribution) -> Finding:
             question=question,
             answer="Mere adaptation.",
             text="The guard kept the student that you gave with its batch-norm statistics re-estimated on the transfer "
-            "images, and nothing that it learned.",
+            f"{record.noun}s, and nothing that it learned.",
         )
     control = record.metrics.control
     if control is not None and control.beyond_ci_pp is not None:
         return _beyond_control(question, control)
-    answer, text = _by_attribution(gains)
-    return Finding(question=question, answer=answer, text=" ".join([text, *_by_guard(guard)]).strip())
+    answer, text = _by_attribution(gains, noun=record.noun)
+    return Finding(question=question, answer=answer, text=" ".join([text, *_by_guard(guard, noun=record.noun)]).strip())
 
 
 def _beyond_control(question: str, control: ControlMetrics) -> Finding:
@@ -276,15 +299,15 @@ def _beyond_control(question: str, control: ControlMetrics) -> Finding:
     return Finding(question=question, answer="It cannot be told from adaptation.", text=text)
 
 
-def _by_attribution(gains: GainAttribution) -> tuple[str, str]:
+def _by_attribution(gains: GainAttribution, *, noun: str) -> tuple[str, str]:
     """Whether gains lie where the teacher could show them; a hint and no proof, as the text says."""
     if not gains.known or not gains.unknown:
-        return "It cannot be told.", "There are not both: images that a teacher could show, and images it could not."
+        return "It cannot be told.", f"There are not both: {noun}s that a teacher could show, and {noun}s it could not."
     known, unknown = gains.known_gained / gains.known, gains.unknown_gained / gains.unknown
     text = (
-        f"The student gained {known:.0%} of the {counted(gains.known, 'image')} that a teacher could show it, and "
+        f"The student gained {known:.0%} of the {counted(gains.known, noun)} that a teacher could show it, and "
         f"{unknown:.0%} of the {gains.unknown:,} that it had wrong as all teachers had. Of the former that is "
-        f"{gains.known_gained:,}; {gains.expected:.1f} ± {gains.error:.1f} would be expected if images that were "
+        f"{gains.known_gained:,}; {gains.expected:.1f} ± {gains.error:.1f} would be expected if {noun}s that were "
         "as nearly right before were gained alike, whether a teacher knows them or not."
     )
     if gains.known_gained > gains.expected + SURE_ERRORS * gains.error:
@@ -294,8 +317,8 @@ def _by_attribution(gains: GainAttribution) -> tuple[str, str]:
     return "It may be mere adaptation.", text
 
 
-def _by_guard(guard: GuardDecision | None) -> list[str]:
-    """The effect of re-estimated batch-norm statistics alone on the guard images, as a sentence."""
+def _by_guard(guard: GuardDecision | None, *, noun: str) -> list[str]:
+    """The effect of re-estimated batch-norm statistics alone on the guard's samples, as a sentence."""
     if guard is None or not guard.labelled:
         return []
     gains = {(point.alpha, point.bn_reestimated): point.gain for point in guard.points}
@@ -303,7 +326,7 @@ def _by_guard(guard: GuardDecision | None) -> list[str]:
     if adapted is None or kept is None:
         return []
     return [
-        f"On the guard's images, batch-norm statistics re-estimated on the transfer images change the accuracy by "
+        f"On the guard's {noun}s, batch-norm statistics re-estimated on the transfer {noun}s change the accuracy by "
         f"{adapted:+.2f} points without any learning; the student that is kept changes it by {kept:+.2f}."
     ]
 
@@ -318,8 +341,8 @@ def _moved(record: TransferRecord) -> Finding:
         if there
     ]
     text = (
-        "The images measured on carry no labels, so nobody can tell right from wrong. On "
-        f"{1 - metrics.agreement:.1%} of {counted(metrics.samples, 'image')} the student answers differently now"
+        f"The {record.noun}s measured on carry no labels, so nobody can tell right from wrong. On "
+        f"{1 - metrics.agreement:.1%} of {counted(metrics.samples, record.noun)} the student answers differently now"
     )
     return Finding(
         question="What changed?",
@@ -338,7 +361,7 @@ def _certified(record: TransferRecord) -> list[Finding]:
         Finding(
             question=BETTER,
             answer=ANSWERS[certificate.verdict],
-            text=certificate_text(certificate),
+            text=certificate_text(certificate, noun=record.noun),
             tone=tones.get(certificate.verdict, "open"),
         )
     ]
@@ -346,7 +369,7 @@ def _certified(record: TransferRecord) -> list[Finding]:
 
 def _harmless(record: TransferRecord) -> list[Finding]:
     """The largest loss that a limit on changed answers leaves."""
-    text = None if record.metrics.guard is None else harm_text(record.metrics.guard)
+    text = None if record.metrics.guard is None else harm_text(record.metrics.guard, noun=record.noun)
     return [] if text is None else [Finding(question=WORSE, answer="Little.", text=text)]
 
 
@@ -361,11 +384,13 @@ def _guarded_without_labels(record: TransferRecord) -> list[Finding]:
             Finding(
                 question=BETTER,
                 answer="The guard was not sure.",
-                text=f"It kept the student that you gave. {NOT_SURE}",
+                text=f"It kept the student that you gave. {NOT_SURE.format(noun=record.noun)}",
             )
         ]
     if guard.bn_reestimated:
-        text = "It kept your student with its batch-norm statistics re-estimated: adaptation to the images alone."
+        text = (
+            f"It kept your student with its batch-norm statistics re-estimated: adaptation to the {record.noun}s alone."
+        )
     else:
         text = f"It kept the student at α = {guard.alpha:g} on the line from yours (0) to the trained one (1)."
     text = " ".join([text, *([guard.certificate] if guard.certificate else [])])
@@ -379,7 +404,7 @@ def _guarded_by_step(record: TransferRecord) -> list[Finding]:
     passed = sum(not guard.kept_initial for guard in record.guards)
     of = f"{passed} of {counted(len(record.guards), 'step')}"
     if not passed:
-        text = f"In no step was it sure. {NOT_SURE}"
+        text = f"In no step was it sure. {NOT_SURE.format(noun=record.noun)}"
         return [Finding(question=BETTER, answer="The guard was not sure.", text=text)]
     text = f"It let through what was learned in {of}."
     return [Finding(question=BETTER, answer="The guard thinks so.", text=text, tone="good")]
@@ -410,12 +435,12 @@ def _the_teachers(record: TransferRecord) -> str:
     return f"The teacher {next(iter(known))}" if len(known) == 1 else f"One or more of the teachers {', '.join(known)}"
 
 
-def _turned(count: int, was: str, now: str) -> str:
+def _turned(count: int, was: str, now: str, *, noun: str) -> str:
     """
-    >>> _turned(1, "wrong", "right"), _turned(0, "right", "wrong")
-    ('1 image that was wrong is right now', '0 images that were right are wrong now')
+    >>> _turned(1, "wrong", "right", noun="image"), _turned(0, "right", "wrong", noun="text")
+    ('1 image that was wrong is right now', '0 texts that were right are wrong now')
     """
-    return f"{counted(count, 'image')} that {'was' if count == 1 else 'were'} {was} {_are(count)} {now} now"
+    return f"{counted(count, noun)} that {'was' if count == 1 else 'were'} {was} {_are(count)} {now} now"
 
 
 def _are(count: int) -> str:

@@ -12,10 +12,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ..config import WEIGHT_DECAY
+from ..predictions import IMAGE
 from ..results import RunConfig, TransferMetrics
 from .charts import Figure
 from .drawing import Drawer
-from .rows import counted
+from .rows import counted, with_article
 from .scan_parts import UnlabelledScanSection, expertise_part, tracking_part
 from .sections import TransferSection
 from .zoo_section import ScanSection
@@ -36,6 +37,7 @@ def transfer_page(section: TransferSection, *, config: RunConfig, drawer: Drawer
     return render_page(
         "transfer.html.j2",
         drawer=drawer,
+        noun=section.noun,
         section=section,
         config=config,
         made=_environment_rows(config.environment.model_dump(exclude_unset=True)),
@@ -48,10 +50,11 @@ def scan_page(section: ScanSection, *, drawer: Drawer) -> str:
     return render_page(
         "scan.html.j2",
         drawer=drawer,
+        noun=section.noun,
         more_scripts=("zoo.js",),
         section=section,
         expertise=expertise_part(section.document),
-        tracking=tracking_part(section.document),
+        tracking=tracking_part(section.document, noun=section.noun),
         data=Markup(section.data),
         made=_environment_rows(section.document.get("environment") or {}),
     )
@@ -60,15 +63,23 @@ def scan_page(section: ScanSection, *, drawer: Drawer) -> str:
 def unlabelled_scan_page(section: UnlabelledScanSection) -> str:
     """The page of a scan of images without labels."""
     made = _environment_rows(section.document.get("environment") or {})
-    return render_page("scan_unlabelled.html.j2", section=section, made=made)
+    return render_page("scan_unlabelled.html.j2", noun=section.noun, section=section, made=made)
 
 
-def render_page(template: str, *, drawer: Drawer | None = None, more_scripts: Sequence[str] = (), **values: Any) -> str:
+def render_page(
+    template: str,
+    *,
+    drawer: Drawer | None = None,
+    noun: str = IMAGE,
+    more_scripts: Sequence[str] = (),
+    **values: Any,
+) -> str:
     """A page on the base template, which runs no script but those of this package, named by their digests.
 
     Args:
         template: name of the template.
         drawer: draws the figures, where there are any.
+        noun: what a sample is; texts have styles of their own.
         more_scripts: names of scripts besides that of all pages.
         values: what the template is filled with.
     """
@@ -76,7 +87,9 @@ def render_page(template: str, *, drawer: Drawer | None = None, more_scripts: Se
     return render_template(
         template,
         drawer=drawer,
-        style=template_text("style.css"),
+        style=Markup("").join(
+            template_text(name) for name in ("style.css", *(() if noun == IMAGE else ("texts.css",)))
+        ),
         scripts=scripts,
         script_hashes=[digest_of(script) for script in scripts],
         **values,
@@ -92,6 +105,7 @@ def render_template(template: str, *, drawer: Drawer | None = None, **values: An
     environment.filters.update(
         figure=functools.partial(_figure, drawer=drawer),
         counted=counted,
+        with_article=with_article,
         symbols=_symbols,
         pp=lambda value: f"{value:+.2f}",
         percent=lambda value: f"{value:.2%}",

@@ -1,6 +1,5 @@
 """A page to answer questions on, by keyboard: one file that does not tell which student is which."""
 
-import base64
 import json
 import shlex
 from collections.abc import Sequence
@@ -11,17 +10,18 @@ from markupsafe import Markup
 
 from ..files import write_text
 from ..metrics import evidence
-from ..results import NEITHER, Questions
+from ..results import NEITHER, Content, Questions
 from .page import digest_of, render_template, template_text
+from .sections import data_url
 
 
-def write_question_page(path: Path, questions: Questions, pictures: Sequence[bytes]) -> None:
+def write_question_page(path: Path, questions: Questions, contents: Sequence[Content]) -> None:
     """Write the page atomically.
 
     Args:
         path: the page's path, in the result folder.
         questions: the questions of that folder.
-        pictures: encoded images of the first of them, which are asked.
+        contents: what is shown of the samples of the first of them, which are asked.
 
     Raises:
         RunFolderError: it cannot be written.
@@ -29,9 +29,10 @@ def write_question_page(path: Path, questions: Questions, pictures: Sequence[byt
     style, script = template_text("ask.css"), template_text("ask.js")
     page = render_template(
         "ask.html.j2",
+        noun=questions.noun,
         changed=len(questions.ids),
         command=f"gainfinder ask {shlex.quote(str(path.parent))} --answers answers.csv",
-        data=Markup(_data(questions, pictures)),
+        data=Markup(_data(questions, contents)),
         style_hash=digest_of(style),
         script_hash=digest_of(script),
         style=style,
@@ -40,7 +41,7 @@ def write_question_page(path: Path, questions: Questions, pictures: Sequence[byt
     write_text(path, page)
 
 
-def _data(questions: Questions, pictures: Sequence[bytes]) -> str:
+def _data(questions: Questions, contents: Sequence[Content]) -> str:
     """What the script reads; of the two models one is +1 and the other −1, by lot."""
     lot = 1 if np.random.default_rng(list(bytes.fromhex(questions.key))[::-1]).random() < 0.5 else -1
     rows = [
@@ -48,9 +49,9 @@ def _data(questions: Questions, pictures: Sequence[bytes]) -> str:
             "id": questions.ids[index],
             "shown": questions.shown(index),
             "sign": lot if questions.swapped[index] else -lot,
-            "picture": _uri(picture),
+            **({"picture": data_url(content)} if isinstance(content, bytes) else {"texts": content}),
         }
-        for index, picture in enumerate(pictures)
+        for index, content in enumerate(contents)
     ]
     document = {
         "key": questions.key,
@@ -62,8 +63,3 @@ def _data(questions: Questions, pictures: Sequence[bytes]) -> str:
     }
     # No markup can end the element that holds it.
     return json.dumps(document, ensure_ascii=False).replace("<", "\\u003c")
-
-
-def _uri(picture: bytes) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..errors import RunFolderError
 from ..metrics import TransferMeasures, measure_transfer
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from ..results import (
     HEAD_FILE,
     SCAN_FILE,
@@ -22,6 +22,7 @@ from ..results import (
     read_pairs,
     read_scan,
     read_thumbnails,
+    refuse_two_way,
     validated,
 )
 
@@ -41,7 +42,7 @@ class TransferRecord:
         before: the initial student's predictions for the images measured on.
         after: the transferred student's predictions for the same images.
         teachers: each teacher's predictions, or None for a prediction table without all of these images.
-        thumbnails: small copies of images whose predicted class changed.
+        thumbnails: small copies of images, or excerpts of texts, whose predicted class changed.
         steps: the transfers that a sequence or soup is made of.
     """
 
@@ -56,8 +57,13 @@ class TransferRecord:
     steps: "tuple[TransferRecord, ...]" = ()
 
     @property
+    def noun(self) -> str:
+        """What a sample is: `image` or `text`."""
+        return self.config.val.noun
+
+    @property
     def labelled(self) -> bool:
-        """Whether the images measured on carry labels."""
+        """Whether the samples measured on carry labels."""
         return self.before.target is not None
 
     @property
@@ -96,6 +102,11 @@ class ScanRecord:
     document: Mapping[str, Any]
     pairs: pa.Table
 
+    @property
+    def noun(self) -> str:
+        """What a sample is: `image` or `text`."""
+        return str(self.document.get("noun", IMAGE))
+
 
 Record = TransferRecord | ScanRecord
 
@@ -111,6 +122,7 @@ def read_record(folder: Path) -> Record:
     if (folder / SCAN_FILE).exists():
         document = read_scan(folder)
         return ScanRecord(folder=folder, document=document, pairs=read_pairs(folder, document))
+    refuse_two_way(folder)
     if (folder / HEAD_FILE).exists():
         raise RunFolderError(
             f"{folder}: holds a model with a new head, of which {HEAD_FILE} tells all; it has no report"

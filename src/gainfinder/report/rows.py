@@ -46,7 +46,7 @@ def measure_rows(record: TransferRecord) -> list[Row]:
             "value_pp": value,
             "low_pp": low,
             "high_pp": high,
-            "about": f"{name}: {value:{sign}.2f} points of all images, "
+            "about": f"{name}: {value:{sign}.2f} points of all {record.noun}s, "
             f"95 % interval {low:{sign}.2f} to {high:{sign}.2f}",
         }
         for name, kind, value, low, high in rows
@@ -64,7 +64,7 @@ def epoch_rows(record: TransferRecord) -> list[Row]:
         by = f" of teacher {row.step}" if total else ""
         for kind, name in names.items():
             share = getattr(row, name)
-            about = f"{kind} after epoch {row.epoch}{by}: {share:.2%} of all images"
+            about = f"{kind} after epoch {row.epoch}{by}: {share:.2%} of all {record.noun}s"
             rows.append({"epoch": number, "kind": kind, "share": share, "about": about})
     return rows
 
@@ -102,8 +102,8 @@ def class_rows(record: TransferRecord) -> list[Row]:
             "transferred": one.transferred,
             "gained": one.gained,
             "lost": one.lost,
-            "about": f"{name}: {counted(one.samples, 'image')}; the teacher alone had {one.positive_flips:,} right, of "
-            f"these {one.transferred:,} arrived; {one.gained:,} gained in all, {one.lost:,} lost",
+            "about": f"{name}: {counted(one.samples, record.noun)}; the teacher alone had {one.positive_flips:,} right"
+            f", of these {one.transferred:,} arrived; {one.gained:,} gained in all, {one.lost:,} lost",
         }
         for name, one in zip(distinct([one.name for one in knowledge]), knowledge, strict=True)
     ]
@@ -141,7 +141,7 @@ def partition_rows(record: TransferRecord) -> list[Row]:
             (("teacher", group.to_teacher), ("initial student", group.samples - group.to_teacher))
         ):
             share = count / group.samples
-            of = counted(group.samples, "image")
+            of = counted(group.samples, record.noun)
             about = f"{GROUPS[group.right]}: {count:,} of {of} ({share:.0%}) taught by the {by}"
             rows.append(
                 {"group": name, "right": group.right, "taught_by": by, "rank": rank, "count": count,
@@ -182,6 +182,15 @@ def counted(count: int, what: str) -> str:
         ('1 image', '1,200 images', '2 classes')
     """
     return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
+
+
+def with_article(noun: str) -> str:
+    """A noun with its indefinite article.
+
+    >>> with_article("image"), with_article("text")
+    ('an image', 'a text')
+    """
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
 
 
 def duration(seconds: float) -> str:

@@ -14,8 +14,8 @@ SHOWN_CLASSES = 12
 SHOWN_PAIRS = 1000
 """Pairs of a scan without labels that are listed."""
 STAND_INS = {
-    "disagreement": "images on which the two disagree",
-    "surer_disagreement": "images on which they disagree and the teacher is the surer",
+    "disagreement": "{noun}s on which the two disagree",
+    "surer_disagreement": "{noun}s on which they disagree and the teacher is the surer",
     "estimated_positive_flips": "positive flips as all models together estimate them",
     "estimated_delta_acc_pp": "difference in accuracy as all models together estimate it",
     "agreement": "agreement with the other models",
@@ -67,6 +67,7 @@ class UnlabelledScanSection:
 
     Attributes:
         title: title of the page.
+        noun: what a sample is: `image` or `text`.
         document: the scan, as `scan.json` holds it.
         model_rows: the models by estimated accuracy, with short names, and the teacher of the most estimated flips.
         pair_rows: ordered pairs by estimated positive flips, the first of them.
@@ -75,6 +76,7 @@ class UnlabelledScanSection:
     """
 
     title: str
+    noun: str
     document: Mapping[str, Any]
     model_rows: tuple[Row, ...]
     pair_rows: tuple[Row, ...]
@@ -102,7 +104,7 @@ def expertise_part(document: Mapping[str, Any]) -> ExpertisePart | None:
     )
 
 
-def tracking_part(document: Mapping[str, Any]) -> TrackingPart | None:
+def tracking_part(document: Mapping[str, Any], *, noun: str) -> TrackingPart | None:
     """How well stand-ins do; None in a scan of an earlier version, without labels, or of two models."""
     found = [one for one in document.get("tracking") or () if one["spearman"] is not None]
     if not found:
@@ -113,7 +115,7 @@ def tracking_part(document: Mapping[str, Any]) -> TrackingPart | None:
         rows=tuple(
             {
                 **one,
-                "stand_in": STAND_INS[one["stand_in"]],
+                "stand_in": STAND_INS[one["stand_in"]].format(noun=noun),
                 "measure": MEASURES[one["measure"]],
                 "median": _median([student["spearman"] for student in one["students"]]),
             }
@@ -122,7 +124,7 @@ def tracking_part(document: Mapping[str, Any]) -> TrackingPart | None:
         students=tuple(
             (name[student[0]["student"]], tuple(one["spearman"] for one in student)) for student in by_student
         ),
-        columns=tuple(STAND_INS[one["stand_in"]] for one in of_pairs),
+        columns=tuple(STAND_INS[one["stand_in"]].format(noun=noun) for one in of_pairs),
     )
 
 
@@ -137,6 +139,7 @@ def unlabelled_scan_section(record: ScanRecord) -> UnlabelledScanSection:
     models = sorted(document["models"], key=lambda model: -float(model["estimated_accuracy"]))
     return UnlabelledScanSection(
         title=f"Where {len(models)} models disagree",
+        noun=record.noun,
         document=document,
         model_rows=tuple(
             {

@@ -1,4 +1,4 @@
-"""What a page shows of a transfer, ready to be laid out: figures, tables, sentences, pictures."""
+"""What a page shows of a transfer, ready to be laid out: figures, tables, sentences, pictures or texts."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from ..config import find_method
 from ..predictions import Predictions
 from ..references import short_names
-from ..results import GuardDecision, TransferMetrics, changed_images
+from ..results import GuardDecision, TransferMetrics, changed_samples
 from . import charts, rows
 from .charts import Figure
 from .findings import Finding, findings, next_steps
@@ -29,14 +29,16 @@ class Picture:
     """A thumbnail with its label and what each model predicts for it.
 
     Attributes:
-        source: the image as a `data:` URL.
+        source: the image as a `data:` URL; None of a text.
+        texts: excerpts of a text, or of both of a pair; of an image none.
         label: name of its class, or None.
         before: class predicted before the transfer, with its probability.
         after: class predicted after it, likewise.
         teachers: for each teacher whose predictions are there, its short name and its predicted class, likewise.
     """
 
-    source: str
+    source: str | None
+    texts: tuple[str, ...]
     label: str | None
     before: str
     after: str
@@ -49,6 +51,7 @@ class TransferSection:
 
     Attributes:
         title: a line that names student and teachers.
+        noun: what a sample is: `image` or `text`.
         metrics: the metrics of the transfer.
         tiles: the numbers at the top of the page.
         findings: what the transfer means, in plain words.
@@ -64,12 +67,13 @@ class TransferSection:
         class_rows: rows of the table of classes, one a class.
         guard_rows: rows of the table of the guard, one a point that it tried.
         pictures: thumbnails by kind (`gained`, `lost`; without labels `changed`).
-        changed: number of images of each kind, shown or not.
+        changed: number of samples of each kind, shown or not.
         guarded: whether a guard chose what was kept.
         steps: sections of a sequence's or soup's transfers.
     """
 
     title: str
+    noun: str
     metrics: TransferMetrics
     tiles: tuple[Tile, ...]
     findings: tuple[Finding, ...]
@@ -121,13 +125,16 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
     )
     return TransferSection(
         title=transfer_title(record.metrics),
+        noun=record.noun,
         metrics=record.metrics,
         tiles=tuple(_tiles(record)),
         findings=tuple(findings(record)),
         next_steps=tuple(next_steps(record)),
-        measures=charts.measures(rows.measure_rows(record)) if record.labelled else None,
+        measures=charts.measures(rows.measure_rows(record), noun=record.noun) if record.labelled else None,
         epochs=_epochs(record),
-        classes=charts.over_classes(classes) if any(row["positive_flips"] or row["lost"] for row in classes) else None,
+        classes=charts.over_classes(classes, noun=record.noun)
+        if any(row["positive_flips"] or row["lost"] for row in classes)
+        else None,
         partition=_partition(record) if has_partition else None,
         partition_is_own=rows.partition_of(record)[1],
         soft=find_method(record.metrics.method).soft,
@@ -136,7 +143,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
         class_rows=tuple(classes),
         guard_rows=tuple(_guard_rows(record.metrics.guard)),
         pictures=_pictures(record) if images else {},
-        changed={kind: len(ids) for kind, ids in changed_images(record.before, record.after).items()},
+        changed={kind: len(ids) for kind, ids in changed_samples(record.before, record.after).items()},
         guarded=bool(record.guards),
         steps=tuple(transfer_section(step, images=images) for step in record.steps),
     )
@@ -167,7 +174,7 @@ def _tiles(record: TransferRecord) -> list[Tile]:
         Tile(value=f"{m.knowledge_loss:.2%}", label="lost", note=_interval(m.knowledge_loss_ci)),
     ]
     if m.transfer_rate is not None:
-        note = f"{m.positive_flips:.2%} of images"
+        note = f"{m.positive_flips:.2%} of {record.noun}s"
         whose = "the teacher's" if len(m.teachers) == 1 else "the teachers'"
         tiles.append(Tile(value=f"{m.transfer_rate:.0%}", label=f"of {whose} knowledge arrived", note=note))
     if m.headroom_captured is not None:
@@ -191,7 +198,8 @@ def _epochs(record: TransferRecord) -> Figure | None:
     # The epochs of a soup belong to separate transfers, which have charts of their own.
     if not record.labelled or not record.epochs or (record.steps and not record.sequential):
         return None
-    return charts.over_epochs(rows.epoch_rows(record), steps=rows.step_rows(record) if record.sequential else ())
+    steps = rows.step_rows(record) if record.sequential else ()
+    return charts.over_epochs(rows.epoch_rows(record), steps=steps, noun=record.noun)
 
 
 def _partition(record: TransferRecord) -> Figure | None:
@@ -226,7 +234,8 @@ def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
         names = record.before.class_names
         target = None if record.before.target is None else int(record.before.target[i])
         picture = Picture(
-            source=_data_url(one.image),
+            source=data_url(one.content) if isinstance(one.content, bytes) else None,
+            texts=() if isinstance(one.content, bytes) else one.content,
             label=None if target is None else str(target) if names is None else names[target],
             before=_predicted(record.before, i),
             after=_predicted(record.after, i),
@@ -239,13 +248,14 @@ def _pictures(record: TransferRecord) -> dict[str, tuple[Picture, ...]]:
     return {kind: tuple(pictures) for kind, pictures in found.items()}
 
 
+def data_url(image: bytes) -> str:
+    """An encoded image as a `data:` URL."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
 def _predicted(predictions: Predictions, i: int) -> str:
     probs = predictions.logits[i].softmax(dim=0)
     c = int(predictions.logits[i].argmax())
     name = str(c) if predictions.class_names is None else predictions.class_names[c]
     return f"{name} {float(probs[c]):.0%}"
-
-
-def _data_url(image: bytes) -> str:
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..predictions import IMAGE
 from ..references import short_names
 from .charts import (
     GAIN,
@@ -177,12 +178,12 @@ def _blues(shares_MM: Floats) -> NDArray[np.uint8]:
     return np.stack([np.interp(shares_MM, steps, channel) for channel in channels.T], axis=-1).astype(np.uint8)
 
 
-def class_flips(document: Mapping[str, Any]) -> Figure | None:
+def class_flips(document: Mapping[str, Any], *, noun: str = IMAGE) -> Figure | None:
     """Positive flips of each class as a share of its images, the classes sorted (PAPER Fig. 2a).
 
     Three pairs: of a weak, an equally strong and a strong teacher; None in a scan of an earlier version.
     """
-    rows = class_flip_rows(document)
+    rows = class_flip_rows(document, noun=noun)
     if not rows:
         return None
     few = max(row["rank"] for row in rows) <= FEW_CLASSES
@@ -192,7 +193,7 @@ def class_flips(document: Mapping[str, Any]) -> Figure | None:
         .mark_line(point=alt.OverlayMarkDef(size=40, opacity=1) if few else False)
         .encode(
             x=alt.X("rank:Q", title="classes, each pair's own order", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("share:Q", title="of the class's images", axis=number_axis("~%")),
+            y=alt.Y("share:Q", title=f"of the class's {noun}s", axis=number_axis("~%")),
             color=kind_colour({f"{kind} teacher": TEACHERS[kind] for kind in kinds}, field="teacher_kind", columns=3),
             description="about:N",
         )
@@ -202,7 +203,7 @@ def class_flips(document: Mapping[str, Any]) -> Figure | None:
     return Figure(name="class-flips", title=title, chart=styled(chart), rows={"rows": rows})
 
 
-def class_flip_rows(document: Mapping[str, Any]) -> list[Row]:
+def class_flip_rows(document: Mapping[str, Any], *, noun: str = IMAGE) -> list[Row]:
     """A row a class of each of the three pairs, in falling order of its share of flips."""
     expertise = document.get("expertise") or {"pairs": []}
     name = short_names([model["model"] for model in document["models"]])
@@ -222,7 +223,7 @@ def class_flip_rows(document: Mapping[str, Any]) -> list[Row]:
                 "flips": one["flips"],
                 "samples": one["samples"],
                 "share": one["flips"] / one["samples"],
-                "about": f"{one['name']}: {one['flips']:,} of {counted(one['samples'], 'image')} that "
+                "about": f"{one['name']}: {one['flips']:,} of {counted(one['samples'], noun)} that "
                 f"{name[pair['teacher']]} has right and {name[pair['student']]} wrong",
             }
             for rank, one in enumerate(by_share, start=1)

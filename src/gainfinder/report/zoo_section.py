@@ -34,6 +34,7 @@ class ScanSection:
 
     Attributes:
         title: title of the page.
+        noun: what a sample is: `image` or `text`.
         document: the scan, as `scan.json` holds it.
         model_rows: name, reference and accuracy of each model, the strongest first, what it could learn and from
             whom, and what it could win from all the others together.
@@ -49,6 +50,7 @@ class ScanSection:
     """
 
     title: str
+    noun: str
     document: Mapping[str, Any]
     model_rows: tuple[dict[str, Any], ...]
     heads: tuple[str, ...]
@@ -78,6 +80,7 @@ def scan_section(record: ScanRecord) -> ScanSection:
     keys = [measure.key for measure in zoo.measures]
     return ScanSection(
         title=f"What {len(models)} models know that each other does not",
+        noun=record.noun,
         document=document,
         model_rows=tuple(models),
         heads=("student", "teacher", *(measure.head for measure in zoo.measures)),
@@ -114,7 +117,7 @@ def _figures(record: ScanRecord, zoo: ZooPairs) -> list[Figure]:
                 zoo, pairs, x=flips, y=entropy, name="entropy-by-flips", title=f"{title} positive flips"
             ),
         ]
-    by_class = (zoo_charts.class_flips(record.document), zoo_charts.areas(record.document))
+    by_class = (zoo_charts.class_flips(record.document, noun=record.noun), zoo_charts.areas(record.document))
     return [*found, *(figure for figure in by_class if figure is not None)]
 
 

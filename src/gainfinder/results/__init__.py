@@ -41,10 +41,12 @@ from .scan_folder import (
     write_ranking,
     write_scan,
 )
-from .thumbnails import Thumbnail, changed_images, read_thumbnails, write_thumbnails
+from .thumbnails import Content, Thumbnail, changed_samples, read_thumbnails, write_thumbnails
+from .two_way import DIRECTIONS, TWO_WAY_FILE, TwoWay, TwoWayFolder, refuse_two_way
 
 __all__ = [
     "CARD_FILE",
+    "DIRECTIONS",
     "FORMAT_VERSION",
     "HEAD_FILE",
     "NEITHER",
@@ -54,8 +56,10 @@ __all__ = [
     "SCAN_PAIRS",
     "SCAN_PREDICTIONS",
     "SEED",
+    "TWO_WAY_FILE",
     "BankUse",
     "Certificate",
+    "Content",
     "ControlMetrics",
     "Divergence",
     "Environment",
@@ -79,8 +83,10 @@ __all__ = [
     "TransferMetrics",
     "Trial",
     "TriedHead",
+    "TwoWay",
+    "TwoWayFolder",
     "UnlistedResult",
-    "changed_images",
+    "changed_samples",
     "changed_since",
     "claim_ranking_folder",
     "claim_scan_folder",
@@ -96,6 +102,7 @@ __all__ = [
     "read_ranking",
     "read_scan",
     "read_thumbnails",
+    "refuse_two_way",
     "unreadable",
     "validated",
     "write_form",

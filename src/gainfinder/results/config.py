@@ -4,7 +4,7 @@ The file is written from, and compared with, the plain document (`folder.differe
 earlier version goes on; this is how it is read by whoever needs parts of it. Keys beyond these are kept in the file.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -18,8 +18,8 @@ class ModelDescription(Record):
         reference: the model reference.
         digest: hex digest of its weights, or of a prediction table's file; null in files of early versions.
         classes: number of classes; null likewise.
-        preprocessing: input size, normalisation, interpolation and crop, by `models.Preprocessing`'s names; null of a
-            table, and in files of early versions.
+        preprocessing: input size, normalisation, interpolation and crop, by `models.Preprocessing`'s names, or a
+            tokenization, by those of `models.Tokenization`; null of a table, and in files of early versions.
     """
 
     reference: str
@@ -38,6 +38,7 @@ class ImagesDescription(Record):
         digest: hex digest of their ids and labels; null likewise.
         pixels: hex digest of the pixels of a few of them; null likewise.
         held_out: whether they were set apart from the transfer images; null of the transfer images themselves.
+        noun: what a sample is; written where it is no image.
     """
 
     reference: str
@@ -46,6 +47,7 @@ class ImagesDescription(Record):
     digest: str | None = None
     pixels: str | None = None
     held_out: bool | None = None
+    noun: Literal["image", "text"] = "image"
 
 
 class ModelOrigin(Record):

@@ -34,7 +34,7 @@ from ..config import REQUEST, differing
 from ..errors import DataError, RunFolderError
 from ..files import parse_json, remove_partials, write_json
 from ..metrics import TransferMeasures, measure_transfer
-from ..predictions import Predictions
+from ..predictions import IMAGE, NOUNS, Predictions
 from .documents import read_json, unreadable, validated
 from .metrics import EpochMetrics, TransferMetrics, Trial
 from .migrations import is_current, migrated, settings_before
@@ -110,6 +110,13 @@ class RunFolder:
         if self._is_held():
             self._holder.unlink(missing_ok=True)
         self._lock.release()
+
+    @property
+    def noun(self) -> str:
+        """What a sample of the transfer is, by its configuration: `image` or `text`."""
+        found = (self.read_config() or {}).get("val")
+        noun = found.get("noun") if isinstance(found, Mapping) else None
+        return noun if noun in NOUNS else IMAGE
 
     def check_in_place(self) -> None:
         """Make sure, before something is written, that the folder is still the one that was locked.
@@ -232,7 +239,7 @@ class RunFolder:
             raise RunFolderError(f"{error}; {changed}") from error
         for other in (after, *found):
             if other is not None and (other.ids != before.ids or other.logits.shape != before.logits.shape):
-                raise RunFolderError(f"{self.predictions}: not all for the same images and classes; {changed}")
+                raise RunFolderError(f"{self.predictions}: not all for the same {before.noun}s and classes; {changed}")
         return before, after, found
 
     def _measured(self, document: Mapping[str, Any]) -> TransferMeasures:

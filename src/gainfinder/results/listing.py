@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import DataError, RunFolderError
 from ..metrics import Interval
+from ..predictions import IMAGE
 from .config import RunConfig
 from .documents import validated
 from .folder import RunFolder
@@ -25,6 +26,7 @@ class ListedResult(Record):
         strategy: `sequential` or `soup`; null where one transfer is all.
         val: reference of the images measured on.
         images: number of images measured on.
+        noun: what a sample is: `image` or `text`.
         accuracy_before: accuracy of the student that was given; null without labels.
         accuracy_after: accuracy of the student that is kept; null without labels.
         transfer_delta_pp: transfer delta in percentage points; null without labels.
@@ -47,6 +49,7 @@ class ListedResult(Record):
     strategy: str | None
     val: str
     images: int
+    noun: str = IMAGE
     accuracy_before: float | None
     accuracy_after: float | None
     transfer_delta_pp: float | None
@@ -102,6 +105,12 @@ class Listing(Record):
     folder: str
     results: tuple[ListedResult, ...]
     others: tuple[UnlistedResult, ...]
+
+    @property
+    def noun(self) -> str:
+        """What a sample of all results is; `sample` where they are of several kinds."""
+        nouns = {one.noun for one in self.results} or {IMAGE}
+        return nouns.pop() if len(nouns) == 1 else "sample"
 
 
 def list_results(folder: str | Path) -> Listing:
@@ -183,6 +192,7 @@ def _listed(folder: RunFolder, name: str) -> ListedResult:
         strategy=metrics.strategy,
         val=config.val.reference,
         images=config.val.samples,
+        noun=config.val.noun,
         accuracy_before=metrics.accuracy_before,
         accuracy_after=metrics.accuracy_after,
         transfer_delta_pp=metrics.transfer_delta_pp,

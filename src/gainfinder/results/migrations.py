@@ -22,6 +22,7 @@ SETTINGS_BEFORE = {
     "mixup": 0.0,
     "recipes": [],
     "decide_on": "view",
+    "both": None,
 }
 """Settings that earlier versions did not have, and what they did."""
 ADDED_SINCE_1 = {"oracle_accuracy", "routed_accuracy", "mean_accuracy", "headroom_pp", "headroom_captured"}

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from ..errors import DataError, RunFolderError
 from ..files import read_user_text, spreadsheet_text, text_of_spreadsheet, write_text
 from ..metrics import Candidate, drawing_order
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from ..references import suggest
 from .config import RunConfig
 from .documents import validated
 from .folder import RunFolder
 from .metrics import TransferMetrics
+from .two_way import refuse_two_way
 
 SEED = 0
 """Seed of the order in which images are drawn."""
@@ -53,6 +54,7 @@ class Questions:
         candidate: the student that is compared with the initial one.
         reference: reference of the images.
         key: digits that tell these questions from those of other folders.
+        noun: what a sample is: `image` or `text`.
     """
 
     ids: tuple[str, ...]
@@ -63,6 +65,7 @@ class Questions:
     candidate: Candidate
     reference: str
     key: str
+    noun: str = IMAGE
 
     @property
     def images(self) -> int:
@@ -84,6 +87,7 @@ def read_questions(path: Path) -> Questions:
         RunFolderError: the folder holds no finished transfer, or a damaged one.
         DataError: there is nothing to ask: the images carry labels, or no prediction changed.
     """
+    refuse_two_way(path)
     folder = RunFolder(path)
     metrics = folder.read_result() if path.is_dir() else None
     if metrics is None:
@@ -94,9 +98,11 @@ def read_questions(path: Path) -> Questions:
     names = ("before", "after") if metrics.guard is None else ("probe-before", f"guard-{candidate.name}")
     old, new = (_predictions(folder, name) for name in names)
     if old.target is not None:
-        raise DataError(f"{path}: the images carry labels, which have decided; questions are for images without any")
+        raise DataError(
+            f"{path}: the {old.noun}s carry labels, which have decided; questions are for {old.noun}s without any"
+        )
     if old.ids != new.ids:
-        raise RunFolderError(f"{folder.predictions}: {names[0]} and {names[1]} are not of the same images")
+        raise RunFolderError(f"{folder.predictions}: {names[0]} and {names[1]} are not of the same {old.noun}s")
     config = validated(RunConfig, folder.read_config() or {}, folder.config)
     return _questions(old, new, candidate, reference=(config.guard or config.val).reference, path=path)
 
@@ -142,8 +148,8 @@ def read_answers(path: Path, questions: Questions) -> dict[str, str]:
             continue
         if sample_id not in asked:
             raise DataError(
-                f"{path}, line {line}: no image has the id {sample_id!r}{suggest(sample_id, questions.ids)}; "
-                "expected those of questions.csv"
+                f"{path}, line {line}: no {questions.noun} has the id {sample_id!r}{suggest(sample_id, questions.ids)}"
+                "; expected those of questions.csv"
             )
         if answer != NEITHER and answer not in questions.class_names:
             raise DataError(
@@ -199,7 +205,7 @@ def _questions(old: Predictions, new: Predictions, candidate: Candidate, *, refe
     classes_N2 = np.stack([old.predicted.numpy(), new.predicted.numpy()], axis=1)
     changed = np.flatnonzero(classes_N2[:, 0] != classes_N2[:, 1])
     if not len(changed):
-        raise DataError(f"{path}: no answer changed on {len(old)} images of {reference}: there is nothing to ask")
+        raise DataError(f"{path}: no answer changed on {len(old)} {old.noun}s of {reference}: there is nothing to ask")
     ids = [old.ids[i] for i in changed]
     order = drawing_order(ids, seed=SEED)
     asked = tuple(ids[i] for i in order)
@@ -216,6 +222,7 @@ def _questions(old: Predictions, new: Predictions, candidate: Candidate, *, refe
         others=frozenset(old.ids) - frozenset(asked),
         candidate=candidate,
         reference=reference,
+        noun=old.noun,
         key=key.hexdigest(),
     )
 

@@ -16,6 +16,7 @@ from ..predictions import Predictions
 from .documents import unreadable
 from .folder import ENVIRONMENT, RunFolder, differences
 from .metrics import Record, TransferMetrics
+from .two_way import refuse_two_way
 
 WEIGHTS = "model.safetensors"
 PERSONAL = ("command", "track", "checkpoint_every", "origins")
@@ -130,6 +131,7 @@ def finished(folder: RunFolder) -> TransferMetrics:
     Raises:
         RunFolderError: there is none, or it is damaged.
     """
+    refuse_two_way(folder.path)
     metrics = folder.read_result()
     if metrics is None:
         raise RunFolderError(f"{folder.path}: holds no finished transfer: expected a folder with a result.json")

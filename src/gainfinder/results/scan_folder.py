@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,6 +63,7 @@ class _Scan(Record):
     models: tuple[_Model, ...]
     pairs: _PairsFile | tuple[_Pair, ...]
     samples: int
+    noun: Literal["image", "text"] = "image"
     data: str
     asked: tuple[str, ...]
 

@@ -5,7 +5,7 @@ Imports: errors, files, libraries, partition, config, predictions, metrics, loss
 inference, training, results.
 """
 
-from .asking import certify_student, draw_pictures
+from .asking import certify_student, contents_asked
 from .bank import (
     TargetModels,
     bank_bytes,
@@ -25,10 +25,10 @@ from .images import hold_out_to_measure, note_overlap
 from .prepare import PreparedTransfer, prepare_spec, prepare_transfer
 from .repeating import PreparedRepetition, prepare_repetition
 from .result import TransferResult, save_student
-from .strategies import execute
 from .tracking import needing_folder
 from .trainers import make_trainer
 from .trials import trials_at_most, trials_share
+from .two_way import execute
 
 __all__ = [
     "PROBE_IMAGES",
@@ -44,11 +44,11 @@ __all__ = [
     "banked_models",
     "candidates",
     "certify_student",
+    "contents_asked",
     "control_of",
     "describe",
     "describe_model",
     "describe_samples",
-    "draw_pictures",
     "dummy_target_models",
     "execute",
     "frozen_models",

@@ -1,4 +1,4 @@
-"""A few labels, where they count: pictures of the images to ask about, and what the answers do to a result folder."""
+"""A few labels, where they count: the samples to ask about, and what the answers do to a result folder."""
 
 import shutil
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..results import (
     CARD_FILE,
     SEED,
     Certificate,
+    Content,
     ControlMetrics,
     Questions,
     RunFolder,
@@ -21,19 +22,19 @@ from ..results import (
     read_questions,
 )
 from .control import FIELDS, FOLDERS
-from .thumbnails import shrunk
+from .thumbnails import shown
 
 SIDE = 448
 """Pixels of the longer side of a picture; smaller images stay as they are."""
 
 
-def draw_pictures(questions: Questions, count: int, *, data: SampleSource | None = None) -> list[bytes]:
-    """The images of the first questions, encoded as PNG or JPEG.
+def contents_asked(questions: Questions, count: int, *, data: SampleSource | None = None) -> list[Content]:
+    """What is shown of the samples of the first questions: images encoded as PNG or JPEG, texts whole.
 
     Args:
         questions: the questions of a result folder.
-        count: number of pictures.
-        data: the images; None for those that the transfer named.
+        count: number of questions.
+        data: the samples; None for those that the transfer named.
 
     Raises:
         DataError: they cannot be read, or are not those of the transfer.
@@ -43,10 +44,10 @@ def draw_pictures(questions: Questions, count: int, *, data: SampleSource | None
     wanted = questions.ids[:count]
     if (missing := next((one for one in wanted if one not in position_of), None)) is not None:
         raise DataError(
-            f"{images.reference} has no image {missing!r}, which the transfer had: give the images that guarded "
-            "or that it was measured on as `data`"
+            f"{images.reference} has no {images.noun} {missing!r}, which the transfer had: give the {images.noun}s "
+            "that guarded or that it was measured on as `data`"
         )
-    return [shrunk(images.read(position_of[one]), side=SIDE) for one in wanted]
+    return [shown(images.read(position_of[one]), side=SIDE, characters=None) for one in wanted]
 
 
 def certify_student(path: Path, answers: Path) -> Certificate:
@@ -89,7 +90,7 @@ def _loaded(questions: Questions, data: SampleSource | None) -> Samples:
     try:
         return load_samples(questions.reference, labels=False)
     except GainfinderError as error:
-        raise DataError(f"{error}; give the images as `data`") from error
+        raise DataError(f"{error}; give the {questions.noun}s as `data`") from error
 
 
 def _certificate(found: Evidence, questions: Questions, *, kept: bool) -> Certificate:

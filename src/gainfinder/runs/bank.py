@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import check_broken
@@ -25,6 +26,7 @@ from ..inference import (
     crop_bytes,
     entry_bytes,
     evaluation_crops,
+    place_rows,
 )
 from ..models import Classifier, PredictionTable
 from ..predictions import refuse_unusable, unusable
@@ -61,7 +63,10 @@ class TargetModels:
         models: list[TargetModel] = []
         for model in frozen_models(prepared):
             if any(model is one for one in banked):
-                models.append(BankedModel(entries=self._entries.setdefault(id(model), {})))
+                entries = self._entries.setdefault(id(model), {})
+                models.append(
+                    BankedModel(entries=entries, places=_places(prepared) if prepared.student.in_places else None)
+                )
             else:
                 models.append(_live(prepared, model))
         self.models = tuple(models) or (_zeros(prepared),)
@@ -143,7 +148,16 @@ def bank_crop_bytes(prepared: PreparedTransfer) -> int:
 
 
 def _view_bytes(prepared: PreparedTransfer) -> int:
-    return entry_bytes(len(prepared.train_images), prepared.student.num_classes, prepared.requested.bank_storage)
+    return entry_bytes(_rows(prepared), prepared.student.num_classes, prepared.requested.bank_storage)
+
+
+def _places(prepared: PreparedTransfer) -> int:
+    return prepared.train_images.most_places
+
+
+def _rows(prepared: PreparedTransfer) -> int:
+    """Rows of an entry: one for each place of each transfer image."""
+    return len(prepared.train_images) * (_places(prepared) if prepared.student.in_places else 1)
 
 
 def require_room(prepared: PreparedTransfer) -> None:
@@ -231,15 +245,17 @@ class _BankBuilder:
                 yield positions, logits
             mixed = self.prepared.accelerator.mixed_precision
             remedy = "" if mixed == "no" else f" It runs in {mixed}: `precision='fp32'` may help."
-            refuse_unusable(wrong, of=seen, model=model.reference, where=f"images in view {number + 1}", remedy=remedy)
+            refuse_unusable(
+                wrong, of=seen, model=model.reference, where=f"{images.noun}s in view {number + 1}", remedy=remedy
+            )
             check_broken(sorted(broken), of=images, max_share=settings.max_broken)
 
         return self.bank.build(
             key,
             blocks,
-            images=len(images),
+            images=_rows(self.prepared),
             classes=model.num_classes,
-            labels_n=images.labels,
+            labels_n=_labels_of_rows(self.prepared),
             keep=self.wanted,
         )
 
@@ -256,7 +272,11 @@ class _BankBuilder:
                 inputs = batch.views.inputs(model.preprocessing)
                 with torch.inference_mode(), self.prepared.accelerator.autocast():
                     logits = torch.cat(self.micro_batcher.run(model.logits, inputs)).float()
-                yield batch.positions_N.numpy(), logits
+                usable_NP = model.preprocessing.usable_places(inputs)
+                if usable_NP is None:
+                    yield batch.positions_N.numpy(), logits
+                else:
+                    yield _rows_of_places(batch.positions_N, logits, usable_NP.cpu(), most=_places(self.prepared))
             self.callback.advance(len(batch.positions_N) + len(batch.broken))
 
     def _check(self, model: Classifier, entry: BankEntry, number: int) -> None:
@@ -267,6 +287,25 @@ class _BankBuilder:
         for positions, logits in self._predict_views(model, batches, number, set()):
             found = entry.difference(torch.from_numpy(positions), logits)
             self.largest_difference = max(found, self.largest_difference or 0.0)
+
+
+def _rows_of_places(positions_N: Tensor, logits_NPC: Tensor, usable_NP: Tensor, *, most: int) -> Block:
+    """Rows of an entry and their logits, of the places that the model has read."""
+    P = min(most, usable_NP.shape[1])
+    kept = usable_NP[:, :P]
+    rows = place_rows(positions_N, most=most)[:, :P][kept]
+    return rows.numpy(), logits_NPC[:, :P][kept.to(logits_NPC.device)]
+
+
+def _labels_of_rows(prepared: PreparedTransfer) -> NDArray[np.int64] | None:
+    """Labels of an entry's rows, 0 where there is none: no partition reads those."""
+    images = prepared.train_images
+    if images.labels is None or not prepared.student.in_places:
+        return images.labels
+    found = np.zeros((len(images), _places(prepared)), dtype=np.int64)
+    labels = images.labels_of(np.arange(len(images)))
+    found[:, : labels.shape[1]] = np.maximum(labels, 0)
+    return found.reshape(-1)
 
 
 def _keys(prepared: PreparedTransfer, model: Classifier, numbers: Iterable[int]) -> dict[int, EntryKey]:

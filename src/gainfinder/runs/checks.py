@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from accelerate import Accelerator
 
@@ -11,18 +12,19 @@ from ..devices import check_batch_norm
 from ..errors import ModelError, SettingsError
 from ..inference import Teacher
 from ..metrics import harm
-from ..models import Classifier, PredictionTable, has_batch_norm, has_scripted_batch_norm
+from ..models import Classifier, PredictionTable, TeacherSource, has_batch_norm, has_scripted_batch_norm
 
 _log = logging.getLogger("gainfinder")
 
 
-def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teachers: int) -> None:
+def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teachers: int, noun: str) -> None:
     """Refuse settings that do not go together.
 
     Args:
         resolved: the resolved settings.
         requested: the settings as the user gave them.
         teachers: number of teachers.
+        noun: what a sample is.
 
     Raises:
         SettingsError: two settings exclude each other.
@@ -31,7 +33,70 @@ def check_settings(resolved: ResolvedConfig, requested: TransferConfig, *, teach
     _check_control(requested, teachers)
     _check_bank(resolved, requested)
     _check_compiled(resolved, requested)
-    _check_plateau(resolved, requested)
+    _check_plateau(resolved, requested, noun=noun)
+
+
+def check_both(requested: TransferConfig, *, teachers: Sequence[TeacherSource], label_maps: Sequence[Path]) -> None:
+    """Refuse what two models cannot learn from each other by.
+
+    Args:
+        requested: the settings as the user gave them.
+        teachers: the teachers as the user gave them.
+        label_maps: files that map a teacher's classes to the student's.
+
+    Raises:
+        SettingsError: there is another number of teachers than one, it is no model, or a setting does not go with it.
+    """
+    word = f"`both` is {requested.both!r}"
+    if len(teachers) != 1:
+        raise SettingsError(f"{word}, with {len(teachers)} teachers: two models learn from each other, give one")
+    teacher = teachers[0]
+    if isinstance(teacher, PredictionTable) or str(teacher).startswith("table:"):
+        name = teacher.reference if isinstance(teacher, PredictionTable) else teacher
+        raise SettingsError(f"{word}, and {name} has predictions alone, which cannot learn: give a model")
+    if label_maps:
+        raise SettingsError(
+            f"{word}, and a label map leads one way, from the teacher's classes to the student's: give models whose "
+            "classes are named alike, or leave `both` out"
+        )
+    if requested.both != "live":
+        return
+    given = {
+        "control": (bool(requested.controls), "a control is of one student alone"),
+        "bank": (requested.bank is not None, "what a teacher that learns answers cannot be kept for other runs"),
+        "track": (bool(requested.trackers), "a tracker follows one run at a time"),
+        "compile": (requested.compile, "a compiled teacher does not learn"),
+    }
+    for name, (is_given, why) in given.items():
+        if is_given:
+            raise SettingsError(f"{word}, together with `{name}`: {why}; leave it out, or give `both='frozen'`")
+
+
+def check_way(resolved: ResolvedConfig, requested: TransferConfig, *, accelerator: Accelerator) -> None:
+    """Refuse a method and a machine by which two models cannot learn from each other live.
+
+    Args:
+        resolved: the resolved settings of one of them.
+        requested: the settings as the user gave them.
+        accelerator: device, precision and processes.
+
+    Raises:
+        SettingsError: the method compares features or needs no teacher, or there are several processes, or fp16.
+    """
+    if requested.both != "live":
+        return
+    word, remedy = "`both` is 'live'", "give `both='frozen'`"
+    if resolved.method.needs_features:
+        raise SettingsError(
+            f"{word}, and method {resolved.method.name!r} compares features, which is not done of a teacher that "
+            f"learns: give a method such as kl-dp, or {remedy}"
+        )
+    if not resolved.needs_teachers:
+        raise SettingsError(f"{word}, and method {resolved.method.name!r} learns from no teacher: give one that does")
+    if accelerator.num_processes > 1:
+        raise SettingsError(f"{word}, with {accelerator.num_processes} processes: run it in one, or {remedy}")
+    if accelerator.mixed_precision == "fp16":
+        raise SettingsError(f"{word}, in fp16, whose gradient scaler is one model's: give `precision='fp32'` or bf16")
 
 
 def check_guard(requested: TransferConfig, *, images_given: bool) -> None:
@@ -53,12 +118,12 @@ def check_at_most(requested: TransferConfig, guard_images: Samples | None) -> No
     if requested.at_most is None:
         return
     if guard_images is None:
-        raise SettingsError("`at_most` is given together with `guard=False`: changed answers are counted on its images")
+        raise SettingsError("`at_most` is given together with `guard=False`: changed answers are counted by the guard")
     share = float(requested.at_most)
     if len(guard_images) < (fewest := harm.fewest_images(share)):
         raise SettingsError(
-            f"`at_most` is {share:.4g}, and {len(guard_images)} guard images cannot show so little even where none "
-            f"changes: expected {fewest} or more, give them as `guard_data`, or raise `at_most`"
+            f"`at_most` is {share:.4g}, and {len(guard_images)} guard {guard_images.noun}s cannot show so little even "
+            f"where none changes: expected {fewest} or more, give them as `guard_data`, or raise `at_most`"
         )
 
 
@@ -97,16 +162,14 @@ def check_places(
     """Refuse what is for whole samples alone, where each place of a sample has a class, such as each word of a text.
 
     Raises:
-        SettingsError: a bank, a method that compares features or the samples of a batch, or one decision for a sample;
-            or a control by the labels of cells on views that are augmented.
+        SettingsError: a method that compares features or the samples of a batch, or one decision for a sample; or a
+            control by the labels of cells on views that are augmented.
         ModelError: a table of predictions as a teacher.
     """
     if not student.in_places:
         return
     name, each = resolved.method.name, student.classifies
     whole = f"{'an' if student.reads == 'image' else 'a'} {student.reads}"
-    if requested.bank is not None:
-        raise SettingsError(f"the bank keeps one answer {whole}, and each {each} has one: leave `bank` out")
     if resolved.method.needs_features or resolved.method.compares_batch:
         what = "features" if resolved.method.needs_features else "the samples of a batch"
         raise SettingsError(
@@ -136,8 +199,8 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
     processes = accelerator.num_processes
     if settings.batch_size < processes or images < processes:
         raise SettingsError(
-            f"batch-size {settings.batch_size} and {images} images cannot be shared out among {processes} processes: "
-            "expected at least one image a process"
+            f"batch-size {settings.batch_size} and {images} {student.reads}s cannot be shared out among {processes} "
+            f"processes: expected at least one {student.reads} a process"
         )
     if not any(parameter.requires_grad for parameter in student.module.parameters()):
         raise ModelError(
@@ -154,12 +217,14 @@ def check_student(student: Classifier, settings: ResolvedConfig, *, images: int,
     smallest = images // -(-images // settings.batch_size)
     if has_batch_norm(student.module) and settings.student_mode == "train" and settings.micro_batch == 1:
         raise SettingsError(
-            f"{student.reference} has batch-norm layers, which need two images or more at once: got `micro_batch=1`"
+            f"{student.reference} has batch-norm layers, which need two {student.reads}s or more at once: got "
+            "`micro_batch=1`"
         )
     if has_batch_norm(student.module) and settings.student_mode == "train" and smallest < 2 * processes:
         raise SettingsError(
-            f"{student.reference} has batch-norm layers, which need two images or more a batch and process: got "
-            f"batches of {smallest} image(s) from {images} images, `batch_size={settings.batch_size}`; raise it"
+            f"{student.reference} has batch-norm layers, which need two {student.reads}s or more a batch and process: "
+            f"got batches of {smallest} {student.reads}(s) from {images} {student.reads}s, "
+            f"`batch_size={settings.batch_size}`; raise it"
         )
 
 
@@ -182,8 +247,8 @@ def check_teachers(
             )
         if settings.mixup:
             raise SettingsError(
-                f"mixup is {settings.mixup:g}, and {teacher.reference} has predictions for images as they are, for no "
-                "mixed ones: give mixup 0, or the model itself"
+                f"mixup is {settings.mixup:g}, and {teacher.reference} has predictions for {images.noun}s as they are, "
+                "for no mixed ones: give mixup 0, or the model itself"
             )
         teacher.require(images.ids)
         if settings.augment != "none":
@@ -230,9 +295,9 @@ def _check_compiled(resolved: ResolvedConfig, requested: TransferConfig) -> None
         )
 
 
-def _check_plateau(resolved: ResolvedConfig, requested: TransferConfig) -> None:
+def _check_plateau(resolved: ResolvedConfig, requested: TransferConfig, *, noun: str) -> None:
     if resolved.schedule == "plateau" and not requested.guarded:
         raise SettingsError(
-            "schedule plateau goes by the loss on guard images, and the guard is off: leave the guard on, or give a "
+            f"schedule plateau goes by the loss on guard {noun}s, and the guard is off: leave the guard on, or give a "
             "schedule such as cosine"
         )

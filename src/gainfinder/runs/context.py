@@ -164,7 +164,7 @@ class RunContext:
         whole = merge_shards([part] if shard[1] == 1 else gather_object([part]), images)
         largest = prepared.settings.max_broken
         check_broken(whole.broken, of=images, max_share=largest)
-        check_logits(whole.logits, model=model.reference)
+        check_logits(whole.logits, model=model.reference, noun=images.noun)
         return whole
 
     def keep_predictions(self, predictions: Predictions, name: str) -> None:

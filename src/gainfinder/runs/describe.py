@@ -12,6 +12,7 @@ from ..devices import environment
 from ..errors import SettingsError
 from ..inference import Teacher
 from ..models import Classifier, find_origin
+from ..predictions import IMAGE
 from .prepare import PreparedTransfer, pixels_of, resolved_for
 
 
@@ -36,6 +37,7 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
             "subset": prepared.requested.subset,
             "strategy": prepared.requested.strategy if len(prepared.teachers) > 1 else None,
             "order": prepared.requested.order if len(prepared.teachers) > 1 else None,
+            "both": prepared.requested.both,
             "bank": None if prepared.bank is None else prepared.requested.bank_storage,
             "precision": prepared.accelerator.mixed_precision,
             "compile": prepared.requested.compile,
@@ -109,4 +111,5 @@ def describe_samples(images: Samples) -> dict[str, Any]:
         "labelled": images.labels is not None,
         "digest": images.digest(),
         "pixels": images.few_digest,
+        **({} if images.noun == IMAGE else {"noun": images.noun}),
     }

@@ -6,7 +6,7 @@ from .result import TransferResult
 
 
 def refuse_diverged(result: TransferResult, *, precision: str) -> None:
-    """Raise where training diverged; the result, which is complete, goes with the error.
+    """Raise where training diverged, or that of the partner did; the result, which is complete, goes with the error.
 
     Args:
         result: the result.
@@ -15,11 +15,13 @@ def refuse_diverged(result: TransferResult, *, precision: str) -> None:
     Raises:
         Diverged: it did.
     """
-    found = result.metrics.diverged
+    both = [one for one in (result, result.partner) if one is not None]
+    one = next((one for one in both if one.metrics.diverged is not None), result)
+    found = one.metrics.diverged
     if found is None:
         return
-    remedy = _remedy(found, result.metrics, precision) + ("" if result.out is None else ", and another `out`")
-    message = f"training diverges: {_since(found)}; {_kept(result, found)}. {remedy}"
+    remedy = _remedy(found, one.metrics, precision) + ("" if result.out is None else ", and another `out`")
+    message = f"training diverges: {_since(found)}; {_kept(one, found)}. {remedy}"
     raise Diverged(message, epoch=found.epoch, step=found.step, reason=found.reason, result=result)
 
 

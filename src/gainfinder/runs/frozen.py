@@ -78,7 +78,7 @@ def predict_referees(run: RunContext, images: Samples, before: Predictions) -> l
             continue
         looked_up = _look_up(run, referee, before, name)
         if looked_up is None:
-            raise DataError(f"referee {referee.reference}: the table lacks guard images; predict these, too")
+            raise DataError(f"referee {referee.reference}: the table lacks guard {images.noun}s; predict these, too")
         found.append(looked_up)
     return found
 
@@ -145,6 +145,7 @@ def _look_up(run: RunContext, table: PredictionTable, like: Predictions, name: s
         target=like.target,
         class_names=table.class_names,
         dropped_mass=float((1 - kept).mean()),
+        noun=like.noun,
     )
     run.keep_predictions(found, name)
     return found
@@ -189,6 +190,7 @@ def _predictions_of(entry: BankEntry, model: Classifier, images: Samples) -> Pre
         class_names=model.class_names,
         broken=tuple(entry.about["broken"]),
         dropped_mass=entry.about["dropped_mass"],
+        noun=images.noun,
     )
 
 

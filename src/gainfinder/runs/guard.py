@@ -24,7 +24,7 @@ from ..metrics import (
     selection,
 )
 from ..models import Classifier, has_batch_norm
-from ..predictions import Predictions
+from ..predictions import IMAGE, Predictions
 from ..results import GuardDecision, GuardPoint
 from ..training import between
 from .context import RunContext
@@ -71,6 +71,7 @@ class Guarded:
         images: number of guard images.
         labelled: whether the candidates were judged by labels.
         held_out: whether the guard images were held out from the transfer images.
+        noun: what a sample is: `image` or `text`.
         level: error of each test.
         at_most: largest share of predictions that may change; None without a limit.
         is_step: whether it is a step of a sequence or soup, which goes on with what is kept.
@@ -82,6 +83,7 @@ class Guarded:
     images: int
     labelled: bool
     held_out: bool
+    noun: str = IMAGE
     level: float = selection.LEVEL
     at_most: float | None = None
     is_step: bool = False
@@ -132,7 +134,7 @@ class Guarded:
         if found is None:
             return None
         level = selection.level_of(found.candidate, self.judgements, level=self.level)
-        return certificate_text(found, images=self.images, level=level)
+        return certificate_text(found, images=self.images, level=level, noun=self.noun)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,7 @@ def guard(run: RunContext, weight_path: WeightPath, model: Classifier, probes: F
         at_most=limit.share,
         is_step=run.origin is not None,
         images=len(probes.before),
+        noun=probes.before.noun,
         labelled=probes.before.target is not None,
         held_out=run.prepared.guard_held_out,
     )

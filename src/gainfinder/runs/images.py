@@ -87,8 +87,8 @@ def with_labels(images: Samples, data: SampleSource, student: Classifier) -> Sam
     """
     if images.labels is not None:
         return images
-    wanted = f"{images.reference}: `control='labels'` learns from the labels of the transfer images, and"
-    advice = "leave it out, or give labelled images as `data`"
+    wanted = f"{images.reference}: `control='labels'` learns from the labels of the transfer {images.noun}s, and"
+    advice = f"leave it out, or give labelled {images.noun}s as `data`"
     try:
         found = align_samples(load_samples(data), student)
     except DataError as error:
@@ -105,19 +105,23 @@ def note_guard(images: Samples | None, *, held_out: bool) -> None:
         return
     if held_out:
         _log.warning(
-            "%d images of `data` are set apart for the guard; if a model was trained on them, the guard is "
-            "conservative: give `guard_data` with images that none of the models was trained on",
+            "%d %ss of `data` are set apart for the guard; if a model was trained on them, the guard is conservative: "
+            "give `guard_data` with %ss that none of the models was trained on",
             len(images),
+            images.noun,
+            images.noun,
         )
     if len(images) < FEW_IMAGES:
-        _log.warning("the guard has %d images only and will mostly keep the student as it was: give more", len(images))
+        few = f"the guard has {len(images)} {images.noun}s only"
+        _log.warning("%s and will mostly keep the student as it was: give more", few)
 
 
 def hold_out_to_measure(images: Samples) -> tuple[Samples, Samples]:
     """The images less a tenth, and that tenth, the same one for every command; a warning where it is small."""
     rest, held_out_images = holdout(images, share=HOLDOUT_SHARE, by_id_alone=images.labels is None)
     if (count := len(held_out_images)) < FEW_IMAGES:
-        _log.warning("measured on %d images only, one is %.1f pp: give `val` for more", count, 100 / count)
+        few = f"measured on {count} {images.noun}s only"
+        _log.warning("%s, one is %.1f pp: give `val` for more", few, 100 / count)
     return rest, held_out_images
 
 
@@ -145,4 +149,4 @@ def note_overlap(others: Samples, images: Samples, role: str, other_role: str) -
     bases = {source.reference.split("#")[0] for source in (others, images)}
     shared = len(set(others.ids) & set(images.ids)) if len(bases) == 1 else 0
     if shared:
-        _log.warning("%d of the %d images %s are also %s", shared, len(images), role, other_role)
+        _log.warning("%d of the %d %ss %s are also %s", shared, len(images), images.noun, role, other_role)

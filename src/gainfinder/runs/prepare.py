@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -17,16 +18,18 @@ from ..data import MaskedImages, Samples, SampleSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_model, align_samples, named_after
-from ..models import Classifier, ModelSource, TeacherSource, load_copy, load_teacher
+from ..models import Classifier, ModelSource, PredictionTable, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import (
     check_at_most,
+    check_both,
     check_guard,
     check_places,
     check_referees,
     check_settings,
     check_student,
     check_teachers,
+    check_way,
 )
 from .images import align_val, assign_roles, note_guard, note_overlap, subset, with_labels
 from .tracking import require
@@ -61,6 +64,7 @@ class PreparedTransfer:
             soup, and once for the soup.
         student_is_given: whether the initial student is the one that was given, not one that an earlier teacher of a
             sequence left.
+        partner: with `both`, the same the other way round: the teacher's learning from the student; None for one way.
     """
 
     student: Classifier
@@ -83,6 +87,7 @@ class PreparedTransfer:
     referees: tuple[Teacher, ...] = ()
     guard_decisions: int = 1
     student_is_given: bool = True
+    partner: "PreparedTransfer | None" = field(default=None, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -148,6 +153,9 @@ def prepare_transfer(
 ) -> PreparedTransfer:
     """Load and check everything, resolve every setting; write nothing.
 
+    With `both` the transfer the other way round is prepared, too, as its `partner`. Of frozen teachers each way is a
+    transfer of its own, and its settings do not name the other.
+
     Args:
         student: the model that is to learn.
         teachers: the models, or tables of predictions, that are to teach.
@@ -164,6 +172,39 @@ def prepare_transfer(
     Raises:
         GainfinderError: models, images or settings cannot be used.
     """
+    sources: dict[str, Any] = {"data": data, "val": val, "guard_data": guard_data, "referees": referees}
+    if settings.both is None:
+        return _prepare(
+            student, teachers, **sources, label_maps=label_maps, settings=settings, command=command, spec=spec
+        )
+    check_both(settings, teachers=teachers, label_maps=label_maps)
+    own = settings if settings.both == "live" else settings.replace(both=None)
+    ways = []
+    for learner, other in ((student, teachers[0]), (teachers[0], student)):
+        assert not isinstance(learner, PredictionTable), "`check_both` refuses tables"
+        about = None
+        if spec is not None:
+            about = spec.model_copy(update={"student": learner, "teachers": (other,), "config": own})
+        ways.append(_prepare(learner, [other], **sources, label_maps=(), settings=own, command=command, spec=about))
+    for one in ways:
+        check_way(one.settings, settings, accelerator=one.accelerator)
+    return replace(ways[0], partner=ways[1])
+
+
+def _prepare(
+    student: ModelSource,
+    teachers: Sequence[TeacherSource],
+    *,
+    data: SampleSource,
+    val: SampleSource | None,
+    guard_data: SampleSource | None,
+    referees: Sequence[TeacherSource],
+    label_maps: Sequence[Path],
+    settings: TransferConfig,
+    command: str | None,
+    spec: TransferSpec | None,
+) -> PreparedTransfer:
+    """One way: as `prepare_transfer`."""
     device = resolve_device(settings.device)
     require(settings.trackers)
     check_guard(settings, images_given=guard_data is not None)
@@ -174,9 +215,9 @@ def prepare_transfer(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
-    labelled_images = align_samples(roles.train, named_student)
+    labelled_images = _readable(align_samples(roles.train, named_student), settings)
     val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
-    guard_images = None if roles.guard is None else align_samples(roles.guard, named_student)
+    guard_images = None if roles.guard is None else _readable(align_samples(roles.guard, named_student), settings)
     train_images = subset(labelled_images, settings)
     note_overlap(train_images, val_images, "measured on", "learned from")
     if guard_images is not None:
@@ -186,7 +227,7 @@ def prepare_transfer(
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
-    check_settings(resolved, settings, teachers=len(aligned))
+    check_settings(resolved, settings, teachers=len(aligned), noun=train_images.noun)
     check_places(named_student, aligned, resolved, settings)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
@@ -255,6 +296,11 @@ def resolved_for(
 def pixels_of(spec: ViewSpec) -> tuple[int, int] | None:
     """Height and width in pixels of the student's views; None of texts."""
     return spec.sizes[0] if isinstance(spec.sizes[0], tuple) else None
+
+
+def _readable(images: Samples, settings: TransferConfig) -> Samples:
+    """The samples without labels where none may be read; a text's own tokens are labels, too."""
+    return images.without_labels() if settings.labels == "none" and images.labels is not None else images
 
 
 def _guard_decisions(teachers: int, strategy: str) -> int:

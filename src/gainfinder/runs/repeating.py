@@ -56,6 +56,11 @@ def prepare_repetition(
     if target.resolve() == folder.resolve():
         raise RunFolderError(f"{target}: is the result to repeat: choose another `out`")
     spec = read_run(first.config).spec().trusting(trusted)
+    if spec.config.both is not None:
+        raise RunFolderError(
+            f"{folder}: was learned live with {spec.teachers[0]}, which takes both: run `gainfinder transfer --config "
+            f"{first.config} --out NEW`"
+        )
     prepared = prepare_spec(spec.model_copy(update={"config": spec.config.replace(track=())}), command=command)
     config = describe(prepared)
     RunFolder(target).check(config)

@@ -26,12 +26,14 @@ class TransferResult:
         epochs: measures after each epoch, a row each.
         out: the result folder, or None where none was requested.
         load_student: function that returns the transferred student.
+        partner: with `both`, the result of the teacher, which learned as well; None else.
     """
 
     metrics: TransferMetrics
     epochs: tuple[EpochMetrics, ...]
     out: Path | None
     load_student: Callable[[], Classifier] = field(repr=False)
+    partner: "TransferResult | None" = field(default=None, repr=False)
 
     @functools.cached_property
     def student(self) -> Classifier:

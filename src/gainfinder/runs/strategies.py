@@ -27,10 +27,10 @@ from .result import TransferResult, finalize, load_finished
 from .transfer import run_transfer, transfer_in
 
 
-def execute(
+def execute_one_way(
     prepared: PreparedTransfer, out: Path, *, callback: Callback, shared: SharedWork | None = None
 ) -> TransferResult:
-    """Run a transfer in its folder, by its strategy; from the start or from its last checkpoint.
+    """Run a transfer one way in its folder, by its strategy; from the start or from its last checkpoint.
 
     Args:
         prepared: the transfer to run.
@@ -47,16 +47,16 @@ def execute(
     if not RunFolder(out).result.exists():
         require_room(prepared)  # before the folder is claimed: a refused run leaves none
     shared = shared or SharedWork()
-    prepared = _with_known_images(prepared, shared)
-    prepared.views.cache = shared.view_crops
+    prepared = with_known_images(prepared, shared)
     with open_run(prepared, out, callback=callback, shared=shared) as run:
         done = _one_by_one(run) if prepared.one_by_one else transfer_in(run)
         refuse_diverged(done, precision=prepared.accelerator.mixed_precision)
         return add_controls(run, done) if prepared.requested.controls and not prepared.one_by_one else done
 
 
-def _with_known_images(prepared: PreparedTransfer, shared: SharedWork) -> PreparedTransfer:
-    """The transfer with images that are digested already, if earlier transfers had the same."""
+def with_known_images(prepared: PreparedTransfer, shared: SharedWork) -> PreparedTransfer:
+    """The transfer with images that are digested and cropped already, if earlier transfers had the same."""
+    prepared.views.cache = shared.view_crops
     guard_images = prepared.guard_images
     return replace(
         prepared,
@@ -162,8 +162,9 @@ class _Strategy:
             return numbers
         known = [found for found in self.probes.teachers if found is not None]
         if len(known) < len(numbers):
+            probes = self.run.probe_images
             raise DataError(
-                f"teachers cannot be ordered: a table lacks images of {self.run.probe_images.reference}; predict "
+                f"teachers cannot be ordered: a table lacks {probes.noun}s of {probes.reference}; predict "
                 "these, too, or give `order='given'`"
             )
         strengths = estimated_strengths([self.probes.before, *known])[1:]

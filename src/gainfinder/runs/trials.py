@@ -178,7 +178,7 @@ class _Learner:
         """The loss on guard images after so many steps; None where training leads nowhere."""
         prepared, callback = self.prepared, self.run.callback
         if prepared.views.fits:
-            callback.stage("reading the transfer images", len(prepared.train_images))
+            callback.stage(f"reading the transfer {prepared.train_images.noun}s", len(prepared.train_images))
             prepared.views.load(callback.advance)
         self.targets.prepare(range(-(-steps // prepared.steps_per_epoch)))
         callback.stage(f"trial of {self.name}", steps * prepared.settings.batch_size)

@@ -58,7 +58,7 @@ def _of_result(record: TransferRecord, student: Classifier) -> Samples:
     position_of = {sample_id: i for i, sample_id in enumerate(images.ids)}
     missing = next((one for one in record.after.ids if one not in position_of), None)
     if missing is not None:
-        raise DataError(f"{reference}: has no image {missing!r}, which the result was measured on; {_OTHERS}")
+        raise DataError(f"{reference}: has no {found.noun} {missing!r}, which the result was measured on; {_OTHERS}")
     chosen = images.select([position_of[one] for one in record.after.ids])
     if record.after.target is not None and (
         chosen.labels is None or not np.array_equal(chosen.labels, record.after.target.numpy())
@@ -68,7 +68,9 @@ def _of_result(record: TransferRecord, student: Classifier) -> Samples:
     same_decoder = record.config.environment.pillow in (None, _pillow())
     whole = len(chosen) == val.samples and same_decoder and val.pixels is not None
     if whole and chosen.few_digest != val.pixels:
-        raise DataError(f"{reference}: its images are others than those that the result was measured on; {_OTHERS}")
+        raise DataError(
+            f"{reference}: its {found.noun}s are others than those that the result was measured on; {_OTHERS}"
+        )
     return chosen
 
 

@@ -10,8 +10,9 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from ..errors import GainfinderError, HubError, SettingsError
 from ..libraries import first_line, hub_or_cache, quiet
+from ..predictions import IMAGE
 from ..report import is_own_card
-from ..results import CARD_FILE
+from ..results import CARD_FILE, RunFolder
 from .bundle import Bundle, make_bundle
 
 ALWAYS_THERE = {".gitattributes"}
@@ -33,6 +34,7 @@ class PushedStudent:
         reference: the reference that loads it here.
         files: bytes of each file, by its name.
         own_card: whether the card is one that somebody wrote or changed, and went along as it is.
+        noun: what it classifies: `image` or `text`.
     """
 
     repository: str
@@ -42,6 +44,7 @@ class PushedStudent:
     reference: str
     files: dict[str, int]
     own_card: bool
+    noun: str = IMAGE
 
 
 def push_student(
@@ -85,6 +88,7 @@ def push_student(
         reference=f"{'hf-hub' if bundle.library == 'timm' else 'hf'}:{repository}",
         files=bundle.sizes,
         own_card=bundle.own_card,
+        noun=RunFolder(path).noun,
     )
 
 

@@ -154,6 +154,8 @@ def _cell(
 
 def _config(study: StudyDocument, out: Path, settings: Mapping[str, Any]) -> TransferConfig:
     """The settings of a cell, with the study's bank unless it gives another, or its method compares features."""
+    if settings.get("both") is not None:
+        raise SettingsError("`both` is no setting of a study, a cell of which has one student: name each way as a cell")
     method = settings.get("method")
     shares = study.study.bank and "bank" not in settings and not (method and find_method(method).needs_features)
     return TransferConfig(**{**settings, **({"bank": out / BANK} if shares else {})})

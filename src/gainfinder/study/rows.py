@@ -6,7 +6,7 @@ None. Nothing is loaded but JSON: no model, no image, no predictions.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,7 @@ class StudyRow(Record):
         student_family: the student's family, such as CNN, Transformer or MLP.
         teacher_family: the teacher's; of several `several`, unless they are of one.
         data: name of the images.
+        noun: what a sample of them is, as far as the cell is done.
         variant: name of the variant; empty where the study has none.
         method: name of the method.
         strategy: `sequential`, `parallel` or `soup`; None with a single teacher.
@@ -94,6 +95,7 @@ class StudyRow(Record):
     student_family: str
     teacher_family: str
     data: str
+    noun: Literal["image", "text"] = "image"
     variant: str
     method: str
     strategy: str | None
@@ -247,6 +249,7 @@ def _row(folder: StudyFolder, study: StudyDocument, cell: Cell) -> StudyRow:
     metrics = run_folder.read_result()
     assert metrics is not None, "a cell that is done has a result"
     measures = read_measures(run_folder.path / CELL_FILE)
+    about["noun"] = run_folder.noun
     return StudyRow(**{**about, **_of_result(metrics), **_of_cell(measures, metrics), "method": metrics.method})
 
 

@@ -6,10 +6,10 @@ and after it is measured (step 0 of the next epoch, its row among the rows). Of 
 all read: they need one file system.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +17,7 @@ from ..errors import RunFolderError
 from ..files import write_atomically
 
 FORMAT = 2
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -50,9 +51,12 @@ class Progress:
 
 def save_checkpoint(path: Path, *, progress: Progress, trainer: Mapping[str, Any]) -> None:
     """Replace the checkpoint at `path` in one step; `trainer` is what `StudentTrainer.state` gives."""
-    # "learner" is the trainer's name in files of this format.
-    state = {"format": FORMAT, "progress": vars(progress), "learner": dict(trainer)}
-    write_atomically(path, lambda partial: torch.save(state, partial), within=path.parent)
+    _save(path, _document(progress, trainer))
+
+
+def save_checkpoints(path: Path, states: Sequence[tuple[Progress, Mapping[str, Any]]]) -> None:
+    """Replace the checkpoint of several students at `path` in one step, each as `save_checkpoint` takes it."""
+    _save(path, {"format": FORMAT, "students": [_document(progress, trainer) for progress, trainer in states]})
 
 
 def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
@@ -62,13 +66,35 @@ def load_checkpoint(path: Path) -> tuple[Progress, dict[str, Any]] | None:
         RunFolderError: the file is damaged or of another format. It is never used in part, and never replaced by a
             silent start from the beginning.
     """
+    return _load(path, _student)
+
+
+def load_checkpoints(path: Path) -> list[tuple[Progress, dict[str, Any]]] | None:
+    """Those of several students, as `save_checkpoints` wrote them; raises as `load_checkpoint`."""
+    return _load(path, lambda state: [_student(one) for one in state["students"]])
+
+
+def _document(progress: Progress, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    # "learner" is the trainer's name in files of this format.
+    return {"format": FORMAT, "progress": vars(progress), "learner": dict(trainer)}
+
+
+def _student(state: Mapping[str, Any]) -> tuple[Progress, dict[str, Any]]:
+    return Progress(**state["progress"]), state["learner"]
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    write_atomically(path, lambda partial: torch.save(state, partial), within=path.parent)
+
+
+def _load(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T | None:
     if not path.exists():
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["format"] != FORMAT:
             raise ValueError(f"its format is {state['format']}, expected {FORMAT}")
-        return Progress(**state["progress"]), state["learner"]
+        return read(state)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunFolderError(

@@ -34,60 +34,133 @@ SHOW_EVERY_S = 2.0
 """Seconds between reports of an epoch's averages so far; each waits for the device, too."""
 
 
-def train(
-    trainer: StudentTrainer,
-    source: ViewSource,
-    progress: Progress,
-    *,
-    checkpoint_every: int | None,
-    begin: Callable[[Progress], None],
-    save: Callable[[Progress], None],
-    measure: Callable[[], dict[str, Any]],
-    on_images: Callable[[int], None],
-    on_sums: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train from `progress` to the end; `progress` is updated in place.
+class TrainingLoop:
+    """A training, advanced by whoever calls: a step, and where an epoch has none left, its end.
+
+    `train` advances one to its end; two can be advanced in turn. What a step needs of another training is asked for
+    when the step is made, so that its result depends on nothing but the progress of both.
 
     Args:
         trainer: the student, with the weights and optimiser state of `progress`.
         source: source of the views; its images carry labels where the method needs them.
-        progress: progress of the run so far.
-        checkpoint_every: steps between checkpoints within an epoch, or None.
+        progress: progress of the run so far, updated in place.
         begin: called with the progress, in every process, before each epoch, also one that is gone on with.
-        save: called with the progress, in every process, when it should be saved.
         measure: called after each epoch, in every process; its values become a row of `progress.rows`.
         on_images: called after each step with the number of its images, over all processes.
         on_sums: called every few seconds with the averages of the epoch so far, named as in its row, over the samples
             of this process.
+    """
+
+    def __init__(
+        self,
+        trainer: StudentTrainer,
+        source: ViewSource,
+        progress: Progress,
+        *,
+        begin: Callable[[Progress], None],
+        measure: Callable[[], dict[str, Any]],
+        on_images: Callable[[int], None],
+        on_sums: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.trainer, self.source, self.progress = trainer, source, progress
+        self._begin, self._measure, self._on_images, self._on_sums = begin, measure, on_images, on_sums
+        self._partitioned = trainer.settings.method.partition is not None
+        self._epoch: _Epoch | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are trained and measured."""
+        return self.progress.epoch >= run_length(self.trainer.settings, self.progress)
+
+    @property
+    def steps_left(self) -> int:
+        """Steps of the epoch in progress that are not made; with 0 the epoch waits for `finish_epoch`."""
+        return self._of_epoch().steps - self.progress.step
+
+    def step(self) -> None:
+        """Make the next step of the epoch.
+
+        Raises:
+            DataError: too many images are broken.
+            Diverged: the loss or the weights are not finite, or the loss has grown beyond reason.
+            NotFinite: logits of a frozen model are not.
+        """
+        epoch, trainer, progress = self._of_epoch(), self.trainer, self.progress
+        batch, size = next(epoch.batches)
+        _set_rate(trainer, progress, epoch.falling, steps=epoch.steps)
+        _one_step(trainer, self.source, batch, epoch.totals)
+        progress.step += 1
+        self._on_images(size)
+        if epoch.totals.due():
+            self._on_sums(epoch.totals.averages(partitioned=self._partitioned))
+        if progress.step % CHECK_EVERY == 0:
+            epoch.totals.check()
+        if progress.step == epoch.steps:
+            next(epoch.batches, None)  # exhausted: workers that decoded for it end before the student is measured
+
+    def write_progress(self) -> None:
+        """Have everything in `progress` that it takes to go on from here; raises as `step`."""
+        if self._epoch is not None:
+            self._epoch.totals.write_progress(self.source.images, self.trainer.settings.max_broken)
+
+    def check_bounds(self) -> None:
+        """Raise `Diverged` if the loss or the weights have left all bounds in this epoch, whatever was learned from."""
+        if self._epoch is not None:
+            self._epoch.totals.check_bounds()
+
+    def finish_epoch(self) -> None:
+        """Measure the epoch, of which no step is left and whose progress is written.
+
+        Raises:
+            Diverged: what is measured is not finite.
+        """
+        rate, measures = self.trainer.rate, self._measure()
+        _finish_epoch(self.progress, measures, rate=rate, partitioned=self._partitioned)
+        self._epoch = None
+
+    def _of_epoch(self) -> "_Epoch":
+        """The epoch in progress, which begins where there is none."""
+        if self._epoch is None:
+            self._begin(self.progress)
+            self._epoch = _Epoch(self.trainer, self.source, self.progress)
+        return self._epoch
+
+
+class _Epoch:
+    """The epoch in progress: its sums, its schedule, and the batches that are left."""
+
+    def __init__(self, trainer: StudentTrainer, source: ViewSource, progress: Progress) -> None:
+        settings = trainer.settings
+        self.totals = _Totals(progress, trainer)
+        batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
+        self.steps = len(batches)
+        self.falling = _cool_down(settings, progress)
+        self.batches = _local_batches(trainer, source, batches, progress)
+
+
+def train(loop: TrainingLoop, *, checkpoint_every: int | None, save: Callable[[Progress], None]) -> None:
+    """Train to the end.
+
+    Args:
+        loop: the training, from its progress on.
+        checkpoint_every: steps between checkpoints within an epoch, or None.
+        save: called with the progress, in every process, when it should be saved.
 
     Raises:
         DataError: too many images are broken.
         Diverged: the loss or the weights are not finite, or the loss has grown beyond reason. Nothing was saved since.
         NotFinite: logits of a frozen model are not.
     """
-    settings = trainer.settings
-    partitioned = settings.method.partition is not None
-    while progress.epoch < run_length(settings, progress):
-        begin(progress)
-        totals = _Totals(progress, trainer)
-        batches = epoch_batches(source.images.ids, settings.batch_size, seed=settings.seed, epoch=progress.epoch)
-        falling = _cool_down(settings, progress)
-        for batch, size in _local_batches(trainer, source, batches, progress):
-            _set_rate(trainer, progress, falling, steps=len(batches))
-            _one_step(trainer, source, batch, totals)
-            progress.step += 1
-            on_images(size)
-            if totals.due():
-                on_sums(totals.averages(partitioned=partitioned))
-            if progress.step % CHECK_EVERY == 0:
-                totals.check()
-            if checkpoint_every and progress.step % checkpoint_every == 0 and progress.step < len(batches):
-                totals.write_progress(source.images, settings.max_broken)
-                save(progress)
-        totals.write_progress(source.images, settings.max_broken)
-        save(progress)  # measuring may take long: killed there, the epoch is not trained again
-        _finish_epoch(progress, measure(), rate=trainer.rate, partitioned=partitioned)
-        save(progress)
+    while not loop.ended:
+        while loop.steps_left:
+            loop.step()
+            if checkpoint_every and loop.progress.step % checkpoint_every == 0 and loop.steps_left:
+                loop.write_progress()
+                save(loop.progress)
+        loop.write_progress()
+        save(loop.progress)  # measuring may take long: killed there, the epoch is not trained again
+        loop.finish_epoch()
+        save(loop.progress)
 
 
 def train_steps(trainer: StudentTrainer, source: ViewSource, steps: int, *, on_images: Callable[[int], None]) -> None:
@@ -101,7 +174,7 @@ def train_steps(trainer: StudentTrainer, source: ViewSource, steps: int, *, on_i
 
     Raises:
         DataError: too many images are broken.
-        Diverged, NotFinite: as `train`.
+        Diverged, NotFinite: as `TrainingLoop.step`.
     """
     settings, progress, done = trainer.settings, Progress(), 0
     while done < steps:
@@ -203,8 +276,14 @@ class _Totals:
 
     def check(self) -> None:
         """Raise if training has diverged, or a frozen model's logits cannot be used; in every process alike."""
+        self.trainer.check_targets(f"views by step {self.progress.step} of epoch {self.progress.epoch + 1}")
+        self.check_bounds()
+        if self.first is not None:
+            self.progress.first_loss = float(self.accelerator.reduce(self.first, "mean"))
+
+    def check_bounds(self) -> None:
+        """Raise if training has diverged, whatever it learned from."""
         epoch, step = self.progress.epoch + 1, self.progress.step
-        self.trainer.check_targets(f"views by step {step} of epoch {epoch}")
         began = [(int(at), loss) for at, loss in self.accelerator.gather(self.began_N2).tolist() if at > 0]
         if began:
             at, loss = min(began, key=lambda one: one[0])
@@ -213,8 +292,6 @@ class _Totals:
             _diverged(epoch, at, grown if math.isfinite(loss) else "the loss is not finite")
         if not self.trainer.weights_are_finite():
             _diverged(epoch, step, "the weights are not finite")
-        if self.first is not None:
-            self.progress.first_loss = float(self.accelerator.reduce(self.first, "mean"))
 
     def write_progress(self, images: Samples, max_broken: float) -> None:
         """Write the sums of all processes into the progress."""

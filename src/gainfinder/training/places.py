@@ -8,9 +8,8 @@ Shapes: N samples, P places, M models, C classes.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..inference import Targets, usable_by_all
+from ..inference import Targets, labels_in_places, usable_by_all
 from ..losses import Losses, TransferLoss
 
 
@@ -27,21 +26,28 @@ def losses_in_places(
         criterion: the method's loss.
         student_logits_NPC: the student's logits.
         usable_NP: bool, the places that the student has read.
-        targets: the frozen models' logits, maybe of fewer or more places; or of none, where nothing is distilled.
+        targets: the frozen models' logits, maybe of fewer or more places; the same for all places where nothing is
+            learned from them.
         target_NP: labels, int64, of as many places as the longest sample has, -1 where there is none; None for methods
             that read none.
     """
-    logits_NPMC = targets.logits_NMC
-    if targets.usable_NP is None:  # nothing is distilled: what stands in for a model has one answer a sample
-        logits_NPMC = logits_NPMC[:, None].expand(-1, student_logits_NPC.shape[1], -1, -1)
-    usable_NP = usable_by_all([student_logits_NPC, logits_NPMC], [usable_NP, targets.usable_NP])
+    model_logits = targets.logits_NMC
+    if model_logits.ndim == 3:
+        model_logits = model_logits[:, None].expand(-1, student_logits_NPC.shape[1], -1, -1)
+    usable_NP = usable_by_all([student_logits_NPC, model_logits], [usable_NP, targets.usable_NP])
     assert usable_NP is not None, "samples in places"
     P = usable_NP.shape[1]
     if target_NP is not None:
-        target_NP = F.pad(target_NP, (0, max(0, P - target_NP.shape[1])), value=-1)[:, :P]
+        target_NP = labels_in_places(target_NP, P)
         usable_NP = usable_NP & (target_NP >= 0)
         target_NP = target_NP.clamp_min(0)
-    found = criterion.losses(student_logits_NPC[:, :P], logits_NPMC[:, :P], target_NP)
+    confidence = targets.log_confidence_NM
+    found = criterion.losses(
+        student_logits_NPC[:, :P],
+        model_logits[:, :P].nan_to_num(),  # of a bank, where there is no place
+        target_NP,
+        log_confidence=None if confidence is None else confidence[:, :P].nan_to_num(),
+    )
     return mean_over_places(found, usable_NP)
 
 

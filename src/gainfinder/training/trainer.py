@@ -175,7 +175,7 @@ class StudentTrainer:
         try:
             self.optimizer.step()
         except torch.OutOfMemoryError as error:  # the momentum of all weights, in the first step
-            raise out_of_memory(len(batch.views), error) from error
+            raise out_of_memory(len(batch.views), self.student.reads, error) from error
         self.optimizer.zero_grad()
         if self.slow is not None:
             self.slow.after_step(self.fast_weights)
@@ -276,7 +276,7 @@ class StudentTrainer:
             # Gradients are averaged over processes: this makes them those of the mean over the whole batch.
             self.accelerator.backward(loss_sum * (self.accelerator.num_processes / batch.total))
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(len(batch.views), error) from error
+            raise out_of_memory(len(batch.views), self.student.reads, error) from error
         taught = losses.taught
         return loss_sum.detach(), taught if batch.weight else torch.zeros_like(taught)
 
@@ -408,12 +408,13 @@ def note_parts(settings: ResolvedConfig, student: Classifier, size: int) -> None
     if settings.student_mode == "train" and has_batch_norm(student.module):
         reasons.append("batch-norm takes the statistics of")
     if settings.method.compares_batch:
-        reasons.append(f"method {settings.method.name!r} compares the images of")
+        reasons.append(f"method {settings.method.name!r} compares the {student.reads}s of")
     if reasons:
         _log.warning(
-            "%s parts of %d images, not of whole batches: the result is another than with whole ones",
+            "%s parts of %d %ss, not of whole batches: the result is another than with whole ones",
             " and ".join(reasons),
             size,
+            student.reads,
         )
 
 

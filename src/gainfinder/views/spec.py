@@ -149,6 +149,11 @@ class Views:
         pairs = zip(self.tokenizations, self.renderings, strict=True)
         return replace(self, renderings=tuple(one.collated(tokens) for one, tokens in pairs))
 
+    @property
+    def most_places(self) -> int | None:
+        """Places that a text of these has at most, no more than tokens; None of images."""
+        return max(rendering.shape[-1] for rendering in self.renderings) if self.tokenizations else None
+
     def at(self, size: Size) -> Tensor:
         """The renderings at a size, uint8 (N, 3, H, W), or of a tokenization, int32 (N, R, L)."""
         if isinstance(size, Tokenization):

@@ -57,8 +57,8 @@ class TextRequest:
         given = [name for name, value in asked.items() if value is not None]
         if given and not labelled:
             raise SettingsError(
-                f"`{given[0]}` is for areas of expertise, which need labels to tell who is right; these images carry "
-                "none: leave it out"
+                f"`{given[0]}` is for areas of expertise, which need labels to tell who is right, and there are none: "
+                "leave it out"
             )
         if class_embeddings is not None and embed is not None:
             raise SettingsError("`class_embeddings` and `embed` both give embeddings of the classes: give one of them")

@@ -103,6 +103,7 @@ def predicted_classes(found: Columns, *, keep_logits: bool = True) -> PredictedC
         answers=answers,
         target=target,
         broken=tuple(about.get("broken") or ()),
+        noun=found.noun,
     )
 
 
@@ -118,6 +119,6 @@ def _first(found: Columns) -> Answers:
 def _check(found: Columns, logits_NC: torch.Tensor) -> None:
     """Refuse values that give no probabilities."""
     try:
-        check_logits(logits_NC, model=str(found.where))
+        check_logits(logits_NC, model=str(found.where), noun=found.noun)
     except NotFinite as error:
         raise DataError(f"{error} Predict again with a sound model") from error

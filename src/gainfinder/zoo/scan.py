@@ -183,7 +183,10 @@ def read_folder(folder: Path) -> tuple[list[PredictedClasses], tuple[str, ...]]:
         columns = read_columns(path)
         own = _classes(columns)
         if not found:
-            names, keep_logits = own, _logits_fit(models=len(paths), images=len(columns.ids), classes=len(own))
+            names, keep_logits = (
+                own,
+                _logits_fit(models=len(paths), images=len(columns.ids), classes=len(own), noun=columns.noun),
+            )
         elif own != names:
             raise DataError(f"{path}: has other classes than {paths[0]}, or another order of them")
         one = predicted_classes(columns, keep_logits=keep_logits)
@@ -268,7 +271,9 @@ class Scanning:
         first = named_after(loaded, self.images)
         self.images = align_samples(self.images, first)
         self.first = first
-        self.keep_logits = _logits_fit(models=self.count, images=len(self.images), classes=first.num_classes)
+        self.keep_logits = _logits_fit(
+            models=self.count, images=len(self.images), classes=first.num_classes, noun=self.images.noun
+        )
         if self.folder is not None:
             self.kept = KeptPredictions(self.folder, self.images, whole=self.keep_logits)
         return first
@@ -305,14 +310,14 @@ def _in_order(found: PredictedClasses, first: PredictedClasses, path: Path, firs
     row_of = {sample_id: row for row, sample_id in enumerate(found.ids)}
     if row_of.keys() != set(first.ids):
         missing = next(iter(row_of.keys() ^ set(first.ids)))
-        raise DataError(f"{path} and {first_path} are not of the same images: only one of them has {missing!r}")
+        raise DataError(f"{path} and {first_path} are not of the same {first.noun}s: only one of them has {missing!r}")
     rows = torch.tensor([row_of[sample_id] for sample_id in first.ids])
     if (found.target is None) != (first.target is None):
         without, other = (path, first_path) if found.target is None else (first_path, path)
         raise DataError(f"{without} has no labels, and {other} has; expected both alike")
     target_N = None if found.target is None else found.target[rows]
     if target_N is not None and first.target is not None and not torch.equal(target_N, first.target):
-        raise DataError(f"{path} and {first_path} have other labels for the same images")
+        raise DataError(f"{path} and {first_path} have other labels for the same {first.noun}s")
     return replace(found, ids=first.ids, answers=found.answers.of_rows(rows), target=target_N)
 
 
@@ -326,14 +331,15 @@ def name_of(source: ModelSource) -> str:
     return source if isinstance(source, str) else str(getattr(source, "reference", type(source).__name__))
 
 
-def _logits_fit(*, models: int, images: int, classes: int) -> bool:
+def _logits_fit(*, models: int, images: int, classes: int, noun: str) -> bool:
     size = 4 * models * images * classes
     if size > LOGITS_BYTES:
         _log.warning(
-            "the ensembles of mean probabilities are left out: the logits of %d models for %d images take %.1f GiB, "
-            "more than the %.1f GiB that are kept; give fewer models or images",
+            "the ensembles of mean probabilities are left out: the logits of %d models for %d %ss take %.1f GiB, "
+            "more than the %.1f GiB that are kept; give fewer of either",
             models,
             images,
+            noun,
             size / 2**30,
             LOGITS_BYTES / 2**30,
         )

@@ -73,7 +73,7 @@ def test_rows_keep_their_types_and_axes() -> None:
     table = rows_table(rows)
     assert str(table.schema.field("transfer_delta_pp").type) == "double"
     assert table.column("axis_lr").to_pylist() == ["0.1", "0.2"]
-    assert set(StudyRow.model_fields) - set(table.column_names) == {"axes"}
+    assert set(StudyRow.model_fields) - set(table.column_names) == {"axes", "noun"}
 
 
 @pytest.fixture

@@ -222,12 +222,12 @@ def alike_chart(name: str, title: str, points: Rows, edges: Rows) -> Figure:
     return Figure(name=name, title=title, chart=styled(chart), rows={"rows": points, "edges": edges})
 
 
-def sequence_chart(name: str, title: str, rows: Rows) -> Figure:
+def sequence_chart(name: str, title: str, rows: Rows, *, noun: str) -> Figure:
     """Gain, loss and delta over the epochs of sequences of teachers, a panel a student and method."""
     base = alt.Chart()
     lines = base.transform_filter(alt.datum.kind != "end").encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1, tickCount=6, grid=False)),
-        y=alt.Y("value_pp:Q", title="pp of all images", axis=alt.Axis(grid=True, minExtent=36)),
+        y=alt.Y("value_pp:Q", title=f"pp of all {noun}s", axis=alt.Axis(grid=True, minExtent=36)),
         color=_colours({"gained": GAIN, "lost": LOSS, "delta": INK}, "kind", legend=True),
         detail="cell:N",
     )

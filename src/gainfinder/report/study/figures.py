@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...predictions import IMAGE
 from ...study import EpochRow, StudyRow
 from ..charts import Figure
 from . import charts, figure_rows
@@ -194,7 +195,7 @@ def sequence_figure(
         label="Figure 11",
         caption="Knowledge gain, loss and delta since before the first teacher, after each epoch; dashed: where a "
         f"teacher ends. A line a seed.{left}",
-        figure=charts.sequence_chart(f"figure-11{suffix}", "Through a sequence of teachers", shown),
+        figure=charts.sequence_chart(f"figure-11{suffix}", "Through a sequence of teachers", shown, noun=results.noun),
     )
 
 
@@ -222,7 +223,8 @@ def other_domain_figure(by_data: Mapping[str, Results]) -> StudyFigure | Omitted
         found.append(dataclasses.replace(results, pairs=pairs))
     rows = [row for one in found for row in figure_rows.binned_rows(one, _preferred(one, ("kl", "kl-dp")))]
     if not rows:
-        reason = "no finished pairs whose images or teachers are named infograph, domain or shift"
+        noun = next((one.noun for one in by_data.values() if one.noun != IMAGE), IMAGE)
+        reason = f"no finished pairs whose {noun}s or teachers are named infograph, domain or shift"
         return Omitted(label="Figure 10", reason=reason)
     return StudyFigure(
         label="Figure 10",

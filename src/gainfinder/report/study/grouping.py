@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from ...config import find_method
+from ...predictions import IMAGE
 from ...study import StudyRow
 from .uncertainty import Array
 
@@ -115,6 +116,12 @@ class Results:
     groups: tuple[Pair, ...] = ()
     own: tuple[Pair, ...] = ()
     families: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def noun(self) -> str:
+        """What a sample is, as far as any cell is done: `image` or `text`."""
+        cells = (cell for pair in (*self.pairs, *self.groups, *self.own) for cell in pair.cells)
+        return next((cell.noun for cell in cells if cell.noun != IMAGE), IMAGE)
 
     @functools.cached_property
     def _by_arm(self) -> dict[Arm, dict[tuple[str, str], Pair]]:

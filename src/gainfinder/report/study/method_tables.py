@@ -141,7 +141,7 @@ def own_copy_table(results: Results) -> StudyTable | None:
         title="Control: transfer delta from a student's own copy",
         columns=("student", *(arm.name for arm in arms)),
         rows=tuple((words(name), *(measured(by.get((arm, name))) for arm in arms)) for name in students),
-        notes=(f"{PP} Intervals in brackets: 95 %, over the images measured on.",),
+        notes=(f"{PP} Intervals in brackets: 95 %, over the {results.noun}s measured on.",),
     )
 
 

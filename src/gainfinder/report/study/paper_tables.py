@@ -77,7 +77,8 @@ def examples_table(results: Results) -> StudyTable | Omitted:
         words=2,
         notes=(
             "Of each student's teachers the strongest above it and the weakest below it, whatever they gave. "
-            f"{PP} Intervals in brackets: 95 %, over the images measured on; of several seeds the mean of their ends.",
+            f"{PP} Intervals in brackets: 95 %, over the {results.noun}s measured on; of several seeds the mean of "
+            "their ends.",
         ),
     )
 
@@ -174,8 +175,8 @@ def flips_table(results: Results) -> StudyTable | Omitted:
         rows=tuple(rows),
         words=2,
         notes=(
-            "In percentage points of all images. ρ_pos: teacher right, student wrong; ρ_neg: the other way round. "
-            f"{SPREAD}. {MODELS}",
+            f"In percentage points of all {results.noun}s. ρ_pos: teacher right, student wrong; ρ_neg: the other way "
+            f"round. {SPREAD}. {MODELS}",
         ),
     )
 

@@ -26,12 +26,14 @@ class DataSetPart:
 
     Attributes:
         data: its name.
+        noun: what a sample of it is: `image` or `text`.
         findings: the paper's findings, by claim.
         tables: all tables, the ones over methods first.
         figures: all figures.
     """
 
     data: str
+    noun: str
     findings: tuple[tuple[str, tuple[StudyFinding, ...]], ...]
     all_tables: tuple[StudyTable, ...]
     figures: tuple[StudyFigure, ...]
@@ -157,6 +159,7 @@ def _part(
     by_claim = itertools.groupby(found, key=lambda one: one.claim)
     return DataSetPart(
         data=results.data,
+        noun=results.noun,
         findings=tuple((claim, tuple(of_claim)) for claim, of_claim in by_claim),
         all_tables=_renamed([one for one in tables if isinstance(one, StudyTable)], suffix),
         figures=tuple(one for one in figures if isinstance(one, StudyFigure)),

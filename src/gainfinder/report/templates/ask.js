@@ -36,6 +36,20 @@ function file() {
   });
   return ["number,id,answer,questions", ...rows].join("\n") + "\n";
 }
+const picture = at("picture"), texts = at("texts");  // the page of images has the one, that of texts the other
+function draw(one) {
+  if (picture) {
+    picture.src = one.picture;
+    return;
+  }
+  texts.replaceChildren(...one.texts.map((text) => {
+    const part = document.createElement("p");
+    part.dir = "auto";
+    part.textContent = text;
+    return part;
+  }));
+  texts.scrollTop = 0;
+}
 function show() {
   const done = given.length, enough = known(), all = done === data.questions.length;
   at("progress").textContent = enough || all ? `${done} answered` : `question ${done + 1} of at most ${data.questions.length}`;
@@ -45,7 +59,7 @@ function show() {
     : "These were all. Save the answers.";
   if (!enough && !all) {
     const one = data.questions[done];
-    at("picture").src = one.picture;
+    draw(one);
     at("first").querySelector("span").textContent = one.shown[0];
     at("second").querySelector("span").textContent = one.shown[1];
   }
@@ -67,7 +81,7 @@ at("first").addEventListener("click", () => answer(1));
 at("second").addEventListener("click", () => answer(2));
 at("neither").addEventListener("click", () => answer(0));
 at("undo").addEventListener("click", undo);
-at("picture").addEventListener("load", (event) => event.target.classList.toggle("small", event.target.naturalWidth < 64));
+picture?.addEventListener("load", (event) => event.target.classList.toggle("small", event.target.naturalWidth < 64));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const value = ["0", "1", "2"].indexOf(event.key);
