@@ -68,6 +68,8 @@ def test_what_one_knows_is_moved_into_the_other(labels: str, zoo: CellZoo, tmp_p
     assert metrics.accuracy_after > metrics.accuracy_before + 0.2
     again = gainfinder.predict(f"hf:{tmp_path}/out/student?grid={GRID}", zoo.val)
     assert again.accuracy == metrics.accuracy_after
+    card = (tmp_path / "out" / "student" / "README.md").read_text()
+    assert "AutoModelForSemanticSegmentation" in card and "pipeline_tag: image-segmentation" in card
     augment = "none" if labels == "use" else "crop-flip"  # masks do not move along
     assert f'"augment": "{augment}"' in (tmp_path / "out" / "config.json").read_text()
 
