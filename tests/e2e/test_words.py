@@ -122,6 +122,12 @@ def test_predictions_are_those_of_transformers_at_the_measured_word(zoo: WordZoo
         assert torch.allclose(found.logits[at], logits, atol=1e-4)
 
 
+def test_the_report_says_what_is_measured(zoo: WordZoo, tmp_path: Path) -> None:
+    transferred(zoo, tmp_path / "out", epochs=1, limit=40)
+    page = gainfinder.write_report(tmp_path / "out").read_text(encoding="utf-8")
+    assert "measured on 200 of" in page and "one word of each." in page
+
+
 def test_a_killed_run_goes_on_as_it_would_have(zoo: WordZoo, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         transferred(zoo, tmp_path / "killed", epochs=2, callbacks=[KillAtEpoch(2)])

@@ -289,16 +289,26 @@ def _teaches(row: Mapping[str, Any]) -> str:
     return ("all, " if row["soft"] else "") + by + (", calibrated" if row["calibrated"] else "")
 
 
-def transfer_table(metrics: TransferMetrics, *, noun: str = IMAGE) -> None:
-    """A transfer for people; `noun` is what a sample is."""
+def transfer_table(metrics: TransferMetrics, *, noun: str = IMAGE, place: str | None = None) -> None:
+    """A transfer for people.
+
+    Args:
+        metrics: its measures.
+        noun: what a sample is.
+        place: of samples in places what one of them is, such as a word.
+    """
     print_table(
         f"{metrics.student} ← {', '.join(metrics.teachers)} by {metrics.method}, "
-        f"measured on {metrics.samples:,} {noun}s",
+        f"measured on {metrics.samples:,} {noun}s{_of_each(place)}",
         ("measure", "value"),
         _labelled_rows(metrics, noun) if metrics.labelled else _unlabelled_rows(metrics, noun),
     )
     if metrics.steps:
         _steps_table(metrics)
+
+
+def _of_each(place: str | None) -> str:
+    return "" if place is None else f", one {place} of each"
 
 
 def _steps_table(metrics: TransferMetrics) -> None:

@@ -12,6 +12,7 @@ from .command import command, typed_command
 from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, typed_settings, with_settings
 
 if TYPE_CHECKING:
+    from ..data import Samples
     from ..profiling import Estimate
     from ..runs import PreparedTransfer, TransferResult
 
@@ -122,19 +123,20 @@ def transfer(
         print_json(found[0] if len(found) == 1 else {"both": spec.config.both, "results": found})
         return
     for one in both:
-        _show_result(one, noun)
+        _show_result(one, prepared.val_images)
     if len(both) > 1:
         print_lines(f"{folder / 'report.html'}: a page on both, for a browser")
     if questions:
         print_lines(*questions)
 
 
-def _show_result(result: "TransferResult", noun: str) -> None:
+def _show_result(result: "TransferResult", images: "Samples") -> None:
     from .tables import print_lines, transfer_table
 
     metrics, folder = result.metrics, result.out
     assert folder is not None, "the command has a folder for it"
-    transfer_table(metrics, noun=noun)
+    place = None if images.measured_places is None else images.classified
+    transfer_table(metrics, noun=images.noun, place=place)
     interval = metrics.transfer_delta_ci_pp
     if interval is not None and interval[0] <= 0:
         print_lines(
@@ -266,7 +268,8 @@ def _input(model: Any) -> str:
 
 
 def _images(images: Any) -> str:
-    return f"{len(images):,} {images.noun}s, " + ("labelled" if images.labels is not None else "no labels read")
+    each = "" if images.measured_places is None else f" in {images.classified}s"
+    return f"{len(images):,} {images.noun}s{each}, " + ("labelled" if images.labels is not None else "no labels read")
 
 
 def _by(size: Any) -> str:

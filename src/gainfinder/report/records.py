@@ -62,6 +62,12 @@ class TransferRecord:
         return self.config.val.noun
 
     @property
+    def place(self) -> str | None:
+        """Of samples in places what one is, such as `word`: each sample is measured on one; None of others."""
+        found = (self.config.student.preprocessing or {}).get("classifies")
+        return None if found is None else str(found)
+
+    @property
     def labelled(self) -> bool:
         """Whether the samples measured on carry labels."""
         return self.before.target is not None

@@ -52,6 +52,7 @@ class TransferSection:
     Attributes:
         title: a line that names student and teachers.
         noun: what a sample is: `image` or `text`.
+        place: of samples in places what one of them is, one of which each is measured on; else None.
         metrics: the metrics of the transfer.
         tiles: the numbers at the top of the page.
         findings: what the transfer means, in plain words.
@@ -74,6 +75,7 @@ class TransferSection:
 
     title: str
     noun: str
+    place: str | None
     metrics: TransferMetrics
     tiles: tuple[Tile, ...]
     findings: tuple[Finding, ...]
@@ -126,6 +128,7 @@ def transfer_section(record: TransferRecord, *, images: bool = True) -> Transfer
     return TransferSection(
         title=transfer_title(record.metrics),
         noun=record.noun,
+        place=record.place,
         metrics=record.metrics,
         tiles=tuple(_tiles(record)),
         findings=tuple(findings(record)),
