@@ -13,6 +13,8 @@ import gainfinder
 from gainfinder.errors import BadReference, DataError, ModelError, SettingsError
 from gainfinder.inference import align_samples
 from gainfinder.models import write_onnx
+from gainfinder.report.card import model_card
+from gainfinder.report.records import TransferRecord, read_record
 from killing import KillAtEpoch, Killed
 from masks import SHAPES, masked_folder, tiny_segmenter
 from once import made_once
@@ -68,7 +70,9 @@ def test_what_one_knows_is_moved_into_the_other(labels: str, zoo: CellZoo, tmp_p
     assert metrics.accuracy_after > metrics.accuracy_before + 0.2
     again = gainfinder.predict(f"hf:{tmp_path}/out/student?grid={GRID}", zoo.val)
     assert again.accuracy == metrics.accuracy_after
-    card = (tmp_path / "out" / "student" / "README.md").read_text()
+    record = read_record(tmp_path / "out")
+    assert isinstance(record, TransferRecord)
+    card = model_card(record)
     assert "AutoModelForSemanticSegmentation" in card and "pipeline_tag: image-segmentation" in card
     augment = "none" if labels == "use" else "crop-flip"  # masks do not move along
     assert f'"augment": "{augment}"' in (tmp_path / "out" / "config.json").read_text()
