@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 import hubs
 from gainfinder.config import resolution
+from masks import masked_folder, tiny_segmenter
 from once import made_once
 from onnx_files import Net, write
 from pages import Ran, gainfinder
@@ -49,6 +50,19 @@ def _train_texts(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def segmentation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of segmentation, images with masks, and images without."""
+    return made_once(tmp_path_factory, "segmentation", _make_segmentation)
+
+
+def _make_segmentation(folder: Path) -> None:
+    tiny_segmenter(folder / "mine", knows=("ground", "ball"), steps=12)
+    tiny_segmenter(folder / "other", steps=24, seed=1)
+    masked_folder(folder / "streets", 60)
+    masked_folder(folder / "unlabelled", 48, first=500, masks=False)
+
+
+@pytest.fixture(scope="session")
 def after_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     """The folder in which `gainfinder demo` was run, and what it printed; pages share it, for it takes a while."""
     folder = made_once(tmp_path_factory, "demo", _run_demo)
@@ -64,9 +78,11 @@ def _run_demo(folder: Path) -> None:
 
 
 @pytest.fixture
-def reader_folder(tmp_path: Path, hub_caches: Path, text_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which a page is followed: empty but for images, texts with two classifiers of them, and an ONNX
-    file, and the hubs' caches at hand."""
+def reader_folder(
+    tmp_path: Path, hub_caches: Path, text_models: Path, segmentation: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder in which a page is followed: empty but for images, texts with two classifiers of them, images with
+    masks and two models of segmentation, and an ONNX file, and the hubs' caches at hand."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(hub_caches / "torch"))
@@ -77,6 +93,7 @@ def reader_folder(tmp_path: Path, hub_caches: Path, text_models: Path, monkeypat
     hubs.write_photos(tmp_path / "photos-unlabelled", count=PHOTOS, labelled=False)
     write(tmp_path / "net.onnx", Net())
     shutil.copytree(text_models, tmp_path / "texts")
+    shutil.copytree(segmentation, tmp_path / "segmentation")
     text_file(tmp_path / "texts" / "notes.csv", 90)
     text_file(tmp_path / "texts" / "unlabelled.csv", 120, first=500, labels=False)
     return tmp_path

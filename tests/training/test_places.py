@@ -48,3 +48,12 @@ def test_places_without_a_label_do_not_count_where_labels_are_read() -> None:
     first = criterion.losses(STUDENT[0, [0, 2]], logits[0, [0, 2]], torch.tensor([0, 2])).values.mean()
     second = criterion.losses(STUDENT[1, :1], logits[1, :1], torch.tensor([1])).values.mean()
     assert torch.allclose(found.values, torch.stack([first, second, torch.zeros(())]))
+
+
+def test_labels_alone_are_learned_in_all_places() -> None:
+    nothing = Targets(logits_NMC=torch.zeros(N, 1, C), log_confidence_NM=None)
+    target_NP = torch.tensor([[0, 1, 2, 3], [1, 0, 0, 0], [2, 2, -1, 0]])
+    found = losses_in_places(TransferLoss("xe"), STUDENT, READ, nothing, target_NP)
+    counted = [[0, 1, 2, 3], [0], [0, 1]]  # read, and with a label
+    alone = [torch.nn.functional.cross_entropy(STUDENT[n, at], target_NP[n, at]) for n, at in enumerate(counted)]
+    assert torch.allclose(found.values, torch.stack(alone))

@@ -140,6 +140,7 @@ def resolve_settings(
     view_size: tuple[int, int] | None,
     mirrorable: bool,
     mixable: bool = True,
+    in_cells: bool = False,
 ) -> ResolvedConfig:
     """Resolve every setting.
 
@@ -150,6 +151,7 @@ def resolve_settings(
         view_size: input height and width of the student in pixels; None of texts.
         mirrorable: whether images may be mirrored.
         mixable: whether all teachers can answer for mixed views, as tables cannot.
+        in_cells: whether cells of images get a class, which augmentations move and the labels of a mask do not.
 
     Raises:
         SettingsError: the method needs labels and there are none to read.
@@ -161,6 +163,12 @@ def resolve_settings(
         _check_texts(settings)
         mixable = False
         chosen["augment"] = "none"
+    if in_cells:
+        reads_labels = method.needs_labels or chosen["label_weight"] > 0
+        _check_cells(settings, reads_labels=reads_labels)
+        mixable = False
+        if reads_labels:
+            chosen["augment"] = "none"
     chosen.setdefault("augment", default_augment(view_size, mirrorable=mirrorable))
     chosen.setdefault("epochs", default_epochs(images))
     chosen.setdefault("patience", default_patience(chosen["epochs"]))
@@ -297,6 +305,19 @@ def _check_texts(settings: TransferConfig) -> None:
         raise SettingsError(f"augment is {settings.augment!r}, and texts are not augmented: leave it out")
     if settings.mixup:
         raise SettingsError(f"mixup is {settings.mixup:g}, and texts cannot be laid over each other: leave it out")
+
+
+def _check_cells(settings: TransferConfig, *, reads_labels: bool) -> None:
+    """Refuse settings under which the class of a cell is not known."""
+    if reads_labels and settings.augment not in (None, "auto", "none"):
+        raise SettingsError(
+            f"augment is {settings.augment!r}, and labels of cells are read, which would not move along: leave it out, "
+            "or learn without labels (`labels='none'`)"
+        )
+    if settings.mixup:
+        raise SettingsError(
+            f"mixup is {settings.mixup:g}, and cells of images laid over each other have two classes: leave it out"
+        )
 
 
 def _check_unread(settings: TransferConfig, method: Method, chosen: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from .decoding import decode
 from .images import Images
 from .load import SampleSource, load_images, load_samples
 from .loading import Indices, LoadedBatch, check_broken, load_batches
+from .masked import MaskedImages, in_cells
 from .next_tokens import NextTokens, next_tokens
 from .reference import DataRef, parse_data_ref
 from .samples import Reader, Samples
@@ -20,6 +21,7 @@ __all__ = [
     "Images",
     "Indices",
     "LoadedBatch",
+    "MaskedImages",
     "NextTokens",
     "Reader",
     "SampleSource",
@@ -32,6 +34,7 @@ __all__ = [
     "digest_order",
     "folds",
     "holdout",
+    "in_cells",
     "is_encoded",
     "load_batches",
     "load_images",

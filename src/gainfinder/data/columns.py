@@ -11,6 +11,8 @@ from ..files import parse_json
 from ..references import suggest
 
 IMAGE, LABEL, ID = "image", "label", "id"
+MASKS = ("mask", "annotation", "segmentation")
+"""Names of columns that hold masks where they hold images; `label` does where it is said to."""
 _SHOWN_COLUMNS = 5
 
 
@@ -21,6 +23,7 @@ class Columns:
     Attributes:
         image: name of the column of images.
         label: name of the column of labels; None where none is read.
+        mask: name of the column of masks; None where none is read, then there is no label.
         id: whether there is a column of ids.
         class_names: class names that the schema gives for the labels, or None.
         notes: what the user is told, without the name of the source.
@@ -28,6 +31,7 @@ class Columns:
 
     image: str
     label: str | None
+    mask: str | None
     id: bool
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
@@ -35,18 +39,25 @@ class Columns:
     @property
     def all(self) -> list[str]:
         """The names of all of them."""
-        ids, labels = [ID] if self.id else [], [] if self.label is None else [self.label]
-        return list(dict.fromkeys([self.image, *ids, *labels]))
+        ids, others = [ID] if self.id else [], [one for one in (self.label, self.mask) if one is not None]
+        return list(dict.fromkeys([self.image, *ids, *others]))
 
 
 def choose_columns(
-    schema: Any, *, where: str, labels: bool, image: str | None = None, label: str | None = None
+    schema: Any,
+    *,
+    where: str,
+    labels: bool,
+    image: str | None = None,
+    label: str | None = None,
+    mask: str | None = None,
 ) -> Columns:
     """Choose the columns of a Parquet file.
 
     The images are `image`, else the only column of images (by Hugging Face's metadata, else by type). The labels are
     `label`, else the only column of classes by that metadata. Class names come from the schema's metadata:
-    `huggingface` (ClassLabel), or `classes` (comma separated).
+    `huggingface` (ClassLabel), or `classes` (comma separated). Where neither the user nor a column `label` says what
+    the labels are, a second column of images that is called like one of masks holds them.
 
     Args:
         schema: the file's Arrow schema.
@@ -54,6 +65,7 @@ def choose_columns(
         labels: whether labels are to be read.
         image: name of the column of images, where the user gives one.
         label: name of the column of labels, where the user gives one.
+        mask: name of the column of masks, likewise.
 
     Raises:
         DataError: a column is there twice, is not there, or holds no images.
@@ -62,17 +74,27 @@ def choose_columns(
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise DataError(f"{where}: the column {twice!r} is there twice; give each a name of its own")
-    features = _features(schema)
-    image, image_note = _image_column(schema, features, image, where)
+    if mask is not None and label is not None:
+        raise DataError(f"{where}: ?mask={mask} and ?label={label} are given: give labels of cells or of whole images")
+    features, guessed = _features(schema), mask is None and label is None
+    mask = mask_among(schema, image) if guessed else mask
+    if mask is not None:
+        require_column(mask, names, "mask", where)
+    image, image_note = _image_column(schema, features, image, where, mask=mask)
     _check_image_type(schema.field(image).type, image, where)
     if not labels:
-        label, label_note = None, None
+        label, label_note, mask = None, None, None
+    elif mask is not None:
+        _check_image_type(schema.field(mask).type, mask, where, setting="mask")
+        label, label_note = None, note_masks(mask, setting="label") if guessed else None
     else:
         label, label_note = _label_column(schema, features, label, image, where)
-    class_names, names_note = (None, None) if label is None else class_names_of(schema, label)
+    of = label if mask is None else mask
+    class_names, names_note = (None, None) if of is None else class_names_of(schema, of)
     return Columns(
         image=image,
         label=label,
+        mask=mask,
         id=ID in names,
         class_names=class_names,
         notes=tuple(note for note in (image_note, label_note, names_note) if note is not None),
@@ -82,14 +104,37 @@ def choose_columns(
 Chosen = tuple[str, str | None]
 
 
-def _image_column(schema: Any, features: Mapping[str, Any], asked: str | None, where: str) -> Chosen:
+def mask_among(schema: Any, image: str | None) -> str | None:
+    """The column that holds masks by its name, where it holds images, is not the only one that does, and no labels are.
+
+    Args:
+        schema: an Arrow schema.
+        image: name of the column of images, where the user gives one.
+    """
+    names: Sequence[str] = schema.names
+    pictures = [name for name in names if _holds_images(schema.field(name).type)]
+    said = _typed(_features(schema), "Image", names)
+    known = [name for name in (*MASKS, LABEL) if name in pictures and name != image]
+    fits = [name for name in known if name != LABEL or name in said]
+    return fits[0] if fits and len(pictures) > 1 and (LABEL not in names or LABEL in fits) else None
+
+
+def note_masks(mask: str, *, setting: str) -> str:
+    """What the user is told where a column is taken for masks."""
+    return f"masks are read from the column {mask!r}; ?{setting}=COLUMN names one of labels of whole images"
+
+
+def _image_column(
+    schema: Any, features: Mapping[str, Any], asked: str | None, where: str, *, mask: str | None
+) -> Chosen:
     names: Sequence[str] = schema.names
     if asked is not None:
         require_column(asked, names, "image", where)
         return asked, None
     if IMAGE in names:
         return IMAGE, None
-    for fits in (_typed(features, "Image", names), [name for name in names if _holds_images(schema.field(name).type)]):
+    for found in (_typed(features, "Image", names), [name for name in names if _holds_images(schema.field(name).type)]):
+        fits = [name for name in found if name != mask]
         if len(fits) == 1:
             return fits[0], f"images are read from the column {fits[0]!r}, since none is called `image`"
     raise DataError(
@@ -150,7 +195,7 @@ def require_column(name: str, names: Sequence[str], setting: str, where: str) ->
         )
 
 
-def _check_image_type(kind: Any, name: str, where: str) -> None:
+def _check_image_type(kind: Any, name: str, where: str, *, setting: str = "image") -> None:
     if _holds_images(kind):
         return
     if pa.types.is_struct(kind):
@@ -162,16 +207,17 @@ def _check_image_type(kind: Any, name: str, where: str) -> None:
             )
         kind = kind.field("bytes").type
     raise DataError(
-        f"{where}: column `{name}` is of type {kind}, expected the bytes of image files (binary); {_image_remedy(kind)}"
+        f"{where}: column `{name}` is of type {kind}, expected the bytes of image files (binary); "
+        f"{_image_remedy(kind, setting)}"
     )
 
 
-def _image_remedy(kind: Any) -> str:
+def _image_remedy(kind: Any, setting: str) -> str:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return "of pixels make .png files first"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
         return "of paths read the files and store their bytes, of base64 decode it"
-    return "name another column by ?image=COLUMN"
+    return f"name another column by ?{setting}=COLUMN"
 
 
 def _holds_images(kind: Any) -> bool:

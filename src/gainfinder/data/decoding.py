@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from ..files import file_problem
@@ -24,6 +25,8 @@ _DRAWN = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _SIXTEEN_BITS_AS_32 = frozenset({"PNG", "PPM"})
 """Formats in which the 32-bit integers of Pillow's mode I are at most 65,535."""
+_SCALED = ("L;2", "L;4")
+"""Grey of 2 and 4 bits, which Pillow scales to 8."""
 _LIBTIFF_FAILED = "decoder error"
 _SCAN = b"\xff\xda"
 
@@ -50,6 +53,38 @@ def decode(source: Source, *, upright: bool = False) -> Image.Image:
         if upright:  # a TIFF is turned by now, and has lost the orientation
             ImageOps.exif_transpose(image, in_place=True)
         return (_upper_bits(image) if bits == 16 else image).convert("RGB")
+
+
+def decode_mask(source: Source) -> NDArray[np.uint8]:
+    """Decode a mask: the class of each pixel, uint8 (H, W); of a picture with a palette the index in it.
+
+    Args:
+        source: the file, or its bytes.
+
+    Raises:
+        Exception: whatever Pillow raises for a file that is cut off, damaged or not an image.
+        ValueError: it has several channels, or other than 8 bits; or it was compressed with loss.
+    """
+    with opened(source) as image:
+        _refuse_expensive(image, source)
+        if image.format in {"JPEG", "MPO"}:
+            raise ValueError("a JPEG does not keep numbers as they are: save masks as .png")
+        scaled = any(str(tile[-1]).startswith(_SCALED) for tile in getattr(image, "tile", ()))
+        if image.mode not in {"1", "L", "P"} or scaled:
+            kind = "grey of less than 8 bits" if scaled else image.mode
+            raise ValueError(f"its pixels are {kind}, expected one channel of 8 bits, or a palette: a class a pixel")
+        _load(image)
+        return np.asarray(image).astype(np.uint8)
+
+
+def size_of(source: Source) -> tuple[int, int]:
+    """Width and height of an image, by its header.
+
+    Raises:
+        Exception: whatever Pillow raises for a file that is not an image.
+    """
+    with opened(source) as image:
+        return image.size
 
 
 @contextmanager

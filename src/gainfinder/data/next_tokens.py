@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .tagged import TaggedTexts, drawn_place
+from .samples import drawn_place
+from .tagged import TaggedTexts
 from .texts import Texts
 
 

@@ -7,7 +7,7 @@ from ..errors import BadReference, DataError
 from ..files import file_problem, user_path
 from ..references import check_keys, shown, suggest
 from .layout import is_hidden, note_passed_over
-from .reference import DataRef, wants_upright
+from .reference import DataRef, first_class, wants_upright
 from .samples import Samples
 from .survey import survey
 
@@ -20,7 +20,8 @@ _PARQUET = (".parquet",)
 _TABLES_OF_TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 _TEXTS = (*_TABLES_OF_TEXTS, *(f"{ending}.gz" for ending in _TABLES_OF_TEXTS))
 _FILE_KEYS = ("orient",)
-_TABLE_KEYS = ("image", "label", "orient")
+_TABLE_KEYS = ("image", "label", "orient", "mask", "count_from")
+_MASK_KEYS = ("count_from",)
 _TEXT_KEYS = ("text", "label")
 
 
@@ -93,11 +94,15 @@ def _remedy(name: str) -> str:
 
 def _open_directory(path: Path, ref: DataRef, *, labels: bool) -> Samples:
     from .folder import holds_images, open_folder  # noqa: PLC0415
+    from .masked_folder import holds_masks, open_masked_folder  # noqa: PLC0415
 
     tars, tables = _files_of(path, _TAR), _files_of(path, _PARQUET)
     if not tars and not tables and (texts := _files_of(path, _TEXTS)) and not holds_images(path):
         return _open_texts(texts, path, ref, labels)
     if not tars and not tables:
+        if holds_masks(path):
+            check_keys(ref.query, _MASK_KEYS, reference=str(ref))
+            return open_masked_folder(path, reference=str(ref), labels=labels, count_from=first_class(ref))
         check_keys(ref.query, _FILE_KEYS, reference=str(ref))
         return open_folder(path, reference=str(ref), labels=labels, upright=wants_upright(ref))
     kinds = [f"{len(tars)} .tar archive(s)"] * bool(tars) + [f"{len(tables)} Parquet file(s)"] * bool(tables)
@@ -141,6 +146,8 @@ def _open_tables(files: list[Path], root: Path, ref: DataRef, labels: bool) -> S
         labels=labels,
         image=ref.get("image"),
         label=ref.get("label"),
+        mask=ref.get("mask"),
+        count_from=first_class(ref),
         upright=wants_upright(ref),
     )
 

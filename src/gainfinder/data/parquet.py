@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..classes import natural_key
+from ..errors import DataError
 from .columns import Columns, choose_columns, holds_no_images, is_string
 from .decoding import decode
 from .images import Images
 from .layout import refuse_split_files
+from .masked import masked_images
 from .tables import LabelledRows, check_memory, labels_of_all, parquet_file, row_ids
 
 _log = logging.getLogger("gainfinder")
@@ -70,6 +72,7 @@ class ParquetReader:
 class _File(LabelledRows):
     images: Any
     paths: Any
+    masks: Any
     ids: list[str]
 
 
@@ -81,6 +84,8 @@ def open_parquet(
     labels: bool,
     image: str | None = None,
     label: str | None = None,
+    mask: str | None = None,
+    count_from: int = 0,
     upright: bool = False,
 ) -> Images:
     """Read Parquet files.
@@ -96,6 +101,8 @@ def open_parquet(
         labels: whether to read labels.
         image: name of the column of images, where the user gives one.
         label: name of the column of labels, where the user gives one.
+        mask: name of the column of masks, where the user gives one.
+        count_from: number of the first class of masks, 0 or 1.
         upright: whether to turn images as their EXIF orientation says.
 
     Raises:
@@ -105,28 +112,35 @@ def open_parquet(
     files = sorted(files, key=lambda path: natural_key(path.name))
     instead = f"give one file, such as {files[0]}, or hfds/{root}?split=train for all files of a split"
     refuse_split_files((file.stem for file in files), where=str(root), instead=instead)
-    chosen = [_choose(file, labels=labels, image=image, label=label) for file in files]
+    chosen = [_choose(file, labels=labels, image=image, label=label, mask=mask) for file in files]
     for note in dict.fromkeys(note for one in chosen for note in one.notes):
         _log.warning("%s: %s", root, note)
     read = [
         _read(file, columns, prefix=f"{file.stem}/" if len(files) > 1 else "")
         for file, columns in zip(files, chosen, strict=True)
     ]
-    found, class_names = labels_of_all(read, root)
+    in_masks = _in_masks(chosen, root)
+    found, class_names = (None, None) if in_masks else labels_of_all(read, root)
     lengths = [len(file.images) for file in read]
-    return Images.build(
+    reader = ParquetReader(
+        files=tuple(file.path for file in read),
+        columns=tuple(file.images for file in read),
+        paths=tuple(file.paths for file in read),
+        starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
+        upright=upright,
+    )
+    images = Images.build(
         reference=reference,
-        reader=ParquetReader(
-            files=tuple(file.path for file in read),
-            columns=tuple(file.images for file in read),
-            paths=tuple(file.paths for file in read),
-            starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64),
-            upright=upright,
-        ),
+        reader=reader,
         ids=[name for file in read for name in file.ids],
         labels=found,
         class_names=class_names,
     )
+    if not in_masks:
+        return images
+    columns = tuple(file.masks for file in read)
+    masks = replace(reader, columns=columns, paths=(None,) * len(read), upright=False)
+    return masked_images(images, masks, class_names=chosen[0].class_names, count_from=count_from)
 
 
 def holds_texts(path: Path) -> bool:
@@ -140,25 +154,41 @@ def holds_texts(path: Path) -> bool:
         return holds_no_images(schema) and any(is_string(getattr(kind, "value_type", kind)) for kind in schema.types)
 
 
-def _choose(path: Path, *, labels: bool, image: str | None, label: str | None) -> Columns:
+def _in_masks(chosen: Sequence[Columns], root: Path) -> bool:
+    """Whether all files have masks, of the same classes; refused where some do."""
+    in_masks = [one.mask is not None for one in chosen]
+    if any(in_masks) and not all(in_masks):
+        raise DataError(f"{root}: some of its files have masks and others none: give one kind, or read without labels")
+    if any(in_masks) and len({one.class_names for one in chosen}) > 1:
+        raise DataError(f"{root}: its files name other classes; write them alike")
+    return any(in_masks)
+
+
+def _choose(path: Path, *, labels: bool, image: str | None, label: str | None, mask: str | None) -> Columns:
     with parquet_file(path) as file:
-        return choose_columns(file.schema_arrow, where=str(path), labels=labels, image=image, label=label)
+        return choose_columns(file.schema_arrow, where=str(path), labels=labels, image=image, label=label, mask=mask)
 
 
 def _read(path: Path, columns: Columns, *, prefix: str) -> _File:
     with parquet_file(path) as file:
         check_memory(file.metadata, columns.all, path)
         table = file.read(columns=columns.all)
-        images, paths = table.column(columns.image), None
-        if pa.types.is_struct(images.type):
-            if images.type.get_field_index("path") >= 0:
-                paths = pc.struct_field(images, "path")
-            images = pc.struct_field(images, "bytes")
+        images, paths = _bytes_and_paths(table.column(columns.image))
+        masks = None if columns.mask is None else _bytes_and_paths(table.column(columns.mask))[0]
         return _File(
             path=path,
             images=images,
             paths=paths,
+            masks=masks,
             labels=None if columns.label is None else table.column(columns.label).to_pylist(),
             ids=row_ids(table, path, prefix=prefix),
             class_names=columns.class_names,
         )
+
+
+def _bytes_and_paths(column: Any) -> tuple[Any, Any]:
+    """A column's bytes of image files, and their paths, or None where it has none."""
+    if not pa.types.is_struct(column.type):
+        return column, None
+    paths = pc.struct_field(column, "path") if column.type.get_field_index("path") >= 0 else None
+    return pc.struct_field(column, "bytes"), paths

@@ -66,6 +66,20 @@ def wants_upright(ref: DataRef) -> bool:
     return value == "exif"
 
 
+def first_class(ref: DataRef) -> int:
+    """The number that `?count_from=` gives the first class of masks: 0, or 1 where 0 means that a pixel has no class.
+
+    Raises:
+        BadReference: another value.
+    """
+    value = ref.get("count_from") or "0"
+    if value not in ("0", "1"):
+        raise BadReference(
+            f"count_from={value} in {str(ref)!r} is unknown: expected 0, or 1 where pixels of 0 have no class"
+        )
+    return int(value)
+
+
 def _parse_part(k_text: str, n_text: str, text: str) -> tuple[int, int]:
     k, n = (whole_number(t, what=f"a part of {shown(text)}", least=0, most=_MOST_PARTS) for t in (k_text, n_text))
     if not 1 <= k <= n:

@@ -132,6 +132,15 @@ class Samples:
         return self.labels[indices]
 
     @property
+    def highest_labels(self) -> NDArray[np.int64]:
+        """The highest label of each sample, of samples in places that of all its places, int64 (N,).
+
+        The samples have to be labelled.
+        """
+        assert self.labels is not None
+        return self.labels
+
+    @property
     def mirrorable(self) -> bool:
         """Whether a mirrored sample means the same."""
         return False
@@ -253,6 +262,17 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+def drawn_place(sample_id: str, count: int) -> int:
+    """The number of the place that a sample is measured on, of so many: pseudo-random, by its id alone.
+
+    Example:
+        >>> {drawn_place(f"{number}", 3) for number in range(20)}
+        {0, 1, 2}
+    """
+    digest = hashlib.blake2b(b"place/" + sample_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % count
 
 
 CONTENT_OF = 256

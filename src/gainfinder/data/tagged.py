@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .labels import encode_labels
+from .samples import drawn_place
 from .texts import Texts
 
 UNTAGGED = -1
@@ -58,6 +59,12 @@ class TaggedTexts(Texts):
         for row, tags in zip(found, rows, strict=True):
             row[: len(tags)] = tags
         return found
+
+    @property
+    def highest_labels(self) -> NDArray[np.int64]:
+        """The highest class of each text's words, int64 (N,)."""
+        assert self.tags is not None
+        return np.array([self.tags[position].max(initial=UNTAGGED) for position in self.positions], dtype=np.int64)
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
         """The texts at these indices, in this order."""
@@ -190,9 +197,3 @@ def _encoded(
 
 def _first(count: int) -> int:
     return min(count, MEASURED_WITHIN)
-
-
-def drawn_place(sample_id: str, count: int) -> int:
-    """A pseudo-random number below a count, by the id alone."""
-    digest = hashlib.blake2b(b"place/" + sample_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % count

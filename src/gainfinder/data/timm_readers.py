@@ -18,12 +18,13 @@ from ..errors import BadReference, DataError, MissingExtra
 from ..files import user_path
 from ..libraries import first_line, hub_or_cache, hub_reason, quiet
 from ..references import check_keys, suggest
-from .columns import ID, IMAGE, choose_label
+from .columns import ID, IMAGE, LABEL, MASKS, choose_label, note_masks
 from .dataset import DatasetReader, dataset_class_names, dataset_labels
 from .decoding import Source, decode
 from .images import Images
 from .labels import encode_labels
-from .reference import DataRef, wants_upright
+from .masked import masked_images
+from .reference import DataRef, first_class, wants_upright
 from .samples import Samples
 from .text_tables import choose_texts
 from .texts import Text, Texts
@@ -31,6 +32,7 @@ from .texts import Text, Texts
 _OF_SAVE_TO_DISK = ("state.json", "dataset_dict.json")
 """Files of which one is in a folder that `save_to_disk` of datasets wrote."""
 _log = logging.getLogger("gainfinder")
+_HFDS_KEYS = ("split", "root", "input_key", "target_key", "orient", "mask", "count_from")
 _TRAIN = ("train", "training")
 _EVAL = ("val", "valid", "validation", "eval", "evaluation")
 _DIGITS = ("mnist", "kmnist", "qmnist")
@@ -100,7 +102,8 @@ def open_hfds(ref: DataRef, *, labels: bool) -> Samples:
     """`hfds/NAME?split=…[&root=…][&input_key=…][&target_key=…][&orient=exif]`; NAME is a name on the hub or a folder.
 
     Without keys the columns are `image` and `label`, else the only one of images and the only one of classes, which is
-    told. Where no column is of images, or `input_key` names one of strings, or two separated by a comma, the samples
+    told. `mask` names a column of masks instead, whose first class is `count_from`; one that is called so is found.
+    Where no column is of images, or `input_key` names one of strings, or two separated by a comma, the samples
     are texts.
 
     Raises:
@@ -109,30 +112,52 @@ def open_hfds(ref: DataRef, *, labels: bool) -> Samples:
         MissingExtra: the package datasets is not installed.
     """
     reference = str(ref)
-    check_keys(ref.query, ("split", "root", "input_key", "target_key", "orient"), reference=reference)
+    check_keys(ref.query, _HFDS_KEYS, reference=reference)
     split, upright = _split(ref), wants_upright(ref)
     dataset = _load_hfds(ref.base.partition("/")[2], split=split, root=ref.get("root"), reference=reference)
     if _has_texts(dataset, ref):
         return _texts(dataset, ref, split=split, labels=labels)
-    image_key = _image_key(dataset, ref)
-    found, names = _labels(dataset, ref, (image_key,), what="images") if labels else (None, None)
-    return Images.build(
+    mask_key = _mask_key(dataset, ref)
+    image_key = _image_key(dataset, ref, mask_key)
+    in_masks = labels and mask_key is not None
+    found, names = (None, None)
+    if labels and not in_masks:
+        found, names = _labels(dataset, ref, (image_key,), what="images")
+    images = Images.build(
         reference=reference,
-        reader=HfdsReader(
-            dataset=_undecoded(dataset, image_key, reference).select_columns([image_key]),
-            image_key=image_key,
-            name=reference,
-            upright=upright,
-        ),
+        reader=_reader(dataset, image_key, reference, upright=upright),
         ids=_ids(split, len(dataset)),
         labels=found,
         class_names=names,
     )
+    if not in_masks:
+        return images
+    assert mask_key is not None
+    if ref.get("mask") is None:
+        _log.warning("%s: %s", ref, note_masks(mask_key, setting="target_key"))
+    return masked_images(images, _reader(dataset, mask_key, reference), count_from=first_class(ref))
 
 
-def _image_key(dataset: Any, ref: DataRef) -> str:
+def _reader(dataset: Any, key: str, name: str, *, upright: bool = False) -> HfdsReader:
+    own = _undecoded(dataset, key, name).select_columns([key])
+    return HfdsReader(dataset=own, image_key=key, name=name, upright=upright)
+
+
+def _mask_key(dataset: Any, ref: DataRef) -> str | None:
+    """The column of masks: what the user names, or, where nothing says what the labels are, one that is called so."""
+    asked, found = ref.get("mask"), _typed(dataset, "Image")
+    if asked is not None:
+        _check_column(asked, dataset.column_names, "mask", str(ref))
+        return asked
+    labelled = ref.get("target_key") is not None or (LABEL in dataset.column_names and LABEL not in found)
+    if labelled or len(found) < 2:
+        return None
+    return next((name for name in (*MASKS, LABEL) if name in found and name != ref.get("input_key")), None)
+
+
+def _image_key(dataset: Any, ref: DataRef, mask: str | None) -> str:
     columns: Sequence[str] = dataset.column_names
-    asked, found = ref.get("input_key"), _typed(dataset, "Image")
+    asked, found = ref.get("input_key"), [name for name in _typed(dataset, "Image") if name != mask]
     if asked is None and IMAGE not in columns and len(found) == 1:
         _log.warning("%s: images are read from the column %r, since none is called `image`", ref, found[0])
         return found[0]

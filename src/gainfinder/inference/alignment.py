@@ -19,9 +19,9 @@ from ..classes import (
     order_doubt,
     read_label_map,
 )
-from ..data import NextTokens, Samples, Texts, next_tokens
+from ..data import Images, MaskedImages, NextTokens, Samples, Texts, in_cells, next_tokens
 from ..errors import DataError, ModelError
-from ..models import Classifier, PredictionTable, Tokenization
+from ..models import Classifier, PredictionTable, Preprocessing, Tokenization
 
 Teacher: TypeAlias = Classifier | PredictionTable
 
@@ -43,15 +43,20 @@ def named_after(student: Classifier, images: Samples) -> Classifier:
 def align_samples(images: Samples, student: Classifier) -> Samples:
     """The samples with labels in the student's class order; unlabelled ones as they are.
 
+    Where the student gives cells of images a class, they are on its grid; images without labels need no masks.
+
     Raises:
         DataError: the student does not read such samples, or labels do not fit its classes.
     """
+    images = _on_grid_of(student, images)
     if isinstance(images, Texts) and images.classified == "text" and student.classifies == "token":
         images = _with_next_tokens(images, student)
     if images.classified != student.classifies:
+        unlabelled = isinstance(images, Images) and student.reads == images.noun
         raise DataError(
             f"{images.reference} holds {_held(images)}, and {student.reference} classifies {student.classifies}s: give "
             f"data of that kind, or a classifier of {images.classified}s"
+            + (", or read them without labels" if unlabelled else "")
         )
     if images.labels is None:
         return images
@@ -92,14 +97,16 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
             name nor a map.
         DataError: the map cannot be read, or does not fit the classes.
     """
-    if isinstance(model, Classifier) and model.classifies != student.classifies:
-        raise ModelError(
-            f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: both "
-            "have to classify the same"
-        )
-    if isinstance(model, Classifier) and student.classifies == "token":
-        _check_tokenizer(model, student)
-        return model
+    if isinstance(model, Classifier):
+        if model.classifies != student.classifies:
+            raise ModelError(
+                f"{model.reference} classifies {model.classifies}s, and {student.reference} {student.classifies}s: "
+                "both have to classify the same"
+            )
+        if student.classifies == "token":
+            _check_tokenizer(model, student)
+            return model
+        model = _with_grid_of(student, model)
     find: Callable[..., TeacherMatch] = align_teacher
     if label_map is not None:
         find = partial(map_teacher, read_label_map(label_map), where=str(label_map))
@@ -117,6 +124,36 @@ def align_model(model: Teacher, student: Classifier, label_map: Path | None = No
     if match.label_map.order is not None:
         return model.with_class_order(match.label_map.order, student.class_names)
     return model.with_label_map(match.label_map, student.class_names)
+
+
+def _on_grid_of(student: Classifier, images: Samples) -> Samples:
+    """Images on the grid of a student that gives their cells a class; others, and whole images with labels, as is."""
+    preprocessing = student.preprocessing
+    if not isinstance(preprocessing, Preprocessing) or preprocessing.grid is None:
+        return images
+    if isinstance(images, MaskedImages):
+        return images.on_grid(preprocessing.grid)
+    if isinstance(images, Images) and images.labels is None:
+        return in_cells(images, preprocessing.grid)
+    return images
+
+
+def _with_grid_of(student: Classifier, model: Classifier) -> Classifier:
+    """The model on the student's grid, so that both answer for the same cells.
+
+    Raises:
+        ModelError: its input has fewer pixels than the grid has cells.
+    """
+    own, theirs = model.preprocessing, student.preprocessing
+    if not isinstance(own, Preprocessing) or not isinstance(theirs, Preprocessing) or own.grid == theirs.grid:
+        return model
+    try:
+        return replace(model, preprocessing=replace(own, grid=theirs.grid))
+    except ModelError as error:
+        raise ModelError(
+            f"{model.reference}: it has to answer for the {theirs.grid}×{theirs.grid} cells of {student.reference}, "
+            f"and cannot ({error}): give the student fewer cells by ?grid=CELLS"
+        ) from None
 
 
 def _with_next_tokens(texts: Texts, student: Classifier) -> NextTokens:
@@ -143,14 +180,21 @@ def _held(images: Samples) -> str:
 
 def _check_labels(images: Samples, student: Classifier) -> None:
     assert images.labels is not None
-    wrong = np.flatnonzero(images.labels >= student.num_classes)
+    highest = images.highest_labels
+    wrong = np.flatnonzero(highest >= student.num_classes)
     if len(wrong):
         first, numbers = int(wrong[0]), images.numbers or ()
         raise DataError(
-            f"{images.reference}: label {int(images.labels[first])} of sample {images.ids[first]!r} is out of range: "
+            f"{images.reference}: label {int(highest[first])} of sample {images.ids[first]!r} is out of range: "
             f"{student.reference} has {student.num_classes} classes, expected 0 to {student.num_classes - 1}"
-            + ("; no label is 0: if they count from 1, subtract 1 from each" if counts_from_one(numbers) else "")
+            + _count_remedy(images, from_one=counts_from_one(numbers))
         )
+
+
+def _count_remedy(images: Samples, *, from_one: bool) -> str:
+    if isinstance(images, MaskedImages):
+        return "; where pixels of 0 have no class and classes count from 1, add ?count_from=1 to its reference"
+    return "; no label is 0: if they count from 1, subtract 1 from each" if from_one else ""
 
 
 def _note(text: str | None) -> None:

@@ -17,7 +17,7 @@ from .origin import Origin, find_origin
 from .preprocessing import Preprocessing, prepare, resample_filter
 from .reference import ModelRef, parse_model_ref
 from .to_onnx import INPUT as ONNX_INPUT
-from .to_onnx import OPSET, OPSETS, refuse_texts, write_onnx
+from .to_onnx import OPSET, OPSETS, refuse_unexportable, write_onnx
 from .tokenization import Tokenization
 from .weights import load_into, load_weights
 
@@ -54,7 +54,7 @@ __all__ = [
     "parse_model_ref",
     "prepare",
     "reestimate",
-    "refuse_texts",
+    "refuse_unexportable",
     "resample_filter",
     "write_onnx",
 ]

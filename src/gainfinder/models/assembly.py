@@ -39,7 +39,7 @@ def assemble(
     """Make a classifier of a loaded module: in evaluation mode, in float32, its logits counted by one forward pass.
 
     Whether its outputs are logits is found out by that pass, too, and by a few more where it leaves that open; a
-    setting `output` in `query` decides it. Classifiers of texts give logits.
+    setting `output` in `query` decides it. Classifiers of texts, words and cells give logits.
 
     Args:
         module: the loaded module; changed in place.
@@ -67,10 +67,11 @@ def assemble(
     training_output: OutputKind = "logits"
     runs_channels_last = False
     if isinstance(preprocessing, Preprocessing):
-        size = preprocessing.input_size
-        outputs = OutputProbe(module=module, row=row, shape=size, reference=reference, remedy=remedy)
-        output, training_output = outputs.kinds(dict(query).get("output"))
-        outputs.note_unsteady()
+        if preprocessing.grid is None:
+            size = preprocessing.input_size
+            outputs = OutputProbe(module=module, row=row, shape=size, reference=reference, remedy=remedy)
+            output, training_output = outputs.kinds(dict(query).get("output"))
+            outputs.note_unsteady()
         runs_channels_last = _convolves(module) and (channels_last or _runs_channels_last(module, preprocessing))
     given = given_names if given_names is not None else read_classes(query, reference=reference)
     if given is not None and len(given) != num_classes:
@@ -335,6 +336,7 @@ def query_of(preprocessing: Preprocessing) -> Query:
         ("crop_pct", repr(preprocessing.crop_pct)),
         ("crop_mode", preprocessing.crop_mode),
         *rounding_of(preprocessing),
+        *(() if preprocessing.grid is None else (("grid", str(preprocessing.grid)),)),
     )
 
 

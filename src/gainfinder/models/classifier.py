@@ -1,4 +1,7 @@
-"""A trained classifier of images or texts with all that its predictions need: module, preprocessing and class names."""
+"""A trained classifier of images, their cells, texts or words, with all that its predictions need.
+
+That is the module, its preprocessing and its class names.
+"""
 
 import functools
 import hashlib
@@ -68,7 +71,7 @@ class Classifier:
 
     @property
     def classifies(self) -> str:
-        """What gets a class: `image` or `text`, or each `word` of a text."""
+        """What gets a class: `image` or `text`, or each `cell` of an image, or each `word` of a text."""
         return self.preprocessing.classifies
 
     @property
@@ -78,13 +81,16 @@ class Classifier:
 
     @property
     def image_preprocessing(self) -> Preprocessing:
-        """Its preprocessing, where it has to be one of images.
+        """Its preprocessing, where it has to be one of whole images.
 
         Raises:
-            ModelError: it classifies texts.
+            ModelError: it classifies something else.
         """
-        if not isinstance(self.preprocessing, Preprocessing):
-            raise ModelError(f"{self.reference}: it classifies {self.reads}s, expected a classifier of images")
+        if not isinstance(self.preprocessing, Preprocessing) or self.in_places:
+            whole = "whole " if self.reads == "image" else ""
+            raise ModelError(
+                f"{self.reference}: it classifies {self.classifies}s, expected a classifier of {whole}images"
+            )
         return self.preprocessing
 
     def to(self, device: torch.device, *, learns: bool = False) -> nn.Module:

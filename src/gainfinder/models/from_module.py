@@ -15,7 +15,7 @@ from .classifier import Classifier, InputForm, ReheadFunction, SaveFunction
 from .features import find_classifier_layer
 from .heads import REPLACED, resize_layers
 from .modules import copy_module, without_wrappers
-from .preprocessing import Preprocessing
+from .preprocessing import WHOLE_IMAGE, Preprocessing
 from .weights import save_weights
 
 _KEYWORDS = "load_model(module, {})"
@@ -39,6 +39,7 @@ def classifier_from_module(
     crop_rounding: str | None = None,
     class_names: Sequence[str] | None = None,
     output: str | None = None,
+    grid: int | None = None,
 ) -> Classifier:
     """Make a classifier of any module that returns logits (N, classes), or an object with `.logits`.
 
@@ -57,6 +58,7 @@ def classifier_from_module(
         crop_rounding: `even` or `down`, of a crop's corner between two pixels; see `Preprocessing`.
         class_names: class names in the order of the logits.
         output: what the module returns, `logits`, `probs` (of a softmax) or `sigmoid`; found out by default.
+        grid: of a model of segmentation of transformers cells a side, each of which gets a class.
 
     Raises:
         BadReference: a value cannot be used, or the class names do not fit the logits.
@@ -80,6 +82,7 @@ def classifier_from_module(
         crop_mode=crop_mode,
         crop_rounding=crop_rounding,
         output=output,
+        grid=grid,
     )
     preprocessing, names, save, rehead = _read(module, query, reference)
     return assemble(
@@ -105,6 +108,7 @@ def overrides_query(
     crop_mode: str | None = None,
     crop_rounding: str | None = None,
     output: str | None = None,
+    grid: int | None = None,
 ) -> Query:
     """Keyword overrides as the settings of a reference; those that are None are left out.
 
@@ -121,6 +125,7 @@ def overrides_query(
         "crop_mode": crop_mode,
         "crop_rounding": crop_rounding,
         "output": output,
+        "grid": None if grid is None else str(grid),
     }
     return tuple((key, value) for key, value in values.items() if value is not None)
 
@@ -167,16 +172,21 @@ def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
 
     preprocessing: InputForm
     classifies = from_transformers.classified_by(type(module).__name__)
-    processor = processor_beside(module) if classifies == "image" else tokenizer_beside(module)
-    if classifies != "image":
+    of_texts = classifies in from_transformers.OF_TEXTS
+    processor = tokenizer_beside(module) if of_texts else processor_beside(module)
+    if of_texts:
         preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
     elif processor is None:
         preprocessing = _of_transformers_config(module, query, reference)
+        preprocessing = replace(preprocessing, **WHOLE_IMAGE) if classifies == "cell" else preprocessing
         note_normalisation(preprocessing, None, query, reference=reference, what="module", remedy=_KEYWORDS)
     else:
         preprocessing = preprocessing_of_processor(
             processor, channels=getattr(module.config, "num_channels", 3), reference=reference
         )
+    if classifies == "cell":
+        assert isinstance(preprocessing, Preprocessing)
+        preprocessing = preprocessing.in_cells(query, reference=reference)
     names = None if classifies == "token" else from_transformers.names_of(module)
     if not from_transformers.is_as_built(module):
         _log.warning("%s: no reference will load it again: %s", reference, REPLACED)

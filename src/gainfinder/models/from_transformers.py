@@ -1,4 +1,4 @@
-"""Classifiers of transformers, of images or of texts: from the Hugging Face hub or a folder of `save_pretrained`."""
+"""Classifiers of transformers, of images, cells, texts or words: from the hub or a folder of `save_pretrained`."""
 
 import copy
 import logging
@@ -25,13 +25,15 @@ from .preprocessing import Preprocessing
 from .reference import ModelRef
 from .tokenizers import load_tokenizer, tokenization_of
 
-OF_TEXTS = {
+CLASSIFIED = {
     "ForSequenceClassification": "text",
     "ForTokenClassification": "word",
     "ForCausalLM": "token",
     "LMHeadModel": "token",
+    "ForSemanticSegmentation": "cell",
 }
-"""What architectures give a class that read texts, by the end of their names."""
+"""What architectures give a class, by the end of their names; others an image."""
+OF_TEXTS = ("text", "word", "token")
 _log = logging.getLogger("gainfinder")
 
 
@@ -55,12 +57,13 @@ def load(ref: ModelRef) -> Classifier:
     with quiet_transformers(reference), tensors_only(), hub_or_cache(needed=not folder.is_dir()) as reachable:
         classifies = _classified(name, revision or None)
         module = _load_module(ref, name, revision or None, reachable=reachable, classifies=classifies)
-        if classifies != "image":
+        if classifies in OF_TEXTS:
             processor = load_tokenizer(name, revision or None, trusted=trusted)
             preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
         else:
             processor = load_processor(name, revision or None, trusted=trusted)
-            preprocessing = image_preprocessing(processor, module, query, reference)
+            in_cells = classifies == "cell"
+            preprocessing = image_preprocessing(processor, module, query, reference, in_cells=in_cells)
     names = None if classifies == "token" else names_of(module)
     if getattr(module.config, "problem_type", None) == "multi_label_classification" and not dict(query).get("output"):
         _log.warning(
@@ -174,7 +177,7 @@ def classified_by(architecture: str) -> str:
         >>> classified_by("BertForTokenClassification"), classified_by("ViTForImageClassification")
         ('word', 'image')
     """
-    return next((what for end, what in OF_TEXTS.items() if architecture.endswith(end)), "image")
+    return next((what for end, what in CLASSIFIED.items() if architecture.endswith(end)), "image")
 
 
 def _check_folder(folder: Path, reference: str) -> None:
@@ -193,6 +196,7 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
     from transformers import (  # noqa: PLC0415 (slow, and an extra)
         AutoModelForCausalLM,
         AutoModelForImageClassification,
+        AutoModelForSemanticSegmentation,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
@@ -203,6 +207,7 @@ def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: b
         module: nn.Module
         kinds: Mapping[str, Any] = {
             "image": AutoModelForImageClassification,
+            "cell": AutoModelForSemanticSegmentation,
             "text": AutoModelForSequenceClassification,
             "word": AutoModelForTokenClassification,
             "token": AutoModelForCausalLM,

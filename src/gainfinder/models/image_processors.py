@@ -14,7 +14,7 @@ from ..libraries import first_line, quiet_transformers
 from ..references import Query
 from .assembly import note_normalisation
 from .from_torchvision import crop_share
-from .preprocessing import CROP_ROUNDINGS, Preprocessing
+from .preprocessing import CROP_ROUNDINGS, WHOLE_IMAGE, Preprocessing
 
 _EDGES = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width")
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -83,23 +83,34 @@ def preprocessing_of_processor(processor: Any, *, channels: int, reference: str)
     return preprocessing
 
 
-def image_preprocessing(processor: Any, module: Any, query: Query, reference: str) -> Preprocessing:
+def image_preprocessing(
+    processor: Any, module: Any, query: Query, reference: str, *, in_cells: bool = False
+) -> Preprocessing:
     """The preprocessing of a model of images: its processor's, or what the settings of its reference say.
 
+    Args:
+        processor: the image processor, or None.
+        module: the model.
+        query: settings of the reference.
+        reference: the model reference.
+        in_cells: whether the model gives each cell of an image a class; it has a grid then.
+
     Raises:
-        ModelError: the processor does something that cannot be expressed, or there is none, and no size is given.
+        ModelError: the processor does something that cannot be expressed, or there is none, and no size is given; or
+            it crops, where cells get classes.
     """
     channels = getattr(module.config, "num_channels", 3)
     try:
         if processor is None:
             raise ModelError(f"{reference}: there is no image processor (preprocessor_config.json): {_ADVICE}")
-        return preprocessing_of_processor(processor, channels=channels, reference=reference)
+        found = preprocessing_of_processor(processor, channels=channels, reference=reference)
     except ModelError:
         if dict(query).get("size") is None:
             raise
-        assumed = Preprocessing.from_timm_config({"input_size": (channels, 224, 224)})
-        note_normalisation(assumed, None, query, reference=reference)
-        return assumed
+        found = Preprocessing.from_timm_config({"input_size": (channels, 224, 224)})
+        found = replace(found, **WHOLE_IMAGE) if in_cells else found
+        note_normalisation(found, None, query, reference=reference)
+    return found.in_cells(query, reference=reference) if in_cells else found
 
 
 def _translate(processor: Any, channels: int) -> Preprocessing:

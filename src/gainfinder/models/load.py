@@ -34,6 +34,7 @@ class Overrides(TypedDict, total=False):
     crop_rounding: str | None
     class_names: list[str] | tuple[str, ...] | None
     output: str | None
+    grid: int | None
 
 
 def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier:

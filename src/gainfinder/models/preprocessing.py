@@ -4,7 +4,10 @@ Two ways lead into a model. Evaluation takes the decoded image through exactly t
 takes a *view*: an uint8 image that all models of a transfer share, rendered at the size of each, which each of them
 normalises for itself.
 
-Shapes: N images, C channels, H height, W width.
+A model of segmentation answers by a map of logits. It is read at the centres of the cells of a grid that lies over the
+whole image, of which each gets a class: so models whose maps are of different sizes answer for the same places.
+
+Shapes: N images, C channels (of logits classes), H height, W width, G cells a side, P = G · G cells, row by row.
 """
 
 import functools
@@ -20,10 +23,12 @@ from timm.data import create_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.data.transforms import CenterCropOrPad, center_crop_or_pad, str_to_interp_mode
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.transforms import CenterCrop
 
 from ..errors import BadReference, ModelError
 from ..references import Query, check_keys, finite_number, number_within, suggest
+from .outputs import logits_of
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
@@ -37,11 +42,17 @@ LONGEST_RESIZED_PX = 16_384
 MOST_CHANNELS = 3
 MOST_CLASSES = 1_000_000
 MOST_TOKENS = 131_072
-_COUNTS = {"num_classes": MOST_CLASSES, "max_length": MOST_TOKENS}
+WHOLE_IMAGE: dict[str, Any] = {"crop_pct": 1.0, "crop_mode": "squash"}
+"""How a model sees all of an image, which models of segmentation do."""
+CELLS_A_SIDE = 32
+"""Cells a side of the grid that a model of segmentation is read on, where no other number is given."""
+_COUNTS = {"num_classes": MOST_CLASSES, "max_length": MOST_TOKENS, "grid": LONGEST_EDGE_PX}
 MEAN = (-10.0, 10.0)
 STD = (1e-6, 10.0)
 """Ranges of mean and standard deviation of inputs scaled to [0, 1]; those of inputs up to 255 lie outside."""
 OVERRIDES = ("size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "crop_rounding", "classes", "output")
+CELL_OVERRIDES = (*(key for key in OVERRIDES if key != "output"), "grid")
+"""Settings of a model of segmentation, whose outputs are always logits."""
 _FORMS = {
     "size": f"an edge in pixels or HEIGHTxWIDTH, from 1 to {LONGEST_EDGE_PX}",
     "mean": f"one number a channel, separated by commas, from {MEAN[0]:g} to {MEAN[1]:g}, of inputs scaled to 0 to 1",
@@ -49,6 +60,7 @@ _FORMS = {
     "crop_pct": f"a number from {CROP_PCT[0]:g} to {CROP_PCT[1]:g}, such as 0.875",
     "num_classes": f"a number of classes from 1 to {MOST_CLASSES:,}",
     "max_length": f"a number of tokens from 1 to {MOST_TOKENS:,}",
+    "grid": f"a number of cells a side from 1 to {LONGEST_EDGE_PX}",
 }
 """What is expected of a setting that is a number."""
 
@@ -66,6 +78,8 @@ class Preprocessing:
         crop_mode: `center` (resize the shorter edge, crop), `squash` (resize both edges) or `border` (pad).
         crop_rounding: the crop's corner where it falls between two pixels: `even`, on the even one of them, as timm and
             torchvision do, or `down`, on the one further left or up, as transformers does.
+        grid: cells a side, where each cell gets a class, not the image; such a model sees the whole image (`squash`,
+            and no crop), since cells would lie elsewhere than in a mask otherwise.
     """
 
     input_size: tuple[int, int, int]
@@ -75,6 +89,7 @@ class Preprocessing:
     crop_pct: float = 0.875
     crop_mode: str = "center"
     crop_rounding: str = "even"
+    grid: int | None = None
 
     def __post_init__(self) -> None:
         channels, height, width = self.input_size
@@ -114,6 +129,21 @@ class Preprocessing:
                 f"input size {self.input_size} and crop_pct {self.crop_pct:g} cannot be used: images would be resized "
                 f"to {max(height, width) / self.crop_pct:,.0f} pixels, expected at most {LONGEST_RESIZED_PX:,}"
             )
+        if self.grid is not None:
+            self._check_grid(self.grid)
+
+    def _check_grid(self, grid: int) -> None:
+        smaller = min(self.view_size)
+        if not 1 <= grid <= smaller:
+            raise ModelError(
+                f"a grid of {grid} cells a side cannot be used: expected 1 to {smaller}, the smaller edge of the input "
+                "in pixels"
+            )
+        if {"crop_pct": self.crop_pct, "crop_mode": self.crop_mode} != WHOLE_IMAGE:
+            raise ModelError(
+                f"it sees a crop of an image (crop mode {self.crop_mode}, crop_pct {self.crop_pct:g}), so its cells "
+                "are others than those of the mask: give ?crop_mode=squash&crop_pct=1, which shows it the whole image"
+            )
 
     @property
     def reads(self) -> str:
@@ -122,8 +152,8 @@ class Preprocessing:
 
     @property
     def classifies(self) -> str:
-        """What gets a class (`Samples.classified`)."""
-        return "image"
+        """What gets a class (`Samples.classified`): the image, or each `cell` of a grid over it."""
+        return "image" if self.grid is None else "cell"
 
     @property
     def view_size(self) -> tuple[int, int]:
@@ -165,7 +195,7 @@ class Preprocessing:
         Raises:
             BadReference: a key is unknown or a value cannot be read.
         """
-        check_keys(query, OVERRIDES, reference=reference)
+        check_keys(query, OVERRIDES if self.grid is None else CELL_OVERRIDES, reference=reference)
         check_numbers(query, reference=reference)
         values: dict[str, Any] = {}
         for key, text in query:
@@ -176,12 +206,34 @@ class Preprocessing:
                 values[key] = _per_channel(map(float, text.split(",")), self.input_size[0])
             elif key == "crop_pct":
                 values[key] = float(text)
+            elif key == "grid":
+                values[key] = int(text)
             elif key not in ("classes", "output"):
                 values[key] = text
+        if self.grid is not None and "grid" not in values and "input_size" in values:
+            values["grid"] = min(self.grid, *values["input_size"][1:])
         try:
             return replace(self, **values)
         except ModelError as error:
             raise BadReference(f"{error} (in {reference!r})") from None
+
+    def in_cells(self, query: Query, *, reference: str) -> "Preprocessing":
+        """This preprocessing for a model of segmentation: with a grid of `CELLS_A_SIDE`, or as fine as its input.
+
+        Args:
+            query: settings of the reference, which may turn a crop into the whole image.
+            reference: the model reference.
+
+        Raises:
+            BadReference: a setting cannot be used.
+            ModelError: the model sees a crop.
+        """
+        kept = tuple((key, text) for key, text in query if key != "grid")
+        seen = self.with_overrides(kept, reference=reference)
+        try:
+            return replace(seen, grid=min(CELLS_A_SIDE, *seen.view_size))
+        except ModelError as error:
+            raise ModelError(f"{reference}: {error}") from None
 
     def timm_config(self) -> dict[str, Any]:
         """The values that timm has, under its names, as `timm.data.create_transform` takes them."""
@@ -195,13 +247,15 @@ class Preprocessing:
         }
 
     def described(self) -> dict[str, Any]:
-        """All values by name, for digests and files; `crop_rounding` only where it is not `even`.
+        """All values by name, for digests and files; `crop_rounding` only where it is not `even`, and `grid` where set.
 
-        Earlier versions did not have it: what they wrote of other models stays the same.
+        Earlier versions did not have them: what they wrote of other models stays the same.
         """
         values = asdict(self)
         if self.crop_rounding == "even":
             del values["crop_rounding"]
+        if self.grid is None:
+            del values["grid"]
         return values
 
     def evaluation_transform(self) -> Callable[[Image.Image], Tensor]:
@@ -218,11 +272,21 @@ class Preprocessing:
         return prepare(views_N3HW, self)
 
     def call(self, module: nn.Module, x: Tensor) -> Any:
-        """What a module gives for normalised inputs (N, C, H, W)."""
-        return module(x)
+        """What a module gives for normalised inputs (N, C, H, W); of cells logits (N, P, C) at their centres.
 
-    def usable_places(self, x: Tensor) -> None:
-        """None: an image gets a class as a whole (`Tokenization.usable_places`)."""
+        They are interpolated (bilinear) from the module's map, also where that is finer than the grid: a mask is read
+        at the centre of a cell, too, and the mean of a cell's logits would tell of the pixels around it.
+        """
+        outputs = module(x)
+        if self.grid is None:
+            return outputs
+        return cells_of(logits_of(outputs), self.grid)
+
+    def usable_places(self, x: Tensor) -> Tensor | None:
+        """Which places of a batch the model answers for, bool (N, P): all cells; None where an image gets a class."""
+        if self.grid is None:
+            return None
+        return torch.ones(len(x), self.grid**2, dtype=torch.bool, device=x.device)
 
     def blank(self, count: int) -> Tensor:
         """So many inputs of zeros, float32 (N, C, H, W), to try a module with."""
@@ -267,6 +331,24 @@ def _is_in_range(key: str, text: str) -> bool:
     parts = [text] if key == "crop_pct" else text.split(",")
     values = [finite_number(part) for part in parts]
     return len(parts) <= MOST_CHANNELS and all(value is not None and low <= value <= high for value in values)
+
+
+def cells_of(maps_NCHW: Tensor, grid: int) -> Tensor:
+    """Maps of logits at the centres of a grid's cells, by bilinear interpolation.
+
+    Args:
+        maps_NCHW: floating point, of whatever height and width.
+        grid: G, cells a side.
+
+    Returns:
+        (N, G · G, C), row by row.
+
+    Example:
+        >>> cells_of(torch.arange(16.0).reshape(1, 1, 4, 4), 2).flatten().tolist()  # the centres lie between pixels
+        [2.5, 4.5, 10.5, 12.5]
+    """
+    found_NCGG = F.interpolate(maps_NCHW, size=(grid, grid), mode="bilinear", align_corners=False)
+    return found_NCGG.flatten(2).transpose(1, 2).contiguous()
 
 
 def prepare(views_N3HW: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -5,7 +5,7 @@
     local-dir:FOLDER                 a folder that timm (or gainfinder) saved
     torchvision:NAME[/WEIGHTS]       WEIGHTS a member of the model's weights enum, `DEFAULT` where left out
     torchvision:NAME[/WEIGHTS]@PATH  own weights over it
-    hf:REPO[@REVISION]               a transformers classifier of images or of texts on the hub
+    hf:REPO[@REVISION]               a transformers classifier of images, their cells, or texts on the hub
     hf:FOLDER                        a folder that `save_pretrained` wrote
     file:PATH.py:FACTORY             FACTORY() of a Python file returns the module
     file:PATH.py:FACTORY@PATH        own weights over it
@@ -14,8 +14,8 @@
 
 Any of them can end in `?key=value&...`, with the keys of `preprocessing.OVERRIDES`; `onnx:` also takes
 `output_name`, `file:` takes `num_classes`, `hf:` takes `trust_remote_code=yes` and, of
-texts, `max_length`, and `table:` takes `TABLE_SETTINGS`
-alone.
+texts, `max_length`, of segmentation `grid` and no `output`, and `table:` takes
+`TABLE_SETTINGS` alone.
 """
 
 import difflib
@@ -31,7 +31,7 @@ Source = Literal["timm", "torchvision", "hf", "file", "onnx", "table"]
 
 ONNX_SETTINGS = (*OVERRIDES, "output_name")
 FILE_SETTINGS = (*OVERRIDES, "num_classes")
-HF_SETTINGS = (*OVERRIDES, "max_length", TRUST)
+HF_SETTINGS = (*OVERRIDES, "max_length", "grid", TRUST)
 TABLE_SETTINGS = ("classes", "num_classes")
 
 _OWN_PREFIXES = ("torchvision", "hf", "file", "onnx", "table")

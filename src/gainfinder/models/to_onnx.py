@@ -25,8 +25,8 @@ PREPROCESSING = "gainfinder.preprocessing"
 _TRACED = 2
 
 
-def refuse_texts(classifier: Classifier) -> None:
-    """Refuse a classifier of texts.
+def refuse_unexportable(classifier: Classifier) -> None:
+    """Refuse a classifier of anything but whole images.
 
     Raises:
         ModelError: it is one.
@@ -35,6 +35,11 @@ def refuse_texts(classifier: Classifier) -> None:
         raise ModelError(
             f"{classifier.reference}: classifiers of texts are not exported: `optimum-cli export onnx` writes what "
             "transformers saved as an ONNX file"
+        )
+    if classifier.in_places:
+        raise ModelError(
+            f"{classifier.reference}: classifiers of {classifier.classifies}s are not exported, since `onnx:` reads "
+            "classifiers of whole images alone: export what transformers saved with `optimum-cli export onnx`"
         )
 
 
@@ -53,7 +58,7 @@ def write_onnx(classifier: Classifier, path: Path, *, opset: int = OPSET) -> Non
         ModelError: the model does something that cannot be traced, or is larger than a file of this format can be, or
             classifies texts.
     """
-    refuse_texts(classifier)
+    refuse_unexportable(classifier)
     onnx = _onnx(classifier.reference)
     module = _Logits(classifier).eval()
     blank = classifier.preprocessing.blank(_TRACED)

@@ -11,7 +11,7 @@ from ..files import read_user_text, write_text
 from ..metrics import wilson_interval
 from ..references import short_names, split_query
 from ..results import CARD_FILE, ModelOrigin
-from .card_loading import student_library
+from .card_loading import gives_cells, student_library
 from .card_text import card_body
 from .publishable import hub_dataset, publishable_data, published
 from .records import TransferRecord
@@ -27,6 +27,7 @@ TASKS = {
     "text": ("text-classification", "Text Classification"),
 }
 """The hub's word for what a classifier of such samples does, and its name."""
+OF_CELLS = ("image-segmentation", "Image Segmentation")
 _MARK = "<!-- gainfinder wrote this card, and keeps it as it is once somebody changes it; digest {} -->\n"
 _MARKED = re.compile(re.escape(_MARK).replace(r"\{\}", r"(?P<digest>[0-9a-f]{16})") + r"\Z")
 _PART = re.compile(r"#[0-9]+/[0-9]+$")
@@ -76,7 +77,7 @@ def card_data(record: TransferRecord) -> "ModelCardData":
     """The front matter; accuracy is a fraction of 1, as metrics of the hub are."""
     from huggingface_hub import ModelCardData  # noqa: PLC0415 (reports load nothing of the hub's)
 
-    library, (task, _) = student_library(record.metrics.student_reference), TASKS[record.noun]
+    library, (task, _) = student_library(record.metrics.student_reference), _task(record)
     origin = record.config.environment.origins.get(record.metrics.student, ModelOrigin())
     found: dict[str, Any] = {
         "library_name": library if library in ("timm", "transformers", "onnx") else "pytorch",
@@ -91,6 +92,10 @@ def card_data(record: TransferRecord) -> "ModelCardData":
     return ModelCardData(**{key: value for key, value in found.items() if value is not None}, **_measured(record))
 
 
+def _task(record: TransferRecord) -> tuple[str, str]:
+    return OF_CELLS if gives_cells(record) else TASKS[record.noun]
+
+
 def _measured(record: TransferRecord) -> dict[str, Any]:
     """The `model-index`: accuracy on the samples measured on; nothing where no label says who is right."""
     from huggingface_hub import EvalResult  # noqa: PLC0415
@@ -101,7 +106,7 @@ def _measured(record: TransferRecord) -> dict[str, Any]:
     reference = publishable_data(val.reference)
     low, high = wilson_interval(round(metrics.accuracy_after * metrics.samples), metrics.samples)
     dataset = hub_dataset(val.reference) or _NO_WORD.sub("-", reference).strip("-").lower() or f"{record.noun}s"
-    task, task_name = TASKS[record.noun]
+    task, task_name = _task(record)
     result = EvalResult(
         task_type=task,
         task_name=task_name,

@@ -62,7 +62,10 @@ def _lines(library: Library, record: TransferRecord, repository: str | None) -> 
         )
     if library == "transformers":
         name = repository or "FOLDER"
-        return _transformers(folder, name) if record.noun == IMAGE else _of_texts(record, name)
+        if record.noun != IMAGE:
+            return _of_texts(record, name)
+        kind = "SemanticSegmentation" if gives_cells(record) else "ImageClassification"
+        return _transformers(folder, name, kind=f"AutoModelFor{kind}")
     if library == "torchvision":
         name = (record.metrics.student_reference or "").removeprefix("torchvision:").partition("@")[0].split("/")[0]
         build = f"module = torchvision.models.get_model({name!r}, num_classes={record.after.num_classes})"
@@ -79,9 +82,14 @@ def _weights(build: str, what: str) -> str:
     return f"{lines}\n\nThe folder holds weights and not {what}, which has to be there."
 
 
-def _transformers(folder: Path, name: str) -> str:
-    head = "from transformers import AutoModelForImageClassification"
-    model = f'model = AutoModelForImageClassification.from_pretrained("{name}").eval()'
+def gives_cells(record: TransferRecord) -> bool:
+    """Whether the student gives each cell of an image a class, as models of segmentation do."""
+    return "grid" in (record.config.student.preprocessing or {})
+
+
+def _transformers(folder: Path, name: str, *, kind: str) -> str:
+    head = f"from transformers import {kind}"
+    model = f'model = {kind}.from_pretrained("{name}").eval()'
     if not (folder / PROCESSOR).exists():
         return block(f"{head}\n\n{model}", "python") + "\n\nNo image processor goes with it: inputs are made as below."
     return block(

@@ -156,29 +156,36 @@ def _digest(model: Teacher) -> str:
     return model.weights_digest() if isinstance(model, Classifier) else model.digest
 
 
-def check_places(student: Classifier, teachers: Sequence[Teacher], resolved: ResolvedConfig) -> None:
+def check_places(
+    student: Classifier, teachers: Sequence[Teacher], resolved: ResolvedConfig, requested: TransferConfig
+) -> None:
     """Refuse what is for whole samples alone, where each place of a sample has a class, such as each word of a text.
 
     Raises:
-        SettingsError: a method that compares features or the samples of a batch, or one decision for a sample.
+        SettingsError: a method that compares features or the samples of a batch, or one decision for a sample; or a
+            control by the labels of cells on views that are augmented.
         ModelError: a table of predictions as a teacher.
     """
     if not student.in_places:
         return
     name, each = resolved.method.name, student.classifies
+    whole = f"{'an' if student.reads == 'image' else 'a'} {student.reads}"
     if resolved.method.needs_features or resolved.method.compares_batch:
         what = "features" if resolved.method.needs_features else "the samples of a batch"
         raise SettingsError(
             f"method {name!r} compares {what}, and each {each} has a class: use a method such as kl-dp-u"
         )
     if resolved.decides_once:
+        raise SettingsError(f"decide-on is 'image', and each {each} of {whole} has a teacher of its own: leave it out")
+    if each == "cell" and "labels" in requested.controls and resolved.augment != "none":
         raise SettingsError(
-            f"decide-on is 'image', and each {each} of a {student.reads} has a teacher of its own: leave it out"
+            "control is 'labels', and the labels of cells would not move along with augmented views: give "
+            "`augment='none'`, or leave the control out"
         )
     for teacher in teachers:
         if not isinstance(teacher, Classifier):
             raise ModelError(
-                f"{teacher.reference} has one prediction a {student.reads}, and each {each} needs one: give the model"
+                f"{teacher.reference} has one prediction {whole}, and each {each} needs one: give the model"
             )
 
 

@@ -64,7 +64,7 @@ def align_val(val_images: Samples, student: Classifier, *, requested: bool) -> S
         if requested:
             raise
         _log.warning("measuring without labels: %s", error)
-        return val_images.without_labels()
+        return align_samples(val_images.without_labels(), student)
 
 
 def subset(images: Samples, settings: TransferConfig) -> Samples:

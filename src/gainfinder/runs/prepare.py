@@ -14,7 +14,7 @@ from ..config import (
     resolve_settings,
     size_in_bytes,
 )
-from ..data import Samples, SampleSource
+from ..data import MaskedImages, Samples, SampleSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
 from ..errors import SettingsError
 from ..inference import Bank, Teacher, align_model, align_samples, named_after
@@ -228,7 +228,7 @@ def _prepare(
     seen = view_spec([model.preprocessing for model in (named_student, *live)], "none")
     resolved = resolved_for(settings, train_images, teachers=aligned, view_size=pixels_of(seen))
     check_settings(resolved, settings, teachers=len(aligned), noun=train_images.noun)
-    check_places(named_student, aligned, resolved)
+    check_places(named_student, aligned, resolved, settings)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
@@ -289,6 +289,7 @@ def resolved_for(
         view_size=view_size,
         mirrorable=images.mirrorable,
         mixable=all(isinstance(teacher, Classifier) for teacher in teachers),
+        in_cells=isinstance(images, MaskedImages),
     )
 
 

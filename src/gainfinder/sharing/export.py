@@ -24,7 +24,7 @@ from ..models import (
     load_model,
     load_weights,
     parse_model_ref,
-    refuse_texts,
+    refuse_unexportable,
     write_onnx,
 )
 from ..predictions import Predictions
@@ -126,7 +126,7 @@ def export_student(
         )
     check_writable(target)
     classifier = _student(record, student)
-    refuse_texts(classifier)  # before any data are read
+    refuse_unexportable(classifier)  # before any data are read
     images = measured_images(record, classifier, data=data, limit=limit)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
         made = Path(scratch) / "student.onnx"
