@@ -63,9 +63,9 @@ class TransferRecord:
 
     @property
     def place(self) -> str | None:
-        """Of samples in places what one is, such as `word`: each sample is measured on one; None of others."""
-        found = (self.config.student.preprocessing or {}).get("classifies")
-        return None if found is None else str(found)
+        """Of samples in places what one is, `word`, `token` or `cell`: each sample is measured on one; None of others."""
+        found = self.config.student.preprocessing or {}
+        return found.get("classifies") or ("cell" if found.get("grid") else None)
 
     @property
     def labelled(self) -> bool:
