@@ -63,7 +63,7 @@ class TransferRecord:
 
     @property
     def place(self) -> str | None:
-        """Of samples in places what one is, `word`, `token` or `cell`: each sample is measured on one; None of others."""
+        """Of samples in places what one is, `word`, `token` or `cell`; each sample is measured on one. Else None."""
         found = self.config.student.preprocessing or {}
         return found.get("classifies") or ("cell" if found.get("grid") else None)
 
