@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import BertConfig, BertForTokenClassification
 
 import gainfinder
@@ -126,6 +127,9 @@ def test_the_report_says_what_is_measured(zoo: WordZoo, tmp_path: Path) -> None:
     transferred(zoo, tmp_path / "out", epochs=1, limit=40)
     page = gainfinder.write_report(tmp_path / "out").read_text(encoding="utf-8")
     assert "measured on 200 of" in page and "one word of each." in page
+    card = ModelCard.load(tmp_path / "out" / "student" / "README.md")
+    assert card.data.pipeline_tag == "token-classification"
+    assert "AutoModelForTokenClassification.from_pretrained" in card.text
 
 
 def test_a_killed_run_goes_on_as_it_would_have(zoo: WordZoo, tmp_path: Path) -> None:

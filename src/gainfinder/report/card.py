@@ -11,7 +11,7 @@ from ..files import read_user_text, write_text
 from ..metrics import wilson_interval
 from ..references import short_names, split_query
 from ..results import CARD_FILE, ModelOrigin
-from .card_loading import gives_cells, student_library
+from .card_loading import student_library
 from .card_text import card_body
 from .publishable import hub_dataset, publishable_data, published
 from .records import TransferRecord
@@ -25,9 +25,11 @@ TAGS = ["gainfinder", "knowledge-transfer"]
 TASKS = {
     "image": ("image-classification", "Image Classification"),
     "text": ("text-classification", "Text Classification"),
+    "word": ("token-classification", "Token Classification"),
+    "token": ("text-generation", "Text Generation"),
+    "cell": ("image-segmentation", "Image Segmentation"),
 }
-"""The hub's word for what a classifier of such samples does, and its name."""
-OF_CELLS = ("image-segmentation", "Image Segmentation")
+"""The hub's word for what a model does that gives such things a class, and its name."""
 _MARK = "<!-- gainfinder wrote this card, and keeps it as it is once somebody changes it; digest {} -->\n"
 _MARKED = re.compile(re.escape(_MARK).replace(r"\{\}", r"(?P<digest>[0-9a-f]{16})") + r"\Z")
 _PART = re.compile(r"#[0-9]+/[0-9]+$")
@@ -93,7 +95,7 @@ def card_data(record: TransferRecord) -> "ModelCardData":
 
 
 def _task(record: TransferRecord) -> tuple[str, str]:
-    return OF_CELLS if gives_cells(record) else TASKS[record.noun]
+    return TASKS[record.place or record.noun]
 
 
 def _measured(record: TransferRecord) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _lines(library: Library, record: TransferRecord, repository: str | None) -> 
         name = repository or "FOLDER"
         if record.noun != IMAGE:
             return _of_texts(record, name)
-        kind = "SemanticSegmentation" if gives_cells(record) else "ImageClassification"
+        kind = "SemanticSegmentation" if record.place == "cell" else "ImageClassification"
         return _transformers(folder, name, kind=f"AutoModelFor{kind}")
     if library == "torchvision":
         name = (record.metrics.student_reference or "").removeprefix("torchvision:").partition("@")[0].split("/")[0]
@@ -82,11 +82,6 @@ def _weights(build: str, what: str) -> str:
     return f"{lines}\n\nThe folder holds weights and not {what}, which has to be there."
 
 
-def gives_cells(record: TransferRecord) -> bool:
-    """Whether the student gives each cell of an image a class, as models of segmentation do."""
-    return "grid" in (record.config.student.preprocessing or {})
-
-
 def _transformers(folder: Path, name: str, *, kind: str) -> str:
     head = f"from transformers import {kind}"
     model = f'model = {kind}.from_pretrained("{name}").eval()'
@@ -100,18 +95,29 @@ def _transformers(folder: Path, name: str, *, kind: str) -> str:
     )
 
 
+TEXT_CLASSIFICATION = "text-classification"
+_MODELS_OF_TEXTS = {
+    "text": ("AutoModelForSequenceClassification", TEXT_CLASSIFICATION),
+    "word": ("AutoModelForTokenClassification", "token-classification"),
+    "token": ("AutoModelForCausalLM", "text-generation"),
+}
+"""By what gets a class: transformers' class that loads such models, and its pipeline for them."""
+
+
 def _of_texts(record: TransferRecord, name: str) -> str:
-    """The lines that load a classifier of texts with its tokenizer; texts are cut off where they were in training."""
+    """The lines that load a model of texts with its tokenizer; texts are cut off where they were in training."""
+    kind, task = _MODELS_OF_TEXTS[record.place or record.noun]
     longest = (record.config.student.preprocessing or {}).get("max_length")
     cut = "truncation=True" if not isinstance(longest, int) else f"truncation=True, max_length={longest}"
+    by_task = f'pipeline("{task}", model="{name}")("a text"' + (f", {cut})" if task == TEXT_CLASSIFICATION else ")")
     return block(
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        f"from transformers import {kind}, AutoTokenizer\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
-        f'model = AutoModelForSequenceClassification.from_pretrained("{name}").eval()\n'
+        f'model = {kind}.from_pretrained("{name}").eval()\n'
         f'logits = model(**tokenizer("a text", {cut}, return_tensors="pt")).logits\n\n'
-        "# or, with the names of the classes\n"
+        f"# or, {'going on with the text' if record.place == 'token' else 'with the names of the classes'}\n"
         "from transformers import pipeline\n\n"
-        f'pipeline("text-classification", model="{name}")("a text", {cut})',
+        f"{by_task}",
         "python",
     )
 
