@@ -9,7 +9,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import gainfinder
-from gainfinder.errors import DataError, ModelError
+from gainfinder.errors import DataError, ModelError, SettingsError
+from gainfinder.runs import checks
 from killing import KillAtEpoch, Killed
 from once import made_once
 from texts import LONGEST, made_up_text, text_file, tiny_text_model, tiny_tokenizer
@@ -134,6 +135,17 @@ def test_the_bank_gives_what_the_models_would(storage: str, labels: str, zoo: La
 def test_true_labels_alone_teach_it_too(zoo: LanguageZoo, tmp_path: Path) -> None:
     metrics = transferred(zoo, tmp_path / "out", method="xe").metrics
     assert metrics.transfer_delta_pp is not None and metrics.transfer_delta_pp > 10
+
+
+def test_a_batch_that_memory_does_not_hold_is_refused(
+    zoo: LanguageZoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "free_memory", lambda: 50_000)
+    with pytest.raises(
+        SettingsError, match=r"16 texts of up to 7 tokens with 82 classes each have logits of .* give `micro_batch=2`"
+    ):
+        transferred(zoo, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_of_two_tokenizers_are_refused(zoo: LanguageZoo, tmp_path: Path) -> None:

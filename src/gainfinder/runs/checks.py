@@ -4,16 +4,19 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from ..config import ResolvedConfig, TransferConfig
 from ..data import Samples
-from ..devices import check_batch_norm
+from ..devices import check_batch_norm, free_memory
 from ..errors import ModelError, SettingsError
 from ..inference import Teacher
 from ..metrics import harm
 from ..models import Classifier, PredictionTable, TeacherSource, has_batch_norm, has_scripted_batch_norm
 
+LOGITS_OF_STUDENT = 4
+"""Tensors of logits beside the teachers': the initial student's, the student's own, their gradient and the loss's."""
 _log = logging.getLogger("gainfinder")
 
 
@@ -187,6 +190,36 @@ def check_places(
             raise ModelError(
                 f"{teacher.reference} has one prediction {whole}, and each {each} needs one: give the model"
             )
+
+
+def check_room_for_places(
+    student: Classifier, settings: ResolvedConfig, *, images: Samples, teachers: int, device: torch.device
+) -> None:
+    """Refuse batches whose logits in all places do not fit into memory, on a CPU, where the system would end the run.
+
+    On a GPU, batches that do not fit are learned from in parts.
+
+    Args:
+        student: the student.
+        settings: the resolved settings.
+        images: the transfer samples.
+        teachers: number of teachers.
+        device: device that it trains on.
+
+    Raises:
+        SettingsError: they do not fit.
+    """
+    if not student.in_places or device.type != "cpu":
+        return
+    at_once = min(settings.micro_batch or settings.batch_size, len(images))
+    each = images.most_places * student.num_classes * 4 * (teachers + LOGITS_OF_STUDENT)
+    free = free_memory()
+    if at_once * each > free:
+        raise SettingsError(
+            f"{at_once} {images.noun}s of up to {images.most_places} {images.classified}s with {student.num_classes:,} "
+            f"classes each have logits of {at_once * each / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: give "
+            f"`micro_batch={max(1, int(0.5 * free / each))}`, or shorter {images.noun}s"
+        )
 
 
 def check_student(student: Classifier, settings: ResolvedConfig, *, images: int, accelerator: Accelerator) -> None:

@@ -26,6 +26,7 @@ from .checks import (
     check_guard,
     check_places,
     check_referees,
+    check_room_for_places,
     check_settings,
     check_student,
     check_teachers,
@@ -230,6 +231,9 @@ def _prepare(
     check_settings(resolved, settings, teachers=len(aligned), noun=train_images.noun)
     check_places(named_student, aligned, resolved, settings)
     accelerator = make_accelerator(settings.device, settings.precision, compiled=settings.compile)
+    check_room_for_places(
+        named_student, resolved, images=train_images, teachers=len(aligned), device=accelerator.device
+    )
     check_student(named_student, resolved, images=len(train_images), accelerator=accelerator)
     check_teachers(aligned, resolved, images=train_images, accelerator=accelerator)
     check_at_most(settings, guard_images)
