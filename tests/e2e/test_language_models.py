@@ -141,9 +141,8 @@ def test_a_batch_that_memory_does_not_hold_is_refused(
     zoo: LanguageZoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "free_memory", lambda: 50_000)
-    with pytest.raises(
-        SettingsError, match=r"16 texts of up to 7 tokens with 82 classes each have logits of .* give `micro_batch=2`"
-    ):
+    message = r"16 texts of up to 7 tokens with 83 classes each have logits of .*: give `micro_batch=2`"
+    with pytest.raises(SettingsError, match=message):
         transferred(zoo, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
