@@ -26,7 +26,7 @@ class TextZoo:
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> TextZoo:
-    folder = made_once(tmp_path_factory, "text-zoo", _make)
+    folder = made_once(tmp_path_factory, "two-text-models", _make)
     return TextZoo(*(str(folder / name) for name in ("a", "b", "data.csv", "val.csv")))
 
 
