@@ -14,7 +14,7 @@ UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib
 UNSAFE_CALLS = {"jit.load", "hub.load", "export.load"}
 KEYWORDS = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 """A keyword that a call must have, and its value."""
-MAY_BE_TRUSTED = {"from_transformers.py", "image_processors.py", "tokenizers.py"}
+MAY_BE_TRUSTED = {"from_transformers.py", "processors.py"}
 """Modules that load a model of the user's choice, who may trust its code."""
 EXEC = {"models/from_file.py", "demo.py"}
 """The user's own Python files are run, and the source of a network that the demonstration holds."""

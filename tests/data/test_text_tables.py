@@ -161,3 +161,14 @@ def test_requests_that_cannot_be_met(tmp_path: Path) -> None:
     written(tmp_path / "y.csv", [{"first": "a", "second": "b"}])
     with pytest.raises(DataError, match="names 3 columns: expected one, or two of a pair"):
         load_samples(f"{tmp_path}/y.csv?text=first,second,first")
+
+
+def test_an_edit_of_any_text_changes_the_digests(tmp_path: Path) -> None:
+    rows = [{"text": f"text {number}", "label": "a"} for number in range(400)]
+    whole = load_samples(written(tmp_path / "x.csv", rows))
+    for edited in (7, 399):
+        other = load_samples(
+            written(tmp_path / "x.csv", [*rows[:edited], {"text": "new", "label": "a"}, *rows[edited + 1 :]])
+        )
+        assert other.digest() == whole.digest()
+        assert other.fingerprint != whole.fingerprint and other.few_digest != whole.few_digest

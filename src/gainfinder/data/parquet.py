@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..classes import natural_key
@@ -20,27 +19,24 @@ from .decoding import decode
 from .images import Images
 from .layout import refuse_split_files
 from .masked import masked_images
+from .rows import RowsReader
 from .tables import LabelledRows, check_memory, labels_of_all, parquet_file, row_ids
 
 _log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetReader:
+class ParquetReader(RowsReader):
     """Encoded images in memory, as Arrow columns.
 
     Attributes:
-        files: the Parquet files.
         columns: one column of image bytes a file.
         paths: one column of image paths a file, or None where the file has none.
-        starts: int64 (F,), position of each file's first image.
         upright: whether images are turned as their EXIF orientation says.
     """
 
-    files: tuple[Path, ...]
     columns: tuple[Any, ...]
     paths: tuple[Any, ...]
-    starts: NDArray[np.int64]
     upright: bool = False
 
     def read(self, index: int) -> Image.Image:
@@ -56,16 +52,6 @@ class ParquetReader:
             only = f", only the path {path!r}: embed the bytes when writing the file" if path else ""
             raise ValueError(f"the row holds no image bytes{only}")
         return BytesIO(data)
-
-    def where(self, index: int) -> str:
-        """The file and the row."""
-        file, row = self._locate(index)
-        return f"{self.files[file]}: row {row}"
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        # Of several files that start at the same position all but the last are empty.
-        file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return file, index - int(self.starts[file])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,10 @@ class Samples:
     """What is done with one."""
     classified: ClassVar[str] = "sample"
     """What has a class: the whole sample, or each of its places, such as the words of a text."""
+    content_of: ClassVar[int] = 256
+    """Samples whose content enters a fingerprint …"""
+    few_content_of: ClassVar[int] = 16
+    """… and a digest of content alone, at most."""
 
     reference: str
     reader: Reader = field(repr=False)
@@ -219,17 +223,17 @@ class Samples:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hex digest of ids and labels, in their order, and of the content of 256 samples or fewer, chosen by id."""
+        """Hex digest of ids and labels, in their order, and of the content of `content_of` samples, chosen by id."""
         digest = hashlib.blake2b(self.digest().encode(), digest_size=16)
         by_hash = sorted(range(len(self)), key=lambda i: hashlib.blake2b(self.ids[i].encode()).digest())
-        self._add_content(digest, by_hash[:CONTENT_OF])
+        self._add_content(digest, by_hash[: self.content_of])
         return digest.hexdigest()
 
     @functools.cached_property
     def few_digest(self) -> str:
-        """Hex digest of the content of 16 samples or fewer, spread over all: quick, for images that were re-encoded."""
+        """Hex digest of the content of `few_content_of` samples, spread over all: quick, for re-encoded images."""
         digest = hashlib.blake2b(digest_size=16)
-        few = min(len(self), FEW_CONTENT_OF)
+        few = min(len(self), self.few_content_of)
         self._add_content(digest, [number * len(self) // few for number in range(few)])
         return digest.hexdigest()
 
@@ -273,12 +277,6 @@ def drawn_place(sample_id: str, count: int) -> int:
     """
     digest = hashlib.blake2b(b"place/" + sample_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % count
-
-
-CONTENT_OF = 256
-"""Samples whose content enters a fingerprint …"""
-FEW_CONTENT_OF = 16
-"""… and a digest of content alone."""
 
 
 def _checked_labels(

@@ -7,7 +7,6 @@ independent of each other, and every interval and test takes its samples to be.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .labels import encode_labels
+from .rows import RowsReader
 from .samples import drawn_place
 from .texts import Texts
 
@@ -101,27 +101,18 @@ class TaggedTexts(Texts):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordsReader:
+class WordsReader(RowsReader):
     """Words of texts in memory.
 
     Attributes:
-        files: the files that they are from.
         rows: the words of each text.
-        starts: int64 (F,), position of each file's first row.
     """
 
-    files: tuple[Path | str, ...]
     rows: tuple[tuple[str, ...], ...] = field(repr=False)
-    starts: NDArray[np.int64]
 
     def read(self, index: int) -> tuple[str, ...]:
         """The words of text `index`."""
         return self.rows[index]
-
-    def where(self, index: int) -> str:
-        """The file and the row."""
-        file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return f"{self.files[file]}: row {index - int(self.starts[file])}"
 
 
 def tagged_texts(

@@ -1,13 +1,11 @@
 """Texts: samples that a model's own tokenizer turns into its input."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .rows import RowsReader
 from .samples import Samples
 
 Text: TypeAlias = str | tuple[str, str]
@@ -24,6 +22,9 @@ class Texts(Samples):
 
     noun: ClassVar[str] = "text"
     classified: ClassVar[str] = "text"
+    # all of them: reading texts is quick, and row numbers as ids say nothing of what was edited in place
+    content_of: ClassVar[int] = sys.maxsize
+    few_content_of: ClassVar[int] = sys.maxsize
 
     paired: bool = False
 
@@ -41,18 +42,14 @@ class Texts(Samples):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableReader:
+class TableReader(RowsReader):
     """Texts in memory, as Arrow columns.
 
     Attributes:
-        files: the files that they are from.
         columns: of each file one column of texts, or two whose rows belong together.
-        starts: int64 (F,), position of each file's first row.
     """
 
-    files: tuple[Path, ...]
     columns: tuple[tuple[Any, ...], ...]
-    starts: NDArray[np.int64]
 
     def read(self, index: int) -> Text:
         """The text of row `index`, or its two."""
@@ -61,16 +58,6 @@ class TableReader:
         if any(part is None for part in found):
             raise ValueError("the row holds no text (null)")
         return found[0] if len(found) == 1 else (found[0], found[1])
-
-    def where(self, index: int) -> str:
-        """The file and the row."""
-        file, row = self._locate(index)
-        return f"{self.files[file]}: row {row}"
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        # Of several files that start at the same position all but the last are empty.
-        file = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return file, index - int(self.starts[file])
 
 
 @dataclass(frozen=True, kw_only=True)

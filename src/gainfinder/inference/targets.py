@@ -162,7 +162,7 @@ class TargetSource:
             return model.entries[number].written(rows.flatten()).view(rows.shape).to(self.device, non_blocking=True)
         if not isinstance(model, Classifier) or not model.in_places:
             return None
-        return model.preprocessing.usable_places(views.inputs(model.preprocessing))
+        return model.preprocessing.usable_places(views.at(model.preprocessing.view_size))
 
     def _own_rows(self, model: TargetModel, choice_N: Tensor) -> Tensor:
         """The samples that a model teaches, int64, on the CPU: their number is known there without waiting."""

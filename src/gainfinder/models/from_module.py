@@ -167,13 +167,14 @@ def _read(module: nn.Module, query: Query, reference: str) -> _Read:
 
 def _read_transformers(module: Any, query: Query, reference: str) -> _Read:
     from . import from_transformers  # noqa: PLC0415 (sources are imported when they are used)
-    from .image_processors import preprocessing_of_processor, processor_beside  # noqa: PLC0415
-    from .tokenizers import tokenization_of, tokenizer_beside  # noqa: PLC0415
+    from .image_processors import preprocessing_of_processor  # noqa: PLC0415
+    from .processors import processor_beside  # noqa: PLC0415
+    from .tokenizers import tokenization_of  # noqa: PLC0415
 
     preprocessing: InputForm
     classifies = from_transformers.classified_by(type(module).__name__)
     of_texts = classifies in from_transformers.OF_TEXTS
-    processor = tokenizer_beside(module) if of_texts else processor_beside(module)
+    processor = processor_beside(module, of_texts=of_texts)
     if of_texts:
         preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
     elif processor is None:

@@ -18,12 +18,13 @@ from .assembly import assemble, names_in_module_order, query_of, with_names_besi
 from .classifier import Classifier, InputForm, ReheadFunction
 from .configs import check_files, read_config
 from .heads import REPLACED, class_layers, is_built_by, resize_layers
-from .image_processors import image_preprocessing, load_processor
+from .image_processors import image_preprocessing
 from .imagenet import as_wnids
 from .modules import copy_module
 from .preprocessing import Preprocessing
+from .processors import load_processor
 from .reference import ModelRef
-from .tokenizers import load_tokenizer, tokenization_of
+from .tokenizers import tokenization_of
 
 CLASSIFIED = {
     "ForSequenceClassification": "text",
@@ -57,11 +58,10 @@ def load(ref: ModelRef) -> Classifier:
     with quiet_transformers(reference), tensors_only(), hub_or_cache(needed=not folder.is_dir()) as reachable:
         classifies = _classified(name, revision or None)
         module = _load_module(ref, name, revision or None, reachable=reachable, classifies=classifies)
+        processor = load_processor(name, revision or None, of_texts=classifies in OF_TEXTS, trusted=trusted)
         if classifies in OF_TEXTS:
-            processor = load_tokenizer(name, revision or None, trusted=trusted)
             preprocessing = tokenization_of(processor, module, classifies=classifies, reference=reference)
         else:
-            processor = load_processor(name, revision or None, trusted=trusted)
             in_cells = classifies == "cell"
             preprocessing = image_preprocessing(processor, module, query, reference, in_cells=in_cells)
     names = None if classifies == "token" else names_of(module)

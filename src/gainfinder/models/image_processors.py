@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..errors import GainfinderError, ModelError
-from ..libraries import first_line, quiet_transformers
+from ..libraries import first_line
 from ..references import Query
 from .assembly import note_normalisation
 from .from_torchvision import crop_share
@@ -22,34 +22,6 @@ _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5
 # processors resize tensors and timm resizes images
 _AGREEMENT = 0.02
 _ADVICE = "add ?size=EDGE&mean=R,G,B&std=R,G,B&interpolation=NAME&crop_pct=SHARE to the reference"
-
-
-def load_processor(name: str, revision: str | None = None, *, local_only: bool = False, trusted: bool = False) -> Any:
-    """The image processor of a folder or repository, or None where it has none.
-
-    Args:
-        name: folder or repository.
-        revision: of the repository.
-        local_only: whether the network is left alone.
-        trusted: whether it may be one of the model's own code, which is run.
-    """
-    from transformers import AutoImageProcessor  # noqa: PLC0415 (slow, and an extra)
-
-    try:
-        return AutoImageProcessor.from_pretrained(
-            name, revision=revision, local_files_only=local_only, trust_remote_code=trusted
-        )
-    except Exception:  # a folder without one raises whatever the processor's own loading comes across
-        return None
-
-
-def processor_beside(module: Any) -> Any:
-    """The image processor beside the weights that a module was loaded from, or None; without network access."""
-    name = getattr(module, "name_or_path", "")
-    if not name:
-        return None
-    with quiet_transformers(type(module).__name__):
-        return load_processor(name, local_only=True)
 
 
 def preprocessing_of_processor(processor: Any, *, channels: int, reference: str) -> Preprocessing:

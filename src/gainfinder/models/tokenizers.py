@@ -1,4 +1,4 @@
-"""Tokenizers of transformers: loaded, and checked against the model that they are for."""
+"""Tokenizers of transformers, checked against the model that they are for."""
 
 import inspect
 from typing import Any
@@ -6,39 +6,10 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
-from ..libraries import quiet_transformers
 from .tokenization import IDS, LONGEST, MASK, Tokenization
 
 _UNLIMITED = 1_000_000
 """A tokenizer that knows no limit says a number far above this one."""
-
-
-def load_tokenizer(name: str, revision: str | None = None, *, local_only: bool = False, trusted: bool = False) -> Any:
-    """The tokenizer of a folder or repository, or None where it has none that can be loaded.
-
-    Args:
-        name: folder or repository.
-        revision: of the repository.
-        local_only: whether the network is left alone.
-        trusted: whether it may be one of the model's own code, which is run.
-    """
-    from transformers import AutoTokenizer  # noqa: PLC0415 (slow, and an extra)
-
-    try:
-        return AutoTokenizer.from_pretrained(
-            name, revision=revision, local_files_only=local_only, trust_remote_code=trusted
-        )
-    except Exception:  # a folder without one raises whatever the tokenizer's own loading comes across
-        return None
-
-
-def tokenizer_beside(module: Any) -> Any:
-    """The tokenizer beside the weights that a module was loaded from, or None; without network access."""
-    name = getattr(module, "name_or_path", "")
-    if not name:
-        return None
-    with quiet_transformers(type(module).__name__):
-        return load_tokenizer(name, local_only=True)
 
 
 def tokenization_of(tokenizer: Any, module: Any, *, classifies: str, reference: str) -> Tokenization:
