@@ -8,10 +8,9 @@ Imports: errors, files, partition, config, predictions, classes, data, models, d
 from .alignment import Teacher, align_model, align_samples, named_after
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
 from .crops import crop_bytes
+from .passes import ImageCount, MicroBatcher
 from .predict import (
-    ImageCount,
     ImageFeatures,
-    MicroBatcher,
     evaluation_crops,
     features_of,
     merge_shards,
