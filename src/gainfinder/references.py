@@ -23,6 +23,15 @@ TRUST = "trust_remote_code"
 """The setting of a reference that lets a model run code of its own; no file can give it."""
 TRUSTED = "yes"
 
+AUTO_MODELS = {
+    "image": "AutoModelForImageClassification",
+    "cell": "AutoModelForSemanticSegmentation",
+    "text": "AutoModelForSequenceClassification",
+    "word": "AutoModelForTokenClassification",
+    "token": "AutoModelForCausalLM",
+}
+"""Name of the class by which transformers loads an `hf:` model, by what the model gives a class."""
+
 Query = tuple[tuple[str, str], ...]
 
 

@@ -130,6 +130,7 @@ def test_the_report_says_what_is_measured(zoo: WordZoo, tmp_path: Path) -> None:
     card = ModelCard.load(tmp_path / "out" / "student" / "README.md")
     assert card.data.pipeline_tag == "token-classification"
     assert "AutoModelForTokenClassification.from_pretrained" in card.text
+    assert gainfinder.push(tmp_path / "out", "me/words", dry_run=True).classified == "word"
 
 
 def test_a_killed_run_goes_on_as_it_would_have(zoo: WordZoo, tmp_path: Path) -> None:

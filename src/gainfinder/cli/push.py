@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..references import AUTO_MODELS
 from ..startup import heavy_imports
 from .command import command
 from .options import Json
@@ -42,8 +43,6 @@ def push(
 
 
 def _lines(found: "PushedStudent") -> list[str]:
-    from ..predictions import IMAGE
-
     what = "would be sent to" if found.commit is None else "sent to"
     card = ": the card as it was changed by hand" if found.own_card else ""
     lines = [
@@ -53,6 +52,5 @@ def _lines(found: "PushedStudent") -> list[str]:
     if found.library == "timm":
         load = f'timm.create_model("{found.reference}", pretrained=True)'
     else:
-        kind = "ImageClassification" if found.noun == IMAGE else "SequenceClassification"
-        load = f'transformers.AutoModelFor{kind}.from_pretrained("{found.repository}")'
+        load = f'transformers.{AUTO_MODELS[found.classified]}.from_pretrained("{found.repository}")'
     return [*lines, f"load it by {load}, or here as {found.reference}"]

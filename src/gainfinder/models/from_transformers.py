@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import ModelError
 from ..files import near_siblings, user_path
 from ..libraries import hub_or_cache, hub_reason, quiet_transformers, tensors_only
-from ..references import TRUST, TRUSTED, Query
+from ..references import AUTO_MODELS, TRUST, TRUSTED, Query
 from .assembly import assemble, names_in_module_order, query_of, with_names_beside, with_query_over, without
 from .classifier import Classifier, InputForm, ReheadFunction
 from .configs import check_files, read_config
@@ -193,26 +193,14 @@ def _check_folder(folder: Path, reference: str) -> None:
 
 def _load_module(ref: ModelRef, name: str, revision: str | None, *, reachable: bool, classifies: str) -> nn.Module:
     reference, trusted = str(ref), ref.setting(TRUST) == TRUSTED
-    from transformers import (  # noqa: PLC0415 (slow, and an extra)
-        AutoModelForCausalLM,
-        AutoModelForImageClassification,
-        AutoModelForSemanticSegmentation,
-        AutoModelForSequenceClassification,
-        AutoModelForTokenClassification,
-    )
+    import transformers  # noqa: PLC0415 (slow, and an extra)
 
     if trusted:
         _check_code(ref, name, revision)
     try:
         module: nn.Module
-        kinds: Mapping[str, Any] = {
-            "image": AutoModelForImageClassification,
-            "cell": AutoModelForSemanticSegmentation,
-            "text": AutoModelForSequenceClassification,
-            "word": AutoModelForTokenClassification,
-            "token": AutoModelForCausalLM,
-        }
-        module, info = kinds[classifies].from_pretrained(
+        kind: Any = getattr(transformers, AUTO_MODELS[classifies])
+        module, info = kind.from_pretrained(
             name, revision=revision, output_loading_info=True, trust_remote_code=trusted
         )
     except Exception as error:

@@ -95,7 +95,7 @@ def card_data(record: TransferRecord) -> "ModelCardData":
 
 
 def _task(record: TransferRecord) -> tuple[str, str]:
-    return TASKS[record.place or record.noun]
+    return TASKS[record.classified]
 
 
 def _measured(record: TransferRecord) -> dict[str, Any]:

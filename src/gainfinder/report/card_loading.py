@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..predictions import IMAGE
-from ..references import split_query
+from ..references import AUTO_MODELS, split_query
 from .markdown import block, code, plain
 from .publishable import publishable_model
 from .records import TransferRecord
@@ -64,8 +64,7 @@ def _lines(library: Library, record: TransferRecord, repository: str | None) -> 
         name = repository or "FOLDER"
         if record.noun != IMAGE:
             return _of_texts(record, name)
-        kind = "SemanticSegmentation" if record.place == "cell" else "ImageClassification"
-        return _transformers(folder, name, kind=f"AutoModelFor{kind}")
+        return _transformers(folder, name, kind=AUTO_MODELS[record.classified])
     if library == "torchvision":
         name = (record.metrics.student_reference or "").removeprefix("torchvision:").partition("@")[0].split("/")[0]
         build = f"module = torchvision.models.get_model({name!r}, num_classes={record.after.num_classes})"
@@ -96,17 +95,13 @@ def _transformers(folder: Path, name: str, *, kind: str) -> str:
 
 
 TEXT_CLASSIFICATION = "text-classification"
-_MODELS_OF_TEXTS = {
-    "text": ("AutoModelForSequenceClassification", TEXT_CLASSIFICATION),
-    "word": ("AutoModelForTokenClassification", "token-classification"),
-    "token": ("AutoModelForCausalLM", "text-generation"),
-}
-"""By what gets a class: transformers' class that loads such models, and its pipeline for them."""
+_PIPELINES = {"text": TEXT_CLASSIFICATION, "word": "token-classification", "token": "text-generation"}
+"""Transformers' pipeline for models of texts, by what gets a class."""
 
 
 def _of_texts(record: TransferRecord, name: str) -> str:
     """The lines that load a model of texts with its tokenizer; texts are cut off where they were in training."""
-    kind, task = _MODELS_OF_TEXTS[record.place or record.noun]
+    kind, task = AUTO_MODELS[record.classified], _PIPELINES[record.classified]
     longest = (record.config.student.preprocessing or {}).get("max_length")
     cut = "truncation=True" if not isinstance(longest, int) else f"truncation=True, max_length={longest}"
     by_task = f'pipeline("{task}", model="{name}")("a text"' + (f", {cut})" if task == TEXT_CLASSIFICATION else ")")

@@ -68,6 +68,11 @@ class TransferRecord:
         return found.get("classifies") or ("cell" if found.get("grid") else None)
 
     @property
+    def classified(self) -> str:
+        """What gets a class: the sample, or each of its places."""
+        return self.place or self.noun
+
+    @property
     def labelled(self) -> bool:
         """Whether the samples measured on carry labels."""
         return self.before.target is not None

@@ -27,9 +27,13 @@ class Bundle:
         library: `timm` or `transformers`, which loads it.
         files: name in the repository to its path, or its content where that is another than the file's.
         own_card: whether the card is one that somebody wrote or changed, and goes along as it is.
+        noun: what a sample of it is: `image` or `text`.
+        classified: what it gives a class: the sample, or each `word`, `token` or `cell`.
     """
 
     library: str
+    noun: str
+    classified: str
     files: dict[str, Path | bytes]
     own_card: bool
 
@@ -80,7 +84,7 @@ def make_bundle(folder: Path, *, repository: str) -> Bundle:
         files[CARD_FILE] = model_card(record, repository=repository).encode()
     if library == "transformers" and (config := _published_config(student)) is not None:
         files[CONFIG_FILE] = config
-    return Bundle(library=library, files=files, own_card=own_card)
+    return Bundle(library=library, noun=record.noun, classified=record.classified, files=files, own_card=own_card)
 
 
 def _library(record: TransferRecord) -> str:

@@ -12,7 +12,7 @@ from ..errors import GainfinderError, HubError, SettingsError
 from ..libraries import first_line, hub_or_cache, quiet
 from ..predictions import IMAGE
 from ..report import is_own_card
-from ..results import CARD_FILE, RunFolder
+from ..results import CARD_FILE
 from .bundle import Bundle, make_bundle
 
 ALWAYS_THERE = {".gitattributes"}
@@ -34,7 +34,8 @@ class PushedStudent:
         reference: the reference that loads it here.
         files: bytes of each file, by its name.
         own_card: whether the card is one that somebody wrote or changed, and went along as it is.
-        noun: what it classifies: `image` or `text`.
+        noun: what a sample of it is: `image` or `text`.
+        classified: what it gives a class: the sample, or each `word`, `token` or `cell`.
     """
 
     repository: str
@@ -45,6 +46,7 @@ class PushedStudent:
     files: dict[str, int]
     own_card: bool
     noun: str = IMAGE
+    classified: str = IMAGE
 
 
 def push_student(
@@ -77,8 +79,7 @@ def push_student(
         HubError: the hub cannot be reached or refuses, or the repository holds something else.
     """
     _check_name(repository)
-    path = Path(folder)
-    bundle = make_bundle(path, repository=repository)
+    bundle = make_bundle(Path(folder), repository=repository)
     commit = None if dry_run else _send(bundle, repository, private=private, replace=replace, message=message)
     return PushedStudent(
         repository=repository,
@@ -88,7 +89,8 @@ def push_student(
         reference=f"{'hf-hub' if bundle.library == 'timm' else 'hf'}:{repository}",
         files=bundle.sizes,
         own_card=bundle.own_card,
-        noun=RunFolder(path).noun,
+        noun=bundle.noun,
+        classified=bundle.classified,
     )
 
 
