@@ -10,6 +10,7 @@ its own file of rows `DIR/NAME.csv` and its own time (`--budget NAME=SECONDS`):
     bare       fine-tuning beside a bare PyTorch loop
     profile    where a step's time goes, by torch's profiler
     frozen     changes to a frozen model's forward pass, one at a time
+    compiled   torch.compile: a frozen model's forward pass and a bare step
     disk       images a second from JPEG files, by the number of decoding processes
     doctor     what `gainfinder doctor` finds
     several    two processes, where there are two GPUs
@@ -35,6 +36,7 @@ import torch
 
 import gainfinder
 from benchmarks.speed.bench import FULL, SMALL, Bench
+from benchmarks.speed.gpu_compiled import measure_compiled
 from benchmarks.speed.gpu_disk import measure_disk
 from benchmarks.speed.gpu_inside import measure_frozen, measure_profile
 from benchmarks.speed.gpu_outside import measure_doctor, measure_several, measure_tests
@@ -42,14 +44,15 @@ from benchmarks.speed.gpu_steps import measure_bare, measure_steps
 from benchmarks.speed.sections import Section, Sheet, run_sections
 
 SECTIONS: dict[str, tuple[float, Callable[[Sheet, Bench], None]]] = {
-    "steps": (110, measure_steps),
-    "bare": (85, measure_bare),
-    "profile": (25, measure_profile),
-    "frozen": (75, measure_frozen),
-    "disk": (45, measure_disk),
-    "doctor": (50, measure_doctor),
+    "steps": (80, measure_steps),
+    "bare": (25, measure_bare),
+    "profile": (20, measure_profile),
+    "frozen": (40, measure_frozen),
+    "disk": (40, measure_disk),
+    "doctor": (40, measure_doctor),
+    "compiled": (90, measure_compiled),
     "several": (10, measure_several),
-    "tests": (70, measure_tests),
+    "tests": (120, measure_tests),
 }
 """The sections in their order, with the seconds that each may take; the last one has what the others leave, too."""
 LAST = "tests"

@@ -198,7 +198,7 @@ class Bench:
 
     def fine_tuning(self, model: Model, *, augment: str, on: Noise | None = None) -> PreparedTransfer:
         """A transfer of which nothing but the labels is left: fine-tuning by the code that transfers run."""
-        return self.prepared(model, augment=augment, on=on, method="kl-dp", distill_weight=0.0)
+        return self.prepared(model, augment=augment, on=on, method="kl", distill_weight=0.0)
 
     def wait(self) -> None:
         """Wait until the device has done all that it was given."""

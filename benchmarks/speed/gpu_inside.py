@@ -17,7 +17,7 @@ from benchmarks.speed import kinds, traces
 from benchmarks.speed.bench import Bench, Model
 from benchmarks.speed.kinds import Step
 from benchmarks.speed.sections import Sheet
-from gainfinder.models import Classifier, reestimate
+from gainfinder.models import Classifier, answering_copy, reestimate
 from gainfinder.views import ViewBatch, Views
 
 PROFILED = 5
@@ -26,8 +26,6 @@ NAME = 160
 """Characters of a kernel's name that are kept."""
 CALLS = 20
 """Forward passes that are waited for together."""
-COMPILE_S = 12.0
-"""What compiling a forward pass may take; with less time left it is not begun."""
 
 
 def measure_profile(sheet: Sheet, bench: Bench) -> None:
@@ -103,17 +101,12 @@ class Asked:
 
 
 def measure_frozen(sheet: Sheet, bench: Bench) -> None:
-    """One change at a time to a frozen model's forward pass: milliseconds a batch, and what it changes in logits.
-
-    What is compiled comes last, of all models, while there is time.
-    """
-    asked = [_asked(sheet, bench, model) for model in bench.scale.models]
-    for compiled in (False, True):
-        for one in asked:
-            for kind, make in _ways(bench, one.classifier, one.x).items():
-                if kind.startswith("compiled") == compiled:
-                    _try(sheet, bench, one, kind, make)
-                    bench.free()
+    """One change at a time to a frozen model's forward pass: milliseconds a batch, and what it changes in logits."""
+    for model in bench.scale.models:
+        asked = _asked(sheet, bench, model)
+        for kind, make in _ways(bench, asked.classifier, asked.x).items():
+            _try(sheet, bench, asked, kind, make)
+            bench.free()
 
 
 def _asked(sheet: Sheet, bench: Bench, model: Model) -> Asked:
@@ -130,14 +123,11 @@ def _asked(sheet: Sheet, bench: Bench, model: Model) -> Asked:
 
 
 def _try(sheet: Sheet, bench: Bench, asked: Asked, kind: str, make: Callable[[], Answering]) -> None:
-    name, left_s = asked.model.name, sheet.left_s()
-    if kind.startswith("compiled") and left_s < COMPILE_S:
-        sheet.add("batch_ms", "not tried", model=name, kind=kind, note=f"only {left_s:.0f} s left")
-        return
     try:
         _time(sheet, bench, asked, make())
     except Exception as error:  # one way may not work here; the others say something all the same
-        sheet.add("batch_ms", "failed", model=name, kind=kind, note=f"{type(error).__name__}: {error}"[:300])
+        said = f"{type(error).__name__}: {error}"[:300]
+        sheet.add("batch_ms", "failed", model=asked.model.name, kind=kind, note=said)
 
 
 def _calls(bench: Bench) -> int:
@@ -158,7 +148,7 @@ def _exact(classifier: Classifier, x: Tensor) -> Tensor:
 def _time(sheet: Sheet, bench: Bench, asked: Asked, way: Answering) -> None:
     exact, about = asked.exact, {"model": asked.model.name, "kind": way.kind}
     began_s = time.perf_counter()
-    for _ in range(3):  # compiled ones are compiled by it
+    for _ in range(3):
         way.answer()
     bench.wait()
     sheet.add("warm_up_s", time.perf_counter() - began_s, **about)
@@ -181,6 +171,10 @@ def _ways(bench: Bench, classifier: Classifier, x: Tensor) -> dict[str, Callable
     def copy(layout: torch.memory_format = now, dtype: torch.dtype | None = None) -> nn.Module:
         module = classifier.copied().module.eval()
         return module.to(device=bench.device, dtype=dtype, memory_format=layout)  # type: ignore[no-any-return, call-overload]
+
+    def answering() -> nn.Module:
+        module = answering_copy(classifier, half)
+        return module.to(device=bench.device, memory_format=now)  # type: ignore[no-any-return, call-overload]
 
     def way(kind: str, called: Callable[[Tensor], Tensor], inputs: Tensor, *, mixed: bool = True) -> Answering:
         def answer() -> Tensor:
@@ -205,11 +199,7 @@ def _ways(bench: Bench, classifier: Classifier, x: Tensor) -> dict[str, Callable
         "graph, weights in half precision": lambda kind: _graphed(
             bench, kind, copy(dtype=half), x.to(half), mixed=False
         ),
-        "compiled": lambda kind: way(kind, torch.compile(copy()), x),
-        "compiled, weights in half precision": lambda kind: way(
-            kind, torch.compile(copy(dtype=half)), x.to(half), mixed=False
-        ),
-        "compiled, reduce-overhead": lambda kind: way(kind, torch.compile(copy(), mode="reduce-overhead"), x),
+        "answering copy": lambda kind: way(kind, answering(), x),
     }
     return {kind: _bound(make, kind) for kind, make in ways.items()}
 

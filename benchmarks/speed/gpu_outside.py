@@ -51,9 +51,10 @@ def measure_tests(sheet: Sheet, bench: Bench) -> None:
     if not (ROOT / "tests").is_dir():
         sheet.add("tests", "not tried", note=f"{ROOT / 'tests'} is not there")
         return
-    processes = "8" if bench.device.type == "cuda" else "0"
-    # a line a test, so that the output tells how far they came
-    command = ["-m", "pytest", "-m", "gpu", "-vv", "-n", processes, "-p", "no:cacheprovider", *bench.scale.tests]
+    processes = "15" if bench.device.type == "cuda" else "0"
+    # a line a test, so that the output tells how far they came; plugins that a machine has may object to processes
+    options = ["-vv", "--tb=short", "-n", processes, "-p", "no:cacheprovider", "-p", "no:benchmark"]
+    command = ["-m", "pytest", "-m", "gpu", *options, *bench.scale.tests]
     code, text = run(command, seconds=sheet.left_s() - GRACE_S, folder=ROOT)
     (bench.out / "tests.txt").write_text(text, encoding="utf-8")
     said = {0: "passed", 1: "failed", 5: "there are none", None: "stopped: no time left"}

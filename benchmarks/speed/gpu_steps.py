@@ -17,20 +17,18 @@ from benchmarks.speed.sections import Sheet
 from gainfinder.runs import PreparedTransfer
 from gainfinder.views import ViewBatch
 
-AUGMENTS = ("crop-flip", "rrc")
+AUGMENT = "crop-flip"
 BASE = "fine-tuning"
 READY = "ready"
 VIEWS = "views alone"
+THEMSELVES = "live, models themselves"
+"""A transfer whose frozen models answer themselves, not by copies that do so faster."""
 SHARED = (READY, VIEWS)
 """Kinds that have no memory of their own."""
 MEDIAN = "median"
 LR = 1e-4
-COMPILE_S = 25.0
-"""What compiling a step of training may take; with less time left it is not begun."""
 ROUNDS_S = 7.0
 """What the rounds of a model beside bare loops may take."""
-SET_UP_S = 5.0
-"""What comes before them, but for compiling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +47,15 @@ class Timed:
 
 
 def measure_steps(sheet: Sheet, bench: Bench) -> None:
-    """Kinds of step in turn, for each model and augmentation; the time is shared out between these."""
-    cases = list(itertools.product(AUGMENTS, bench.scale.models))
-    for number, (augment, model) in enumerate(cases):
-        until_s = time.monotonic() + sheet.left_s() / (len(cases) - number)
-        _case(sheet, bench, model, augment, until_s=until_s)
+    """Kinds of step in turn, for each model; the time is shared out between these."""
+    models = bench.scale.models
+    for number, model in enumerate(models):
+        _case(sheet, bench, model, until_s=time.monotonic() + sheet.left_s() / (len(models) - number))
         bench.free()
 
 
-def _case(sheet: Sheet, bench: Bench, model: Model, augment: str, *, until_s: float) -> None:
-    plans = _plans(bench, model, augment)
+def _case(sheet: Sheet, bench: Bench, model: Model, *, until_s: float) -> None:
+    plans = _plans(bench, model)
     found: dict[str, Timed] = {}
     for kind in (VIEWS, BASE, READY, *plans, "timm", "naive"):
         before_mb = bench.allocated_mb()
@@ -67,32 +64,32 @@ def _case(sheet: Sheet, bench: Bench, model: Model, augment: str, *, until_s: fl
         bench.step_ms(found[kind].step, found[kind].batches(0), steps=1)  # warms up, too
         if bench.device.type == "cuda" and kind not in SHARED:
             peak_mb = bench.peak_mb() - before_mb
-            sheet.add("peak_mb", peak_mb, model=model.name, setting=augment, kind=kind, note="of this kind alone")
+            sheet.add("peak_mb", peak_mb, model=model.name, setting=AUGMENT, kind=kind, note="of this kind alone")
     began_s = time.monotonic()
     for number in range(1, bench.scale.rounds + 1):
         for kind, timed in found.items():
             ms = bench.step_ms(timed.step, timed.batches(number), steps=bench.scale.steps)
             timed.ms.append(ms)
-            sheet.add("step_ms", ms, model=model.name, setting=augment, kind=kind, number=number)
+            sheet.add("step_ms", ms, model=model.name, setting=AUGMENT, kind=kind, number=number)
         round_s = (time.monotonic() - began_s) / number
         if number > 1 and time.monotonic() + round_s > until_s:
             break
     all_ms = {kind: timed.ms for kind, timed in found.items()}
-    add_medians(sheet, all_ms, base=BASE, model=model.name, setting=augment)
+    add_medians(sheet, all_ms, base=BASE, model=model.name, setting=AUGMENT)
     in_effect = statistics.median(a / b for a, b in zip(all_ms[BASE], all_ms[READY], strict=True))
-    sheet.add("views_in_effect", in_effect, model=model.name, setting=augment, note=f"{BASE} / {READY}")
+    sheet.add("views_in_effect", in_effect, model=model.name, setting=AUGMENT, note=f"{BASE} / {READY}")
 
 
-def _plans(bench: Bench, model: Model, augment: str) -> dict[str, PreparedTransfer]:
+def _plans(bench: Bench, model: Model) -> dict[str, PreparedTransfer]:
     """The transfers whose steps are timed; they share one source of views."""
-    live = bench.prepared(model, augment=augment)
+    live = bench.prepared(model, augment=AUGMENT)
     live.views.load()
     others = {
-        "decided": bench.prepared(model, augment=augment, decide_on="image"),
-        "trainer": bench.fine_tuning(model, augment=augment),
-        "kl-prod-cal-u": bench.prepared(model, augment=augment, method="kl-prod-cal-u"),
-        "defaults": bench.prepared(model, augment=augment, method="kl-prod-cal-u", preset=None),
-        "replayed": bench.prepared(model, augment=augment, bank=bench.work / "bank"),
+        THEMSELVES: live,
+        "decided": bench.prepared(model, augment=AUGMENT, decide_on="image"),
+        "trainer": bench.fine_tuning(model, augment=AUGMENT),
+        "defaults": bench.prepared(model, augment=AUGMENT, method="kl-prod-cal-u", preset=None),
+        "replayed": bench.prepared(model, augment=AUGMENT, bank=bench.work / "bank"),
     }
     return {"live": live, **{name: replace(one, views=live.views) for name, one in others.items()}}
 
@@ -113,7 +110,7 @@ def _make(bench: Bench, kind: str, plans: dict[str, PreparedTransfer], found: di
         "timm": kinds.of_timm,
         "naive": kinds.naive,
     }
-    step = steps_of[kind](live) if kind in steps_of else kinds.of_trainer(plans[kind])
+    step = steps_of[kind](live) if kind in steps_of else kinds.of_trainer(plans[kind], copies=kind != THEMSELVES)
     return Timed(step=step, batches=views, ms=[])
 
 
@@ -128,14 +125,12 @@ def add_medians(sheet: Sheet, ms: dict[str, list[float]], *, base: str, model: s
 
 def measure_bare(sheet: Sheet, bench: Bench) -> None:
     """The project's fine-tuning on views that are ready, beside loops of bare PyTorch on inputs that are."""
-    for number, model in enumerate(bench.scale.models):
-        others = len(bench.scale.models) - 1 - number
-        compile_s = sheet.left_s() - (1 + others) * (SET_UP_S + ROUNDS_S)
-        _beside_bare(sheet, bench, model, compile_s=compile_s)
+    for model in bench.scale.models:
+        _beside_bare(sheet, bench, model)
         bench.free()
 
 
-def _beside_bare(sheet: Sheet, bench: Bench, model: Model, *, compile_s: float) -> None:
+def _beside_bare(sheet: Sheet, bench: Bench, model: Model) -> None:
     tuning = bench.fine_tuning(model, augment="crop-flip")
     tuning.views.load()
     ready = itertools.cycle(bench.ready(tuning, count=2))
@@ -148,17 +143,6 @@ def _beside_bare(sheet: Sheet, bench: Bench, model: Model, *, compile_s: float) 
     }
     for kind, call in calls.items():
         sheet.add("first_ms", bench.call_ms(call, calls=1), model=model.name, kind=kind)
-    kind = "bare, compiled"
-    if compile_s < COMPILE_S:
-        sheet.add("first_ms", "not tried", model=model.name, kind=kind, note=f"only {compile_s:.0f} s left")
-    else:
-        compiled = _bare(bench, tuning, model, channels_last=tuning.student.channels_last, compiled=True)
-        try:
-            sheet.add("first_ms", bench.call_ms(compiled, calls=1), model=model.name, kind=kind, note="compiling")
-            bench.call_ms(compiled, calls=2)  # a second call may compile once more
-            calls[kind] = compiled
-        except Exception as error:  # there may be no compiler
-            sheet.add("first_ms", "failed", model=model.name, kind=kind, note=f"{type(error).__name__}: {error}"[:300])
     _rounds_beside(sheet, bench, model, calls)
 
 
@@ -177,9 +161,7 @@ def _rounds_beside(sheet: Sheet, bench: Bench, model: Model, calls: dict[str, Ca
         sheet.add("trainer_ratio", statistics.median(ratios), model=model.name, kind=base, note=f"trainer / {base}")
 
 
-def _bare(
-    bench: Bench, of: PreparedTransfer, model: Model, *, channels_last: bool = False, compiled: bool = False
-) -> Callable[[], Tensor]:
+def _bare(bench: Bench, of: PreparedTransfer, model: Model, *, channels_last: bool = False) -> Callable[[], Tensor]:
     """A step as in PyTorch's tutorials, with the same model, optimiser and precision, on inputs that stay the same."""
     classifier, size = bench.classifier(model).copied(), bench.scale.batch_size
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -194,11 +176,10 @@ def _bare(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    called = torch.compile(module) if compiled else module
 
     def step() -> Tensor:
         with bench.autocast():
-            loss = F.cross_entropy(called(x).float(), y)
+            loss = F.cross_entropy(module(x).float(), y)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -40,12 +40,18 @@ def batches(of: PreparedTransfer, number: int, *, steps: int) -> Iterator[ViewBa
     yield from of.views.batches((wanted * steps)[:steps], epoch=0)
 
 
-def of_trainer(of: PreparedTransfer) -> Step:
-    """A step of the transfer itself, its frozen models asked or replayed as it was prepared."""
+def of_trainer(of: PreparedTransfer, *, copies: bool = True) -> Step:
+    """A step of the transfer itself, its frozen models asked or replayed as it was prepared.
+
+    Args:
+        of: the transfer.
+        copies: on a GPU frozen models answer by copies that do so faster; without, by themselves.
+    """
     of = with_own_models(of)
     targets = TargetModels(of, Callback())
     targets.prepare(range(of.settings.epochs))
-    trainer: StudentTrainer = make_trainer(of, targets.models)
+    changing = () if copies else [model for model in targets.models if isinstance(model, Classifier)]
+    trainer: StudentTrainer = make_trainer(of, targets.models, changing=changing)
 
     def step(batch: ViewBatch) -> Tensor:
         return trainer.step(make_batch(trainer, of.views, batch, total=len(batch.positions_N)))[0]

@@ -1,24 +1,26 @@
 """Two classifiers of texts that know different classes teach each other, without a label.
 
-    python -m benchmarks.texts.docstrings --work WORK --out benchmarks/texts/docstrings.csv
+    python -m benchmarks.texts.docstrings --work WORK --out benchmarks/texts/docstrings.csv   # --device cuda
     python -m benchmarks.texts.docstrings table benchmarks/texts/docstrings.csv
 
 The texts are docstrings of six Python packages, as they are installed beside this one, with the package's name taken
 out; the class is the package. Of each 1,200 texts at most: a fifth to measure on, three tenths to learn from without
 labels, a quarter to train each model on. `bert` has a WordPiece tokenizer and `roberta` a byte-level BPE of its own;
-each is trained from scratch on the texts of three packages and a tenth of those of the others. Then each learns from
-the other, everything by default but for `--labels none` and `--epochs 30`. One thread.
+each is trained from scratch on the texts of three packages and a third of those of the others. Then each learns from
+the other, everything by default but for `--epochs 30`: without labels, and with those of what it learns from. One
+thread. With `--students`, `--labels` and `--seeds` some of the transfers, for several processes beside each other.
 """
 
 import argparse
 import ast
 import csv
+import itertools
 import random
 import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -39,11 +41,12 @@ MOST = 1200
 """Texts of a package."""
 PARTS = {"test": 4, "transfer": 6, "bert": 5, "roberta": 5}
 """Twentieths of the texts."""
-FEW = 10
+FEW = 3
 """Of the packages that a model is no specialist of it sees one text in so many."""
 SPECIALTIES = {"bert": PACKAGES[:3], "roberta": PACKAGES[3:]}
 EPOCHS = 10
-KEY = ("student", "teacher", "seed")
+LABELS = ("none", "use")
+KEY = ("student", "teacher", "labels", "seed")
 
 
 def main() -> None:
@@ -51,17 +54,21 @@ def main() -> None:
     parser.add_argument("table", nargs="*", help="`table FILE` prints what a file holds")
     parser.add_argument("--work", type=Path, help="folder for texts, models and results")
     parser.add_argument("--out", type=Path, help="file of rows")
+    parser.add_argument("--students", nargs="+", choices=SPECIALTIES, default=list(SPECIALTIES))
+    parser.add_argument("--labels", nargs="+", choices=LABELS, default=list(LABELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     if given.table:
         print(_table(Path(given.table[-1])))
         return
     torch.set_num_threads(1)
     prepare(given.work)
-    for seed in range(3):
-        for student, teacher in (("bert", "roberta"), ("roberta", "bert")):
-            key = {"student": student, "teacher": teacher, "seed": str(seed)}
-            if key_of(key, KEY) not in done(given.out, KEY):
-                append(given.out, {**key, **transferred(given.work, student, teacher, seed)})
+    for seed, labels, student in itertools.product(given.seeds, given.labels, given.students):
+        teacher = next(name for name in SPECIALTIES if name != student)
+        key: dict[str, Any] = {"student": student, "teacher": teacher, "labels": labels, "seed": seed}
+        if key_of(key, KEY) not in done(given.out, KEY):
+            append(given.out, {**key, **transferred(given.work, **key, device=given.device)})
 
 
 def prepare(work: Path) -> None:
@@ -73,19 +80,21 @@ def prepare(work: Path) -> None:
             train(work, name)
 
 
-def transferred(work: Path, student: str, teacher: str, seed: int) -> dict[str, Any]:
+def transferred(
+    work: Path, *, student: str, teacher: str, labels: Literal["none", "use"], seed: int, device: Literal["cpu", "cuda"]
+) -> dict[str, Any]:
     """The measures of a transfer."""
     metrics = gainfinder.transfer(
         f"hf:{work / student}",
         f"hf:{work / teacher}",
         work / "transfer.csv",
         val=work / "test.csv",
-        labels="none",
+        labels=labels,
         epochs=30,
         seed=seed,
         bank=work / "bank",
-        device="cpu",
-        out=work / f"{student}-{teacher}-{seed}",
+        device=device,
+        out=work / f"{student}-{teacher}-{labels}-{seed}",
     ).metrics
     low, high = metrics.transfer_delta_ci_pp or (float("nan"), float("nan"))
     return {
@@ -97,7 +106,9 @@ def transferred(work: Path, student: str, teacher: str, seed: int) -> dict[str, 
         "high_pp": high,
         "gained": metrics.knowledge_gain,
         "lost": metrics.knowledge_loss,
-        "kept": metrics.guard is not None and not metrics.guard.kept_initial,
+        "alpha": None if metrics.guard is None else metrics.guard.alpha,
+        "unguarded_pp": None if metrics.guard is None else metrics.guard.unguarded_delta_pp,
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "torch": torch.__version__,
     }
 
@@ -210,7 +221,7 @@ def _shape() -> dict[str, Any]:
 
 def _table(path: Path) -> str:
     """The rows of a file as a table in Markdown."""
-    head = ("student ← teacher", "seed", "before", "teacher", "after", "Δ (95 % interval)", "gained", "lost")
+    head = ("student ← teacher", "labels", "seed", "before", "teacher", "after", "Δ (95 % interval)", "gained", "lost")
     lines = [head, ("---",) * len(head)]
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -219,7 +230,7 @@ def _table(path: Path) -> str:
             }
             low, high = float(row["low_pp"]), float(row["high_pp"])
             delta = f"{float(row['delta_pp']):+.1f} pp ({low:+.1f} to {high:+.1f})"
-            names = (f"{row['student']} ← {row['teacher']}", row["seed"])
+            names = (f"{row['student']} ← {row['teacher']}", row["labels"], row["seed"])
             lines.append((*names, *list(shares.values())[:3], delta, shares["gained"], shares["lost"]))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -111,7 +111,7 @@ def test_predictions_become_a_teacher(zoo: dict[str, str], tmp_path: Path, suffi
     model, out = zoo["vit"], tmp_path / f"vit.{suffix}"
     shown, _ = predict(model, out)
     assert shown.endswith(f"\nas a teacher: table:{out}\n") and ", accuracy 0." in shown
-    expected = gainfinder.predict(model, "digits#1/4", device="cpu", workers=0)
+    expected = gainfinder.predict(model, "digits#1/4", workers=0)
     full = load_teacher(f"table:{out}")
     assert isinstance(full, PredictionTable) and full.class_names == tuple("0123456789")
     torch.testing.assert_close(full.lookup(expected.ids), expected.logits, rtol=0, atol=0)

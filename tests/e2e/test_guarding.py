@@ -61,7 +61,8 @@ def without_statistics(state: State) -> State:
 def test_a_ruined_student_is_not_kept(
     zoo: dict[str, str], val: Images, guards: Images, *, student: str, mode: str, labels: str
 ) -> None:
-    asked = {**SETTINGS, "val": val, "guard_data": guards, "lr": 3.0, "student_mode": mode, "labels": labels}
+    asked: Run = {**SETTINGS, "val": val, "guard_data": guards, "student_mode": mode, "labels": labels}
+    asked = {**asked, "lr": 3.0, "precision": "fp32"}  # in half precision it would diverge
     result = gainfinder.transfer(zoo[student], zoo["convnext"], "digits#2/4", **asked)
     metrics = result.metrics
     guard = metrics.guard

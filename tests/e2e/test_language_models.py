@@ -143,7 +143,7 @@ def test_a_batch_that_memory_does_not_hold_is_refused(
     monkeypatch.setattr(checks, "free_memory", lambda: 50_000)
     message = r"16 texts of up to 7 tokens with 83 classes each have logits of .*: give `micro_batch=2`"
     with pytest.raises(SettingsError, match=message):
-        transferred(zoo, tmp_path / "out")
+        transferred(zoo, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ import gainfinder
 from gainfinder.config.choices import AUGMENTS, Augment
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
+from gainfinder.inference import TargetSource
 from gainfinder.inference.predict import predict_samples
 from gainfinder.models import load_model
 from gainfinder.models.preprocessing import Preprocessing
@@ -116,6 +117,25 @@ def test_half_precision_is_the_default_and_learns(zoo: dict[str, str], val: Imag
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("name", ["vit", "convnext", "resnet"])
+def test_what_is_asked_in_half_precision_answers_as_the_model(zoo: dict[str, str], photos: Images, name: str) -> None:
+    """On a GPU a copy is asked, whose weights are cast, and whose batch-norm is folded; not of one that changes."""
+    model = load_model(zoo[name])
+    size = model.image_preprocessing.view_size
+    spec = ViewSpec(preprocessing=model.image_preprocessing, sizes=(size,), augment="none", seed=0)
+    (batch,) = ViewSource(photos, spec, workers=0, device=DEVICE).batches([np.arange(12)], epoch=0)
+    assert batch.views is not None
+    half = {"device": DEVICE, "autocast": lambda: torch.autocast(NAME, dtype=torch.bfloat16)}
+    asked = TargetSource([model], **half)(batch.views, batch.positions_N, number=0).logits_NMC
+    changing = TargetSource([model], **half, changing=[model])
+    itself = changing(batch.views, batch.positions_N, number=0).logits_NMC
+    assert (asked - itself).abs().max() < 0.05 * itself.abs().max()
+    with torch.no_grad():
+        next(reversed(list(model.module.parameters()))).add_(3.0)  # the classifier layer's biases
+    renewed = changing(batch.views, batch.positions_N, number=0).logits_NMC
+    assert torch.allclose(renewed, itself + 3.0, atol=0.1)
+
+
 def test_replayed_answers_teach_what_asked_ones_do(zoo: dict[str, str], val: Images, tmp_path: Path) -> None:
     models = (zoo["convnext"], zoo["resnet"], "digits#2/4")
     asked = gainfinder.transfer(*models, val=val, **RUN)
@@ -140,9 +160,9 @@ def test_a_batch_that_does_not_fit_is_learned_from_in_parts(
 ) -> None:
     big = load_model(torch.nn.Sequential(*_wide()), size=64, mean=0.5, std=0.5)
     torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info()
-    used = total - free
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (used + 600 * 2**20) / total))
+    _, total = torch.cuda.mem_get_info()
+    own = torch.cuda.memory_reserved()  # other processes have memory of their own
+    torch.cuda.set_per_process_memory_fraction((own + 600 * 2**20) / total)
     try:
         settings = {**RUN, "method": "kl", "batch_size": 96, "epochs": 1, "labels": "none"}
         gainfinder.transfer(big, big, "digits#2/4", val=val, **settings)

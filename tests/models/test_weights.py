@@ -117,7 +117,7 @@ class Inner(nn.Module):
 @pytest.mark.parametrize("inside", [lambda layer: layer, nn.DataParallel, lambda x: torch.compile(x, backend="eager")])
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
 def test_a_part_that_is_called_module_keeps_its_name(inside: Any, prefix: str) -> None:
-    weights = Inner(inside).state_dict()
+    weights = Inner(inside).cpu().state_dict()  # DataParallel moves what it is given to a GPU
     plain = Inner()
     load_into(plain, prefixed(prefix, weights), reference="it")
     assert list(plain.state_dict()) == ["module.weight", "module.bias", "head.module.weight", "head.module.bias"]

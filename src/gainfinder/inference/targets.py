@@ -7,20 +7,24 @@ method needs it.
 Shapes: N samples of a batch, n transfer images, M models, C classes; of samples in places P places.
 """
 
+import logging
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..models import Classifier
+from ..errors import ModelError
+from ..models import Classifier, answering_copy
 from ..partition import log_confidences
 from ..views import Views
 from .bank import BankEntry
+
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,8 @@ class TargetSource:
         choice_n: int64 (n,), the model that teaches each transfer image, where that is decided before training: then a
             live model is asked for its own images alone.
         names: references of the models, for messages.
+        changing: models whose weights change while they are asked; on a GPU in mixed precision the others answer by
+            copies that do so faster (`models/answering.py`).
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class TargetSource:
         partition: str | None = None,
         choice_n: Tensor | None = None,
         names: Sequence[str] = (),
+        changing: Collection[Classifier] = (),
     ) -> None:
         self.models = tuple(models)
         self.device = device
@@ -106,9 +113,12 @@ class TargetSource:
         self.choice_n = choice_n
         self.names = tuple(names)
         self.modules: list[nn.Module | None] = []
+        made: dict[int, nn.Module] = {}  # a student that is its own teacher, as a control, is there once
         for model in self.models:
-            module = model.to(device).eval() if isinstance(model, Classifier) else None
-            self.modules.append(cast(nn.Module, torch.compile(module)) if module is not None and compiled else module)
+            if isinstance(model, Classifier) and id(model) not in made:
+                module = self._asked(model, changes=any(model is one for one in changing))
+                made[id(model)] = cast(nn.Module, torch.compile(module)) if compiled else module
+            self.modules.append(made.get(id(model)))
 
     def __call__(self, views: Views, positions_N: Tensor, *, number: int, target_N: Tensor | None = None) -> Targets:
         """The logits of all models for some views.
@@ -156,6 +166,28 @@ class TargetSource:
                 log_confidence_NM[..., m] = found.view(rows.shape).to(self.device, non_blocking=True)
         return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM, usable_NP=usable_NP)
 
+    def _asked(self, model: Classifier, *, changes: bool) -> nn.Module:
+        """The module that answers for a model, on the device and in evaluation mode."""
+        dtype = self._autocast_dtype()
+        if self.device.type == "cuda" and dtype is not None and not changes:
+            try:
+                return self._answering(model, dtype)
+            except (ModelError, RuntimeError) as error:  # out of memory, too: then it is told where the model is asked
+                _log.debug("%s: asked as it is, not by a faster copy: %s", model.reference, error)
+        return model.to(self.device).eval()
+
+    def _answering(self, model: Classifier, dtype: torch.dtype) -> nn.Module:
+        copy = replace(model, module=answering_copy(model, dtype))
+        module = copy.to(self.device)
+        with torch.inference_mode(), self.autocast():
+            copy.logits(model.preprocessing.blank(1).to(self.device))  # whether it takes such weights at all
+        return module
+
+    def _autocast_dtype(self) -> torch.dtype | None:
+        with self.autocast():
+            enabled = torch.is_autocast_enabled(self.device.type)
+            return torch.get_autocast_dtype(self.device.type) if enabled else None
+
     def _usable(self, model: TargetModel, views: Views, positions_N: Tensor, number: int) -> Tensor | None:
         if isinstance(model, BankedModel) and model.places is not None:
             rows = model.rows(positions_N, views)
@@ -189,11 +221,31 @@ class TargetSource:
         if rows is None or len(rows) == len(views):
             return model.logits(views.inputs(model.preprocessing), module=module).float()
         logits_NC = torch.zeros(len(views), model.num_classes, device=self.device)
-        if len(rows):
+        if count := len(rows):
+            if self.device.type == "cuda":
+                rows = padded_rows(rows, of=len(views))
             rows = rows.to(self.device, non_blocking=True)
             own = views.map(operator.itemgetter(rows))
-            logits_NC[rows] = model.logits(own.inputs(model.preprocessing), module=module).float()
+            logits = model.logits(own.inputs(model.preprocessing), module=module)
+            logits_NC[rows[:count]] = logits[:count].float()
         return logits_NC
+
+
+def padded_rows(rows: Tensor, *, of: int) -> Tensor:
+    """Rows of a batch, the last one repeated up to the next eighth of the batch.
+
+    Each new number of samples costs a GPU plans for all convolutions and memory of another size: there are few so.
+
+    Args:
+        rows: int64 (n,), n ≥ 1.
+        of: samples of the batch.
+
+    >>> padded_rows(torch.tensor([0, 3, 5]), of=16).tolist()
+    [0, 3, 5, 5]
+    """
+    step = max(1, of // 8)
+    count = min(of, -(-len(rows) // step) * step)
+    return torch.cat([rows, rows[-1:].expand(count - len(rows))])
 
 
 def labels_in_places(target_NP: Tensor, places: int) -> Tensor:

@@ -5,6 +5,7 @@ used.
 Imports: errors, references, files, libraries, predictions, classes, data.
 """
 
+from .answering import answering_copy
 from .batch_norm import has_batch_norm, has_scripted_batch_norm, reestimate
 from .classifier import Classifier, InputForm, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
@@ -36,6 +37,7 @@ __all__ = [
     "Preprocessing",
     "TeacherSource",
     "Tokenization",
+    "answering_copy",
     "classifier_from_module",
     "feature_size",
     "find_classifier_layer",

@@ -127,12 +127,11 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
 
 
 def _frozen_s(prepared: PreparedTransfer, model: Classifier, batches: list[ViewBatch]) -> float:
-    model.to(prepared.accelerator.device).eval()
+    source = TargetSource([model], device=prepared.accelerator.device, autocast=prepared.accelerator.autocast)
 
     def forward(batch: ViewBatch) -> Tensor:
         assert batch.views is not None
-        with torch.inference_mode(), prepared.accelerator.autocast():
-            return model.logits(batch.views.inputs(model.preprocessing))
+        return source(batch.views, batch.positions_N, number=0).logits_NMC
 
     found = seconds(forward, batches)
     model.offload()

@@ -46,14 +46,23 @@ class TargetModels:
         prepared: the transfer.
         callback: notified of what is computed.
         choice_n: int64 (n,), the model that teaches each transfer image, where that is decided once (`deciding.py`).
+        changing: models whose weights are renewed while they are asked (`live.py`).
 
     Attributes:
         models: the frozen models, the initial student first where the method needs it.
     """
 
-    def __init__(self, prepared: PreparedTransfer, callback: Callback, *, choice_n: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        prepared: PreparedTransfer,
+        callback: Callback,
+        *,
+        choice_n: Tensor | None = None,
+        changing: Collection[Classifier] = (),
+    ) -> None:
         self.prepared = prepared
         self.choice_n = choice_n
+        self.changing = tuple(changing)
         self._builder: _BankBuilder | None = None
         self._entries: dict[int, dict[int, BankEntry]] = {}  # by the id of a model, and by the number of a view
         banked = banked_models(prepared)

@@ -180,6 +180,7 @@ class Training:
             learning.targets.models,
             temperatures=learning.scales,
             choice_n=learning.targets.choice_n,
+            changing=learning.targets.changing,
         )
         # Measured on a copy: mixed precision wraps the module that trains.
         self.student = run.prepared.student.copied()

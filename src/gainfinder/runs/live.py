@@ -108,7 +108,7 @@ class _Student:
         self.partner = given.copied()
         given.offload()  # it was measured, and is not asked for views
         own = replace(prepared, teachers=(self.partner,))
-        targets = TargetModels(own, learning.run.callback, choice_n=learning.targets.choice_n)
+        targets = TargetModels(own, learning.run.callback, choice_n=learning.targets.choice_n, changing=[self.partner])
         learner = replace(learning.learner, prepared=own)
         self.name = learning.run.prepared.student.reference
         self.training = Training(

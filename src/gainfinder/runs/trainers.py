@@ -1,6 +1,6 @@
 """A prepared transfer's student, ready to train."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ def make_trainer(
     *,
     temperatures: Temperatures | None = None,
     choice_n: Tensor | None = None,
+    changing: Collection[Classifier] = (),
 ) -> StudentTrainer:
     """A copy of the student, ready to train against the frozen models.
 
@@ -29,6 +30,7 @@ def make_trainer(
         temperatures: each frozen model's temperatures, for calibrated methods; 1 where not given.
         choice_n: int64 (n,), the model that teaches each transfer image, where that is decided once; where it is and
             this is not given, as many images for each.
+        changing: frozen models whose weights are renewed meanwhile, as in a two-way transfer.
     """
     if choice_n is None and prepared.settings.decides_once and target_models:
         choice_n = torch.arange(len(prepared.train_images)) % len(target_models)
@@ -47,6 +49,7 @@ def make_trainer(
         partition=prepared.settings.method.partition,
         choice_n=choice_n,
         names=[model.reference for model in frozen_models(prepared)],
+        changing=changing,
     )
     if prepared.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(target_models)

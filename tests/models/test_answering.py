@@ -1,0 +1,117 @@
+"""A frozen model's copy for mixed precision answers as the model does."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from gainfinder.models import Classifier, answering_copy, load_model
+from gainfinder.models.answering import cast_weights
+
+SIZE = 32
+
+
+def given(module: nn.Module) -> Classifier:
+    return load_model(module, size=SIZE, mean=0.5, std=0.5)
+
+
+def lived(module: nn.Module) -> nn.Module:
+    """The module with statistics of batch-norm that differ from channel to channel, in evaluation mode."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.5, 0.5)
+    return module.eval()
+
+
+def answers(module: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        found: Tensor = module(x).float()
+    return found
+
+
+def norms(module: nn.Module) -> int:
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
+
+
+class Twice(nn.Module):
+    """What a convolution gives is read by batch-norm and by an addition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.conv(x)
+        out: Tensor = self.head((self.norm(found) + found).mean((2, 3)))
+        return out
+
+
+class Tied(nn.Module):
+    """The classifier layer's weight is the one of an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.inner, self.head = nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet18", "efficientnet_b0", "mobilenetv3_small_050", "regnetx_002"])
+def test_batch_norm_is_folded_and_the_answers_stay(name: str) -> None:
+    torch.manual_seed(0)
+    module = lived(timm.create_model(name, num_classes=4))
+    x = torch.randn(2, 3, SIZE, SIZE)
+    copy = answering_copy(given(module), torch.float32)
+    assert norms(module) > 0 and norms(copy) == 0
+    expected = answers(module, x)
+    assert torch.allclose(answers(copy, x), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_what_the_convolution_gives_may_be_read_by_nothing_else() -> None:
+    copy = answering_copy(given(lived(Twice())), torch.bfloat16)
+    assert norms(copy) == 1 and copy.conv.weight.dtype == torch.bfloat16
+
+
+def test_a_layer_called_twice_is_not_folded() -> None:
+    conv, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+    module = lived(nn.Sequential(conv, norm, conv, nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2)))
+    assert norms(answering_copy(given(module), torch.bfloat16)) == 1
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto"])
+def test_without_batch_norm_the_answers_have_the_bits_of_autocast(name: str) -> None:
+    torch.manual_seed(0)
+    size = {"img_size": SIZE} if name.startswith("vit") else {}
+    module = timm.create_model(name, num_classes=4, **size).eval()
+    x = torch.randn(2, 3, SIZE, SIZE)
+    copy = answering_copy(given(module), torch.bfloat16)
+    assert {layer.weight.dtype for layer in copy.modules() if type(layer) is nn.Linear} == {torch.bfloat16}
+    assert torch.equal(answers(copy, x, torch.bfloat16), answers(module, x, torch.bfloat16))
+
+
+def test_the_model_stays_as_it_is() -> None:
+    module = lived(timm.create_model("resnet10t", num_classes=4))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    answering_copy(given(module), torch.bfloat16)
+    after = module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) and value.dtype == after[name].dtype for name, value in before.items())
+
+
+def test_a_weight_that_an_embedding_shares_is_not_cast() -> None:
+    module = Tied()
+    cast_weights(module, torch.bfloat16)
+    assert module.head.weight is module.embedding.weight and module.head.weight.dtype == torch.float32
+    assert module.inner.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_layers_that_make_their_weights_are_left_alone(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    module = nn.Sequential(wrap(nn.Linear(4, 4)), nn.Linear(4, 2))
+    cast_weights(module, torch.bfloat16)
+    assert [next(layer.parameters()).dtype for layer in module] == [torch.float32, torch.bfloat16]
