@@ -125,7 +125,7 @@ def test_what_is_asked_in_half_precision_answers_as_the_model(zoo: dict[str, str
     spec = ViewSpec(preprocessing=model.image_preprocessing, sizes=(size,), augment="none", seed=0)
     (batch,) = ViewSource(photos, spec, workers=0, device=DEVICE).batches([np.arange(12)], epoch=0)
     assert batch.views is not None
-    half = {"device": DEVICE, "autocast": lambda: torch.autocast(NAME, dtype=torch.bfloat16)}
+    half: dict[str, Any] = {"device": DEVICE, "autocast": lambda: torch.autocast(NAME, dtype=torch.bfloat16)}
     asked = TargetSource([model], **half)(batch.views, batch.positions_N, number=0).logits_NMC
     changing = TargetSource([model], **half, changing=[model])
     itself = changing(batch.views, batch.positions_N, number=0).logits_NMC
