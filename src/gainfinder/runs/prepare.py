@@ -32,7 +32,7 @@ from .checks import (
     check_teachers,
     check_way,
 )
-from .images import align_val, assign_roles, note_guard, note_overlap, subset, with_labels
+from .images import Roles, align_val, assign_roles, note_guard, note_overlap, subset, with_labels
 from .tracking import require
 
 
@@ -216,13 +216,7 @@ def _prepare(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
-    labelled_images = _readable(align_samples(roles.train, named_student), settings)
-    val_images = align_val(roles.val, named_student, requested=val is not None or settings.labels == "use")
-    guard_images = None if roles.guard is None else _readable(align_samples(roles.guard, named_student), settings)
-    train_images = subset(labelled_images, settings)
-    note_overlap(train_images, val_images, "measured on", "learned from")
-    if guard_images is not None:
-        note_overlap(train_images, guard_images, "that guard", "learned from")
+    train_images, val_images, guard_images = _aligned_samples(roles, named_student, settings, val_given=val is not None)
     bank = _bank(settings)
     # The bank renders views of its own for the models that it caches.
     live = [] if bank is not None else [teacher for teacher in aligned if isinstance(teacher, Classifier)]
@@ -270,6 +264,19 @@ def _prepare(
         referees=judging,
         guard_decisions=_guard_decisions(len(aligned), settings.strategy),
     )
+
+
+def _aligned_samples(
+    roles: Roles, student: Classifier, settings: TransferConfig, *, val_given: bool
+) -> tuple[Samples, Samples, Samples | None]:
+    """The samples to learn from, to measure on and to guard with, their labels matched to the student's classes."""
+    train_images = subset(_readable(align_samples(roles.train, student), settings), settings)
+    val_images = align_val(roles.val, student, requested=val_given or settings.labels == "use")
+    guard_images = None if roles.guard is None else _readable(align_samples(roles.guard, student), settings)
+    note_overlap(train_images, val_images, "measured on", "learned from")
+    if guard_images is not None:
+        note_overlap(train_images, guard_images, "that guard", "learned from")
+    return train_images, val_images, guard_images
 
 
 def resolved_for(
