@@ -319,9 +319,12 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
     assert done.stdout.count("transfer delta") == 1  # one process speaks
 
 
-def test_two_processes_choose_the_same_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_choose_the_same_recipe(
+    zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gainfinder.runs.trials.SHARE", 1.0)  # trials of 10 and 20 steps in a run of no more than 80
     alone, together = tmp_path / "alone", tmp_path / "together"
-    more = ("--epochs", "17", "--limit", "80", "--batch-size", "4", "--guard-data", "digits#3/16")
+    more = ("--epochs", "4", "--limit", "80", "--batch-size", "4", "--guard-data", "digits#3/16")
     assert RUNNER.invoke(app, command(zoo, alone, *more)).exit_code == 0
     done = fork_two(command(zoo, together, *more))
     assert done.returncode == 0, done.stderr
