@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,26 @@ from typer.testing import CliRunner
 
 import gainfinder
 from digit_files import digit_folder
+from forked import forked_command
 from gainfinder.cli import app
 from gainfinder.models import PredictionTable, load_teacher
 from transfers import document, interruptible, same, weights
 
 RUNNER = CliRunner()
 LAUNCH = [sys.executable, "-m", "gainfinder"]
+
+
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+
+
+def start(arguments: list[str]) -> "subprocess.Popen[str]":
+    return forked_command(arguments, **PIPES)
+
+
+def start_anew(arguments: list[str]) -> "subprocess.Popen[str]":
+    """Start a new interpreter, as a shell does."""
+    with interruptible():
+        return subprocess.Popen([*LAUNCH, *arguments], text=True, **PIPES)
 
 
 def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
@@ -181,9 +197,11 @@ def test_mistakes_are_one_line_and_exit_2(
     ],
 )
 def test_mistakes_in_options_are_one_line_too(arguments: list[str], code: int, message: str) -> None:
-    done = subprocess.run([*LAUNCH, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == code and done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1 and done.stdout == ""
+    begin = start_anew if arguments[0] == "transfer" else start
+    process = begin(arguments)
+    out, error = process.communicate()
+    assert process.returncode == code and error.startswith(message)
+    assert error.count("\n") == 1 and out == ""
 
 
 def test_broken_images_are_named_skipped_and_counted(zoo: dict[str, str], tmp_path: Path) -> None:
@@ -208,6 +226,7 @@ def test_broken_images_are_named_skipped_and_counted(zoo: dict[str, str], tmp_pa
 def test_help_does_not_import_torch() -> None:
     code = """
 import sys
+from forked import forked_command
 from gainfinder.cli import app
 try:
     app(["transfer", "--help"])
@@ -216,13 +235,6 @@ finally:
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--teacher" in shown.stdout
-
-
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    with interruptible():
-        return subprocess.Popen(
-            [*LAUNCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], limit_s: float = 300) -> None:
@@ -237,12 +249,14 @@ def result_of(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in {"out", "resumed_epochs", "student_reference"}}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_or_interrupted_and_started_again(zoo: dict[str, str], tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(("how", "begin"), [(signal.SIGKILL, start_anew), (signal.SIGINT, start)])
+def test_killed_or_interrupted_and_started_again(
+    zoo: dict[str, str], tmp_path: Path, how: signal.Signals, begin: Callable[[list[str]], "subprocess.Popen[str]"]
+) -> None:
     more = ("--checkpoint-every", "2", "--epochs", "6", "--augment", "crop-flip")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert RUNNER.invoke(app, command(zoo, whole, *more)).exit_code == 0
-    process = start(command(zoo, broken, *more))
+    process = begin(command(zoo, broken, *more))
     wait_for(broken / "checkpoint.pt", process)
     os.killpg(process.pid, how)
     error = process.communicate(timeout=300)[1]
@@ -256,16 +270,32 @@ def test_killed_or_interrupted_and_started_again(zoo: dict[str, str], tmp_path: 
     assert not list(broken.rglob(".partial-*"))
 
 
-def launch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run under `accelerate launch` on two processes. Its --cpu starts several only under MPI; this is its own way to
-    start them without, which works on a CPU as well."""
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+        return str(free.getsockname()[1])
+
+
+def launch(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run under `accelerate launch` on two processes. Its --cpu starts several only under MPI; this is its own way to
+    start them without, which works on a CPU as well."""
     launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port]  # fmt: skip
+                "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", free_port()]  # fmt: skip
     whole = [sys.executable, "-m", *launcher, "-m", "gainfinder", *arguments]
     return subprocess.run(whole, capture_output=True, text=True, check=False)
+
+
+def fork_two(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run on two processes as a launcher would, whose variables they get, without its start and theirs."""
+    whole = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    both = [
+        forked_command(arguments, environment={**whole, "RANK": rank, "LOCAL_RANK": rank}, **PIPES)
+        for rank in ("0", "1")
+    ]
+    with ThreadPoolExecutor() as pool:  # neither waits for room in its pipe while the other is read
+        said = list(pool.map(lambda process: process.communicate(timeout=300), both))
+    out, error = ("".join(texts) for texts in zip(*said, strict=True))
+    return subprocess.CompletedProcess(arguments, max(abs(one.returncode) for one in both), out, error)
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -274,7 +304,8 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
     mixed = ("--mixup", "0.7")
     assert RUNNER.invoke(app, command(zoo, alone, *mixed)).exit_code == 0
     extras = ["--bank", str(tmp_path / "bank"), "--micro-batch", "7", "--track", "tensorboard"]
-    done = launch(command(zoo, together, *mixed, *(extras if kept else [])))
+    on_two = fork_two if kept else launch
+    done = on_two(command(zoo, together, *mixed, *(extras if kept else [])))
     assert done.returncode == 0, done.stderr
     if kept:
         assert result_of(together)["bank"]["made"] == 4  # of two models in two epochs, whose images are mixed
@@ -288,11 +319,14 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
     assert done.stdout.count("transfer delta") == 1  # one process speaks
 
 
-def test_two_processes_choose_the_same_recipe(zoo: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_choose_the_same_recipe(
+    zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gainfinder.runs.trials.SHARE", 1.0)  # trials of 10 and 20 steps in a run of no more than 80
     alone, together = tmp_path / "alone", tmp_path / "together"
-    more = ("--epochs", "17", "--limit", "80", "--batch-size", "4", "--guard-data", "digits#3/16")
+    more = ("--epochs", "4", "--limit", "80", "--batch-size", "4", "--guard-data", "digits#3/16")
     assert RUNNER.invoke(app, command(zoo, alone, *more)).exit_code == 0
-    done = launch(command(zoo, together, *more))
+    done = fork_two(command(zoo, together, *more))
     assert done.returncode == 0, done.stderr
     one, other = result_of(alone), result_of(together)
     assert one["learning_rate"] == other["learning_rate"] and len(one["trials"]) == len(other["trials"]) > 4
@@ -301,7 +335,7 @@ def test_two_processes_choose_the_same_recipe(zoo: dict[str, str], tmp_path: Pat
 
 
 def test_several_cpu_processes_with_batch_norm_are_refused(zoo: dict[str, str], run_folder: Path) -> None:
-    done = launch(command({"vit": zoo["resnet"], "resnet": zoo["vit"]}, run_folder))
+    done = fork_two(command({"vit": zoo["resnet"], "resnet": zoo["vit"]}, run_folder))
     assert done.returncode != 0
     assert "batch-norm layers, whose statistics 2 CPU processes cannot share" in done.stderr
     assert not run_folder.exists()

@@ -4,24 +4,52 @@ import os
 import pty
 import re
 import signal
+import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import gainfinder
+import gainfinder.api
+from forked import forked_command
+from gainfinder.report import refresh_report
 from gainfinder.runs.callbacks import Callback
 from gainfinder.training import loop
-from transfers import SHORT, same, weights
+from transfers import SHORT, interruptible, same, weights
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SHOW, HIDE = "\x1b[?25h", "\x1b[?25l"
 
 
-def in_terminal(arguments: list[str], *, stop_at: str | None = None, **environment: str) -> tuple[int, str]:
+def fork(arguments: list[str], terminal: int, environment: dict[str, str | None]) -> "subprocess.Popen[str]":
+    return forked_command(arguments, environment=environment, stdin=terminal, stdout=terminal, stderr=terminal)
+
+
+def start_anew(arguments: list[str], terminal: int, environment: dict[str, str | None]) -> "subprocess.Popen[str]":
+    """Start a new interpreter, as a shell does."""
+    variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    with interruptible():  # a shell that runs the tests in the background has it ignored
+        return subprocess.Popen(
+            [sys.executable, "-m", "gainfinder", *arguments],
+            env=variables, stdin=terminal, stdout=terminal, stderr=terminal, text=True,
+        )  # fmt: skip
+
+
+Begin = Callable[[list[str], int, dict[str, str | None]], "subprocess.Popen[str]"]
+
+
+def in_terminal(
+    arguments: list[str],
+    environment: dict[str, str] | None = None,
+    *,
+    stop_at: str | None = None,
+    begin: Begin = fork,
+) -> tuple[int, str]:
     """Run gainfinder with a terminal of 80 columns for all its streams; interrupt it once it shows a text.
 
     Returns its exit code and all it wrote there, and checks that line discipline and echo are as they were.
@@ -29,26 +57,17 @@ def in_terminal(arguments: list[str], *, stop_at: str | None = None, **environme
     parent, child = pty.openpty()
     termios.tcsetwinsize(child, (30, 80))
     was = termios.tcgetattr(child)
-    whole = [sys.executable, "-m", "gainfinder", *arguments]
-    actions = [(os.POSIX_SPAWN_DUP2, child, stream) for stream in (0, 1, 2)]
-    variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    process = os.posix_spawn(
-        whole[0],
-        whole,
-        {**variables, "TERM": "xterm-256color", **environment},
-        file_actions=actions,
-        setsigdef=[signal.SIGINT],  # a shell that runs the tests in the background has it ignored
-    )
+    asked = {"NO_COLOR": None, "FORCE_COLOR": None, "TERM": "xterm-256color", **(environment or {})}
+    process = begin(arguments, child, asked)
     os.set_blocking(parent, False)
     text, code, end = "", None, time.monotonic() + 600
     while code is None or _readable(parent):
         assert time.monotonic() < end, text
         text += _read(parent)
         if stop_at is not None and stop_at in text:
-            os.kill(process, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
             stop_at = None
-        if code is None and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if code is None and (code := process.poll()) is not None:
             text += _read(parent)
         time.sleep(0.005)
     assert termios.tcgetattr(child) == was
@@ -81,7 +100,8 @@ def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_transfer_in_a_terminal(zoo: dict[str, str], run_folder: Path) -> None:
+def test_a_transfer_in_a_terminal(zoo: dict[str, str], run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gainfinder.api, "refresh_report", refresh_report)  # it is written while the view is there
     code, text = in_terminal(command(zoo, run_folder, "--augment", "crop-flip"))
     assert code == 0, text
     seen = " ".join(CODES.sub(" ", text).split())
@@ -95,7 +115,7 @@ def test_a_transfer_in_a_terminal(zoo: dict[str, str], run_folder: Path) -> None
 
 
 def test_ctrl_c_gives_the_terminal_back(zoo: dict[str, str], run_folder: Path) -> None:
-    code, text = in_terminal(command(zoo, run_folder, "--epochs", "500"), stop_at="of 500")
+    code, text = in_terminal(command(zoo, run_folder, "--epochs", "500"), stop_at="of 500", begin=start_anew)
     assert code == 130 and "Traceback" not in text
     assert text.rindex(SHOW) > text.rindex(HIDE) and "images/s" not in text[text.rindex(SHOW) :]
     assert CODES.sub("", text).rstrip().endswith("if it writes any")
@@ -103,7 +123,7 @@ def test_ctrl_c_gives_the_terminal_back(zoo: dict[str, str], run_folder: Path) -
 
 @pytest.mark.parametrize("variable", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
 def test_dumb_terminals_and_no_color(zoo: dict[str, str], run_folder: Path, variable: dict[str, str]) -> None:
-    code, text = in_terminal(command(zoo, run_folder, "--epochs", "1", "--limit", "100"), **variable)
+    code, text = in_terminal(command(zoo, run_folder, "--epochs", "1", "--limit", "100"), variable)
     assert code == 0, text
     if "TERM" in variable:
         assert HIDE not in text and "epoch 1: loss" in text

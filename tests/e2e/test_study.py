@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -20,18 +21,20 @@ import gainfinder
 import gainfinder.workers
 from digit_files import digit_folder
 from engines import InProcess
+from forked import forked, forked_command, run_module
 from gainfinder.cli import app
 from gainfinder.data import Images
 from gainfinder.errors import RunFolderError, SettingsError
 from gainfinder.inference.crops import CropFiles
 from gainfinder.study import CellState, StudyFolder, read_study, study_cells, study_rows
-from gainfinder.workers import run_study
+from gainfinder.workers import backends, run_study
 from gainfinder.workers.worker import RESULTS
 from once import made_once
 from studies import result_of, write_study
 from transfers import same, weights
 
 RUNNER = CliRunner()
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
 
 
 def ran(file: Path, out: Path, *overrides: str, retry: bool = False) -> StudyFolder:
@@ -183,9 +186,23 @@ def test_finished_cells_are_copied_to_a_mirror(file: Path, tmp_path: Path) -> No
             assert (copied / name).read_bytes() == (own / name).read_bytes()
 
 
-def start(file: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "gainfinder", "study", "run", str(file), "--out", str(out), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+def start(file: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
+    return forked_command(["study", "run", str(file), "--out", str(out), *options], **PIPES)
+
+
+def start_with_forked_workers(file: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
+    """As `start`; its workers are what they are but for the start of an interpreter and its imports."""
+    return forked(run_with_forked_workers, ["study", "run", str(file), "--out", str(out), *options], **PIPES)
+
+
+def run_with_forked_workers(arguments: list[str]) -> None:
+    def fork_worker(command: list[str], *, env: dict[str, str], **options: Any) -> "subprocess.Popen[str]":
+        assert command[:3] == [sys.executable, "-m", "gainfinder.workers"]
+        return forked(run_module, command[2], command[3:], environment=env, **options)
+
+    named = SimpleNamespace(Popen=fork_worker, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    pytest.MonkeyPatch().setattr(backends, "subprocess", named)
+    run_module("gainfinder", arguments)
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 240.0) -> None:
@@ -206,7 +223,7 @@ def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tm
     options = [*(f"--set={one}" for one in few), "--workers=2", "--threads=1"]
     undisturbed = ran(file, tmp_path / "calm", *few)
     folder = StudyFolder(tmp_path / "out")
-    process = start(file, folder.path, *options)
+    process = start_with_forked_workers(file, folder.path, *options)
     wait_for(lambda: folder.document.exists() and running_workers(folder))
     os.kill(running_workers(folder)[0], signal.SIGKILL)  # the study replaces it
     wait_for(lambda: any(folder.is_done(cell) for cell in folder.all_cells()))
@@ -214,9 +231,9 @@ def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tm
     process.kill()  # nobody is there to stop the workers
     process.communicate()
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers))
-    process = start(file, folder.path, *options)
+    process = start_with_forked_workers(file, folder.path, *options)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
+    assert process.returncode == 0, errors
     for cell in folder.all_cells():
         (metrics, state), (expected, expected_state) = result_of(folder, cell), result_of(undisturbed, cell)
         assert metrics == expected and same(state, expected_state)
@@ -237,7 +254,7 @@ def test_two_workers_decode_images_once_and_end_with_the_same_bits(
     folder = StudyFolder(tmp_path / "out")
     process = start(file, folder.path, *(f"--set={one}" for one in few), "--workers=2", "--threads=1")
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
+    assert process.returncode == 0, errors
     assert len(list(folder.bank.glob("crops/*/meta.json"))) == 2  # transfer images, and those measured on
     for cell in folder.all_cells():
         (metrics, state), (expected, expected_state) = result_of(folder, cell), result_of(without, cell)

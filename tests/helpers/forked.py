@@ -3,28 +3,119 @@
 Importing takes longer than most of what tests and campaigns run.
 """
 
+import contextlib
+import faulthandler
+import gc
 import hashlib
 import json
 import multiprocessing
 import os
+import posix
+import random
 import runpy
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from safetensors import safe_open
+
+import gainfinder
 
 RESULTS = frozenset({"out", "out.parquet", "bank"})
 """What commands are told to write."""
 UNLIKE = {"resumed_epochs", "trained", "seconds", "host", "finished", "made", "replayed"}
 """Values in documents that tell of kills, or of the clock."""
 NOT_COMPARED = (".lock", ".running.json", ".log", ".html", "study.json")
+
+
+def forked(
+    run: Callable[..., object], *arguments: Any, environment: Mapping[str, str | None] | None = None, **options: Any
+) -> "subprocess.Popen[str]":
+    """Call a function in a process that is forked from this one, and is otherwise as a new one: for tests.
+
+    What pytest and the test changed in modules is changed there too, but for the wait for the disk.
+
+    Args:
+        run: the function; the process ends with its end, as an interpreter would.
+        arguments: the function's arguments.
+        environment: variables that are set there, or removed (None).
+        options: of `subprocess.Popen`: its streams, a session of its own.
+    """
+    gainfinder.transfer  # noqa: B018 - imports what every command needs before anything is forked
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which pytest-xdist has
+        return subprocess.Popen(
+            ["forked"],  # nothing is executed: the call before that does not return
+            preexec_fn=lambda: _child(run, arguments, environment or {}),  # noqa: PLW1509
+            restore_signals=False,
+            text=True,
+            **options,
+        )
+
+
+def forked_command(arguments: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
+    """Run a command of gainfinder, given without its first word, as `forked` runs functions."""
+    return forked(run_module, "gainfinder", arguments, **options)
+
+
+def run_module(name: str, arguments: Sequence[str]) -> None:
+    """`python -m NAME ARGUMENTS`, in this process, which is its own."""
+    sys.argv[1:] = arguments
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _child(run: Callable[..., object], arguments: tuple[Any, ...], environment: Mapping[str, str | None]) -> NoReturn:
+    code = 1
+    try:
+        _be_new(environment)
+        run(*arguments)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _be_new(environment: Mapping[str, str | None]) -> None:
+    """Let go of what is the parent's: its open files and streams, its seeds, and what Accelerate knows of processes."""
+    faulthandler.disable()
+    # Not closed: the parent's objects here may yet close their numbers, which would be those of other files.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in [int(file.name) for file in Path("/dev/fd").iterdir()]:
+        if number > 2 and number != nothing:
+            with contextlib.suppress(OSError):  # the one of the listing
+                os.fstat(number)
+                os.dup2(nothing, number, inheritable=False)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    os.fsync = posix.fsync
+    gc.enable()
+    random.seed()
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def start(command: str, folder: Path, before: Callable[[], object] | None = None) -> BaseProcess:
@@ -56,8 +147,7 @@ def run_here(command: str, folder: Path, before: Callable[[], object] | None = N
     torch.set_num_threads(1)
     if before is not None:
         before()
-    sys.argv[1:] = shlex.split(command)
-    runpy.run_module("gainfinder", run_name="__main__", alter_sys=True)
+    run_module("gainfinder", shlex.split(command))
 
 
 def end_all(process: BaseProcess) -> None:

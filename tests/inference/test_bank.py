@@ -4,9 +4,7 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from forked import forked
 from gainfinder.config.choices import size_in_bytes, top_k_of
 from gainfinder.errors import BankError, SettingsError
 from gainfinder.inference.bank import Bank, BankEntry, EntryKey, entry_bytes
@@ -197,31 +196,19 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     put(Bank(tmp_path), key(), answers())
 
 
-BUILD = """
-    import os, sys, time
-    from pathlib import Path
-    import numpy as np, torch
-    from gainfinder.inference.bank import Bank, EntryKey
-
-    folder, wait_s = Path(sys.argv[1]), float(sys.argv[2])
-
-    def blocks():
+def build(folder: Path, wait_s: float) -> None:
+    def blocks() -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         (folder / f"builder-{os.getpid()}").touch()
         yield np.arange(25), torch.zeros(25, 7)
         time.sleep(wait_s)
         yield np.arange(25, 50), torch.ones(25, 7)
 
-    entry = Bank(folder / "bank").build(EntryKey(model="m", images="i", view="0"), blocks, images=50, classes=7)
+    entry = Bank(folder / "bank").build(key(), blocks, images=50, classes=7)
     assert not entry.logits(torch.arange(50)).isnan().any()
-"""
-
-
-def builder(folder: Path, wait_s: float) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(BUILD), str(folder), str(wait_s)])
 
 
 def test_a_build_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> None:
-    process = builder(tmp_path, 60)
+    process = forked(build, tmp_path, 60)
     while not list(tmp_path.glob("builder-*")):
         assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
@@ -234,7 +221,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> N
 
 
 def test_two_processes_make_an_entry_once(tmp_path: Path) -> None:
-    both = [builder(tmp_path, 0.5), builder(tmp_path, 0.5)]
+    both = [forked(build, tmp_path, 0.5) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert len(list(tmp_path.glob("builder-*"))) == 1
 

@@ -4,9 +4,8 @@ import errno
 import logging
 import os
 import shutil
-import subprocess
 import sys
-import textwrap
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forked import forked
 from gainfinder.config.choices import Augment
 from gainfinder.data import load_images
 from gainfinder.data.images import Images
@@ -291,47 +291,32 @@ def test_crops_take_the_room_that_is_left_and_go_before_logits(
     assert entries(tmp_path) == [] and bank.find(first) is not None and bank.find(second) is not None
 
 
-LOAD = """
-    import sys, time
-    from pathlib import Path
-    import torch
-    from gainfinder.data import load_images
-    from gainfinder.data.images import Images
-    from gainfinder.inference.bank import Bank
-    from gainfinder.models.preprocessing import Preprocessing
-    from gainfinder.views.loader import ViewSource
-    from gainfinder.views.spec import ViewSpec
-
-    folder, pictures = map(Path, sys.argv[1:])
+def load(folder: Path, pictures: Path) -> None:
+    """Read all images slowly, in a process of its own."""
     original = Images.read
 
-    def read(self, index):
+    def read(images: Images, index: int) -> Image.Image:
         with (folder / "read").open("a") as file:
             file.write(f"{index} ")
         time.sleep(0.05)
-        return original(self, index)
+        return original(images, index)
 
-    Images.read = read
+    pytest.MonkeyPatch().setattr(Images, "read", read)
     preprocessing = Preprocessing(input_size=(3, 16, 16), crop_pct=0.9, interpolation="bilinear")
     spec = ViewSpec(preprocessing=preprocessing, sizes=((16, 16),), augment="none")
     keeper = Bank(folder / "bank").crops
-    ViewSource(load_images(str(pictures)), spec, workers=0, device=torch.device("cpu"), keeper=keeper).load()
-"""
-
-
-def loader(folder: Path, pictures: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(LOAD), str(folder), str(pictures)])
+    ViewSource(load_images(str(pictures)), spec, workers=0, device=CPU, keeper=keeper).load()
 
 
 def test_two_processes_decode_once_and_a_killed_one_leaves_nothing_that_is_read(folder: Path, tmp_path: Path) -> None:
-    killed = loader(tmp_path, folder)
+    killed = forked(load, tmp_path, folder)
     while not (tmp_path / "read").exists():
         assert killed.poll() is None
     killed.kill()
     killed.wait()
     assert not list(tmp_path.glob("bank/crops/*/*.npy"))
     (tmp_path / "read").unlink()
-    both = [loader(tmp_path, folder), loader(tmp_path, folder)]
+    both = [forked(load, tmp_path, folder) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     assert (tmp_path / "read").read_text().split() == [str(i) for i in range(COUNT)]
     images = load_images(str(folder))

@@ -43,20 +43,20 @@ def complete(environment: dict[str, str], shell: str, line: str, folder: Path) -
     return [line.partition("\t")[0] for line in done.stdout.splitlines() if line]
 
 
-def bash(environment: dict[str, str], words: list[str], folder: Path) -> list[str]:
-    """COMPREPLY after the installed function completed the last word."""
-    script = (
-        'eval "$(_GAINFINDER_COMPLETE=source_bash gainfinder)"\n'
-        f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}\n"
-        "complete -p gainfinder >&2\n"
-        '_gainfinder_completion gainfinder; printf "%s\\n" "${COMPREPLY[@]}"'
+def bash(environment: dict[str, str], lines: list[list[str]], folder: Path) -> list[list[str]]:
+    """COMPREPLY of each line after the installed function completed its last word."""
+    asked = (
+        f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; COMPREPLY=()\n"
+        '_gainfinder_completion gainfinder; echo "${COMPREPLY[@]}"\n'
+        for words in lines
     )
+    script = f'eval "$(_GAINFINDER_COMPLETE=source_bash gainfinder)"\ncomplete -p gainfinder >&2\n{"".join(asked)}'
     done = subprocess.run(
         ["bash", "--norc", "-c", script], env=environment, cwd=folder, capture_output=True, text=True, check=True
     )
     # where the function finds nothing, bash's own completion of paths takes over
     assert "-o default -F _gainfinder_completion" in done.stderr
-    return done.stdout.split()
+    return [line.split() for line in done.stdout.removesuffix("\n").split("\n")]
 
 
 def test_the_choices_are_those_that_settings_accept() -> None:
@@ -91,18 +91,19 @@ def test_every_command_completes_its_choices() -> None:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_options_and_values(gainfinder: dict[str, str], tmp_path: Path) -> None:
-    def completed(*words: str) -> list[str]:
-        return bash(gainfinder, ["gainfinder", *words], tmp_path)
-
-    assert completed("tr") == ["transfer"]
-    assert completed("transfer", "--stu") == ["--student", "--student-mode"]
-    assert completed("transfer", "--method", "") == [method.name for method in config.METHODS]
-    assert completed("transfer", "--data", "photos", "--strategy", "s") == ["sequential", "soup"]
-    assert completed("scan", "--model", "h") == ["hf:", "hf-hub:"]
-    # left to bash: paths, also those behind a colon, at which bash parts words
-    assert completed("transfer", "--data", "") == []
-    assert completed("scan", "--model", "local-dir", ":", "pho") == []
-    assert completed("scan", "--model", "loc") == []  # else a space would stand between it and the path
+    expected = {
+        ("tr",): ["transfer"],
+        ("transfer", "--stu"): ["--student", "--student-mode"],
+        ("transfer", "--method", ""): [method.name for method in config.METHODS],
+        ("transfer", "--data", "photos", "--strategy", "s"): ["sequential", "soup"],
+        ("scan", "--model", "h"): ["hf:", "hf-hub:"],
+        # left to bash: paths, also those behind a colon, at which bash parts words
+        ("transfer", "--data", ""): [],
+        ("scan", "--model", "local-dir", ":", "pho"): [],
+        ("scan", "--model", "loc"): [],  # else a space would stand between it and the path
+    }
+    found = bash(gainfinder, [["gainfinder", *words] for words in expected], tmp_path)
+    assert found == list(expected.values())
 
 
 def test_other_shells_complete_references(gainfinder: dict[str, str], tmp_path: Path) -> None:

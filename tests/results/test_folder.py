@@ -1,5 +1,6 @@
 """A result folder belongs to one process at a time, and to one run; whoever comes second is told why."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,25 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from forked import forked
 from gainfinder.errors import RunFolderError
 from gainfinder.results import RunFolder
 from gainfinder.results.folder import differences
 
-HOLD = """
-import os, sys
-from pathlib import Path
-from gainfinder.results import RunFolder
 
-with RunFolder(Path(sys.argv[1])):
-    print(os.getpid(), flush=True)
-    sys.stdin.read()
-"""
+def hold(path: Path) -> None:
+    with RunFolder(path):
+        print(os.getpid(), flush=True)
+        sys.stdin.read()
 
 
 def test_the_second_process_is_told_the_firsts_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run"
-    command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+    with forked(hold, path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         pid = int(first.stdout.readline())
         second = RunFolder(path)
