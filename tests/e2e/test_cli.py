@@ -226,7 +226,6 @@ def test_broken_images_are_named_skipped_and_counted(zoo: dict[str, str], tmp_pa
 def test_help_does_not_import_torch() -> None:
     code = """
 import sys
-from forked import forked_command
 from gainfinder.cli import app
 try:
     app(["transfer", "--help"])
