@@ -78,8 +78,7 @@ def _without_batch_norm(classifier: Classifier) -> nn.Module | None:
     module.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     inputs = form.noise(torch.Generator().manual_seed(0))
     try:
-        found = _pairs(module, lambda: _outputs(module, form, inputs))
-        expected = _outputs(module, form, inputs)
+        found, expected = _pairs(module, lambda: _outputs(module, form, inputs))
         for convolution, norm in found:
             _fold(module, convolution, norm)
         outputs = _outputs(module, form, inputs)
@@ -96,8 +95,16 @@ def _outputs(module: nn.Module, form: InputForm, inputs: Tensor) -> Tensor:
         return outputs.float()
 
 
-def _pairs(module: nn.Module, forward: Callable[[], object]) -> list[tuple[nn.Conv2d, nn.Module]]:
-    """Convolutions with the batch-norm that reads their outputs unchanged, of layers that are called once each."""
+def _pairs(module: nn.Module, forward: Callable[[], Tensor]) -> tuple[list[tuple[nn.Conv2d, nn.Module]], Tensor]:
+    """Convolutions with the batch-norm that reads their outputs unchanged, of layers that a pass calls once each.
+
+    Args:
+        module: the module.
+        forward: runs it once.
+
+    Returns:
+        The pairs, and what the pass gave.
+    """
     made: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # the tensors are held: no other gets the same id
     calls: Counter[nn.Module] = Counter()
     found: list[tuple[nn.Conv2d, nn.Module]] = []
@@ -119,9 +126,9 @@ def _pairs(module: nn.Module, forward: Callable[[], object]) -> list[tuple[nn.Co
                 hooks.append(layer.register_forward_hook(convolved))
             elif type(layer) in _NORMS:
                 hooks.append(layer.register_forward_pre_hook(normalises))
-        forward()
+        outputs = forward()
     read_by = Counter(convolution for convolution, _ in found)
-    return [(one, norm) for one, norm in found if calls[one] == calls[norm] == read_by[one] == 1]
+    return [(one, norm) for one, norm in found if calls[one] == calls[norm] == read_by[one] == 1], outputs
 
 
 @contextmanager
