@@ -221,17 +221,25 @@ def _shape() -> dict[str, Any]:
 
 def _table(path: Path) -> str:
     """The rows of a file as a table in Markdown."""
-    head = ("student ← teacher", "labels", "seed", "before", "teacher", "after", "Δ (95 % interval)", "gained", "lost")
+    head = (
+        "student ← teacher",
+        "labels",
+        "seed",
+        "before",
+        "teacher",
+        "trained student",
+        "kept: α",
+        "Δ (95 % interval)",
+    )
     lines = [head, ("---",) * len(head)]
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            shares = {
-                name: f"{float(row[name]):.1%}" for name in ("before", "teacher_accuracy", "after", "gained", "lost")
-            }
+            before, taught = (f"{float(row[name]):.1%}" for name in ("before", "teacher_accuracy"))
+            trained = f"{float(row['unguarded_pp']):+.1f} pp"
             low, high = float(row["low_pp"]), float(row["high_pp"])
             delta = f"{float(row['delta_pp']):+.1f} pp ({low:+.1f} to {high:+.1f})"
             names = (f"{row['student']} ← {row['teacher']}", row["labels"], row["seed"])
-            lines.append((*names, *list(shares.values())[:3], delta, shares["gained"], shares["lost"]))
+            lines.append((*names, before, taught, trained, row["alpha"], delta))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
