@@ -8,17 +8,16 @@ in that process could end it.
 
 import argparse
 import json
-import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.speed.bench import Bench
+from benchmarks.speed.bench import FULL, Bench
 from benchmarks.speed.gpu_outside import run
+from benchmarks.speed.gpu_steps import bare_step
 from benchmarks.speed.sections import Sheet
 from gainfinder import load_model
 
@@ -56,65 +55,37 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--device", default="cuda")
     given = parser.parse_args()
-    device = torch.device(given.device)
+    bench = Bench(work=Path(), out=Path(), scale=FULL, device=torch.device(given.device))
     torch.manual_seed(0)
     classifier = load_model(timm.create_model(given.model, num_classes=given.classes))
-    module = classifier.to(device)
-    size = classifier.image_preprocessing.input_size
-    x = torch.randn(given.batch_size, *size, device=device)
-    y = torch.randint(0, given.classes, (given.batch_size,), device=device)
+    module = classifier.to(bench.device)
+    x = torch.randn(given.batch_size, *classifier.image_preprocessing.input_size, device=bench.device)
+    y = torch.randint(0, given.classes, (given.batch_size,), device=bench.device)
     make = _asked if given.what == FROZEN else _stepped
-    plain = make(module, module, x, y)
-    _print("as it is", "batch_ms", _ms(plain, device))
-    compiled = make(module, torch.compile(module), x, y)
-    began_s = time.perf_counter()
-    compiled()
-    _wait(device)
-    _print("compiled", "first_s", time.perf_counter() - began_s)
-    _print("compiled", "batch_ms", _ms(compiled, device))
+    calls = 20 if bench.device.type == "cuda" else 2
+    for kind, called in (("as it is", module), ("compiled", torch.compile(module))):
+        call = make(bench, module, called, x, y)
+        _print(kind, "first_ms", bench.call_ms(call, calls=1))
+        bench.call_ms(call, calls=2)  # a second call may compile once more
+        _print(kind, "batch_ms", bench.call_ms(call, calls=calls))
 
 
-def _asked(module: nn.Module, called: Callable[[Tensor], Tensor], x: Tensor, _: Tensor) -> Callable[[], Tensor]:
+def _asked(
+    bench: Bench, module: nn.Module, called: Callable[[Tensor], Tensor], x: Tensor, _: Tensor
+) -> Callable[[], Tensor]:
     module.eval()
 
     def answer() -> Tensor:
-        with torch.inference_mode(), torch.autocast(x.device.type, dtype=torch.bfloat16):
+        with torch.inference_mode(), bench.autocast():
             return called(x)
 
     return answer
 
 
-def _stepped(module: nn.Module, called: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    module.train()
-    optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9, fused=True)
-
-    def step() -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            loss = F.cross_entropy(called(x).float(), y)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-
-    return step
-
-
-def _ms(call: Callable[[], Any], device: torch.device) -> float:
-    """Milliseconds a call of several that are waited for together, after two that do not count."""
-    calls = 20 if device.type == "cuda" else 2
-    for _ in range(2):
-        call()
-    _wait(device)
-    began_s = time.perf_counter()
-    for _ in range(calls):
-        call()
-    _wait(device)
-    return 1000 * (time.perf_counter() - began_s) / calls
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _stepped(
+    bench: Bench, module: nn.Module, called: Callable[[Tensor], Tensor], x: Tensor, y: Tensor
+) -> Callable[[], Tensor]:
+    return bare_step(bench, module.train(), called, x, y, momentum=0.9)
 
 
 def _print(kind: str, measure: str, value: float) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.speed import kinds
 from benchmarks.speed.bench import Bench, Model
@@ -169,20 +169,35 @@ def _bare(bench: Bench, of: PreparedTransfer, model: Model, *, channels_last: bo
     x = torch.randn(size, *classifier.image_preprocessing.input_size, device=bench.device).to(memory_format=layout)
     y = torch.randint(0, classifier.num_classes, (size,), device=bench.device)
     settings = of.settings
-    optimizer = torch.optim.SGD(
-        module.parameters(),
-        lr=LR,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    return bare_step(bench, module, module, x, y, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def bare_step(
+    bench: Bench,
+    module: nn.Module,
+    called: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    momentum: float,
+    weight_decay: float = 0.0,
+) -> Callable[[], Tensor]:
+    """A step of a module by SGD and cross-entropy, in the bench's precision, on inputs that stay the same.
+
+    Args:
+        bench: gives the precision.
+        module: the module, in training mode and on the device.
+        called: what is called for it: itself, or itself compiled.
+        x: inputs, on the device.
+        y: their labels.
+        momentum: of SGD.
+        weight_decay: of SGD.
+    """
+    optimizer = torch.optim.SGD(module.parameters(), lr=LR, momentum=momentum, weight_decay=weight_decay, fused=True)
 
     def step() -> Tensor:
         with bench.autocast():
-            loss = F.cross_entropy(module(x).float(), y)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
+            loss = F.cross_entropy(called(x).float(), y)
+        return kinds.descend(loss, optimizer)
 
     return step

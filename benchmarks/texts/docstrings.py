@@ -1,4 +1,4 @@
-"""Two classifiers of texts that know different classes teach each other, without a label.
+"""Two classifiers of texts that know different classes teach each other, without labels and with.
 
     python -m benchmarks.texts.docstrings --work WORK --out benchmarks/texts/docstrings.csv   # --device cuda
     python -m benchmarks.texts.docstrings table benchmarks/texts/docstrings.csv

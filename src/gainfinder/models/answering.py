@@ -79,13 +79,15 @@ def _without_batch_norm(classifier: Classifier) -> nn.Module | None:
     inputs = form.noise(torch.Generator().manual_seed(0))
     try:
         found, expected = _pairs(module, lambda: _outputs(module, form, inputs))
+        if not found:
+            return None
         for convolution, norm in found:
             _fold(module, convolution, norm)
         outputs = _outputs(module, form, inputs)
     except Exception:  # whatever a module of anybody's does; it is asked as it is, and that tells what is wrong
         return None
     close = (outputs - expected).abs().max() <= _LARGEST_DIFFERENCE * expected.abs().max()
-    return module if found and bool(close) else None
+    return module if bool(close) else None
 
 
 def _outputs(module: nn.Module, form: InputForm, inputs: Tensor) -> Tensor:
