@@ -36,9 +36,10 @@ def measure_disk(sheet: Sheet, bench: Bench) -> None:
             if sheet.left_s() < 0:
                 sheet.add("images_per_s", "no time", kind=kind, setting=f"{workers} workers")
                 continue
-            rate = _images_per_s(bench, tuning, work, workers=workers)
+            rate, first_s = _images_per_s(bench, tuning, work, workers=workers)
             about = {"model": model.name, "setting": f"{workers} workers", "kind": kind}
             sheet.add("images_per_s", rate, **about)
+            sheet.add("first_batch_s", first_s, **about, note="processes are started for each epoch")
             if kind == "step":
                 sheet.add("of_ready", rate * step_ms / 1000 / size, **about, note="1: the disk keeps up")
 
@@ -52,16 +53,24 @@ def _wanted(of: PreparedTransfer, count: int) -> list[list[int]]:
     return [batch.tolist() for batch in (batches * count)[:count]]
 
 
-def _images_per_s(bench: Bench, of: PreparedTransfer, work: Callable[[ViewBatch], object], *, workers: int) -> float:
-    """Images a second once the processes run: each makes whole batches, which come as many at a time as these are.
+def _images_per_s(
+    bench: Bench, of: PreparedTransfer, work: Callable[[ViewBatch], object], *, workers: int
+) -> tuple[float, float]:
+    """Images a second once the processes run, and the seconds until the first batch.
+
+    Each process makes whole batches, which come as many at a time as there are processes.
 
     Hence timed from the end of one such burst to the end of another. A process works ahead of what is taken from it:
     the first batches that are timed were made, or begun, before. With as many turns as a process makes ahead, and
     one more, most of it is work that is timed.
     """
     count = workers * (1 + bench.scale.turns)
+    began_s = time.perf_counter()
     batches = _source(of, workers=workers).batches(_wanted(of, count), epoch=0)
-    for batch in itertools.islice(batches, workers):
+    work(next(batches))
+    bench.wait()
+    first_s = time.perf_counter() - began_s
+    for batch in itertools.islice(batches, workers - 1):
         work(batch)
     bench.wait()
     began_s = time.perf_counter()
@@ -70,4 +79,4 @@ def _images_per_s(bench: Bench, of: PreparedTransfer, work: Callable[[ViewBatch]
         work(batch)
         images += len(batch.positions_N)
     bench.wait()
-    return images / (time.perf_counter() - began_s)
+    return images / (time.perf_counter() - began_s), first_s

@@ -119,7 +119,7 @@ def test_half_precision_is_the_default_and_learns(zoo: dict[str, str], val: Imag
 
 @pytest.mark.parametrize("name", ["vit", "convnext", "resnet"])
 def test_what_is_asked_in_half_precision_answers_as_the_model(zoo: dict[str, str], photos: Images, name: str) -> None:
-    """On a GPU a copy is asked, whose weights are cast, and whose batch-norm is folded; not of one that changes."""
+    """On a GPU a copy is asked, whose weights are cast and whose layers are fused; not of one that changes."""
     model = load_model(zoo[name])
     size = model.image_preprocessing.view_size
     spec = ViewSpec(preprocessing=model.image_preprocessing, sizes=(size,), augment="none", seed=0)
@@ -127,7 +127,7 @@ def test_what_is_asked_in_half_precision_answers_as_the_model(zoo: dict[str, str
     assert batch.views is not None
     half: dict[str, Any] = {"device": DEVICE, "autocast": lambda: torch.autocast(NAME, dtype=torch.bfloat16)}
     asked = TargetSource([model], **half)(batch.views, batch.positions_N, number=0).logits_NMC
-    changing = TargetSource([model], **half, changing=[model])
+    changing = TargetSource([model], **half, themselves=[model])
     itself = changing(batch.views, batch.positions_N, number=0).logits_NMC
     assert (asked - itself).abs().max() < 0.05 * itself.abs().max()
     with torch.no_grad():

@@ -39,19 +39,6 @@ def norms(module: nn.Module) -> int:
     return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
 
 
-class Twice(nn.Module):
-    """What a convolution gives is read by batch-norm and by an addition."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.conv(x)
-        out: Tensor = self.head((self.norm(found) + found).mean((2, 3)))
-        return out
-
-
 class Tied(nn.Module):
     """The classifier layer's weight is the one of an embedding."""
 
@@ -61,26 +48,49 @@ class Tied(nn.Module):
         self.head.weight = self.embedding.weight
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "resnet18", "efficientnet_b0", "mobilenetv3_small_050", "regnetx_002"])
-def test_batch_norm_is_folded_and_the_answers_stay(name: str) -> None:
-    torch.manual_seed(0)
-    module = lived(timm.create_model(name, num_classes=4))
+def test_layers_are_fused_and_their_weights_cast() -> None:
+    module = lived(timm.create_model("resnet10t", num_classes=4))
+    copy = answering_copy(given(module), torch.bfloat16)
+    assert norms(copy) == 0 and all(weight.dtype == torch.bfloat16 for weight in copy.parameters())
     x = torch.randn(2, 3, SIZE, SIZE)
-    copy = answering_copy(given(module), torch.float32)
-    assert norms(module) > 0 and norms(copy) == 0
     expected = answers(module, x)
-    assert torch.allclose(answers(copy, x), expected, atol=1e-4 * float(expected.abs().max()))
+    assert torch.allclose(answers(copy, x, torch.bfloat16), expected, atol=0.05 * float(expected.abs().max()))
 
 
-def test_what_the_convolution_gives_may_be_read_by_nothing_else() -> None:
-    copy = answering_copy(given(lived(Twice())), torch.bfloat16)
-    assert norms(copy) == 1 and copy.conv.weight.dtype == torch.bfloat16
+class Sized(nn.Module):
+    """What it does depends on the size of its inputs, which no trace of it can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.norm(self.conv(x))
+        out: Tensor = self.head(found.mean((2, 3)) if found.shape[-1] > 1 else found.flatten(1))
+        return out
 
 
-def test_a_layer_called_twice_is_not_folded() -> None:
-    conv, norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
-    module = lived(nn.Sequential(conv, norm, conv, nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 2)))
-    assert norms(answering_copy(given(module), torch.bfloat16)) == 1
+class Ascending(nn.Module):
+    """A convolution whose weights its older weight norm makes anew in each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.weight_norm(nn.Conv2d(3, 4, SIZE))
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x)).flatten(1)
+        return out
+
+
+@pytest.mark.parametrize("make", [Sized, Ascending])
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_what_cannot_be_fused_answers_as_it_is(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    module = lived(make())
+    copy = answering_copy(given(module), torch.float32)
+    x = torch.randn(2, 3, SIZE, SIZE)
+    assert norms(copy) == 1 and torch.equal(answers(copy, x), answers(module, x))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto"])

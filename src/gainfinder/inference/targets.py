@@ -90,8 +90,8 @@ class TargetSource:
         choice_n: int64 (n,), the model that teaches each transfer image, where that is decided before training: then a
             live model is asked for its own images alone.
         names: references of the models, for messages.
-        changing: models whose weights change while they are asked; on a GPU in mixed precision the others answer by
-            copies that do so faster (`models/answering.py`).
+        themselves: models that are asked themselves, since their weights change meanwhile or their layers are watched;
+            on a GPU in mixed precision the others answer by copies that do so faster (`models/answering.py`).
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class TargetSource:
         partition: str | None = None,
         choice_n: Tensor | None = None,
         names: Sequence[str] = (),
-        changing: Collection[Classifier] = (),
+        themselves: Collection[Classifier] = (),
     ) -> None:
         self.models = tuple(models)
         self.device = device
@@ -116,7 +116,10 @@ class TargetSource:
         made: dict[int, nn.Module] = {}  # a student that is its own teacher, as a control, is there once
         for model in self.models:
             if isinstance(model, Classifier) and id(model) not in made:
-                module = self._asked(model, changes=any(model is one for one in changing))
+                if compiled or any(model is one for one in themselves):
+                    module = model.to(device).eval()
+                else:
+                    module = self._asked(model)
                 made[id(model)] = cast(nn.Module, torch.compile(module)) if compiled else module
             self.modules.append(made.get(id(model)))
 
@@ -166,10 +169,10 @@ class TargetSource:
                 log_confidence_NM[..., m] = found.view(rows.shape).to(self.device, non_blocking=True)
         return Targets(logits_NMC=logits_NMC, log_confidence_NM=log_confidence_NM, usable_NP=usable_NP)
 
-    def _asked(self, model: Classifier, *, changes: bool) -> nn.Module:
+    def _asked(self, model: Classifier) -> nn.Module:
         """The module that answers for a model, on the device and in evaluation mode."""
         dtype = self._autocast_dtype()
-        if self.device.type == "cuda" and dtype is not None and not changes:
+        if self.device.type == "cuda" and dtype is not None:
             try:
                 return self._answering(model, dtype)
             except (ModelError, RuntimeError) as error:  # out of memory, too: then it is told where the model is asked
@@ -180,7 +183,8 @@ class TargetSource:
         copy = replace(model, module=answering_copy(model, dtype))
         module = copy.to(self.device)
         with torch.inference_mode(), self.autocast():
-            copy.logits(model.preprocessing.blank(1).to(self.device))  # whether it takes such weights at all
+            # whether it takes such weights at all, and which of its kernels are used
+            copy.logits(model.preprocessing.noise(torch.Generator().manual_seed(0)).to(self.device))
         return module
 
     def _autocast_dtype(self) -> torch.dtype | None:

@@ -11,6 +11,7 @@ from .classifier import Classifier, InputForm, out_of_memory
 from .features import FeatureTap, feature_size, find_classifier_layer
 from .from_module import classifier_from_module
 from .from_table import PredictionTable
+from .fusing import FusedConvolution
 from .heads import NewHead, new_head
 from .imagenet import imagenet_texts
 from .load import ModelSource, TeacherSource, load_copy, load_model, load_teacher, load_written
@@ -28,6 +29,7 @@ __all__ = [
     "OPSETS",
     "Classifier",
     "FeatureTap",
+    "FusedConvolution",
     "InputForm",
     "ModelRef",
     "ModelSource",

@@ -49,7 +49,7 @@ def make_trainer(
         partition=prepared.settings.method.partition,
         choice_n=choice_n,
         names=[model.reference for model in frozen_models(prepared)],
-        changing=changing,
+        themselves=[*changing, *_watched(prepared, target_models)],
     )
     if prepared.settings.method.calibrated and temperatures is None:
         temperatures = [1.0] * len(target_models)
@@ -63,6 +63,12 @@ def make_trainer(
         temperatures=temperatures,
         comparison=_comparison(prepared, student),
     )
+
+
+def _watched(prepared: PreparedTransfer, target_models: Sequence[TargetModel]) -> list[Classifier]:
+    """The frozen models whose features are taken as they answer."""
+    watched = prepared.settings.method.needs_features
+    return [model for model in target_models if watched and isinstance(model, Classifier)]
 
 
 def _comparison(prepared: PreparedTransfer, student: Classifier) -> FeatureComparison | None:

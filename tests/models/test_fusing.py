@@ -1,0 +1,169 @@
+"""A fused network answers as the network does, and fuses no more than it may."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from gainfinder.models.fusing import NORMS, FusedConvolution, fused
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MIXED = torch.bfloat16
+
+
+def lived(module: nn.Module) -> nn.Module:
+    """The module with statistics of batch-norm that differ from channel to channel, in evaluation mode."""
+    torch.manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for weight, (low, high) in {"running_mean": (-0.5, 0.5), "running_var": (0.5, 2)}.items():
+                nn.init.uniform_(getattr(layer, weight), low, high)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.5, 0.5)
+    return module.eval()
+
+
+def count(module: nn.Module, *kinds: type[nn.Module]) -> int:
+    return sum(type(layer) in kinds for layer in module.modules())
+
+
+def answers(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = module(x)
+    return found
+
+
+class Net(nn.Module):
+    """A convolution with batch-norm, and what a test does with both."""
+
+    def __init__(self, after: Callable[["Net", Tensor], Tensor], **arguments: object) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, **arguments)  # type: ignore[arg-type]
+        self.other, self.norm, self.act = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self, x)
+
+
+def in_place(net: Net, x: Tensor) -> Tensor:
+    found: Tensor = net.norm(net.conv(x))
+    found += x
+    return F.relu(found)
+
+
+def second_in_place(net: Net, x: Tensor) -> Tensor:
+    shortcut: Tensor = net.other(x)
+    shortcut += net.norm(net.conv(x))
+    return F.relu(shortcut) + shortcut
+
+
+def scaled(net: Net, x: Tensor) -> Tensor:
+    return torch.relu(torch.add(net.norm(net.conv(x)), x, alpha=2))
+
+
+def summed(net: Net, x: Tensor) -> Tensor:
+    return (x + net.norm(net.conv(x))).relu()
+
+
+def doubled(net: Net, x: Tensor) -> Tensor:
+    found = net.norm(net.conv(x))
+    return torch.relu(found + found)
+
+
+def read_twice(net: Net, x: Tensor) -> Tensor:
+    found = net.conv(x)
+    out: Tensor = net.norm(found) + found
+    return out
+
+
+def called_twice(net: Net, x: Tensor) -> Tensor:
+    out: Tensor = net.conv(net.norm(net.conv(x)))
+    return out
+
+
+def shown_before(net: Net, x: Tensor) -> Tensor:
+    found = net.norm(net.conv(x))
+    return torch.cat([found, F.relu(found)])
+
+
+@pytest.mark.parametrize(
+    ("make", "layers"),
+    [
+        (lambda: timm.create_model("resnet10t", num_classes=4), 11),
+        (lambda: timm.create_model("test_resnet", num_classes=4), 12),
+        (lambda: timm.create_model("regnety_002", num_classes=4), 40),
+        (lambda: timm.create_model("mobilenetv3_small_050", num_classes=4), 11),
+        (lambda: timm.create_model("efficientnet_b0", num_classes=4), 0),
+        (lambda: torchvision.models.resnet18(num_classes=4), 17),
+    ],
+    ids=["resnet10t", "test_resnet", "regnety_002", "mobilenetv3_small_050", "efficientnet_b0", "torchvision"],
+)
+def test_no_batch_norm_is_left_and_the_answers_stay(make: Callable[[], nn.Module], layers: int) -> None:
+    module = lived(make())
+    x = torch.randn(2, 3, 64, 64)
+    expected = answers(module, x)
+    found = fused(module)
+    assert count(found, *NORMS) == 0 and count(found, FusedConvolution) == layers
+    assert torch.allclose(answers(found, x), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("after", "norms", "layers"),
+    [
+        (in_place, 0, 1),
+        (summed, 0, 1),
+        (second_in_place, 0, 0),
+        (scaled, 0, 0),
+        (doubled, 0, 0),
+        (shown_before, 0, 0),
+        (read_twice, 1, 0),
+        (called_twice, 1, 0),
+    ],
+)
+def test_what_is_read_by_something_else_is_left_alone(
+    after: Callable[[Net, Tensor], Tensor], norms: int, layers: int
+) -> None:
+    module = lived(Net(after))
+    x = torch.randn(2, 4, 8, 8)
+    expected = answers(module, x.clone())
+    found = fused(module)
+    assert count(found, *NORMS) == norms and count(found, FusedConvolution) == layers
+    assert torch.allclose(answers(found, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"groups": 2}, {"padding_mode": "reflect"}])
+def test_only_convolutions_that_have_a_kernel_take_a_relu(arguments: dict[str, object]) -> None:
+    module = lived(Net(summed, **arguments))
+    x = torch.randn(2, 4, 8, 8)
+    expected = answers(module, x)
+    found = fused(module)
+    assert count(found, FusedConvolution) == 0
+    assert torch.allclose(answers(found, x), expected, atol=1e-5)
+
+
+def test_what_is_added_has_the_shape_of_the_outputs() -> None:
+    layer = FusedConvolution(nn.Conv2d(4, 4, 1))
+    with pytest.raises(ValueError, match=r"expected \(2, 4, 8, 8\) to be added, got \(1, 4, 1, 1\)"):
+        layer(torch.ones(2, 4, 8, 8), torch.ones(1, 4, 1, 1))
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("channels", [3, 8, 64])
+def test_one_kernel_agrees_with_its_parts(channels: int, adds: bool) -> None:
+    """On a GPU the kernel of cuDNN; where that cannot be used, as on a CPU, the parts."""
+    torch.manual_seed(0)
+    layer = FusedConvolution(nn.Conv2d(channels, 16, 3, padding=1)).to(DEVICE, MIXED, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sizes = (2, 5, 2)
+    with torch.inference_mode():
+        for images in sizes:
+            x = torch.randn(images, channels, 9, 9, device=DEVICE, dtype=MIXED)
+            z = torch.randn(images, 16, 9, 9, device=DEVICE, dtype=MIXED) if adds else None
+            expected = layer.convolution.float()(x.float()) + (0 if z is None else z.float())
+            layer.to(MIXED)
+            assert (layer(x, z).float() - expected.relu()).abs().max() < 0.05 * expected.abs().max()
+    assert layer.fuses is None if DEVICE == "cpu" else layer.fuses is not None
