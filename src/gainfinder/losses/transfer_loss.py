@@ -264,6 +264,8 @@ class TransferLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The objective's values (N,), and the share of each model in teaching each sample (N, M)."""
         method = self.method
+        if self.distill_weight == 0 and not method.needs_initial_student:  # fine-tuning: it would count for nothing
+            return student_NC.new_zeros(len(student_NC)), model_NMC.new_ones(model_NMC.shape[:2]).bool()
         by = target_N if method.partition == "label" else None
         if method.pooling is not None:
             if self.temperatures_M is not None:

@@ -26,6 +26,7 @@ from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_la
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..predictions import refuse_features, refuse_unusable, unusable
 from ..views import ViewBatch, Views, ViewSource, blank_views
+from .buffers import SavedBuffers
 from .features import FeatureComparison
 from .optimizer import make_optimizer, rate_at
 from .places import losses_in_places
@@ -130,7 +131,7 @@ class StudentTrainer:
             self.slow = SlowWeights(self.fast_weights(), momentum=settings.ema_decay, warmup=True)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
-        self._saved_buffers: list[Tensor] = []
+        self._buffers = SavedBuffers(self.module)
         self._trains: bool | None = None
         # Samples whose logits cannot be used, of each frozen model, those whose features cannot, and all; reading them
         # waits for the device.
@@ -226,7 +227,7 @@ class StudentTrainer:
     def _gradients(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Gradients of a batch, in parts as large as memory allows; sums of losses and of samples taught."""
         while True:
-            self._save_buffers()
+            self._buffers.save()
             try:
                 return self._gradients_by_parts(batch)
             except OutOfMemory as error:
@@ -280,17 +281,8 @@ class StudentTrainer:
         taught = losses.taught
         return loss_sum.detach(), taught if batch.weight else torch.zeros_like(taught)
 
-    def _save_buffers(self) -> None:
-        """Save batch-norm's statistics before a pass that may fail halfway."""
-        buffers = list(self.module.buffers())
-        if len(self._saved_buffers) != len(buffers):
-            self._saved_buffers = [torch.empty_like(buffer) for buffer in buffers]
-        if buffers:
-            torch._foreach_copy_(self._saved_buffers, buffers)
-
     def _undo_pass(self) -> None:
-        if self._saved_buffers:
-            torch._foreach_copy_(list(self.module.buffers()), self._saved_buffers)
+        self._buffers.restore()
         self.optimizer.zero_grad()
 
     def state(self) -> dict[str, Any]:
