@@ -66,7 +66,7 @@ def fine_tuning(of: PreparedTransfer) -> Step:
     def step(batch: ViewBatch) -> Tensor:
         with of.accelerator.autocast():
             logits = student.logits(inputs(batch, student), module=module)
-            loss = F.cross_entropy(logits.float(), target_n[batch.positions_N])
+            loss = F.cross_entropy(logits.float(), labels(batch, target_n))
         return descend(loss, optimizer)
 
     return step
@@ -90,7 +90,7 @@ def of_timm(of: PreparedTransfer) -> Step:
     def step(batch: ViewBatch) -> Tensor:
         watched.views = batch.views.at(teacher.image_preprocessing.view_size) if batch.views else None
         with of.accelerator.autocast():
-            loss = task(inputs(batch, student), target_n[batch.positions_N])["loss"]
+            loss = task(inputs(batch, student), labels(batch, target_n))["loss"]
         return descend(loss, optimizer)
 
     return step
@@ -166,6 +166,11 @@ def inputs(batch: ViewBatch, model: Classifier) -> Tensor:
     """The views as the model takes them."""
     assert batch.views is not None
     return batch.views.inputs(model.image_preprocessing)
+
+
+def labels(batch: ViewBatch, target_n: Tensor) -> Tensor:
+    """The labels of a batch, found without waiting for the device, as they come from a loader."""
+    return target_n[batch.positions_N.to(target_n.device, non_blocking=True)]
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
