@@ -26,10 +26,10 @@ from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_la
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..predictions import refuse_features, refuse_unusable, unusable
 from ..views import ViewBatch, Views, ViewSource, blank_views
-from .buffers import SavedBuffers
 from .features import FeatureComparison
 from .optimizer import make_optimizer, rate_at
 from .places import losses_in_places
+from .tensors import LiveState, SavedBuffers
 from .weights import SlowWeights
 
 _log = logging.getLogger("gainfinder")
@@ -131,7 +131,7 @@ class StudentTrainer:
             self.slow = SlowWeights(self.fast_weights(), momentum=settings.ema_decay, warmup=True)
         self.smallest_batch = 2 if settings.student_mode == "train" and has_batch_norm(student.module) else 1
         self.micro_batch = settings.micro_batch
-        self._buffers = SavedBuffers(self.module)
+        self._buffers, self._live = SavedBuffers(self.module), LiveState(self._unwrapped())
         self._trains: bool | None = None
         # Samples whose logits cannot be used, of each frozen model, those whose features cannot, and all; reading them
         # waits for the device.
@@ -179,7 +179,7 @@ class StudentTrainer:
             raise out_of_memory(len(batch.views), self.student.reads, error) from error
         self.optimizer.zero_grad()
         if self.slow is not None:
-            self.slow.after_step(self.fast_weights)
+            self.slow.after_step(self._live)
         return loss_sum, taught
 
     def check_targets(self, where: str) -> None:
