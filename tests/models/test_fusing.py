@@ -44,6 +44,7 @@ class Net(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(4, 4, 3, padding=1, **arguments)  # type: ignore[arg-type]
         self.other, self.norm, self.act = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.relu = nn.SiLU()
         self.after = after
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,6 +92,11 @@ def shown_before(net: Net, x: Tensor) -> Tensor:
     return torch.cat([found, F.relu(found)])
 
 
+def by_a_layer_of_that_name(net: Net, x: Tensor) -> Tensor:
+    out: Tensor = net.relu(net.norm(net.conv(x)))
+    return out
+
+
 @pytest.mark.parametrize(
     ("make", "layers"),
     [
@@ -120,6 +126,7 @@ def test_no_batch_norm_is_left_and_the_answers_stay(make: Callable[[], nn.Module
         (second_in_place, 0, 0),
         (scaled, 0, 0),
         (doubled, 0, 0),
+        (by_a_layer_of_that_name, 0, 0),
         (shown_before, 0, 0),
         (read_twice, 1, 0),
         (called_twice, 1, 0),

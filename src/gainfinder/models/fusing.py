@@ -9,7 +9,7 @@ a GPU".
 import operator
 from collections import Counter
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 _SKIPPED = (nn.Identity, nn.Dropout, nn.Dropout2d)
 """Layers that in evaluation mode give what they are given."""
-_RELUS = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
-_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
-_IN_PLACE = {operator.iadd, "add_"}
+_RELUS: set[Any] = {F.relu, torch.relu, torch.relu_, "relu", "relu_"}
+_ADDITIONS: set[Any] = {operator.add, operator.iadd, torch.add, "add", "add_"}
+_IN_PLACE: set[Any] = {operator.iadd, "add_"}
 _LARGEST_DIFFERENCE = 0.02
 """By which a fused kernel may differ from its parts, of the largest of their outputs: each part rounds to 8 bits."""
 
@@ -169,7 +169,7 @@ def _fuse_relu(traced: fx.GraphModule, node: fx.Node, convolution: nn.Conv2d) ->
     reader, added = _reader(node), None
     if reader is not None and (added := _added(reader, node)) is not None:
         reader = _reader(reader)
-    if reader is None or not (type(_layer(traced, reader)) is nn.ReLU or reader.target in _RELUS):
+    if reader is None or not (type(_layer(traced, reader)) is nn.ReLU or _does(reader, _RELUS)):
         return
     (x,) = node.all_input_nodes
     with traced.graph.inserting_before(reader):
@@ -180,9 +180,14 @@ def _fuse_relu(traced: fx.GraphModule, node: fx.Node, convolution: nn.Conv2d) ->
     traced.set_submodule(str(node.target), FusedConvolution(convolution))
 
 
+def _does(node: fx.Node, what: set[Any]) -> bool:
+    """Whether a node calls one of these functions or methods; layers may have such names, too."""
+    return node.op in ("call_function", "call_method") and node.target in what
+
+
 def _added(reader: fx.Node, node: fx.Node) -> fx.Node | None:
     """What a node adds to another's outputs; None where it does something else."""
-    if reader.target not in _ADDITIONS or reader.kwargs or len(reader.args) != 2:
+    if not _does(reader, _ADDITIONS) or reader.kwargs or len(reader.args) != 2:
         return None
     first, second = reader.args
     if first is node:
