@@ -7,7 +7,25 @@ import psutil
 import pytest
 import torch
 
-from gainfinder.devices import LEAST_CROPS_BYTES, crops_in_memory, default_workers, free_memory, measured_in_memory
+from gainfinder.devices import (
+    LEAST_CROPS_BYTES,
+    crops_in_memory,
+    default_workers,
+    free_memory,
+    measured_in_memory,
+    seed_generators,
+)
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("seed", [0, 2**40 + 3])
+def test_generators_are_seeded_as_torch_does(seed: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        expected = torch.rand(3), torch.rand(3, device=DEVICE)
+        seed_generators(seed, DEVICE)
+        assert torch.equal(torch.rand(3), expected[0]) and torch.equal(torch.rand(3, device=DEVICE), expected[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are counted otherwise")

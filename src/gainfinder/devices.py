@@ -53,6 +53,24 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "no" if name == "fp32" else name
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed torch's generators of the CPU and of a device, as `torch.manual_seed` does.
+
+    That one seeds all kinds of device that torch knows, and for each that is not in use it writes down the whole stack of
+    calls: deep in a program some milliseconds on a slow core, in each step.
+
+    Args:
+        seed: the seed.
+        device: the device that draws, besides the CPU.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 def default_workers(device: torch.device) -> int:
     """Worker processes for decoding: none where the models compute on the CPU and have use for every core; beside a
     GPU one fewer than this process's share of the cores, at most 16: decoding is what a fast GPU waits for.

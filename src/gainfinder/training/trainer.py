@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..config import ResolvedConfig
 from ..data import Samples
-from ..devices import synchronised
+from ..devices import seed_generators, synchronised
 from ..errors import ModelError, OutOfMemory
 from ..inference import TargetSource
 from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_label_loss
@@ -253,7 +253,7 @@ class StudentTrainer:
 
     def _gradients_by_parts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         # Dropout draws from torch's generators: seeding them by the step makes a resumed run draw the same.
-        torch.manual_seed(batch.seed)
+        seed_generators(batch.seed, self.accelerator.device)
         *others, last = batch.parts(self.micro_batch, smallest=self.smallest_batch)
         sums = []
         for part in others:
