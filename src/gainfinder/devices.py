@@ -56,8 +56,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed torch's generators of the CPU and of a device, as `torch.manual_seed` does.
 
-    That one seeds all kinds of device that torch knows, and for each that is not in use it writes down the whole stack of
-    calls: deep in a program some milliseconds on a slow core, in each step.
+    That one seeds all kinds of device that torch knows, and for each that is not in use it writes down the whole stack
+    of calls: deep in a program some milliseconds on a slow core, in each step.
 
     Args:
         seed: the seed.
