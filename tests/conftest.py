@@ -1,6 +1,7 @@
 """How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
 import gc
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import gainfinder
 from gainfinder.startup import keep_imports
+from gainfinder.training import checkpoint
 from once import made_once
 from texts import ODD, text_file, tiny_text_model
 from tiny_models import TRAIN_CLASSES, train_zoo
@@ -50,6 +52,14 @@ def files_that_no_power_cut_threatens() -> Iterator[None]:
     """To wait for the disk after each file is a tenth of a tiny run; processes that tests kill write as users' do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checkpoints_that_are_written_at_each_epoch() -> Iterator[None]:
+    """However slow the machine: what is killed goes on where a test says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "QUICK_S", math.inf)
         yield
 
 

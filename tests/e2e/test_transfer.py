@@ -1,6 +1,7 @@
 """The main job through the Python API, on tiny models and digits."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import gainfinder
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderError, SettingsError
 from gainfinder.predictions import Predictions
+from gainfinder.runs import learning
+from gainfinder.training import Progress, checkpoint
 from gainfinder.views.spec import epoch_order
-from killing import KillAfter, Killed
+from killing import KillAfter, KillAtEpoch, Killed
 from transfers import SHORT, Run, right, same, weights
 
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "val": "digits#1/4"}
@@ -97,6 +100,36 @@ def test_a_killed_run_ends_bit_identical(
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert told(tmp_path / "whole") == told(tmp_path / "killed")
     assert (tmp_path / "whole" / "epochs.jsonl").read_text() == (tmp_path / "killed" / "epochs.jsonl").read_text()
+
+
+def test_checkpoints_that_take_long_are_written_seldom(
+    zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "QUICK_S", -1.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 1e-9)
+    written: list[tuple[int, int]] = []
+
+    def save(path: Path, *, progress: Progress, trainer: Mapping[str, Any]) -> None:
+        written.append((progress.epoch, progress.step))
+        checkpoint.save_checkpoint(path, progress=progress, trainer=trainer)
+
+    monkeypatch.setattr(learning, "save_checkpoint", save)
+    settings = {**SETTINGS, "epochs": 3}
+    models = (zoo["resnet"], zoo["vit"], "digits#2/4")
+    gainfinder.transfer(*models, out=tmp_path / "whole", **settings)
+    (first, steps), last = written
+    assert (first, last) == (0, (3, 0)) and steps > 1, "the first that there is, and what the end leaves"
+    with pytest.raises(Killed):
+        gainfinder.transfer(*models, out=tmp_path / "killed", callbacks=[KillAtEpoch(3)], **settings)
+    assert len((tmp_path / "killed" / "epochs.jsonl").read_text().splitlines()) == 2
+    again = gainfinder.transfer(*models, out=tmp_path / "killed", **settings)
+    assert again.metrics.resumed_epochs == 0, "the first epoch was learned from, and is measured now"
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert (tmp_path / "whole" / "epochs.jsonl").read_text() == (tmp_path / "killed" / "epochs.jsonl").read_text()
+    written.clear()
+    gainfinder.transfer(*models, out=tmp_path / "asked", **settings, checkpoint_every=2)
+    all_of_them = [(epoch, step) for epoch in range(4) for step in (0, *range(2, steps, 2), steps)]
+    assert written == all_of_them[1 : all_of_them.index((3, 0)) + 1]
 
 
 def test_workers_and_worker_count_change_nothing(zoo: dict[str, str], tmp_path: Path) -> None:

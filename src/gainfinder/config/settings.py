@@ -395,8 +395,9 @@ class TransferConfig(BaseModel, frozen=True, extra="forbid", strict=True, allow_
     checkpoint_every: Annotated[
         Count | None,
         Setting(
-            help="Steps between checkpoints within an epoch; default: one after each epoch.",
-            rule="one after each epoch",
+            help="Steps between checkpoints within an epoch, and one after each; default: after epochs, as often as "
+            "takes a twentieth of the time.",
+            rule="after epochs, as often as takes a twentieth of the time",
             changes_results=False,
         ),
     ] = None

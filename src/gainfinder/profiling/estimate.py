@@ -106,7 +106,8 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     results = 1 + len(controls)
     # A student that a guard without labels does not keep stays beside the one that it does.
     result = results * (weights + predictions) + weights * (guards > 0 and not _labelled(prepared))
-    checkpoint = weights * (1 + (prepared.settings.ema_decay > 0))  # and their moving average
+    averages = prepared.settings.ema_decay > 0 or prepared.settings.method.interpolated
+    checkpoint = weights * (2 + 2 * averages)  # of now and of the last finished epoch; a moving average, in float64
     moments = 1 + (prepared.settings.optimizer == "adamw" or bool(prepared.settings.recipes))
     checkpoint += moments * _size(prepared.student.module, trained_only=True)  # SGD has one, AdamW two
     return Estimate(

@@ -85,7 +85,8 @@ class Environment(Record):
         processes: number of training processes.
         threads: number of torch's threads in each process.
         workers: number of processes that decode images.
-        checkpoint_every: batches between checkpoints; null for one an epoch.
+        checkpoint_every: batches between checkpoints; null for one after an epoch, as often as takes a twentieth of the
+            time.
         command: the command line that started the run; null from Python.
         track: names of the trackers.
         origins: where student and teachers came from, by reference; empty in files of earlier versions.

@@ -18,6 +18,7 @@ from ..models import Classifier
 from ..predictions import Predictions
 from ..results import Divergence, Trial
 from ..training import (
+    CheckpointPace,
     Progress,
     StudentTrainer,
     TrainingLoop,
@@ -187,6 +188,7 @@ class Training:
         self.progress = Progress()
         self.shown = True
         self._notify_epoch = notify_epoch or run.callback.epoch
+        self._pace = CheckpointPace()
         # Predictions after the last epoch that was measured by this process.
         self._latest: Predictions | None = None
         # Weights after the last finished epoch, on the CPU; None before the first.
@@ -241,8 +243,13 @@ class Training:
         # Within an epoch the weights of its beginning are kept, too: where it diverges they are the student's.
         return {**self.trainer.state(), "finished": self._finished if self.progress.step else None}
 
+    @property
+    def always_saves(self) -> bool:
+        """Whether each epoch's checkpoints are written however long that takes, as those within are."""
+        return self.context.prepared.requested.checkpoint_every is not None
+
     def saved(self) -> None:
-        """Write the rows that a checkpoint was written with."""
+        """Write the rows of the finished epochs, which may be more than those of the last checkpoint."""
         folder = self.context.folder
         folder.check_in_place()  # a checkpoint takes long enough for the folder to go
         write_json_lines(folder.epochs, self.progress.rows, within=folder.path)
@@ -308,7 +315,9 @@ class Training:
         run, state = self.context, self.state()
         if run.prepared.is_main:
             run.folder.check_in_place()
-            save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
+            if self.always_saves or self.loop.ended or self._pace.is_due:
+                with self._pace.writing():
+                    save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
             self.saved()
         run.prepared.accelerator.wait_for_everyone()
         if progress.step == 0:

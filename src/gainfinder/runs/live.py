@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from ..errors import Diverged, NotFinite
 from ..models import Classifier
 from ..results import TwoWayFolder
-from ..training import Progress, load_checkpoints, save_checkpoints
+from ..training import CheckpointPace, Progress, load_checkpoints, save_checkpoints
 from .bank import TargetModels
 from .callbacks import Callback
 from .context import SharedWork, forked_generators, open_run
@@ -129,6 +129,7 @@ class _Pair:
     def __init__(self, one: _Student, other: _Student, folder: TwoWayFolder) -> None:
         self.students, self.folder = (one, other), folder
         prepared = one.training.context.prepared
+        self._pace = CheckpointPace()
         self.every, self.is_main = prepared.requested.checkpoint_every, prepared.is_main
 
     def run(self) -> None:
@@ -184,7 +185,9 @@ class _Pair:
         states = [(student.training.progress, student.training.state()) for student in self.students]
         for student in self.students:
             student.training.context.folder.check_in_place()
-        save_checkpoints(self.folder.checkpoint, states)
+        if self.every is not None or all(student.loop.ended for student in self.students) or self._pace.is_due:
+            with self._pace.writing():
+                save_checkpoints(self.folder.checkpoint, states)
         for student in self.students:
             student.training.saved()
 

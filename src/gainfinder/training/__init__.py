@@ -4,13 +4,14 @@ In: a student, a source of targets, views, resolved settings. Out: trained weigh
 Imports: errors, files, config, predictions, losses, data, models, devices, views, inference.
 """
 
-from .checkpoint import Progress, load_checkpoint, load_checkpoints, save_checkpoint, save_checkpoints
+from .checkpoint import CheckpointPace, Progress, load_checkpoint, load_checkpoints, save_checkpoint, save_checkpoints
 from .features import FeatureComparison
 from .loop import TrainingLoop, epoch_batches, run_length, train, train_steps
 from .trainer import StudentTrainer, blank_batch, loss_of, make_batch, note_parts
 from .weights import average, between, copied
 
 __all__ = [
+    "CheckpointPace",
     "FeatureComparison",
     "Progress",
     "StudentTrainer",
