@@ -30,7 +30,7 @@ from gainfinder.study import CellState, StudyFolder, read_study, study_cells, st
 from gainfinder.workers import backends, run_study
 from gainfinder.workers.worker import RESULTS
 from once import made_once
-from studies import result_of, write_study
+from studies import LONGER, result_of, write_study
 from transfers import same, weights
 
 RUNNER = CliRunner()
@@ -218,10 +218,10 @@ def running_workers(folder: StudyFolder) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tmp_path: Path) -> None:
-    few = ('study.students=["vit"]', "settings.epochs=12")
-    options = [*(f"--set={one}" for one in few), "--workers=2", "--threads=1"]
-    undisturbed = ran(file, tmp_path / "calm", *few)
+def test_killed_workers_and_a_killed_study_end_with_the_same_bits(
+    file: Path, tmp_path: Path, undisturbed: StudyFolder
+) -> None:
+    options = [*(f"--set={one}" for one in LONGER), "--workers=2", "--threads=1"]
     folder = StudyFolder(tmp_path / "out")
     process = start_with_forked_workers(file, folder.path, *options)
     wait_for(lambda: folder.document.exists() and running_workers(folder))
