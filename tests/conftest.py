@@ -1,5 +1,7 @@
 """How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
+import copy
+import functools
 import gc
 import os
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 import gainfinder
+from gainfinder.data import digits
 from gainfinder.startup import keep_imports
 from once import made_once
 from texts import ODD, text_file, tiny_text_model
@@ -50,6 +53,15 @@ def files_that_no_power_cut_threatens() -> Iterator[None]:
     """To wait for the disk after each file is a tenth of a tiny run; processes that tests kill write as users' do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_that_are_read_once() -> Iterator[None]:
+    """Nearly every tiny run opens them, and scikit-learn reads them from text each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(digits.load_digits)
+        patch.setattr(digits, "load_digits", lambda: copy.deepcopy(read()))
         yield
 
 

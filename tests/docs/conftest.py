@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 
 import hubs
+from forked import fork_workers
 from gainfinder.config import resolution
 from masks import masked_folder, tiny_segmenter
 from once import made_once
@@ -86,6 +87,7 @@ def reader_folder(
     """The folder in which a page is followed: empty but for images, texts with two classifiers of them, images with
     masks and two models of segmentation, and an ONNX file, and the hubs' caches at hand."""
     hubs.lighten(monkeypatch)
+    fork_workers(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(hub_caches / "torch"))
