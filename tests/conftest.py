@@ -12,9 +12,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from sklearn.datasets import load_digits
 
 import gainfinder
-from gainfinder.data import digits
 from gainfinder.startup import keep_imports
 from once import made_once
 from texts import ODD, text_file, tiny_text_model
@@ -60,8 +60,8 @@ def files_that_no_power_cut_threatens() -> Iterator[None]:
 def digits_that_are_read_once() -> Iterator[None]:
     """Nearly every tiny run opens them, and scikit-learn reads them from text each time."""
     with pytest.MonkeyPatch.context() as patch:
-        read = functools.cache(digits.load_digits)
-        patch.setattr(digits, "load_digits", lambda: copy.deepcopy(read()))
+        read = functools.cache(load_digits)
+        patch.setattr("gainfinder.data.digits.load_digits", lambda: copy.deepcopy(read()))
         yield
 
 
