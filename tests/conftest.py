@@ -1,5 +1,7 @@
 """How many processes run the tests, on how many threads, and a zoo of tiny trained models for all of them."""
 
+import copy
+import functools
 import gc
 import math
 import os
@@ -11,6 +13,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from sklearn.datasets import load_digits
 
 import gainfinder
 from gainfinder.startup import keep_imports
@@ -60,6 +63,15 @@ def checkpoints_that_are_written_at_each_epoch() -> Iterator[None]:
     """However slow the machine: what is killed goes on where a test says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "QUICK_S", math.inf)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_that_are_read_once() -> Iterator[None]:
+    """Nearly every tiny run opens them, and scikit-learn reads them from text each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(load_digits)
+        patch.setattr("gainfinder.data.digits.load_digits", lambda: copy.deepcopy(read()))
         yield
 
 

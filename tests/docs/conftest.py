@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import constants
 
 import hubs
+from forked import fork_workers
 from gainfinder.config import resolution
 from masks import masked_folder, tiny_segmenter
 from once import made_once
@@ -32,8 +33,10 @@ def hub_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _fetch(folder: Path) -> None:
     first, second = hubs.WNIDS[:3], hubs.WNIDS[1:]
-    hubs.put_timm(folder / "hf", "resnet18.a1_in1k", first)
-    hubs.put_timm(folder / "hf", "vit_tiny_patch16_224", second)
+    with pytest.MonkeyPatch.context() as patch:
+        hubs.lighten(patch)
+        hubs.put_timm(folder / "hf", "resnet18.a1_in1k", first)
+        hubs.put_timm(folder / "hf", "vit_tiny_patch16_224", second)
     hubs.put_transformers(folder / "hf", "google/vit-base-patch16-224", second)
     hubs.put_torchvision(folder / "torch" / "hub" / "checkpoints", "resnet18", first)
 
@@ -83,6 +86,8 @@ def reader_folder(
 ) -> Path:
     """The folder in which a page is followed: empty but for images, texts with two classifiers of them, images with
     masks and two models of segmentation, and an ONNX file, and the hubs' caches at hand."""
+    hubs.lighten(monkeypatch)
+    fork_workers(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(hub_caches / "torch"))

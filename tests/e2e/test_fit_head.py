@@ -142,21 +142,35 @@ class Stopping(Callback):
             raise Killed
 
 
+@pytest.fixture(scope="module")
+def whole(zoo: dict[str, str], parity: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a head that is fitted without an interruption, and its digest."""
+    out = tmp_path_factory.mktemp("heads") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gainfinder.heads.features.PART_IMAGES", 32)
+        return out, fitted(zoo["resnet"], parity, out=out, batch_size=32).metrics.digest
+
+
 @pytest.mark.parametrize(
     "stop", [lambda: Stopping("computing features", 100), lambda: Stopping("fitting"), lambda: Stopping("measuring")]
 )
 def test_killed_and_started_again_it_ends_with_the_same_head(
-    zoo: dict[str, str], parity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Callable[[], Callback]
+    zoo: dict[str, str],
+    parity: str,
+    whole: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stop: Callable[[], Callback],
 ) -> None:
     monkeypatch.setattr("gainfinder.heads.features.PART_IMAGES", 32)
-    whole = fitted(zoo["resnet"], parity, out=tmp_path / "whole", batch_size=32)
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
         fitted(zoo["resnet"], parity, out=folder, batch_size=32, callbacks=[stop()])
     assert not (folder / "head.json").exists() and list((folder / "features").iterdir())
     (folder / ".partial-12345678-student").mkdir()
     again = fitted(zoo["resnet"], parity, out=folder, batch_size=32)
-    assert same(weights(folder), weights(tmp_path / "whole")) and again.metrics.digest == whole.metrics.digest
+    assert same(weights(folder), weights(whole[0])) and again.metrics.digest == whole[1]
     assert {path.name for path in folder.iterdir()} - {".lock"} == {
         "config.json",
         "head.json",

@@ -1,6 +1,8 @@
 """A batch that does not fit in memory is learned from in parts, and the result says where that matters."""
 
+import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,10 +51,18 @@ def assert_close(one: Any, other: Any) -> None:
         torch.testing.assert_close(tensor, state(other)[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def whole_by(zoo: dict[str, str], val: Images) -> Callable[[str], Any]:
+    """The transfer into the convnext by a method, in whole batches; each is run once."""
+    return functools.cache(lambda method: transfer(zoo, val, zoo["convnext"], method=method))
+
+
 @pytest.mark.parametrize("method", ["kl", "kl-dp", "xe-kl", "kl-dp-u"])
 @pytest.mark.parametrize("size", [32, 16, 10, 1])
-def test_parts_add_up_to_the_batch(zoo: dict[str, str], val: Images, size: int, method: str) -> None:
-    whole = transfer(zoo, val, zoo["convnext"], method=method)
+def test_parts_add_up_to_the_batch(
+    zoo: dict[str, str], val: Images, whole_by: Callable[[str], Any], size: int, method: str
+) -> None:
+    whole = whole_by(method)
     parts = transfer(zoo, val, zoo["convnext"], method=method, micro_batch=size)
     assert_close(parts, whole)
     assert parts.epochs[0].train_loss == pytest.approx(whole.epochs[0].train_loss, rel=1e-4)
@@ -60,11 +70,11 @@ def test_parts_add_up_to_the_batch(zoo: dict[str, str], val: Images, size: int, 
 
 
 def test_out_of_memory_halves_the_parts_and_says_so(
-    zoo: dict[str, str], val: Images, caplog: pytest.LogCaptureFixture
+    zoo: dict[str, str], val: Images, whole_by: Callable[[str], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     student = Small(zoo["convnext"], holds=9)
     done = transfer(zoo, val, student)
-    assert_close(done, transfer(zoo, val, zoo["convnext"]))
+    assert_close(done, whole_by(SETTINGS["method"]))
     notes = [record.getMessage() for record in caplog.records if "at once" in record.getMessage()]
     assert notes == [
         "the device's memory does not suffice for 32 image(s) at once; going on with 16 at once",

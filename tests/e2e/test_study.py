@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -21,16 +20,16 @@ import gainfinder
 import gainfinder.workers
 from digit_files import digit_folder
 from engines import InProcess
-from forked import forked, forked_command, run_module
+from forked import fork_workers, forked, forked_command, run_module
 from gainfinder.cli import app
 from gainfinder.data import Images
 from gainfinder.errors import RunFolderError, SettingsError
 from gainfinder.inference.crops import CropFiles
 from gainfinder.study import CellState, StudyFolder, read_study, study_cells, study_rows
-from gainfinder.workers import backends, run_study
+from gainfinder.workers import run_study
 from gainfinder.workers.worker import RESULTS
 from once import made_once
-from studies import result_of, write_study
+from studies import LONGER, result_of, write_study
 from transfers import same, weights
 
 RUNNER = CliRunner()
@@ -196,12 +195,7 @@ def start_with_forked_workers(file: Path, out: Path, *options: str) -> "subproce
 
 
 def run_with_forked_workers(arguments: list[str]) -> None:
-    def fork_worker(command: list[str], *, env: dict[str, str], **options: Any) -> "subprocess.Popen[str]":
-        assert command[:3] == [sys.executable, "-m", "gainfinder.workers"]
-        return forked(run_module, command[2], command[3:], environment=env, **options)
-
-    named = SimpleNamespace(Popen=fork_worker, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
-    pytest.MonkeyPatch().setattr(backends, "subprocess", named)
+    fork_workers(pytest.MonkeyPatch())
     run_module("gainfinder", arguments)
 
 
@@ -218,10 +212,10 @@ def running_workers(folder: StudyFolder) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_killed_workers_and_a_killed_study_end_with_the_same_bits(file: Path, tmp_path: Path) -> None:
-    few = ('study.students=["vit"]', "settings.epochs=12")
-    options = [*(f"--set={one}" for one in few), "--workers=2", "--threads=1"]
-    undisturbed = ran(file, tmp_path / "calm", *few)
+def test_killed_workers_and_a_killed_study_end_with_the_same_bits(
+    file: Path, tmp_path: Path, undisturbed: StudyFolder
+) -> None:
+    options = [*(f"--set={one}" for one in LONGER), "--workers=2", "--threads=1"]
     folder = StudyFolder(tmp_path / "out")
     process = start_with_forked_workers(file, folder.path, *options)
     wait_for(lambda: folder.document.exists() and running_workers(folder))

@@ -12,11 +12,11 @@ from engines import InProcess
 from gainfinder.errors import MissingExtra, SettingsError
 from gainfinder.study import StudyFolder, read_study
 from gainfinder.workers import make_backend, run_study
-from studies import result_of, write_study
+from studies import LONGER, result_of, write_study
 from transfers import same
 
-FEW = ('study.students=["vit"]', 'study.teachers=["convnext"]', "settings.epochs=12")
-"""Two cells long enough to be interrupted."""
+FEW = (*LONGER, 'study.teachers=["convnext"]')
+"""Two cells of them."""
 
 
 @pytest.fixture
@@ -29,12 +29,6 @@ def assert_same(one: StudyFolder, other: StudyFolder) -> None:
     for cell in one.all_cells():
         (metrics, state), (expected, expected_state) = result_of(one, cell), result_of(other, cell)
         assert metrics == expected and same(state, expected_state)
-
-
-def finished_here(file: Path, out: Path, *overrides: str) -> StudyFolder:
-    """The study, run to its end in this process."""
-    run_study(read_study(file, overrides), out, backend=InProcess(), threads=1)
-    return StudyFolder(out)
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, list[Any]]]:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_study_on_two_nodes_of_which_one_is_lost_goes_on_here(
-    file: Path, tmp_path: Path, cluster: tuple[Any, list[Any]]
+    file: Path, tmp_path: Path, undisturbed: StudyFolder, cluster: tuple[Any, list[Any]]
 ) -> None:
     out = tmp_path / "out"
     lost: list[Any] = []
@@ -70,13 +64,15 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_goes_on_here(
     summary = run_study(read_study(file, FEW), out, backend=backend, workers=2, threads=1, on_poll=lose_a_node)
     assert lost and summary.lost >= 1 and (summary.done, summary.failed) == (2, 0)
     # Begun on Ray and grown here: by the same files.
-    grown = (*FEW[::2], 'study.teachers=["convnext", "resnet"]')
-    finished_here(file, out, *grown)
-    assert_same(StudyFolder(out), finished_here(file, tmp_path / "calm", *grown))
+    run_study(read_study(file, LONGER), out, backend=InProcess(), threads=1)
+    assert len(StudyFolder(out).all_cells()) == 4
+    assert_same(StudyFolder(out), undisturbed)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there are no such signals")
-def test_jobs_of_slurm_do_a_study_and_a_lost_one_is_submitted_again(file: Path, tmp_path: Path) -> None:
+def test_jobs_of_slurm_do_a_study_and_a_lost_one_is_submitted_again(
+    file: Path, tmp_path: Path, undisturbed: StudyFolder
+) -> None:
     pytest.importorskip("submitit")
     out = tmp_path / "out"
     lost: list[int] = []
@@ -91,7 +87,7 @@ def test_jobs_of_slurm_do_a_study_and_a_lost_one_is_submitted_again(file: Path, 
     backend = make_backend("slurm", out=out, options={"cluster": "local", "timeout_min": "5"})
     summary = run_study(read_study(file, FEW), out, backend=backend, workers=1, threads=1, on_poll=lose_a_job)
     assert summary.lost == 1 and (summary.done, summary.failed) == (2, 0)
-    assert_same(StudyFolder(out), finished_here(file, tmp_path / "calm", *FEW))
+    assert_same(StudyFolder(out), undisturbed)
 
 
 def test_an_engine_without_its_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,14 @@ from gainfinder.errors import RunFolderError, SettingsError
 from killing import KillAtStage, Killed
 from transfers import GUARDED, Run, document, same, weights
 
+DATA, VAL, GUARD = "digits#2/8", "digits#1/16", "digits#12/16"
 SETTINGS: Run = {
     **GUARDED,
+    "val": VAL,
+    "guard_data": GUARD,
     "limit": None,
     "epochs": 3,
-    "batch_size": 16,
+    "batch_size": 8,
     "trials": True,
     "optimizer": "adamw",
 }
@@ -28,7 +31,7 @@ def room_for_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_tried_and_chosen_stands_in_the_result(zoo: dict[str, str], tmp_path: Path) -> None:
-    done = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "a", **SETTINGS)
+    done = gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, out=tmp_path / "a", **SETTINGS)
     metrics = done.metrics
     assert [one.round for one in metrics.trials] == [1] * 4 + [2] * (len(metrics.trials) - 4)
     assert {one.optimizer for one in metrics.trials} == {"adamw"}
@@ -41,8 +44,8 @@ def test_what_was_tried_and_chosen_stands_in_the_result(zoo: dict[str, str], tmp
 
 def command(zoo: dict[str, str], out: Path, *more: str) -> list[str]:
     return [
-        "transfer", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", "digits#1/4",
-        "--guard-data", "digits#3/4", "--labels", "none", "--workers", "0", "--device", "cpu", "--out", str(out), *more,
+        "transfer", "--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", VAL,
+        "--guard-data", GUARD, "--labels", "none", "--workers", "0", "--device", "cpu", "--out", str(out), *more,
     ]  # fmt: skip
 
 
@@ -77,28 +80,28 @@ def test_a_dry_run_tells_how_the_recipe_is_found(
 
 
 def test_the_same_run_with_its_recipe_given_is_the_same(zoo: dict[str, str], tmp_path: Path) -> None:
-    done = gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=tmp_path / "a", **SETTINGS)
+    done = gainfinder.transfer(zoo["resnet"], zoo["vit"], DATA, out=tmp_path / "a", **SETTINGS)
     given = {
         **SETTINGS,
         "trials": False,
         "lr": done.metrics.learning_rate,
     }
-    gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=tmp_path / "b", **given)
+    gainfinder.transfer(zoo["resnet"], zoo["vit"], DATA, out=tmp_path / "b", **given)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 def test_trials_that_a_killed_run_finished_are_not_repeated(zoo: dict[str, str], tmp_path: Path) -> None:
-    gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", out=tmp_path / "whole", **SETTINGS)
+    gainfinder.transfer(zoo["resnet"], zoo["vit"], DATA, out=tmp_path / "whole", **SETTINGS)
     killed = {**SETTINGS, "out": tmp_path / "killed"}
     third = [one["lr"] for one in document(tmp_path / "whole")["trials"]][2]
     with pytest.raises(Killed):
         stop = KillAtStage(f"measuring the trial of adamw at {third:g}")
-        gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", callbacks=[stop], **killed)
+        gainfinder.transfer(zoo["resnet"], zoo["vit"], DATA, callbacks=[stop], **killed)
     assert len((tmp_path / "killed" / "trials.jsonl").read_text().splitlines()) == 2
     first = KillAtStage("trial of adamw at")
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", callbacks=[first], **killed)
-    gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", **killed)
+        gainfinder.transfer(zoo["resnet"], zoo["vit"], DATA, callbacks=[first], **killed)
+    gainfinder.transfer(zoo["resnet"], zoo["vit"], DATA, **killed)
     assert document(tmp_path / "whole")["trials"] == document(tmp_path / "killed")["trials"]
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
@@ -106,10 +109,10 @@ def test_trials_that_a_killed_run_finished_are_not_repeated(zoo: dict[str, str],
 def test_a_damaged_file_of_trials_is_refused(zoo: dict[str, str], tmp_path: Path) -> None:
     asked = {**SETTINGS, "out": tmp_path / "a"}
     with pytest.raises(Killed):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAtStage("training")], **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, callbacks=[KillAtStage("training")], **asked)
     (tmp_path / "a" / "trials.jsonl").write_text("{")
     with pytest.raises(RunFolderError, match=r"trials\.jsonl: not as gainfinder wrote it"):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, **asked)
 
 
 def test_trials_and_a_plateau_read_the_bank(
@@ -117,18 +120,18 @@ def test_trials_and_a_plateau_read_the_bank(
 ) -> None:
     """The recipe of a longer run, but for its length, the views and the guard's images."""
     asked: Run = {
-        "val": "digits#1/4", "guard_data": "digits#3/4", "labels": "none", "epochs": 5, "patience": 1, "views": 2,
-        "batch_size": 16, "mixup": 0.7, "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
+        "val": VAL, "guard_data": GUARD, "labels": "none", "epochs": 5, "patience": 1, "views": 2,
+        "batch_size": 8, "mixup": 0.7, "bank": tmp_path / "bank", "device": "cpu", "workers": 0,
     }  # fmt: skip
-    first = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "a", **asked)
+    first = gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, out=tmp_path / "a", **asked)
     assert first.metrics.trials and first.metrics.bank is not None and first.metrics.bank.made == 4
-    again = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "b", **asked)
+    again = gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, out=tmp_path / "b", **asked)
     assert again.metrics.bank is not None and again.metrics.bank.made == 0
     assert again.metrics.trials == first.metrics.trials
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     asked |= {"views": None, "bank": tmp_path / "other"}
     monkeypatch.setattr("gainfinder.runs.guard_loss.GuardLoss.of", lambda *_: 1.0)  # it never falls
-    fresh = gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", out=tmp_path / "c", **asked)
+    fresh = gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, out=tmp_path / "c", **asked)
     assert len(fresh.epochs) < 5 and fresh.metrics.bank is not None
     used = fresh.metrics.bank
     assert used.made == used.entries == 2 * len(fresh.epochs), "no view of an epoch that is not made"
@@ -144,4 +147,4 @@ def test_trials_and_a_plateau_read_the_bank(
 )
 def test_trials_that_cannot_be_are_refused(zoo: dict[str, str], given: Run, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **{**SETTINGS, **given})
+        gainfinder.transfer(zoo["vit"], zoo["resnet"], DATA, **{**SETTINGS, **given})

@@ -22,14 +22,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
+import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors import safe_open
 
 import gainfinder
+from gainfinder.workers import backends
 
 RESULTS = frozenset({"out", "out.parquet", "bank"})
 """What commands are told to write."""
@@ -66,6 +69,17 @@ def forked(
 def forked_command(arguments: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
     """Run a command of gainfinder, given without its first word, as `forked` runs functions."""
     return forked(run_module, "gainfinder", arguments, **options)
+
+
+def fork_workers(patch: pytest.MonkeyPatch) -> None:
+    """Have studies fork their workers here, which are as ever but for the start of an interpreter and its imports."""
+
+    def fork_worker(command: list[str], *, env: dict[str, str], **options: Any) -> "subprocess.Popen[str]":
+        assert command[:3] == [sys.executable, "-m", "gainfinder.workers"]
+        return forked(run_module, command[2], command[3:], environment=env, **options)
+
+    named = SimpleNamespace(Popen=fork_worker, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    patch.setattr(backends, "subprocess", named)
 
 
 def run_module(name: str, arguments: Sequence[str]) -> None:

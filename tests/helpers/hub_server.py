@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,11 +68,19 @@ def serving(cache: Path) -> Iterator[Hub]:
         patch.setenv("HF_HUB_DISABLE_XET", "1")
         patch.setenv("HF_TOKEN", TOKEN)
         patch.setenv("NO_PROXY", "127.0.0.1")
+        _forget_address()
         try:
             yield hub
         finally:
+            _forget_address()
             server.shutdown()
             server.server_close()
+
+
+def _forget_address() -> None:
+    """transformers keeps its first client with the address of then, and would ask a hub that is gone for a while."""
+    if (module := sys.modules.get("transformers.utils.hub")) is not None:
+        vars(module)["_hf_api"] = None
 
 
 class _Handler(BaseHTTPRequestHandler):

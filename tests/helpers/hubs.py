@@ -1,25 +1,41 @@
 """Stand-ins for what the model hubs hold, in the hubs' own formats, and for the photos that their models are shown.
 
-A network is whole, of its usual size, but not trained: its weights are random, and its classifier is fitted by least
-squares to some of four ImageNet classes, of which the photos are drawings. So it knows what it was fitted to.
+A network is not trained: its weights are random, and its classifier is fitted by least squares to some of four ImageNet
+classes, of which the photos are drawings. So it knows what it was fitted to. torchvision's is whole; timm's are with
+`lighten` of fewer layers and channels, and else whole, too.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import timm
 import torch
 import torchvision
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo
+from timm.models import _registry
 from torch import Tensor, nn
 
 BANANA, ORANGE, TRAFFIC_LIGHT, ENVELOPE = WNIDS = ("n07753592", "n07747607", "n06874185", "n03291819")
 FITTED = 6
 """Drawings of each class that a classifier is fitted to."""
+LIGHT: dict[str, dict[str, Any]] = {
+    "resnet18": {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)},
+    "vit_tiny_patch16_224": {"depth": 2},
+}
+"""Arguments of timm's networks where they are light."""
+
+
+def lighten(patch: pytest.MonkeyPatch) -> None:
+    """Have timm make the networks of `LIGHT` so, under their names, of their input size and with all their classes."""
+    for name, arguments in LIGHT.items():
+        entry = functools.partial(_registry.model_entrypoint(name), **arguments)
+        patch.setitem(_registry._model_entrypoints, name, entry)
 
 
 def drawing(wnid: str, number: int, *, edge: int = 96) -> Image.Image:

@@ -22,7 +22,7 @@ convnext = "local-dir:{zoo}/convnext"
 
 [data]
 data = "digits#1/4"
-val = "digits#2/4"
+val = "digits#5/16"
 
 [settings]
 preset = "gentle"
@@ -39,6 +39,8 @@ method = "kl"
 method = "kl-dp-u"
 """
 """Six cells of four steps."""
+LONGER = ('study.students=["vit"]', "settings.epochs=12")
+"""Four cells of it, long enough to be interrupted."""
 
 
 def write_study(path: Path, zoo: dict[str, str], text: str = SMALL) -> Path:

@@ -12,8 +12,9 @@ import typer.core
 import typer.main
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+from forked import forked
 from gainfinder import config
-from gainfinder.cli import app
+from gainfinder.cli import app, main
 from gainfinder.cli.completion import CHOICES
 from gainfinder.errors import SettingsError
 
@@ -32,15 +33,41 @@ def gainfinder(tmp_path: Path) -> dict[str, str]:
     return {**kept, "PATH": f"{script.parent}:{os.environ['PATH']}", "PYTHONPATH": str(SOURCE)}
 
 
+def asked_by(shell: str, line: str) -> dict[str, str]:
+    """What a shell's completion function puts into the environment for a line typed so far."""
+    asked = {"_GAINFINDER_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
+    return asked | ({"_TYPER_COMPLETE_FISH_ACTION": "get-args"} if shell == "fish" else {})
+
+
 def complete(environment: dict[str, str], shell: str, line: str, folder: Path) -> list[str]:
     """The lines that a shell's completion function gets for a line typed so far."""
-    asked = {"_GAINFINDER_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
-    if shell == "fish":
-        asked["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
     done = subprocess.run(
-        ["gainfinder"], env={**environment, **asked}, cwd=folder, capture_output=True, text=True, check=True
+        ["gainfinder"],
+        env={**environment, **asked_by(shell, line)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    return [line.partition("\t")[0] for line in done.stdout.splitlines() if line]
+    return answers(done.stdout)
+
+
+def complete_here(shell: str, line: str, folder: Path) -> list[str]:
+    """As `complete`, by a process that is forked from this one: to start an interpreter takes longer than all else."""
+    process = forked(be_the_command, environment=asked_by(shell, line), cwd=folder, stdout=subprocess.PIPE)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    return answers(out)
+
+
+def be_the_command() -> None:
+    sys.argv[:] = ["gainfinder"]
+    vars(sys.modules["__main__"])["__package__"] = None  # a script, and not `python -m`
+    main()
+
+
+def answers(out: str) -> list[str]:
+    return [line.partition("\t")[0] for line in out.splitlines() if line]
 
 
 def bash(environment: dict[str, str], lines: list[list[str]], folder: Path) -> list[list[str]]:
@@ -113,8 +140,9 @@ def test_other_shells_complete_references(gainfinder: dict[str, str], tmp_path: 
         (tmp_path / name).touch()
 
     def completed(line: str) -> list[str]:
-        return complete(gainfinder, "fish", f"gainfinder {line}", tmp_path)
+        return complete_here("fish", f"gainfinder {line}", tmp_path)
 
+    assert completed("doctor --teacher ") == complete(gainfinder, "fish", "gainfinder doctor --teacher ", tmp_path)
     assert completed("doctor --teacher ") == [
         "local-dir:", "hf:", "file:", "onnx:", "table:", "hf-hub:", "torchvision:"
     ]  # fmt: skip

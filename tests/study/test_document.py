@@ -26,7 +26,7 @@ def test_names_and_placeholders_become_references(file: Path) -> None:
     assert study.study.name == "small"
     assert study.reference("vit") == "local-dir:/models/vit"
     assert study.reference("resnet18.a1_in1k") == "resnet18.a1_in1k"
-    assert list(study.data) == ["data"] and study.data["data"].val == "digits#2/4"
+    assert list(study.data) == ["data"] and study.data["data"].val == "digits#5/16"
 
 
 def test_overrides_replace_values_and_add_tables(file: Path) -> None:
@@ -58,7 +58,7 @@ def test_it_goes_to_json_and_back(file: Path) -> None:
         ("epochs = 2", "epochs = 0", "epochs = 0", "epochs is 0: expected 1 or more"),
         ('method = "kl"', 'method = "kll"', 'method = "kll"', "method 'kll' is unknown; near matches: kl"),
         ("[settings]", "[setings]", "[setings]", "unknown key 'setings'; near matches: settings"),
-        ('val = "digits#2/4"', 'vall = "d"', 'vall = "d"', "unknown key 'vall'; near matches: val"),
+        ('val = "digits#5/16"', 'vall = "d"', 'vall = "d"', "unknown key 'vall'; near matches: val"),
         (
             'students = ["vit", "resnet"]',
             'students = ["vit", "resnt"]',
