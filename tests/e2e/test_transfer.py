@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import gainfinder
+from gainfinder.data import Images
 from gainfinder.data.sampling import stratified
 from gainfinder.errors import DataError, GainfinderError, ModelError, RunFolderError, SettingsError
 from gainfinder.predictions import Predictions
@@ -103,7 +104,7 @@ def test_a_killed_run_ends_bit_identical(
 
 
 def test_checkpoints_that_take_long_are_written_seldom(
-    zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    zoo: dict[str, str], val: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "QUICK_S", -1.0)
     monkeypatch.setattr(checkpoint, "SHARE", 1e-9)
@@ -114,7 +115,7 @@ def test_checkpoints_that_take_long_are_written_seldom(
         checkpoint.save_checkpoint(path, progress=progress, trainer=trainer)
 
     monkeypatch.setattr(learning, "save_checkpoint", save)
-    settings = {**SETTINGS, "epochs": 3}
+    settings = {**SETTINGS, "epochs": 3, "limit": 100, "val": val}
     models = (zoo["resnet"], zoo["vit"], "digits#2/4")
     gainfinder.transfer(*models, out=tmp_path / "whole", **settings)
     (first, steps), last = written
