@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from batch_norms import lived, norms
 from gainfinder.models import Classifier, answering_copy, load_model
 from gainfinder.models.answering import cast_weights
 
@@ -17,26 +18,10 @@ def given(module: nn.Module) -> Classifier:
     return load_model(module, size=SIZE, mean=0.5, std=0.5)
 
 
-def lived(module: nn.Module) -> nn.Module:
-    """The module with statistics of batch-norm that differ from channel to channel, in evaluation mode."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.running_mean is not None and layer.running_var is not None
-            nn.init.uniform_(layer.running_mean, -0.5, 0.5)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.uniform_(layer.bias, -0.5, 0.5)
-    return module.eval()
-
-
 def answers(module: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         found: Tensor = module(x).float()
     return found
-
-
-def norms(module: nn.Module) -> int:
-    return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
 
 
 class Tied(nn.Module):

@@ -9,26 +9,15 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from gainfinder.models.fusing import NORMS, FusedConvolution, fused
+from batch_norms import lived, norms
+from gainfinder.models.fusing import FusedConvolution, fused
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MIXED = torch.bfloat16
 
 
-def lived(module: nn.Module) -> nn.Module:
-    """The module with statistics of batch-norm that differ from channel to channel, in evaluation mode."""
-    torch.manual_seed(0)
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            for weight, (low, high) in {"running_mean": (-0.5, 0.5), "running_var": (0.5, 2)}.items():
-                nn.init.uniform_(getattr(layer, weight), low, high)
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-            nn.init.uniform_(layer.bias, -0.5, 0.5)
-    return module.eval()
-
-
-def count(module: nn.Module, *kinds: type[nn.Module]) -> int:
-    return sum(type(layer) in kinds for layer in module.modules())
+def fused_layers(module: nn.Module) -> int:
+    return sum(isinstance(layer, FusedConvolution) for layer in module.modules())
 
 
 def answers(module: nn.Module, x: Tensor) -> Tensor:
@@ -110,16 +99,17 @@ def by_a_layer_of_that_name(net: Net, x: Tensor) -> Tensor:
     ids=["resnet10t", "test_resnet", "regnety_002", "mobilenetv3_small_050", "efficientnet_b0", "torchvision"],
 )
 def test_no_batch_norm_is_left_and_the_answers_stay(make: Callable[[], nn.Module], layers: int) -> None:
+    torch.manual_seed(0)
     module = lived(make())
     x = torch.randn(2, 3, 64, 64)
     expected = answers(module, x)
     found = fused(module)
-    assert count(found, *NORMS) == 0 and count(found, FusedConvolution) == layers
+    assert norms(found) == 0 and fused_layers(found) == layers
     assert torch.allclose(answers(found, x), expected, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(
-    ("after", "norms", "layers"),
+    ("after", "left", "layers"),
     [
         (in_place, 0, 1),
         (summed, 0, 1),
@@ -133,23 +123,25 @@ def test_no_batch_norm_is_left_and_the_answers_stay(make: Callable[[], nn.Module
     ],
 )
 def test_what_is_read_by_something_else_is_left_alone(
-    after: Callable[[Net, Tensor], Tensor], norms: int, layers: int
+    after: Callable[[Net, Tensor], Tensor], left: int, layers: int
 ) -> None:
+    torch.manual_seed(0)
     module = lived(Net(after))
     x = torch.randn(2, 4, 8, 8)
     expected = answers(module, x.clone())
     found = fused(module)
-    assert count(found, *NORMS) == norms and count(found, FusedConvolution) == layers
+    assert norms(found) == left and fused_layers(found) == layers
     assert torch.allclose(answers(found, x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("arguments", [{"groups": 2}, {"padding_mode": "reflect"}])
 def test_only_convolutions_that_have_a_kernel_take_a_relu(arguments: dict[str, object]) -> None:
+    torch.manual_seed(0)
     module = lived(Net(summed, **arguments))
     x = torch.randn(2, 4, 8, 8)
     expected = answers(module, x)
     found = fused(module)
-    assert count(found, FusedConvolution) == 0
+    assert fused_layers(found) == 0
     assert torch.allclose(answers(found, x), expected, atol=1e-5)
 
 

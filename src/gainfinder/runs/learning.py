@@ -188,7 +188,7 @@ class Training:
         self.progress = Progress()
         self.shown = True
         self._notify_epoch = notify_epoch or run.callback.epoch
-        self._pace = CheckpointPace()
+        self._pace = CheckpointPace(always=run.prepared.requested.checkpoint_every is not None)
         # Predictions after the last epoch that was measured by this process.
         self._latest: Predictions | None = None
         # Weights after the last finished epoch, on the CPU; None before the first.
@@ -242,11 +242,6 @@ class Training:
             self._finished = self._copied()
         # Within an epoch the weights of its beginning are kept, too: where it diverges they are the student's.
         return {**self.trainer.state(), "finished": self._finished if self.progress.step else None}
-
-    @property
-    def always_saves(self) -> bool:
-        """Whether each epoch's checkpoints are written however long that takes, as those within are."""
-        return self.context.prepared.requested.checkpoint_every is not None
 
     def saved(self) -> None:
         """Write the rows of the finished epochs, which may be more than those of the last checkpoint."""
@@ -315,7 +310,7 @@ class Training:
         run, state = self.context, self.state()
         if run.prepared.is_main:
             run.folder.check_in_place()
-            if self.always_saves or self.loop.ended or self._pace.is_due:
+            if self._pace.due(ended=self.loop.ended):
                 with self._pace.writing():
                     save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
             self.saved()

@@ -129,8 +129,8 @@ class _Pair:
     def __init__(self, one: _Student, other: _Student, folder: TwoWayFolder) -> None:
         self.students, self.folder = (one, other), folder
         prepared = one.training.context.prepared
-        self._pace = CheckpointPace()
         self.every, self.is_main = prepared.requested.checkpoint_every, prepared.is_main
+        self._pace = CheckpointPace(always=self.every is not None)
 
     def run(self) -> None:
         """Train both to their ends.
@@ -185,7 +185,7 @@ class _Pair:
         states = [(student.training.progress, student.training.state()) for student in self.students]
         for student in self.students:
             student.training.context.folder.check_in_place()
-        if self.every is not None or all(student.loop.ended for student in self.students) or self._pace.is_due:
+        if self._pace.due(ended=all(student.loop.ended for student in self.students)):
             with self._pace.writing():
                 save_checkpoints(self.folder.checkpoint, states)
         for student in self.students:

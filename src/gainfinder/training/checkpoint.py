@@ -64,24 +64,27 @@ class CheckpointPace:
     """When a checkpoint is due, so that writing them takes at most a twentieth of the time.
 
     Args:
+        always: whether one is due whenever there is one to write, however long that takes.
         clock: tells seconds.
 
     Example:
         >>> pace = CheckpointPace()
-        >>> if pace.is_due:
+        >>> if pace.due(ended=False):
         ...     with pace.writing():
         ...         _ = "written"
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, always: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._always = always
         self._clock = clock
         self._took_s = 0.0
         self._ended_s = -math.inf
 
-    @property
-    def is_due(self) -> bool:
-        """Whether to write one now."""
-        return self._took_s <= QUICK_S or self._clock() - self._ended_s >= (1 / SHARE - 1) * self._took_s
+    def due(self, *, ended: bool) -> bool:
+        """Whether to write one now; at the end of training it is."""
+        if self._always or ended or self._took_s <= QUICK_S:
+            return True
+        return self._clock() - self._ended_s >= (1 / SHARE - 1) * self._took_s
 
     @contextmanager
     def writing(self) -> Iterator[None]:
