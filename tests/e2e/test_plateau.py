@@ -1,5 +1,6 @@
 """Training goes on while the loss on guard images falls, and a run that was killed goes on as if it had not been."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,10 @@ def test_a_killed_run_ends_where_the_whole_one_does(
     killed = {**LONG, "out": tmp_path / "killed"}
     with pytest.raises(Killed):
         gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", callbacks=[KillAtEpoch(epoch)], **killed)
-    gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", **killed)
+    again = gainfinder.transfer(zoo["resnet"], zoo["vit"], "digits#2/4", **killed)
     assert (tmp_path / "killed" / "epochs.jsonl").read_bytes() == (whole / "epochs.jsonl").read_bytes()
+    rows = (whole / "epochs.jsonl").read_text().splitlines()
+    assert [row.to_dict() for row in again.epochs] == [json.loads(row) for row in rows]
     assert same(weights(whole), weights(tmp_path / "killed"))
 
 

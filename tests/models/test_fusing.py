@@ -1,6 +1,7 @@
 """A fused network answers as the network does, and fuses no more than it may."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -166,3 +167,53 @@ def test_one_kernel_agrees_with_its_parts(channels: int, adds: bool) -> None:
             layer.to(MIXED)
             assert (layer(x, z).float() - expected.relu()).abs().max() < 0.05 * expected.abs().max()
     assert layer.fuses is None if DEVICE == "cpu" else layer.fuses is not None
+
+
+def wrong(*_: object) -> Tensor:
+    return torch.full((2, 16, 9, 9), torch.nan)
+
+
+def missing(*_: object) -> Tensor:
+    raise RuntimeError("no engine")
+
+
+@pytest.mark.parametrize(("kernel", "fuses"), [(None, True), (wrong, False), (missing, False)])
+def test_a_kernel_is_used_where_it_agrees(
+    monkeypatch: pytest.MonkeyPatch, kernel: Callable[..., Tensor] | None, fuses: bool
+) -> None:
+    """Of a kernel that stands for cuDNN's, on any device."""
+    calls: list[object] = []
+
+    def agreeing(x: Tensor, weight: Tensor, bias: Tensor, *sizes: Any) -> Tensor:
+        calls.append(sizes)
+        return F.relu(F.conv2d(x, weight, bias, *sizes))
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", kernel or agreeing)
+    monkeypatch.setattr(FusedConvolution, "_may_fuse", lambda *_: True)
+    layer, x = FusedConvolution(nn.Conv2d(4, 16, 3, padding=1)), torch.randn(2, 4, 9, 9)
+    with torch.no_grad():
+        expected = F.relu(layer.convolution(x))
+        assert torch.equal(layer(x), expected) and torch.equal(layer(x), expected)
+    assert layer.fuses is fuses
+    assert len(calls) == (3 if fuses else 0), "tried once, and used twice"
+
+
+def test_a_kernel_that_fails_at_another_size_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FusedConvolution, "_may_fuse", lambda *_: True)
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", missing)
+    layer, x = FusedConvolution(nn.Conv2d(4, 16, 3)), torch.randn(2, 4, 9, 9)
+    layer.fuses = True
+    with torch.no_grad():
+        assert torch.equal(layer(x), F.relu(layer.convolution(x)))
+    assert layer.fuses is False
+
+
+def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(FusedConvolution, "_may_fuse", lambda *_: True)
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", full)
+    layer = FusedConvolution(nn.Conv2d(4, 16, 3))
+    with torch.no_grad(), pytest.raises(torch.OutOfMemoryError):
+        layer(torch.randn(2, 4, 9, 9))

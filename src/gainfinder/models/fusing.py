@@ -53,18 +53,20 @@ class FusedConvolution(nn.Module):
         Raises:
             ValueError: `z` has another shape.
         """
-        if self.fuses is False or not (x.is_cuda and self.convolution.weight.dtype in (torch.bfloat16, torch.float16)):
-            return self._in_parts(x, z)
-        try:
-            if self.fuses is None:
-                self.fuses = self._agrees(x, z)
-                return self.forward(x, z)
-            return self._in_one(x, z)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # cuDNN has no kernel for such sizes
-            self.fuses = False
-            return self._in_parts(x, z)
+        if self.fuses is not False and self._may_fuse(x):
+            try:
+                if self.fuses is None:
+                    self.fuses = self._agrees(x, z)
+                if self.fuses:
+                    return self._in_one(x, z)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # cuDNN has no kernel for such sizes
+                self.fuses = False
+        return self._in_parts(x, z)
+
+    def _may_fuse(self, x: Tensor) -> bool:
+        return x.is_cuda and self.convolution.weight.dtype in (torch.bfloat16, torch.float16)
 
     def _in_parts(self, x: Tensor, z: Tensor | None) -> Tensor:
         outputs: Tensor = self.convolution(x)

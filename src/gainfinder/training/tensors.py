@@ -51,24 +51,24 @@ class SavedBuffers:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._places = [
-            (layer._buffers, name)
-            for layer in module.modules()
-            for name, buffer in layer._buffers.items()
-            if buffer is not None
-        ]
+        self._places = [(layer._buffers, name) for layer in module.modules() for name in layer._buffers]
         self._saved: list[Tensor] = []
 
     def save(self) -> None:
         """Renew the copy."""
-        if not self._saved:
-            self._saved = [torch.empty_like(buffer) for buffer in _now(self._places)]
-        copy_all(self._saved, _now(self._places))
+        buffers = self._there()
+        if len(self._saved) != len(buffers):
+            self._saved = [torch.empty_like(buffer) for buffer in buffers]
+        copy_all(self._saved, buffers)
 
     def restore(self) -> None:
         """Give the module what was saved, in place; nothing where nothing was."""
         if self._saved:
-            copy_all(_now(self._places), self._saved)
+            copy_all(self._there(), self._saved)
+
+    def _there(self) -> list[Tensor]:
+        """Those that are there: a layer may set one later, or leave it out."""
+        return [buffer for buffer in _now(self._places) if buffer is not None]
 
 
 class LiveState:
@@ -99,5 +99,5 @@ class LiveState:
         return dict(zip(self._places, _now(self._places.values()), strict=True))
 
 
-def _now(places: Iterable[_Place]) -> list[Tensor]:
+def _now(places: Iterable[_Place]) -> list[Any]:
     return [owner[name] for owner, name in places]

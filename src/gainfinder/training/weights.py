@@ -132,13 +132,10 @@ class SlowWeights:
         if slow:  # a few kernels for all weights, where a copy and a step for each would be hundreds
             copy_all(self._fast_wide, [state[name] for name in self._dtypes])
             torch._foreach_lerp_(slow, self._fast_wide, 1 - momentum)
-        self._keep_others({name: value for name, value in state.items() if name not in self._dtypes})
-
-    def _keep_others(self, others: State) -> None:
-        """Copy what has no between."""
-        tensors = [name for name, value in others.items() if isinstance(value, Tensor)]
-        copy_all([self._wide[name] for name in tensors], [others[name] for name in tensors])
-        self._wide.update({name: value for name, value in others.items() if name not in tensors})
+        others = {name: value for name, value in state.items() if name not in self._dtypes}
+        tensors = {name: value for name, value in others.items() if isinstance(value, Tensor)}
+        copy_all([self._wide[name] for name in tensors], list(tensors.values()))
+        self._wide |= {name: value for name, value in others.items() if name not in tensors}
 
     def state(self) -> dict[str, Any]:
         """Weights and count of steps, as `load_state` takes them."""
