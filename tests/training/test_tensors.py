@@ -1,6 +1,8 @@
 """A module's tensors as they are now, and buffers as they were saved, where a layer has replaced one, too."""
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,8 +27,16 @@ class Counting(nn.Module):
         return out
 
 
-def test_buffers_come_back_as_they_were_saved_last() -> None:
-    module, x = Counting().train(), torch.randn(4, 2)
+def scripted(module: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        script: nn.Module = torch.jit.script(module)
+    return script
+
+
+@pytest.mark.parametrize("wrap", [lambda module: module, scripted])
+def test_buffers_come_back_as_they_were_saved_last(wrap: Callable[[nn.Module], Any]) -> None:
+    module, x = wrap(Counting()).train(), torch.randn(4, 2)
     saved = SavedBuffers(module)
     saved.restore()  # nothing was saved
     for _ in range(2):
@@ -40,6 +50,10 @@ def test_buffers_come_back_as_they_were_saved_last() -> None:
     assert module.norm.num_batches_tracked == 2
 
 
+def scripted_first(module: nn.Sequential) -> nn.Module:
+    return nn.Sequential(scripted(module[0]), module[1])
+
+
 class Numbered(nn.Linear):
     """A layer whose state dict holds what is no tensor of its own."""
 
@@ -50,7 +64,9 @@ class Numbered(nn.Linear):
         assert state == 7
 
 
-@pytest.mark.parametrize("wrap", [lambda module: module, lambda module: nn.Sequential(module, Numbered(2, 2))])
+@pytest.mark.parametrize(
+    "wrap", [lambda module: module, lambda module: nn.Sequential(module, Numbered(2, 2)), scripted_first]
+)
 def test_the_state_is_that_of_now(wrap: Callable[[nn.Module], nn.Module]) -> None:
     module = wrap(nn.Sequential(Counting(), nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))).train()
     live = LiveState(module)

@@ -51,7 +51,8 @@ class SavedBuffers:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._places = [(layer._buffers, name) for layer in module.modules() for name in layer._buffers]
+        # a scripted layer's buffers have items, but cannot be iterated over
+        self._places = [(layer._buffers, name) for layer in module.modules() for name, _ in layer._buffers.items()]
         self._saved: list[Tensor] = []
 
     def save(self) -> None:
