@@ -142,6 +142,18 @@ def test_a_killed_run_goes_on_as_it_would_have(zoo: WordZoo, tmp_path: Path) -> 
         assert torch.equal(one, other)
 
 
+def test_the_bank_gives_what_the_models_would(zoo: WordZoo, tmp_path: Path) -> None:
+    """Of texts that have fewer words than others in their batch, too."""
+    live = transferred(zoo, tmp_path / "live", epochs=1, method="kl-dp-u")
+    banked = transferred(
+        zoo, tmp_path / "banked", epochs=1, method="kl-dp-u", bank=tmp_path / "bank", bank_storage="exact"
+    )
+    assert banked.metrics.bank is not None and banked.metrics.bank.entries == 2
+    assert banked.metrics.teacher_share == pytest.approx(live.metrics.teacher_share, abs=1e-3)
+    for one, other in zip(*(run.student.module.state_dict().values() for run in (live, banked)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_what_is_for_whole_texts_alone_is_refused(zoo: WordZoo, tmp_path: Path) -> None:
     for settings, message in (
         ({"method": "dist-dp-u"}, "compares the samples of a batch, and each word has a class"),

@@ -1,12 +1,17 @@
 """A transfer by its specification is the transfer that its references and settings make."""
 
+import io
 from pathlib import Path
+from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import gainfinder
 from gainfinder.config import RunFile, TransferConfig, TransferSpec
-from gainfinder.errors import SettingsError
+from gainfinder.errors import DataError, SettingsError
 from gainfinder.runs import describe, prepare_spec, prepare_transfer
 from transfers import same, weights
 
@@ -74,3 +79,54 @@ def test_images_of_two_roles_are_counted_among_those_that_are_learned_from(
     caplog.clear()
     prepare("digits#2/4")
     assert not any("are also" in message for message in caplog.messages)
+
+
+def numbered_images(path: Path, count: int) -> str:
+    """Images whose labels are numbers, without names."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "PNG")
+    labels = [number % 10 for number in range(count)]
+    pq.write_table(pa.table({"image": [buffer.getvalue()] * count, "label": labels}), path)
+    return str(path)
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> dict[str, Any]:
+    return {name: numbered_images(tmp_path / f"{name}.parquet", 40) for name in ("data", "val")}
+
+
+BACKWARDS = "?classes=9,8,7,6,5,4,3,2,1,0"
+
+
+def test_numbers_that_a_teacher_would_read_otherwise_are_told(
+    zoo: dict[str, str], numbered: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = zoo["resnet"] + BACKWARDS
+
+    def told(student: str, *teachers: str) -> list[str]:
+        caplog.clear()
+        found = prepare_transfer(student, teachers, settings=CONFIG.replace(labels="use"), **numbered)
+        assert found.val_images.labels is not None and found.val_images.labels.tolist() == [*range(10)] * 4
+        return [text for text in caplog.messages if "at other positions" in text]
+
+    (text,) = told(zoo["vit"], zoo["convnext"], other)
+    assert text.startswith(f"{numbered['val']}: its labels are numbers without names")
+    assert (
+        f"positions among the classes of {zoo['vit']} (0, 1, …); {other} has them at other positions (9, 8, …)" in text
+    )
+    assert told(zoo["vit"], zoo["convnext"]) == []
+
+
+def test_labels_with_names_are_read_alike(zoo: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    prepare_transfer(zoo["vit"], [zoo["resnet"] + BACKWARDS], "digits#2/4", val="digits#1/8", settings=CONFIG)
+    assert not [text for text in caplog.messages if "at other positions" in text]
+
+
+@pytest.mark.parametrize("both", ["frozen", "live"])
+def test_both_ways_do_not_read_numbers_as_two_classes(
+    both: Literal["frozen", "live"], zoo: dict[str, str], numbered: dict[str, Any]
+) -> None:
+    settings = TransferConfig(method="kl-dp-u", both=both, guard=False, device="cpu", workers=0, epochs=1)
+    with pytest.raises(DataError, match=r"val\.parquet: .* give labels by name; the other way would read them so"):
+        prepare_transfer(zoo["vit"], [zoo["resnet"] + BACKWARDS], settings=settings, **numbered)
+    assert prepare_transfer(zoo["vit"], [zoo["resnet"]], settings=settings, **numbered).partner is not None

@@ -7,7 +7,7 @@ Imports: errors, references, files.
 from .label_map import LabelMap, MappedLogits
 from .map_file import read_label_map
 from .matching import TeacherMatch, align_teacher, map_teacher, match_classes
-from .numbers import counts_from_one, number_doubt
+from .numbers import counts_from_one, number_doubt, numbering_doubt
 from .order import natural_key, order_doubt
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "match_classes",
     "natural_key",
     "number_doubt",
+    "numbering_doubt",
     "order_doubt",
     "read_label_map",
 ]

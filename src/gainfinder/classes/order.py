@@ -57,14 +57,23 @@ its reference'
         theirs = natural
     first = next(i for i, (ours, their) in enumerate(zip(names, theirs, strict=True)) if ours != their)
     return (
-        f"{nameless} {because}, so its outputs are taken in the order of {named}: {_shown(names, first)} "
-        f"({here}); {other} {_shown(theirs, first)}: if {nameless} was trained so, add {_setting(theirs)} to its "
+        f"{nameless} {because}, so its outputs are taken in the order of {named}: {shown_around(names, first)} "
+        f"({here}); {other} {shown_around(theirs, first)}: if {nameless} was trained so, add {_setting(theirs)} to its "
         "reference"
     )
 
 
-def _shown(names: Sequence[str], first: int) -> str:
-    """The names around the first that differs."""
+def shown_around(names: Sequence[str], first: int) -> str:
+    """The names around one, such as the first that differs: those beside it, and dots for the others.
+
+    Args:
+        names: the names.
+        first: index of the name.
+
+    Example:
+        >>> shown_around(["a", "b", "c", "d", "e"], 2)
+        '…, b, c, d, …'
+    """
     start, stop = max(0, first - 1), first + _SHOWN - 1
     return ("…, " if start else "") + ", ".join(names[start:stop]) + (", …" if stop < len(names) else "")
 

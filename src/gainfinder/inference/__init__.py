@@ -5,7 +5,7 @@ the targets that a student learns from.
 Imports: errors, files, partition, config, predictions, classes, data, models, devices, views.
 """
 
-from .alignment import Teacher, align_model, align_samples, named_after
+from .alignment import Teacher, align_model, align_samples, named_after, numbering_doubts
 from .bank import Bank, BankEntry, Block, EntryKey, entry_bytes
 from .crops import crop_bytes
 from .passes import ImageCount, MicroBatcher
@@ -53,6 +53,7 @@ __all__ = [
     "labels_in_places",
     "merge_shards",
     "named_after",
+    "numbering_doubts",
     "place_rows",
     "predict",
     "predict_samples",

@@ -1,7 +1,7 @@
 """One class order for a student, its teachers and the images: the student's."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..classes import (
     map_teacher,
     match_classes,
     number_doubt,
+    numbering_doubt,
     order_doubt,
     read_label_map,
 )
@@ -81,6 +82,29 @@ def align_samples(images: Samples, student: Classifier) -> Samples:
     _note(match.note)
     names = student.class_names or images.class_names
     return images.reordered(match.order, class_names=names, num_classes=student.num_classes)
+
+
+def numbering_doubts(images: Sequence[Samples], student: Classifier, models: Sequence[Teacher]) -> str | None:
+    """A line where labels are bare numbers and a model has the student's classes at other positions; else None.
+
+    Args:
+        images: samples as they were loaded, before `align_samples`.
+        student: the student, among whose classes the numbers are positions.
+        models: the others as they were loaded, before `align_model`.
+    """
+    for source in images:
+        for model in models:
+            doubt = numbering_doubt(
+                source.numbers or (),
+                data=source.reference,
+                model=student.reference,
+                names=student.class_names,
+                other=model.reference,
+                other_names=model.class_names,
+            )
+            if doubt is not None:
+                return doubt
+    return None
 
 
 def align_model(model: Teacher, student: Classifier, label_map: Path | None = None) -> Teacher:

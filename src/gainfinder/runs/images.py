@@ -33,6 +33,11 @@ class Roles:
     val: Samples
     guard: Samples | None
 
+    @property
+    def given(self) -> tuple[Samples, ...]:
+        """Those that there are, the images measured on first."""
+        return tuple(one for one in (self.val, self.train, self.guard) if one is not None)
+
 
 def assign_roles(
     data: SampleSource, val: SampleSource | None, guard_data: SampleSource | None, settings: TransferConfig

@@ -1,5 +1,6 @@
 """Prepares a transfer: loads models and images, checks them and resolves every setting; writes nothing."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from ..config import (
 )
 from ..data import MaskedImages, Samples, SampleSource
 from ..devices import crops_in_memory, default_workers, make_accelerator, resolve_device
-from ..errors import SettingsError
-from ..inference import Bank, Teacher, align_model, align_samples, named_after
+from ..errors import DataError, SettingsError
+from ..inference import Bank, Teacher, align_model, align_samples, named_after, numbering_doubts
 from ..models import Classifier, ModelSource, PredictionTable, TeacherSource, load_copy, load_teacher
 from ..views import ViewSource, ViewSpec, view_spec
 from .checks import (
@@ -34,6 +35,8 @@ from .checks import (
 )
 from .images import Roles, align_val, assign_roles, note_guard, note_overlap, subset, with_labels
 from .tracking import require
+
+_log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +189,10 @@ def prepare_transfer(
         about = None
         if spec is not None:
             about = spec.model_copy(update={"student": learner, "teachers": (other,), "config": own})
-        ways.append(_prepare(learner, [other], **sources, label_maps=(), settings=own, command=command, spec=about))
+        way = _prepare(
+            learner, [other], **sources, label_maps=(), settings=own, command=command, spec=about, refuse_doubts=True
+        )
+        ways.append(way)
     for one in ways:
         check_way(one.settings, settings, accelerator=one.accelerator)
     return replace(ways[0], partner=ways[1])
@@ -204,8 +210,13 @@ def _prepare(
     settings: TransferConfig,
     command: str | None,
     spec: TransferSpec | None,
+    refuse_doubts: bool = False,
 ) -> PreparedTransfer:
-    """One way: as `prepare_transfer`."""
+    """One way: as `prepare_transfer`.
+
+    Args:
+        refuse_doubts: refuse labels that a teacher would read otherwise, instead of telling it.
+    """
     device = resolve_device(settings.device)
     require(settings.trackers)
     check_guard(settings, images_given=guard_data is not None)
@@ -215,7 +226,13 @@ def _prepare(
         raise SettingsError("expected at least one teacher, got none")
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
-    aligned = _aligned_teachers([load_teacher(teacher) for teacher in teachers], named_student, label_maps)
+    loaded = [load_teacher(teacher) for teacher in teachers]
+    doubt = numbering_doubts(roles.given, named_student, loaded)
+    if doubt is not None and refuse_doubts:
+        raise DataError(f"{doubt}; the other way would read them so")
+    if doubt is not None:
+        _log.warning(doubt)
+    aligned = _aligned_teachers(loaded, named_student, label_maps)
     train_images, val_images, guard_images = _aligned_samples(roles, named_student, settings, val_given=val is not None)
     bank = _bank(settings)
     # The bank renders views of its own for the models that it caches.

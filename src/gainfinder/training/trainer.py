@@ -21,7 +21,7 @@ from ..config import ResolvedConfig
 from ..data import Samples
 from ..devices import seed_generators, synchronised
 from ..errors import ModelError, OutOfMemory
-from ..inference import TargetSource
+from ..inference import Targets, TargetSource
 from ..losses import Losses, OverlaidLabels, Temperatures, TransferLoss, with_label_loss
 from ..models import Classifier, find_classifier_layer, has_batch_norm, out_of_memory
 from ..predictions import refuse_features, refuse_unusable, unusable
@@ -324,6 +324,13 @@ class StudentTrainer:
         module: nn.Module = self.accelerator.unwrap_model(self.module, keep_torch_compile=False)
         return module
 
+    def _count_unusable(self, targets: Targets) -> None:
+        *shape, M, _ = targets.logits_NMC.shape
+        unusable_NM = unusable(targets.logits_NMC.flatten(0, -2)).view(*shape, M)
+        there_N = unusable_NM.new_ones(shape) if targets.usable_NP is None else targets.usable_NP
+        self._unusable[:M] += (unusable_NM & there_N[..., None]).flatten(0, -2).sum(dim=0)
+        self._unusable[-1] += there_N.sum()
+
     def _keep_classifier_gradients(self) -> None:
         for name, parameter in self._unwrapped().named_parameters():
             if not name.startswith(f"{self.classifier_layer}."):
@@ -334,10 +341,7 @@ class StudentTrainer:
         # Before the student, whose activations live until the backward pass: a lower peak of memory.
         targets = self.targets(batch.views, batch.positions_N, number=batch.number, target_N=batch.target_N)
         if batch.weight:
-            M = targets.logits_NMC.shape[-2]
-            unusable_NM = unusable(targets.logits_NMC.flatten(0, -2)).view(-1, M)
-            self._unusable[:M] += unusable_NM.sum(dim=0)
-            self._unusable[-1] += len(unusable_NM)
+            self._count_unusable(targets)
         inputs = batch.views.inputs(self.student.preprocessing)
         with self.accelerator.autocast():
             student_logits = self.student.logits(inputs, module=self.module).float()

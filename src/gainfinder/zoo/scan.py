@@ -12,7 +12,15 @@ import torch
 from ..data import Samples, SampleSource, load_samples
 from ..devices import default_workers, environment, resolve_device
 from ..errors import BadReference, DataError, ModelError, SettingsError
-from ..inference import ImageCount, align_model, align_samples, named_after, predict_samples, predict_top_samples
+from ..inference import (
+    ImageCount,
+    align_model,
+    align_samples,
+    named_after,
+    numbering_doubts,
+    predict_samples,
+    predict_top_samples,
+)
 from ..metrics import CHOOSE, ClassTexts, PredictedClasses, Scan, ScanFailure, scan_predictions
 from ..models import Classifier, ModelSource, parse_model_ref
 from ..predictions import Columns, Predictions, TopPredictions, read_columns
@@ -210,6 +218,7 @@ class Scanning:
     folder: Path | None
     request: TextRequest | None = None
     first: Classifier | None = None
+    as_given: Samples | None = None
     kept: KeptPredictions | None = None
     keep_logits: bool = True
     texts: ClassTexts | None = None
@@ -265,10 +274,12 @@ class Scanning:
     def _aligned(self, loaded: Classifier) -> Classifier:
         """In the class order of the first model, which is also that of the images' labels then."""
         if self.first is not None:
+            self._note_numbering(loaded)
             found = align_model(loaded, self.first)
             assert isinstance(found, Classifier), "only a table stays a table"
             return found
         first = named_after(loaded, self.images)
+        self.as_given = self.images
         self.images = align_samples(self.images, first)
         self.first = first
         self.keep_logits = _logits_fit(
@@ -277,6 +288,14 @@ class Scanning:
         if self.folder is not None:
             self.kept = KeptPredictions(self.folder, self.images, whole=self.keep_logits)
         return first
+
+    def _note_numbering(self, loaded: Classifier) -> None:
+        """Tell, once, where the images' labels would be others by a model's own order of classes."""
+        if self.as_given is None or self.first is None:
+            return
+        if (doubt := numbering_doubts([self.as_given], self.first, [loaded])) is not None:
+            _log.warning(doubt)
+            self.as_given = None
 
     def _predict(self, classifier: Classifier) -> Predictions:
         return predict_samples(classifier, self.images, **self._how(classifier))
