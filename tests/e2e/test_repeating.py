@@ -1,17 +1,20 @@
 """A transfer from a file, and a result that is run again."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import gainfinder
 from gainfinder.cli import app
-from gainfinder.config import TransferConfig
+from gainfinder.cli.command import written_out
+from gainfinder.config import TransferConfig, read_run
 from gainfinder.errors import RunFolderError, SettingsError
 from gainfinder.models import load_model
 from transfers import SHORT, document, same, weights
@@ -50,6 +53,62 @@ def test_a_dry_run_writes_a_file_that_runs_the_same_transfer(zoo: dict[str, str]
     assert done.exit_code == 0, done.output
     assert same(weights(out), weights(first))
     assert document(out, "config.json")["request"] == document(first, "config.json")["request"]
+    written, command = tmp_path / "again.toml", shlex.split(document(out, "config.json")["environment"]["command"])
+    assert "--config" not in command  # the file may be another by then
+    assert invoked(*command[1:], "--dry-run", "--write", written).exit_code == 0
+    assert read_run(written) == read_run(file)
+
+
+def test_a_command_holds_what_a_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        """student = "local-dir:a?classes=@my names.txt"
+        teachers = ["b", "c"]
+        data = "two words"
+        label_maps = ["b.json", "c d.csv"]
+        ask = 5
+        [settings]
+        control = ["copy", "labels"]
+        compile = false
+        guard = true
+        at_most = "1%"
+        batch_size = "auto"
+        """
+    )
+    asked = read_run(file).updated({"out": "x"}, {"seed": 3, "adapt_start": False})
+    words = shlex.split(written_out(asked))
+    assert words[:2] == ["gainfinder", "transfer"]
+    command: Any = typer.main.get_command(app)
+    params = command.commands["transfer"].make_context("transfer", words[2:]).params
+    assert (params["student"], params["teacher"]) == ("local-dir:a?classes=@my names.txt", ["b", "c"])
+    assert (params["data"], params["label_map"]) == ("two words", [Path("b.json"), Path("c d.csv")])
+    assert (params["out"], params["ask"], params["val"]) == (Path("x"), 5, None)
+    assert (params["control"], params["compile"], params["guard"]) == (["copy", "labels"], False, True)
+    assert (params["at_most"], params["batch_size"], params["seed"]) == ("0.01", "auto", 3)
+    assert params["adapt_start"] is False and params["epochs"] is None
+
+
+def test_a_rate_that_no_trial_chooses_is_among_what_rules_decided(zoo: dict[str, str], tmp_path: Path) -> None:
+    def written(epochs: int) -> str:
+        file = tmp_path / f"{epochs}.toml"
+        asked = ["--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--epochs", epochs]
+        asked += ["--batch-size", 8]
+        dry = invoked("transfer", *asked, "--out", tmp_path / "out", "--device=cpu", "--dry-run", "--write", file)
+        assert dry.exit_code == 0, dry.output
+        assert ("trials" in dry.stdout) == ("\n# lr = " not in file.read_text())
+        return file.read_text()
+
+    assert "\n# lr = " in written(1)
+    assert "\n# lr = " not in written(100)
+
+
+@pytest.mark.parametrize("guard", [["--no-guard"], ["--guard-data", "digits#1/16"]])
+def test_a_student_that_was_kept_is_not_advised_against(guard: list[str], zoo: dict[str, str], tmp_path: Path) -> None:
+    asked = ["--student", zoo["vit"], "--teacher", zoo["resnet"], "--data", "digits#2/4", "--val", "digits#3/16"]
+    options = [one for one in OPTIONS if one != "--no-guard"]
+    done = invoked("transfer", *asked, *options, *guard, "--lr", 1e-9, "--labels=none", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert ("keep the old one" in done.output) == (guard == ["--no-guard"])
 
 
 def test_each_setting_that_it_writes_as_a_comment_changes_nothing(

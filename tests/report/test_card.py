@@ -109,6 +109,12 @@ def test_teachers_stand_by_what_they_taught(results: dict[str, Path]) -> None:
         )
 
 
+def test_samples_that_were_set_apart_are_told(copied: Callable[[str], Path]) -> None:
+    folder = copied("guarded")
+    changed(folder, "config.json", lambda found: found["guard"].update(held_out=True))
+    assert "(set apart from the transfer images) |" in model_card(read(folder))
+
+
 def test_without_labels_there_is_no_accuracy(results: dict[str, Path]) -> None:
     card = ModelCard.load(results["unlabelled"] / "student" / "README.md")
     assert "model-index" not in card.data.to_dict() and card.data.eval_results is None

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec
 
 import typer
 
+from ..config import SETTINGS, RunFile, TransferConfig
 from ..errors import GainfinderError, readable
 from ..redaction import redacted
 
@@ -47,6 +48,27 @@ def command(command: Callable[P, None]) -> Callable[P, None]:
 def typed_command() -> str:
     """The command as it was typed, for a shell to repeat, without secrets."""
     return redacted(shlex.join(["gainfinder", *sys.argv[1:]]))
+
+
+def written_out(asked: RunFile) -> str:
+    """The command that a file and the options over it make together, without secrets: files change, and stay behind.
+
+    >>> written_out(RunFile(student="vit", teachers=["a", "b"], data="my photos", out="x", settings={"guard": False}))
+    "gainfinder transfer --student vit --teacher a --teacher b --data 'my photos' --out x --no-guard"
+    """
+    given = asked.model_dump(mode="json", exclude_defaults=True, exclude={"settings"})
+    values = {name.removesuffix("s") if isinstance(value, list) else name: value for name, value in given.items()}
+    values |= TransferConfig(**asked.settings).model_dump(mode="json", include={*asked.settings})
+    off = {one.name for one in SETTINGS if one.default is False}  # these can be switched on alone
+    words = ["gainfinder", "transfer"]
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        for one in value if isinstance(value, list) else [value]:
+            if one is True or one is False:
+                words += [] if not one and name in off else [f"--{option}" if one else f"--no-{option}"]
+            elif one is not None:
+                words += [f"--{option}", str(one)]
+    return redacted(shlex.join(words))
 
 
 def as_options(message: str) -> str:

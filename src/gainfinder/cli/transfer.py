@@ -8,7 +8,7 @@ import typer
 from ..config import RunFile, read_run
 from ..errors import SettingsError
 from ..startup import heavy_imports
-from .command import command, typed_command
+from .command import command, typed_command, written_out
 from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, typed_settings, with_settings
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def transfer(
         from .progress import make_progress
         from .tables import print_json, print_lines, show_broken
 
-    prepared = prepare_spec(spec, command=typed_command())
+    prepared = prepare_spec(spec, command=typed_command() if config is None else written_out(asked))
     if dry_run:
         _show_estimate(prepared, folder, as_json=json, write=write, asked=asked)
         return
@@ -138,9 +138,12 @@ def _show_result(result: "TransferResult", images: "Samples") -> None:
     place = None if images.measured_places is None else images.classified
     transfer_table(metrics, noun=images.noun, place=place)
     interval = metrics.transfer_delta_ci_pp
-    if interval is not None and interval[0] <= 0:
+    kept = metrics.guard is not None and metrics.guard.kept_initial  # the old one is kept already, as the table says
+    if interval is not None and interval[0] <= 0 and not kept:
+        advice = "keep the old one" if metrics.guard is None else "the guard was sure of a gain on its own"
         print_lines(
-            "The student is not measurably better than before (the interval holds zero or less): keep the old one."
+            f"The student is not measurably better than before on these {images.noun}s (the interval holds zero or "
+            f"less): {advice}."
         )
     print_lines(
         f"{folder / 'student'}: the student",
@@ -156,7 +159,7 @@ def _show_estimate(
 ) -> None:
     from ..profiling import estimate
     from ..results import RunFolder, TwoWayFolder
-    from ..runs import describe, settings_by_rule
+    from ..runs import describe, settings_by_rule, trials_at_most
     from .tables import print_json, print_lines
 
     ways, folders = [prepared], [RunFolder(out)]
@@ -171,7 +174,7 @@ def _show_estimate(
     if not prepared.is_main:
         return
     if write is not None:
-        asked.write(write, by_rule=settings_by_rule(prepared))
+        asked.write(write, by_rule=settings_by_rule(prepared, tries=trials_at_most(prepared) > 0))
     if as_json:
         found = [{"config": config, "estimate": cost.to_dict()} for config, cost in zip(configs, costs, strict=True)]
         print_json(found[0] if len(found) == 1 else {"both": asked.settings["both"], "ways": found})

@@ -196,7 +196,7 @@ def _images_row(what: str, images: ImagesDescription) -> list[str]:
     labels = {True: "yes", False: "none, or not read", None: NOT_KNOWN}[images.labelled]
     reference = code(images.reference, in_table=True)
     if images.held_out:
-        reference += " (set apart from the transfer {images.noun}s)"
+        reference += f" (set apart from the transfer {images.noun}s)"
     return [what, reference, f"{images.samples:,}", labels, images.digest or NOT_KNOWN]
 
 

@@ -1,12 +1,12 @@
 """The content of `config.json`: what a transfer depends on, as plain values with digests, and the machine it ran on."""
 
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
-from ..config import REQUEST, SETTINGS, Method, TransferConfig, request_of
+from ..config import REQUEST, SETTINGS, Method, ResolvedConfig, TransferConfig, request_of
 from ..data import Samples
 from ..devices import environment
 from ..errors import SettingsError
@@ -49,13 +49,19 @@ def describe(prepared: PreparedTransfer) -> dict[str, Any]:
     }
 
 
-def settings_by_rule(prepared: PreparedTransfer) -> dict[str, Any]:
+def settings_by_rule(prepared: PreparedTransfer, *, tries: bool) -> dict[str, Any]:
     """The settings that are not given, as they were resolved; each could be given at that value and change nothing.
 
     Args:
         prepared: the transfer.
+        tries: whether it is long enough to try recipes (`trials_at_most`); else a rate that is given changes nothing.
     """
     requested, found = prepared.requested, {}
+
+    def run_by(settings: ResolvedConfig) -> ResolvedConfig:
+        """What of the settings is used."""
+        return settings if tries else replace(settings, recipes=())
+
     for one in SETTINGS:
         value = getattr(prepared.settings, one.name, None)
         value = value.name if isinstance(value, Method) else value
@@ -65,7 +71,7 @@ def settings_by_rule(prepared: PreparedTransfer) -> dict[str, Any]:
             fixed = TransferConfig(**{**dict(requested), one.name: value})
             view_size = pixels_of(prepared.view_spec)
             again = resolved_for(fixed, prepared.train_images, teachers=prepared.teachers, view_size=view_size)
-            if again == prepared.settings:
+            if run_by(again) == run_by(prepared.settings):
                 found[one.name] = value
     return found
 
