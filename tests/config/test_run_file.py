@@ -55,6 +55,10 @@ def test_a_configuration_that_does_not_hold_it_is_refused_with_its_command(
     config = {**request_key, "environment": {"command": "gainfinder transfer --student x"}}
     with pytest.raises(SettingsError, match=r"does not hold what was asked for.*by: gainfinder transfer --student x"):
         read_run(written(tmp_path, json.dumps(config), "config.json"))
+    measures = tmp_path / "result.json"
+    measures.write_text(json.dumps({"format_version": 1, "method": "kl", "transfer_delta_pp": None}))
+    with pytest.raises(SettingsError, match=r"what was asked for is in .*config\.json: give that"):
+        read_run(measures)
 
 
 def test_one_teacher_needs_no_brackets(tmp_path: Path) -> None:

@@ -372,6 +372,12 @@ def test_models_that_cannot_be_used(small: dict[str, nn.Module], batches: Steps,
     table.write_text("id,logit:a,logit:b\na,0,1\n")
     with pytest.raises(ModelError, match="table of predictions, and a batch of timm's loop"):
         TransferTask(student, f"table:{table}")
+    with pytest.raises(ModelError, match=r"expected a model: .* got int"):
+        TransferTask(student, 3)  # type: ignore[arg-type]
+    x, y = batches[0]
+    for labels in (y + 5, y - 10):
+        with pytest.raises(SettingsError, match=r"expected labels from 0 to 9, the classes of .*, got "):
+            make(small)(x, labels)
     with pytest.raises(SettingsError, match="naflex"):
         make(small)({"patches": batches[0][0]})
 

@@ -45,6 +45,9 @@ def test_a_module_with_settings(tmp_path: Path) -> None:
     assert load_model(classifier) is classifier
     with pytest.raises(SettingsError, match="is loaded already: give size when it is loaded"):
         load_model(classifier, size=3)
+    for value in (3, None, tmp_path):
+        with pytest.raises(ModelError, match=f"expected a model: a reference as text, .* got {type(value).__name__}"):
+            load_model(value)  # type: ignore[arg-type]
 
 
 def test_an_assumed_normalisation_is_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -191,6 +191,9 @@ def _read_json(file: Path, text: str) -> _RunFile:
         document = parse_json(text)
     except ValueError as error:
         raise SettingsError(f"{file}: is no JSON: {error}") from error
+    if "transfer_delta_pp" in document:
+        beside = file.with_name("config.json")
+        raise SettingsError(f"{file}: holds what a result measured; what was asked for is in {beside}: give that")
     if "environment" not in document:
         return _RunFile(file, "", document)
     if isinstance(request := document.get(REQUEST), dict):

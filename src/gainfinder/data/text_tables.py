@@ -282,7 +282,8 @@ def _table(path: Path) -> Any:
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         kind = "CSV" if _ending(path) in (".csv", ".tsv") else "JSON lines (an object a line)"
         reason = str(error) if type(error) is ValueError else first_line(error)
-        raise DataError(f"{path}: cannot be read as {kind}: {reason}; UTF-8 is expected") from error
+        remedy = "UTF-8 is expected" if "utf" in reason.lower() else "mend the file, or leave it out"
+        raise DataError(f"{path}: cannot be read as {kind}: {reason}; {remedy}") from error
 
 
 def _csv(path: Path, *, delimiter: str) -> Any:

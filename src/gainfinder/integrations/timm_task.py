@@ -113,7 +113,7 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
             taught, and `teacher_shares` (T,), that of each.
 
         Raises:
-            SettingsError: the method reads labels and gets those of mixed images.
+            SettingsError: the method reads labels and gets those of mixed images, or, on the CPU, of other classes.
             ValueError: labels are missing, or of another shape.
         """
         if not isinstance(input, Tensor):
@@ -143,6 +143,12 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
             raise SettingsError(
                 f"target: method {name!r} reads labels, and got {target.dtype} {tuple(target.shape)}, as mixup, cutmix "
                 "and multi-label data give: train without these, or by a method without labels such as 'kl-dp-u'"
+            )
+        classes = self._student.num_classes
+        if target.device.type == "cpu" and not _within(target, classes):  # a GPU would be waited for
+            raise SettingsError(
+                f"target: expected labels from 0 to {classes - 1}, the classes of {self._student.reference}, got "
+                f"{int(target.min())} to {int(target.max())}"
             )
         return target.long()
 
@@ -223,6 +229,10 @@ class TransferTask(TrainingTask):  # type: ignore[misc]  # timm's modules count 
                 "that out to go on from the checkpoint, or start anew"
             )
         load_into(module, found, reference="the checkpoint's initial student")
+
+
+def _within(target: Tensor, classes: int) -> bool:
+    return not len(target) or bool(target.min() >= 0 and target.max() < classes)
 
 
 def _checked(student_model: nn.Module) -> nn.Module:

@@ -63,7 +63,13 @@ def load_model(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier
         return model
     if isinstance(model, nn.Module):
         return classifier_from_module(model, **overrides)
-    return _load(parse_model_ref(model) if isinstance(model, str) else model, overrides)
+    ref = parse_model_ref(model) if isinstance(model, str) else model
+    if not isinstance(ref, ModelRef):
+        raise ModelError(
+            f"expected a model: a reference as text, such as 'resnet18.a1_in1k', what load_model gives, or a torch "
+            f"module; got {type(model).__name__}"
+        )
+    return _load(ref, overrides)
 
 
 def load_copy(model: ModelSource, **overrides: Unpack[Overrides]) -> Classifier:
