@@ -140,7 +140,9 @@ def _show_result(result: "TransferResult", images: "Samples") -> None:
     interval = metrics.transfer_delta_ci_pp
     kept = metrics.guard is not None and metrics.guard.kept_initial  # the old one is kept already, as the table says
     if interval is not None and interval[0] <= 0 and not kept:
-        advice = "keep the old one" if metrics.guard is None else "the guard was sure of a gain on its own"
+        advice = (
+            "keep the old one" if metrics.guard is None else f"the guard was sure of a gain on its own {images.noun}s"
+        )
         print_lines(
             f"The student is not measurably better than before on these {images.noun}s (the interval holds zero or "
             f"less): {advice}."
