@@ -10,6 +10,7 @@
     ├── SettingsError        settings that contradict each other or the device
     │   └── OutOfMemory      more images at once than the device's memory holds
     ├── RunFolderError       a result folder that holds something else, is in use, or is damaged
+    │   └── DamagedFile      a file in one that is not as gainfinder wrote it
     ├── BankError            a bank that has no room or cannot be written
     ├── HubError             a model hub that cannot be reached or refuses, or holds something else under that name
     └── MissingExtra         an optional package that is not installed
@@ -19,10 +20,12 @@ may be of any length and hold a secret; its message is short and does not.
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 from .redaction import redacted
 
+NOT_AS_WRITTEN = "not as gainfinder wrote it"
 LONGEST_WORD = 240
 """Characters in a row without a space of a message, such as a path or a number; of longer ones the ends are shown."""
 LONGEST_MESSAGE = 4000
@@ -124,6 +127,21 @@ class OutOfMemory(SettingsError):
 
 class RunFolderError(GainfinderError):
     """A result folder that holds something else, is in use, or is damaged."""
+
+
+class DamagedFile(RunFolderError):
+    """A file of a result folder that is not as gainfinder wrote it.
+
+    Args:
+        path: the file.
+        reason: what is wrong with it.
+        remedy: what was expected, or what to do; it depends on what the folder was wanted for.
+    """
+
+    def __init__(self, path: Path, reason: str, *, remedy: str) -> None:
+        super().__init__(f"{path}: {NOT_AS_WRITTEN} ({reason}); {remedy}")
+        self.path = path
+        self.reason = reason
 
 
 class BankError(GainfinderError):

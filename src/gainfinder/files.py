@@ -63,8 +63,12 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, within: Path 
         _remove(partial)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, setting: str = "out") -> None:
     """Find out before the work is done whether its result can be written; nothing is left behind.
+
+    Args:
+        path: the file to write.
+        setting: the setting that names it, for the message.
 
     Raises:
         RunFolderError: no file can be made in the folder of `path`, or in the nearest one that exists.
@@ -73,7 +77,7 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=_existing(path)):
             pass
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another `out`") from error
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror}); choose another `{setting}`") from error
 
 
 def write_text(path: Path, text: str, *, within: Path | None = None) -> None:

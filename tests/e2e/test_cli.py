@@ -22,7 +22,7 @@ from digit_files import digit_folder
 from forked import forked_command
 from gainfinder.cli import app
 from gainfinder.models import PredictionTable, load_teacher
-from transfers import document, interruptible, same, weights
+from transfers import interruptible, reproducible, same, weights
 
 RUNNER = CliRunner()
 LAUNCH = [sys.executable, "-m", "gainfinder"]
@@ -243,11 +243,6 @@ def wait_for(path: Path, process: subprocess.Popen[str], limit_s: float = 300) -
         time.sleep(0.005)
 
 
-def result_of(folder: Path) -> dict[str, Any]:
-    found = document(folder)
-    return {key: value for key, value in found.items() if key not in {"out", "resumed_epochs", "student_reference"}}
-
-
 @pytest.mark.parametrize(("how", "begin"), [(signal.SIGKILL, start_anew), (signal.SIGINT, start)])
 def test_killed_or_interrupted_and_started_again(
     zoo: dict[str, str], tmp_path: Path, how: signal.Signals, begin: Callable[[list[str]], "subprocess.Popen[str]"]
@@ -264,7 +259,7 @@ def test_killed_or_interrupted_and_started_again(
     assert not (broken / "result.json").exists()
     again = RUNNER.invoke(app, command(zoo, broken, *more))
     assert again.exit_code == 0, again.stderr
-    assert result_of(whole) == result_of(broken)
+    assert reproducible(whole) == reproducible(broken)
     assert same(weights(whole), weights(broken))
     assert not list(broken.rglob(".partial-*"))
 
@@ -307,14 +302,14 @@ def test_two_processes_give_the_same_student_up_to_float_error(zoo: dict[str, st
     done = on_two(command(zoo, together, *mixed, *(extras if kept else [])))
     assert done.returncode == 0, done.stderr
     if kept:
-        assert result_of(together)["bank"]["made"] == 4  # of two models in two epochs, whose images are mixed
+        assert reproducible(together)["bank"]["made"] == 4  # of two models in two epochs, whose images are mixed
         assert len(list((together / "tracking").glob("events.*"))) == 1  # one process tells
     assert json.loads((together / "config.json").read_text())["environment"]["processes"] == 2
     one, other = weights(alone), weights(together)
     for name in one:
         assert one[name].allclose(other[name], atol=2e-4 if kept else 1e-5), name
-    assert result_of(alone)["teacher_share"] == pytest.approx(result_of(together)["teacher_share"], abs=0.01)
-    assert result_of(alone)["samples"] == result_of(together)["samples"]
+    assert reproducible(alone)["teacher_share"] == pytest.approx(reproducible(together)["teacher_share"], abs=0.01)
+    assert reproducible(alone)["samples"] == reproducible(together)["samples"]
     assert done.stdout.count("transfer delta") == 1  # one process speaks
 
 
@@ -327,7 +322,7 @@ def test_two_processes_choose_the_same_recipe(
     assert RUNNER.invoke(app, command(zoo, alone, *more)).exit_code == 0
     done = fork_two(command(zoo, together, *more))
     assert done.returncode == 0, done.stderr
-    one, other = result_of(alone), result_of(together)
+    one, other = reproducible(alone), reproducible(together)
     assert one["learning_rate"] == other["learning_rate"] and len(one["trials"]) == len(other["trials"]) > 4
     for tried, again in zip(one["trials"], other["trials"], strict=True):
         assert tried["guard_loss"] == pytest.approx(again["guard_loss"], rel=1e-3)

@@ -21,7 +21,7 @@ from gainfinder.runs import Callback, PreparedTransfer, TransferResult, execute,
 from gainfinder.views.spec import epoch_order
 from killing import KillAfter, KillAtStage, Killed
 from odd_models import Hostile, few
-from transfers import Run, assert_close, document, same, weights
+from transfers import Run, assert_close, document, reproducible, same, weights
 
 Both: TypeAlias = Literal["frozen", "live"]
 SETTINGS: Run = {
@@ -57,15 +57,10 @@ def partner(result: TransferResult) -> TransferResult:
     return result.partner
 
 
-def told(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = document(folder)
-    return {key: value for key, value in found.items() if key not in {"out", "resumed_epochs", "student_reference"}}
-
-
 def assert_same_results(one: Path, other: Path) -> None:
     for name in ("1", "2"):
         assert same(weights(one / name), weights(other / name)), name
-        assert told(one / name) == told(other / name)
+        assert reproducible(one / name) == reproducible(other / name)
         rows = [(folder / name / "epochs.jsonl").read_text() for folder in (one, other)]
         assert rows[0] == rows[1]
 
@@ -77,7 +72,7 @@ def test_frozen_is_two_transfers_one_way(tmp_path: Path) -> None:
     both(None, tmp_path / "other", models=(Right(), Left()), **asked)
     for name, alone in (("1", "one"), ("2", "other")):
         assert same(weights(tmp_path / "both" / name), weights(tmp_path / alone))
-        assert told(tmp_path / "both" / name) == told(tmp_path / alone)
+        assert reproducible(tmp_path / "both" / name) == reproducible(tmp_path / alone)
         configs = [document(folder, "config.json") for folder in (tmp_path / "both" / name, tmp_path / alone)]
         assert configs[0] == configs[1]
     assert same(weights(result), weights(tmp_path / "one"))
@@ -137,7 +132,7 @@ def test_live_does_not_depend_on_who_is_named_first(whole: Path, tmp_path: Path)
     both("live", tmp_path / "out", models=(Right(), Left()), **RICH, **GUARD)
     for name, other in (("1", "2"), ("2", "1")):
         assert same(weights(whole / name), weights(tmp_path / "out" / other))
-        assert told(whole / name) == told(tmp_path / "out" / other)
+        assert reproducible(whole / name) == reproducible(tmp_path / "out" / other)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +242,7 @@ def test_where_one_diverges_both_keep_their_last_finished_epoch(tmp_path: Path) 
     with pytest.raises(Diverged, match="Growing, which it learned from, has diverged"):
         both("live", tmp_path / "k", models=models, **DIVERGING)
     for name, other in (("1", "2"), ("2", "1")):
-        assert told(tmp_path / "whole" / name) == told(tmp_path / "k" / other)
+        assert reproducible(tmp_path / "whole" / name) == reproducible(tmp_path / "k" / other)
 
 
 class Overflowing(Growing):
@@ -265,7 +260,7 @@ def test_one_whose_answers_overflow_ends_both_alike_wherever_it_stands(tmp_path:
         with pytest.raises(Diverged, match=r"diverged \(|diverges: "):
             both("live", tmp_path / name, models=models, **{**DIVERGING, "epochs": 6})
     for name, other in (("1", "2"), ("2", "1")):
-        assert told(tmp_path / "a" / name) == told(tmp_path / "b" / other)
+        assert reproducible(tmp_path / "a" / name) == reproducible(tmp_path / "b" / other)
         assert same(weights(tmp_path / "a" / name), weights(tmp_path / "b" / other))
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "a" / "2").values())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gainfinder.study import CELL_FILE, Cell, StudyFolder
-from transfers import State, weights
+from transfers import OF_THE_RUN, State, weights
 
 SMALL = """
 [study]
@@ -55,7 +55,7 @@ def result_of(folder: StudyFolder, cell: Cell) -> tuple[dict[str, Any], State]:
     path = folder.run_folder(cell).path
     metrics = json.loads((path / "result.json").read_text(encoding="utf-8"))
     measures = json.loads((path / CELL_FILE).read_text(encoding="utf-8"))
-    for name in ("resumed_epochs", "out", "student_reference", "bank"):
+    for name in (*OF_THE_RUN, "bank"):
         metrics.pop(name)
     for name in ("seconds", "trained", "host", "finished"):
         measures.pop(name)

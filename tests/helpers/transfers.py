@@ -69,6 +69,16 @@ def document(folder: Path, name: str = "result.json") -> Any:
     return json.loads((folder / name).read_text())
 
 
+OF_THE_RUN = ("out", "student_reference", "resumed_epochs", "seconds", "finished")
+"""What a result says of where and when it was made, and how often it was killed; all else is the same bit for bit."""
+
+
+def reproducible(of: Any) -> Run:
+    """What the result of a folder, or one as a dictionary, says besides."""
+    found = document(of) if isinstance(of, Path) else of
+    return {key: value for key, value in found.items() if key not in OF_THE_RUN}
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Processes started in here take Ctrl-C, though shells have background jobs, and so what these start, ignore it."""

@@ -57,4 +57,4 @@ def _show(found: "Listing") -> None:
     else:
         print_lines(f"{found.folder}: no finished transfer is under it")
     for other in found.others:
-        print_lines(f"{other.folder}: {other.reason}")
+        print_lines(f"{found.folder if other.folder == '.' else other.folder}: {other.reason}")

@@ -30,7 +30,7 @@ from ..models import (
     new_head,
 )
 from ..predictions import Predictions
-from ..results import HeadMetrics, RunFolder, TriedHead, read_head, write_head
+from ..results import HeadMetrics, RunFolder, TriedHead, read_head, write_head, written_to
 from ..runs import Callback, CallbackList, describe_model, describe_samples, save_student
 from .features import kept_features
 from .images import known_to, labelled_images, names_of_classes
@@ -186,7 +186,8 @@ def _fit_in(out: Path, task: _Task, *, command: str | None) -> HeadResult:
     """Fit in a folder, or find what was fitted there before."""
     with RunFolder(out) as folder:
         folder.claim(_description(task, command))
-        finished = read_head(out)
+        with written_to():
+            finished = read_head(out)
         if finished is not None:
             shutil.rmtree(out / "features", ignore_errors=True)  # left where a kill came right after the result
             return HeadResult(metrics=finished, out=out, load_student=lambda: _load_finished(task, finished, folder))

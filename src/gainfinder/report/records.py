@@ -23,6 +23,8 @@ from ..results import (
     read_scan,
     read_thumbnails,
     refuse_two_way,
+    require_folder,
+    unreadable,
     validated,
 )
 
@@ -128,8 +130,7 @@ def read_record(folder: Path) -> Record:
     Raises:
         RunFolderError: it holds no finished result of gainfinder, or a damaged one.
     """
-    if not folder.is_dir():
-        raise RunFolderError(f"{folder}: there is no such folder; expected one that a transfer or a scan left")
+    require_folder(folder, expected="one that a transfer or a scan left")
     if (folder / SCAN_FILE).exists():
         document = read_scan(folder)
         return ScanRecord(folder=folder, document=document, pairs=read_pairs(folder, document))
@@ -169,7 +170,7 @@ def _read_epochs(folder: RunFolder, metrics: TransferMetrics) -> tuple[EpochMetr
         "knowledge_gain", "knowledge_loss")  # fmt: skip
     missing = [name for name in drawn if metrics.labelled and any(getattr(row, name) is None for row in rows)]
     if missing:
-        raise RunFolderError(f"{folder.epochs}: not as gainfinder wrote it (no {missing[0]}); nothing was changed")
+        raise unreadable(folder.epochs, f"no {missing[0]}")
     return rows
 
 

@@ -6,8 +6,8 @@ Imports: errors, references, files, config, predictions, metrics.
 """
 
 from .config import Environment, ImagesDescription, ModelDescription, ModelOrigin, RunConfig
-from .documents import unreadable, validated
-from .folder import CARD_FILE, REPORT_FILE, RunFolder
+from .documents import require_folder, unreadable, validated, written_to
+from .folder import CARD_FILE, DIRECTIONS, REPORT_FILE, TWO_WAY_FILE, RunFolder
 from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
 from .listing import ListedResult, Listing, UnlistedResult, list_results
 from .metrics import (
@@ -42,7 +42,7 @@ from .scan_folder import (
     write_scan,
 )
 from .thumbnails import Content, Thumbnail, changed_samples, read_thumbnails, write_thumbnails
-from .two_way import DIRECTIONS, TWO_WAY_FILE, TwoWay, TwoWayFolder, refuse_two_way
+from .two_way import TwoWay, TwoWayFolder, refuse_two_way
 
 __all__ = [
     "CARD_FILE",
@@ -103,6 +103,7 @@ __all__ = [
     "read_scan",
     "read_thumbnails",
     "refuse_two_way",
+    "require_folder",
     "unreadable",
     "validated",
     "write_form",
@@ -111,4 +112,5 @@ __all__ = [
     "write_ranking",
     "write_scan",
     "write_thumbnails",
+    "written_to",
 ]

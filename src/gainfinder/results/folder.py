@@ -15,11 +15,13 @@ questions.csv        images to name the class of, see `questions.py`, and ask.ht
 certificate.json     what the answers said
 report.html          a page on it, with its figures and their rows in figures/; made of all the above
 checkpoint.pt        state to resume from; removed when the run is finished
+worked.json          how long the run has worked until it kept something last; removed likewise
 tracking/            with trackers only: what they keep on disk, and what was logged to which; see `runs/tracking.py`
 .lock, .running.json while a process writes: the lock, and which process has it
 """
 
 import json
+import math
 import os
 import socket
 import time
@@ -35,7 +37,7 @@ from ..errors import DataError, RunFolderError
 from ..files import parse_json, remove_partials, write_json
 from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import IMAGE, NOUNS, Predictions
-from .documents import read_json, unreadable, validated
+from .documents import read_json, unreadable, validated, written_to
 from .metrics import EpochMetrics, TransferMetrics, Trial
 from .migrations import is_current, migrated, settings_before
 
@@ -46,6 +48,9 @@ REPORT_FILE = "report.html"
 CARD_FILE = "README.md"
 """The model card, in the folder of the student."""
 LOCK_WAIT_S = 10
+TWO_WAY_FILE = "two-way.json"
+DIRECTIONS = ("1", "2")
+"""Names of the two result folders of a two-way transfer."""
 PIXELS = "pixels"
 """Key of the digest of images' pixels, which early versions did not write."""
 ENVIRONMENT = "environment"
@@ -78,6 +83,7 @@ class RunFolder:
         self.result = path / "result.json"
         self.report = path / REPORT_FILE
         self.checkpoint = path / "checkpoint.pt"
+        self.worked = path / "worked.json"
         self.tracking = path / "tracking"
         # Worker processes of a killed run may hold the lock for some seconds longer.
         self._lock = FileLock(path / LOCK, timeout=LOCK_WAIT_S)
@@ -168,7 +174,8 @@ class RunFolder:
             RunFolderError: it holds a different run, or other files.
         """
         _check_usable(self.path)
-        existing = self.read_config()
+        with written_to():
+            existing = self.read_config()
         if existing is not None and (differing := differences(existing, config)):
             raise RunFolderError(
                 f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
@@ -221,6 +228,28 @@ class RunFolder:
         """
         write_json(self.result, metrics.to_dict(), within=self.path)
 
+    def read_worked(self) -> float | None:
+        """Seconds that the run in progress had worked when it kept something last; None where no file says it."""
+        try:
+            found = parse_json(self.worked.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        seconds = found.get("seconds") if isinstance(found, dict) else None
+        return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < math.inf else None
+
+    def write_worked(self, seconds: float) -> None:
+        """Write how long the run has worked, atomically.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        write_json(self.worked, {"seconds": seconds}, within=self.path)
+
+    def remove_state(self) -> None:
+        """Remove what only a run that is not finished needs."""
+        self.checkpoint.unlink(missing_ok=True)
+        self.worked.unlink(missing_ok=True)
+
     def read_predictions(self, teachers: int) -> tuple[Predictions, Predictions, list[Predictions | None]]:
         """Predictions for the images measured on: before, after, and each teacher's (None for a table without them).
 
@@ -247,6 +276,11 @@ class RunFolder:
         if not isinstance(teachers, list):
             raise unreadable(self.result, "no teachers")
         return measure_transfer(*self.read_predictions(len(teachers)))
+
+
+def ways_begun(path: Path) -> list[str]:
+    """Names of the result folders in a folder as a two-way transfer has them; none of a run of one way."""
+    return [name for name in DIRECTIONS if RunFolder(path / name).config.exists()]
 
 
 def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
@@ -306,7 +340,7 @@ def _read_lines(path: Path) -> list[Any]:
     try:
         rows = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise unreadable(path, str(error)) from error
+        raise unreadable(path, error) from error
     if strange := [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]:
         raise unreadable(path, f"line {strange[0]} is no object")
     return rows
@@ -318,8 +352,16 @@ def _check_usable(path: Path) -> None:
     if not path.is_dir():
         raise RunFolderError(f"{path}: is a file; expected a folder or a name that is free")
     names = {child.name for child in path.iterdir()} - {LOCK}
+    begun = ways_begun(path)
     if "config.json" in names:
-        read_json(path / "config.json")
+        with written_to():
+            read_json(path / "config.json")
+    elif TWO_WAY_FILE in names or begun:
+        found = f"results in {' and '.join(begun)}, as a two-way transfer does"
+        raise RunFolderError(
+            f"{path}: holds {'a two-way transfer' if TWO_WAY_FILE in names else found}, and a transfer one way needs a "
+            "folder of its own; choose another `out`"
+        )
     elif any(not name.startswith(".") for name in names):
         raise RunFolderError(
             f"{path}: holds files but no run of gainfinder ({', '.join(sorted(names)[:3])}); choose an empty `out`"

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, RunFolderError
+from ..errors import NOT_AS_WRITTEN, DamagedFile, DataError, RunFolderError
+from ..files import parse_json
 from ..metrics import Interval
 from ..predictions import IMAGE
 from .config import RunConfig
@@ -38,8 +39,9 @@ class ListedResult(Record):
         guard_certificate: what speaks for the student that the guard kept, in words; null where nothing does.
         labels_verdict: what a few labels said: `better`, `not better`, `not yet known`; null where none were asked for.
         diverged: whether training left all bounds.
-        finished: when it was finished, in seconds since 1970, by the files' times; null where they are gone.
-        seconds: from its start to its end, pauses included, likewise.
+        finished: when it was finished, in seconds since 1970; null in files of earlier versions.
+        seconds: how long it worked, without pauses between a kill and the next start; null likewise, and where an
+            earlier version began it.
     """
 
     folder: str
@@ -86,7 +88,7 @@ class UnlistedResult(Record):
 
     Attributes:
         folder: the folder, relative to the one that was listed.
-        reason: why.
+        reason: why; of what is damaged, the file in it and what is wrong with that.
     """
 
     folder: str
@@ -138,7 +140,7 @@ def list_results(folder: str | Path) -> Listing:
         except _Unfinished:
             others.append(UnlistedResult(folder=name, reason="not finished"))
         except (RunFolderError, DataError, OSError) as error:
-            others.append(UnlistedResult(folder=name, reason=str(error)))
+            others.append(UnlistedResult(folder=name, reason=_reason(error, path)))
     return Listing(folder=str(root), results=tuple(sorted(results, key=_rank)), others=tuple(others))
 
 
@@ -162,28 +164,48 @@ def _run_folders(root: Path) -> Iterator[Path]:
             raise RunFolderError(f"{root}: cannot be listed: {error.strerror}") from error
 
     for path, folders, files in os.walk(root, onerror=fail):
-        if _is_run(set(files), set(folders)):
+        if _is_run(Path(path), set(files), set(folders)):
             folders.clear()
             yield Path(path)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
-def _is_run(files: set[str], folders: set[str]) -> bool:
+def _reason(error: Exception, path: Path) -> str:
+    """What is wrong in a folder, which is named beside it; what to do would depend on what it is wanted for."""
+    if isinstance(error, DamagedFile) and error.path.is_relative_to(path):
+        return f"{error.path.relative_to(path)}: {NOT_AS_WRITTEN} ({error.reason})"
+    return str(error).removeprefix(f"{path}{os.sep}").removeprefix(f"{path}: ")
+
+
+def _is_run(path: Path, files: set[str], folders: set[str]) -> bool:
     """Whether a folder is that of a transfer: a model's folder, too, has a `config.json`."""
-    if "config.json" not in files or SCAN_FILE in files:
+    if SCAN_FILE in files:
         return False
+    if "config.json" not in files:
+        left = bool(files & {"epochs.jsonl", "thumbnails.parquet"}) or "predictions" in folders
+        return "result.json" in files and (left or _describes_transfer(path / "result.json"))
     return bool(files & {"result.json", "epochs.jsonl", "checkpoint.pt", ".lock"}) or "predictions" in folders
+
+
+def _describes_transfer(path: Path) -> bool:
+    """Whether a `result.json` is a transfer's: other programs, too, give their files this name."""
+    try:
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"student", "teachers", "method"} <= found.keys()
 
 
 def _listed(folder: RunFolder, name: str) -> ListedResult:
     document = folder.read_config()
-    if document is None or "teachers" not in document:
+    if document is None:
+        raise RunFolderError(f"{folder.config}: is missing")
+    if "teachers" not in document:
         raise _OfAnotherKind
     metrics = folder.read_result()
     if metrics is None:
         raise _Unfinished
     config = validated(RunConfig, document, folder.config)
-    finished, seconds = _times(folder)
     return ListedResult(
         folder=name,
         student=metrics.student,
@@ -201,8 +223,8 @@ def _listed(folder: RunFolder, name: str) -> ListedResult:
         knowledge_loss=metrics.knowledge_loss,
         labels_verdict=None if metrics.certificate is None else metrics.certificate.verdict,
         diverged=metrics.diverged is not None,
-        finished=finished,
-        seconds=seconds,
+        finished=metrics.finished,
+        seconds=metrics.seconds,
         **_guarded(metrics),
     )
 
@@ -218,15 +240,3 @@ def _guarded(metrics: TransferMetrics) -> dict[str, Any]:
     if metrics.guard is None:  # each step may have kept what the one before it left
         kept_initial = all(one.guard is not None and one.guard.kept_initial for one in metrics.steps)
     return {"guarded": True, "kept_initial": kept_initial, "guard_certificate": guard.certificate}
-
-
-def _times(folder: RunFolder) -> tuple[float | None, float | None]:
-    """When a run was finished, and how long after its start: the first file that it writes, and the last but one.
-
-    `result.json`, the last, is written again by whoever asks for labels.
-    """
-    try:
-        began, finished = folder.config.stat().st_mtime, folder.epochs.stat().st_mtime
-    except OSError:
-        return None, None
-    return finished, finished - began if finished > began else None

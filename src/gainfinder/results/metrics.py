@@ -362,6 +362,10 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
         control_labels: measures of the control that learned from the true labels; null likewise.
         steps: the transfers of a sequence or soup; empty else.
         resumed_epochs: number of epochs already done when the run began.
+        seconds: how long the run worked, from its folder's opening on, by a monotonic clock; that of its steps and
+            controls and of processes that were killed included, without what a kill lost and the time until it went on.
+            Null where an earlier version made or began it. Both of a two-way transfer in step have the same.
+        finished: when it ended, in seconds since 1970; null in files of earlier versions.
         out: the result folder; null where none was kept.
         student_reference: model reference that loads the student; null where its source has no reference.
     """
@@ -382,6 +386,8 @@ class TransferMetrics(TransferMeasures, TransferIdentity):
     control_labels: LabelsControlMetrics | None = None
     steps: tuple[StepMetrics, ...] = ()
     resumed_epochs: int = 0
+    seconds: float | None = None
+    finished: float | None = None
     out: str | None = None
     student_reference: str | None = None
 

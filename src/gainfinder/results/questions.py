@@ -26,7 +26,7 @@ from ..metrics import Candidate, drawing_order
 from ..predictions import IMAGE, Predictions
 from ..references import suggest
 from .config import RunConfig
-from .documents import validated
+from .documents import require_folder, validated
 from .folder import RunFolder
 from .metrics import TransferMetrics
 from .two_way import refuse_two_way
@@ -87,11 +87,12 @@ def read_questions(path: Path) -> Questions:
         RunFolderError: the folder holds no finished transfer, or a damaged one.
         DataError: there is nothing to ask: the images carry labels, or no prediction changed.
     """
+    require_folder(path)
     refuse_two_way(path)
     folder = RunFolder(path)
-    metrics = folder.read_result() if path.is_dir() else None
+    metrics = folder.read_result()
     if metrics is None:
-        raise RunFolderError(f"{path}: holds no finished transfer; expected the folder that `out` of one named")
+        raise RunFolderError(f"{path}: holds no finished transfer; expected the result folder of one")
     if path.parent.name == "steps" and RunFolder(path.parent.parent).config.exists():
         raise RunFolderError(f"{path}: is a step of {path.parent.parent}, which goes on from it; ask about that one")
     candidate = _candidate(metrics)

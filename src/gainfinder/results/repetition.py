@@ -13,7 +13,7 @@ from ..config import differing
 from ..errors import RunFolderError
 from ..metrics import Interval
 from ..predictions import Predictions
-from .documents import unreadable
+from .documents import require_folder, unreadable
 from .folder import ENVIRONMENT, RunFolder, differences
 from .metrics import Record, TransferMetrics
 from .two_way import refuse_two_way
@@ -131,6 +131,7 @@ def finished(folder: RunFolder) -> TransferMetrics:
     Raises:
         RunFolderError: there is none, or it is damaged.
     """
+    require_folder(folder.path)
     refuse_two_way(folder.path)
     metrics = folder.read_result()
     if metrics is None:
@@ -164,7 +165,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, str(error)) from error
+        raise unreadable(path, error) from error
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ..errors import RunFolderError
 from ..files import PARTIAL, check_writable, parse_json, remove_partials, write_atomically, write_json
-from .documents import read_json, unreadable, validated
+from .documents import read_json, unreadable, validated, written_to
 from .metrics import Record
 
 SCAN_FILE = "scan.json"
@@ -91,7 +91,8 @@ def claim_scan_folder(folder: Path, *, models: Sequence[str], data: str) -> None
     """
     _check_is_ours(folder, data=data)
     if (folder / SCAN_FILE).exists():
-        existing = read_scan(folder)
+        with written_to():
+            existing = read_scan(folder)
         if lost := [model for model in existing["asked"] if model not in models]:
             raise RunFolderError(
                 f"{folder}: holds a scan of {len(existing['asked'])} models, of which {len(lost)} are not asked for "
@@ -123,7 +124,8 @@ def _check_is_ours(folder: Path, *, data: str) -> None:
     """Refuse a folder with other files, or on other images."""
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"{folder}: is a file; expected a folder or a name that is free")
-    found = {"scan": read_scan(folder) if (folder / SCAN_FILE).exists() else None, "ranking": read_ranking(folder)}
+    with written_to():
+        found = {"scan": read_scan(folder) if (folder / SCAN_FILE).exists() else None, "ranking": read_ranking(folder)}
     for what, existing in found.items():
         if existing is not None and existing["data"] != data:
             raise RunFolderError(
@@ -179,7 +181,7 @@ def read_scan(folder: Path) -> dict[str, Any]:
     try:
         document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path}: not as gainfinder wrote it ({error}); nothing was changed") from error
+        raise unreadable(path, error) from error
     validated(_Scan, document, path)
     found: dict[str, Any] = document
     return found
@@ -208,7 +210,7 @@ def read_pairs(folder: Path, document: Mapping[str, Any]) -> pa.Table:
             raise unreadable(path, f"it is not of the scan in {SCAN_FILE}")
         table = pq.read_table(io.BytesIO(content))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, str(error)) from error
+        raise unreadable(path, error) from error
     return table
 
 

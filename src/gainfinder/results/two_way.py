@@ -11,14 +11,11 @@ from typing import Literal
 
 from ..errors import RunFolderError
 from ..files import check_writable, remove_partials, write_json
-from .documents import read_json, unreadable, validated
-from .folder import REPORT_FILE, RunFolder
+from .documents import read_json, unreadable, validated, written_to
+from .folder import DIRECTIONS, REPORT_FILE, TWO_WAY_FILE, RunFolder, ways_begun
 from .metrics import Record
 
-TWO_WAY_FILE = "two-way.json"
 TWO_WAY_FORMAT = 1
-DIRECTIONS = ("1", "2")
-"""Names of the two result folders."""
 
 
 class TwoWay(Record):
@@ -56,7 +53,7 @@ class TwoWayFolder:
     @property
     def is_begun(self) -> bool:
         """Whether a two-way transfer began here, finished or not."""
-        return self.document.exists() or any(folder.config.exists() for folder in self.results)
+        return self.document.exists() or bool(ways_begun(self.path))
 
     def check(self) -> None:
         """Make sure, before any work, that a two-way transfer may begin or go on here; nothing is left behind.
@@ -101,7 +98,9 @@ class TwoWayFolder:
             RunFolderError: it cannot be written.
         """
         remove_partials(self.path)
-        if self.read() != found:
+        with written_to():
+            existing = self.read()
+        if existing != found:
             write_json(self.document, found.to_dict(), within=self.path)
         self.checkpoint.unlink(missing_ok=True)
 

@@ -18,9 +18,10 @@ from ..data import Samples, check_broken, stratified
 from ..inference import evaluation_crops, merge_shards, predict_samples
 from ..models import Classifier
 from ..predictions import Predictions, check_logits
-from ..results import RunFolder
+from ..results import RunFolder, written_to
 from ..views import CropCache, CropKeeper, ViewSource
 from .callbacks import Callback
+from .clock import WorkClock
 from .describe import describe
 from .prepare import PreparedTransfer
 from .tracking import Tracking, tracking
@@ -115,6 +116,7 @@ class RunContext:
         callback: notified of progress and of the result.
         tracking: experiment trackers that log the measures; none in processes that do not write.
         shared: work that this run shares with the others of its sequence.
+        clock: tells how long it has worked.
         origin: predictions of the student that a sequence of transfers began with, for the images measured on; None
             for a transfer of its own.
     """
@@ -124,6 +126,7 @@ class RunContext:
     callback: Callback
     tracking: Tracking
     shared: SharedWork
+    clock: WorkClock
     origin: Predictions | None = None
 
     @property
@@ -172,7 +175,14 @@ class RunContext:
         if self.prepared.is_main:
             self.folder.check_in_place()
             predictions.write(self.folder.predictions / f"{name}.parquet")
+            self.note_worked()
         self.prepared.accelerator.wait_for_everyone()
+
+    def note_worked(self) -> None:
+        """Note in the folder how long the run has worked, in the process that writes, when it has kept something."""
+        seconds = self.clock.own_s
+        if self.prepared.is_main and seconds is not None:
+            self.folder.write_worked(seconds)
 
 
 @contextmanager
@@ -202,6 +212,7 @@ def open_run(
     folder = RunFolder(out)
     trackers = prepared.requested.trackers if prepared.is_main else ()
     with (
+        written_to(),
         lock_folder(folder, prepared) as config,
         tracking(trackers, folder.tracking, run=name or out.name, config=config) as connected,
     ):
@@ -211,6 +222,7 @@ def open_run(
             callback=callback,
             tracking=connected,
             shared=shared or SharedWork(),
+            clock=WorkClock(folder.read_worked()),
             origin=origin,
         )
 
@@ -223,7 +235,8 @@ def lock_folder(folder: RunFolder, prepared: PreparedTransfer) -> Iterator[dict[
         config: dict[str, Any] = {}
         if prepared.is_main:
             config = describe(prepared)
-            folder.claim(config)
+            if not folder.claim(config):
+                folder.write_worked(0.0)
         prepared.accelerator.wait_for_everyone()
         yield config
 

@@ -8,6 +8,7 @@ student's own ceiling: what this recipe makes of these images where every target
 In the result folder: control/ and control-labels/, the result folders of these transfers.
 """
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..metrics import accuracy_change, captured
 from ..models import Classifier
 from ..predictions import Predictions
 from ..results import ControlMetrics, LabelsControlMetrics, RunFolder, TransferMetrics
+from .clock import known_sum
 from .context import RunContext
 from .diverged import refuse_diverged_control
 from .prepare import PreparedTransfer
@@ -81,16 +83,20 @@ def add_controls(run: RunContext, result: TransferResult) -> TransferResult:
     for name in run.prepared.requested.controls:
         if getattr(metrics, FIELDS[name]) is not None:
             continue
-        metrics = metrics.model_copy(update={FIELDS[name]: _control(run, result, metrics, name)})
+        control = _run_control(run, result, metrics, name)
+        metrics = metrics.model_copy(
+            update={FIELDS[name]: _measures(run, metrics, control, name), **_times(metrics, control)}
+        )
         if run.prepared.is_main:
             run.folder.write_result(metrics)
             run.callback.result(run.folder.path)
         run.prepared.accelerator.wait_for_everyone()
-    known = {field: getattr(metrics, field) for field in FIELDS.values()}
+    known = {field: getattr(metrics, field) for field in (*FIELDS.values(), "seconds", "finished")}
     return replace(result, metrics=result.metrics.model_copy(update=known))
 
 
-def _control(run: RunContext, result: TransferResult, metrics: TransferMetrics, name: str) -> ControlMetrics:
+def _run_control(run: RunContext, result: TransferResult, metrics: TransferMetrics, name: str) -> TransferMetrics:
+    """The result of a control, which is run unless it is there."""
     controls = run.prepared.requested.controls
     run.callback.teacher(controls.index(name) + 1, len(controls), LEARNS_FROM[name])
     _share_predictions(run)
@@ -102,8 +108,17 @@ def _control(run: RunContext, result: TransferResult, metrics: TransferMetrics, 
     asked = control_of(prepared, name, epochs=len(run.folder.read_epochs()))
     control = run_transfer(asked, path, callback=run.callback, shared=run.shared)
     refuse_diverged_control(control, name, beside=result, precision=run.prepared.accelerator.mixed_precision)
-    done = control.metrics
-    ends = (RunFolder(path).predictions, run.folder.predictions)
+    return control.metrics
+
+
+def _times(metrics: TransferMetrics, control: TransferMetrics) -> dict[str, float | None]:
+    """When a result with a control was finished, and how long was worked at both."""
+    return {"seconds": known_sum(metrics.seconds, control.seconds), "finished": time.time()}
+
+
+def _measures(run: RunContext, metrics: TransferMetrics, done: TransferMetrics, name: str) -> ControlMetrics:
+    """What the result of the transfer tells of a control's."""
+    ends = (RunFolder(run.folder.path / FOLDERS[name]).predictions, run.folder.predictions)
     beyond = accuracy_change(*(Predictions.load(folder / "after.parquet") for folder in ends))
     found: dict[str, Any] = {
         "transfer_delta_pp": done.transfer_delta_pp,

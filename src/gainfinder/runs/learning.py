@@ -313,6 +313,7 @@ class Training:
             if self._pace.due(ended=self.loop.ended):
                 with self._pace.writing():
                     save_checkpoint(run.folder.checkpoint, progress=progress, trainer=state)
+                run.note_worked()
             self.saved()
         run.prepared.accelerator.wait_for_everyone()
         if progress.step == 0:

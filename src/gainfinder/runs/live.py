@@ -13,23 +13,24 @@ since its last finished epoch is from that one.
 A checkpoint holds the state of both, taken between steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..errors import Diverged, NotFinite
 from ..models import Classifier
-from ..results import TwoWayFolder
+from ..results import TransferMetrics, TwoWayFolder
 from ..training import CheckpointPace, Progress, load_checkpoints, save_checkpoints
 from .bank import TargetModels
 from .callbacks import Callback
-from .context import SharedWork, forked_generators, open_run
+from .clock import Ended
+from .context import RunContext, SharedWork, forked_generators, open_run
 from .learning import Learned, Learning, Training, prepare_learning
 from .prepare import PreparedTransfer
 from .result import TransferResult, load_finished
 from .strategies import with_known_images
-from .transfer import conclude
+from .transfer import judge
 
 Ways: TypeAlias = tuple[PreparedTransfer, PreparedTransfer]
 """Both ways of a two-way transfer: the student learns from the teacher, the teacher from the student."""
@@ -67,15 +68,24 @@ def run_live(ways: Ways, folder: TwoWayFolder, *, callback: Callback, shared: Sh
             for way, own in zip(ways, folder.results, strict=True)
         ]
         done = [run.folder.read_result() for run in runs]
-        learned: list[Learned] = []
+        writes: list[Callable[..., TransferResult]] = []
         if None in done:
             stack.enter_context(forked_generators(ways[0]))
-            learned = _learn_in_step([prepare_learning(run) for run in runs], folder)
+            writes = [judge(one) for one in _learn_in_step([prepare_learning(run) for run in runs], folder)]
+        ended = _ended(runs, done)
         results = [
-            conclude(learned[at]) if metrics is None else load_finished(runs[at], metrics)
+            writes[at](ended=ended) if metrics is None else load_finished(runs[at], metrics)
             for at, metrics in enumerate(done)
         ]
     return BothResults(results=(results[0], results[1]))
+
+
+def _ended(runs: Sequence[RunContext], done: Sequence[TransferMetrics | None]) -> Ended:
+    """The end of both, who worked together: now, or where a kill left the result of one, when that was written."""
+    for one in done:
+        if one is not None and one.finished is not None:
+            return Ended(seconds=one.seconds, finished=one.finished)
+    return runs[0].clock.ended()
 
 
 def _learn_in_step(learnings: list[Learning], folder: TwoWayFolder) -> list[Learned]:
@@ -188,6 +198,8 @@ class _Pair:
         if self._pace.due(ended=all(student.loop.ended for student in self.students)):
             with self._pace.writing():
                 save_checkpoints(self.folder.checkpoint, states)
+            for student in self.students:
+                student.training.context.note_worked()
         for student in self.students:
             student.training.saved()
 

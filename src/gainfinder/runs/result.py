@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..files import write_atomically, write_json_lines
 from ..models import Classifier, load_into, load_weights, load_written
 from ..predictions import Predictions
 from ..results import EpochMetrics, TransferMetrics, write_thumbnails
+from .clock import Ended
 from .context import RunContext
 from .thumbnails import make_thumbnails
 
@@ -53,15 +54,17 @@ def finalize(
     *,
     ends: tuple[Predictions, Predictions],
     rows: Sequence[dict[str, Any]],
+    ended: Ended | None = None,
 ) -> TransferResult:
     """Write the outputs of a run, the metrics last, and return them.
 
     Args:
         run: the run to finish.
         student: the student that is kept.
-        metrics: the content of `result.json`, to which folder and reference are added.
+        metrics: the content of `result.json`, to which times, folder and reference are added.
         ends: predictions of the initial student and of the one that is kept, for the images measured on.
         rows: measures after each epoch.
+        ended: the end of the run; None for now.
     """
     folder, prepared = run.folder, run.prepared
     reference: str | None = None
@@ -72,10 +75,11 @@ def finalize(
         _keep_thumbnails(run, ends, folder.thumbnails)
         write_json_lines(folder.epochs, rows, within=folder.path)
         reference = save_student(student, folder.student)
-    metrics = metrics.model_copy(update={"out": str(folder.path), "student_reference": reference})
+    about = {"out": str(folder.path), "student_reference": reference, **asdict(ended or run.clock.ended())}
+    metrics = metrics.model_copy(update=about)
     if prepared.is_main:
         folder.write_result(metrics)
-        folder.checkpoint.unlink(missing_ok=True)
+        folder.remove_state()
         run.callback.result(folder.path)
     prepared.accelerator.wait_for_everyone()
     prepared.accelerator.free_memory()  # drops the module and optimiser prepared for this run
@@ -104,7 +108,7 @@ def load_finished(run: RunContext, metrics: TransferMetrics) -> TransferResult:
         return replace(prepared.student, reference=f"{prepared.student.reference} (transferred)", module=module)
 
     if prepared.is_main:
-        folder.checkpoint.unlink(missing_ok=True)  # left where a kill came right after the result
+        folder.remove_state()  # left where a kill came right after the result
         run.callback.result(folder.path)
     rows = folder.read_epochs()
     return TransferResult(

@@ -144,14 +144,16 @@ class _Strategy:
         if self.prepared.needs_probes:
             _ = self.probes  # made here once, not in the first step's folder alone
         given = student is self.prepared.student
-        result = run_transfer(
-            replace(self.prepared, student=student, teachers=(teacher,), student_is_given=given, spec=None),
-            self.run.folder.path / "steps" / str(at),
-            callback=self.run.callback,
-            shared=self.run.shared,
-            origin=self.frozen.before,
-            name=f"{self.run.folder.path.name}-step-{at}",
-        )
+        with self.run.clock.paused():
+            result = run_transfer(
+                replace(self.prepared, student=student, teachers=(teacher,), student_is_given=given, spec=None),
+                self.run.folder.path / "steps" / str(at),
+                callback=self.run.callback,
+                shared=self.run.shared,
+                origin=self.frozen.before,
+                name=f"{self.run.folder.path.name}-step-{at}",
+            )
+        self.run.clock.add(result.metrics.seconds)
         self.results.append(result)
         return result
 

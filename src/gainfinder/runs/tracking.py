@@ -133,7 +133,7 @@ class Tracking:
         self._note(name, epochs=row["epoch"])
 
     def _write_metrics(self, name: str, metrics: TransferMetrics, epochs: int) -> None:
-        found = numbers(metrics.model_dump(mode="json", exclude={"format_version"}))
+        found = numbers(metrics.model_dump(mode="json", exclude={"format_version", "finished"}))
         self._tracker(name).log({f"{FINAL}{key}": value for key, value in found.items()}, step=epochs)
         self._note(name, account=True)
 

@@ -1,6 +1,7 @@
 """One transfer in its result folder: train from the last checkpoint, measure, guard."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -56,16 +57,19 @@ def transfer_in(run: RunContext) -> TransferResult:
         return load_finished(run, metrics)
     tracking.begin()
     with forked_generators(run.prepared):
-        result = conclude(learn(prepare_learning(run)))
+        result = judge(learn(prepare_learning(run)))()
     tracking.metrics(result.metrics, epochs=len(result.epochs))
     return result
 
 
-def conclude(learned: Learned) -> TransferResult:
-    """Guard a student that has learned, and write the result of its run.
+def judge(learned: Learned) -> Callable[..., TransferResult]:
+    """Guard and measure a student that has learned.
 
     Args:
         learned: the student, in the open folder of its run.
+
+    Returns:
+        What writes the result of its run: `finalize`, to which only `ended` may be given yet.
     """
     learning, run = learned.learning, learned.learning.run
     prepared, before, after, guarded = run.prepared, learning.frozen.before, learned.latest, None
@@ -80,7 +84,8 @@ def conclude(learned: Learned) -> TransferResult:
     measures, progress = measure_transfer(before, after, learning.frozen.teachers), learned.progress
     metrics = _metrics(prepared, progress, measures, broken=before.broken)
     found = {**learned.about, "guard": guarded}
-    return finalize(run, learned.student, metrics.model_copy(update=found), ends=(before, after), rows=progress.rows)
+    told = metrics.model_copy(update=found)
+    return functools.partial(finalize, run, learned.student, told, ends=(before, after), rows=progress.rows)
 
 
 def _metrics(

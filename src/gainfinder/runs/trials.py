@@ -114,6 +114,7 @@ def choose_recipe(
             if run.prepared.is_main:
                 run.folder.check_in_place()
                 write_json_lines(run.folder.trials, [one.to_dict() for one in trials], within=run.folder.path)
+                run.note_worked()
         alive = finalists(of_round, loss_before=loss_before)
     return preferred(of_round, loss_before=loss_before), tuple(trials)
 

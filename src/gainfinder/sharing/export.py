@@ -124,7 +124,7 @@ def export_student(
         raise RunFolderError(
             f"{target}: exists already; give another name" + ("" if target.is_dir() else " or `force`")
         )
-    check_writable(target)
+    check_writable(target, setting="onnx")
     classifier = _student(record, student)
     refuse_unexportable(classifier)  # before any data are read
     images = measured_images(record, classifier, data=data, limit=limit)

@@ -12,6 +12,7 @@ a GPU than two of them are written.
 
 import math
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -142,8 +143,16 @@ def _load(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T | None:
             raise ValueError(f"its format is {state['format']}, expected {FORMAT}")
         return read(state)
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunFolderError(
-            f"{path}: this checkpoint cannot be read ({reason}); remove it to train from the start, "
+            f"{path}: this checkpoint cannot be read ({_reason(path, error)}); remove it to train from the start, "
             "or choose another `out`"
         ) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a checkpoint cannot be read; what PyTorch says of a damaged file is for its own developers."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror
+    if isinstance(error, ValueError):
+        return str(error)
+    return "its content is damaged" if zipfile.is_zipfile(path) else "it is cut short, or no checkpoint at all"
