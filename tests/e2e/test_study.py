@@ -30,7 +30,7 @@ from gainfinder.workers import run_study
 from gainfinder.workers.worker import RESULTS
 from once import made_once
 from studies import LONGER, result_of, write_study
-from transfers import same, weights
+from transfers import reproducible, same, weights
 
 RUNNER = CliRunner()
 PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}

@@ -44,6 +44,8 @@ ENVIRONMENT = {
 UNSET = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS", "TERM")
 KILL_LIMIT_S = 300
 SIZE = 16
+TIMES = ("seconds", "finished")
+"""Of a result: told by the clock."""
 EXPERTISE = {"vit": range(10), "resnet": range(7), "convnext": (0, 1, 2, 3, 5)}
 WORDS = ("nine", "eight", "seven", "six", "five", "four", "three", "two", "one", "zero")
 
@@ -366,7 +368,7 @@ def forget_the_kill(found: Document, epochs: int) -> None:
 
 def _without_environment(document: Document) -> Document:
     # The digest of a bank's entry is of the description that holds it.
-    left_out = {"environment", "digest"} if "key" in document else {"environment"}
+    left_out = {"environment", *TIMES, *(["digest"] if "key" in document else [])}
     return {key: value for key, value in document.items() if key not in left_out}
 
 
@@ -383,7 +385,7 @@ def record_one(start: Start, line: str, folder: Path, logs: Path, mask: Callable
     said = {name: mask(logs.with_suffix(f".{name}").read_text(encoding="utf-8")) for name in ("stdout", "stderr")}
     found = read_files(files_of(line, folder) if exit_code == 0 else {}, mask)
     if "--json" in shlex.split(line) and exit_code == 0:
-        found["accounts"]["stdout"] = json.loads(said.pop("stdout"))
+        found["accounts"]["stdout"] = _without_environment(json.loads(said.pop("stdout")))
     found["line"] = line
     found["messages"] |= {"exit code": exit_code, **{name: text.splitlines() for name, text in said.items()}}
     return found
