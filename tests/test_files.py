@@ -70,6 +70,8 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "folder" / "out.parquet")
     with pytest.raises(RunFolderError, match=r"out.parquet: cannot be written \(.+\); choose another `out`"):
         check_writable(tmp_path / "file" / "out.parquet")
+    with pytest.raises(RunFolderError, match="choose another `onnx`"):
+        check_writable(tmp_path / "file" / "x.onnx", setting="onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -160,6 +160,11 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
     teachers = [zoo["resnet"], zoo["vit"]]
     with pytest.raises(Killed):  # in the second epoch of the second step
         gainfinder.transfer(zoo["convnext"], teachers, "digits#2/4", callbacks=[Counting(3 * 160 + 10)], **asked)
+    before = document(run_folder / "steps" / "1")
+    (run_folder / "steps" / "1" / "result.json").write_text(json.dumps({**before, "seconds": 5_000.0}))
+    for path, seconds in ((run_folder, 1_000), (run_folder / "steps" / "2", 20_000)):
+        assert 0 < document(path, "worked.json")["seconds"] < 1_000
+        (path / "worked.json").write_text(json.dumps({"seconds": seconds}))
     first = {path: path.stat().st_mtime_ns for path in (run_folder / "steps" / "1").rglob("[!.]*") if path.is_file()}
     assert run_folder / "steps" / "1" / "result.json" in first
     assert not (run_folder / "result.json").exists()
@@ -170,6 +175,8 @@ def test_a_sequence_killed_in_its_middle_goes_on_there(
     assert same(weights(run_folder), weights(sequence))
     assert same(weights(run_folder / "steps" / "2"), weights(sequence / "steps" / "2"))
     assert (run_folder / "epochs.jsonl").read_bytes() == (sequence / "epochs.jsonl").read_bytes()
+    assert document(run_folder / "steps" / "2")["seconds"] > 20_000
+    assert 26_000 < document(run_folder)["seconds"] < 26_600, "its own work and that of its steps, whoever did it"
     whole = reproducible(sequence)
     assert whole == reproducible(run_folder)
     assert result.metrics.resumed_epochs > 0

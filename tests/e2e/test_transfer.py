@@ -1,6 +1,7 @@
 """The main job through the Python API, on tiny models and digits."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gainfinder.runs import learning
 from gainfinder.training import Progress, checkpoint
 from gainfinder.views.spec import epoch_order
 from killing import KillAfter, KillAtEpoch, Killed
-from transfers import SHORT, Run, reproducible, right, same, weights
+from transfers import SHORT, Run, document, reproducible, right, same, weights
 
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 200, "val": "digits#1/4"}
 
@@ -89,8 +90,14 @@ def test_a_killed_run_ends_bit_identical(
     with pytest.raises(Killed):
         gainfinder.transfer(student, teacher, "digits#2/4", callbacks=[KillAfter(killed_after)], **killed)
     assert not (tmp_path / "killed" / "result.json").exists()
+    assert document(tmp_path / "killed", "worked.json")["seconds"] > 0
+    (tmp_path / "killed" / "worked.json").write_text('{"seconds": 1000}')
+    began_s = time.monotonic()
     result = gainfinder.transfer(student, teacher, "digits#2/4", **killed)
     assert result.metrics.resumed_epochs == resumed
+    took_s = document(tmp_path / "killed")["seconds"]
+    assert 1000 < took_s < 1000 + time.monotonic() - began_s, "earlier work is added, and the time between is not"
+    assert not (tmp_path / "killed" / "worked.json").exists()
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert reproducible(tmp_path / "whole") == reproducible(tmp_path / "killed")
     assert (tmp_path / "whole" / "epochs.jsonl").read_text() == (tmp_path / "killed" / "epochs.jsonl").read_text()
@@ -185,7 +192,8 @@ def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Pat
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(250)], **asked)
     checkpoint = run_folder / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
-    with pytest.raises(RunFolderError, match="this checkpoint cannot be read"):
+    ours = rf"{checkpoint}: this checkpoint cannot be read \(it is cut short, or no checkpoint at all\); remove it to"
+    with pytest.raises(RunFolderError, match=ours):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
 
 

@@ -1,6 +1,7 @@
 """Two-way transfer: both models learn, from each other's frozen copies or live."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,18 @@ def test_live_does_not_depend_on_who_is_named_first(whole: Path, tmp_path: Path)
     for name, other in (("1", "2"), ("2", "1")):
         assert same(weights(whole / name), weights(tmp_path / "out" / other))
         assert reproducible(whole / name) == reproducible(tmp_path / "out" / other)
+
+
+def test_both_of_a_live_transfer_say_the_same_of_their_time(whole: Path, tmp_path: Path) -> None:
+    """Also where a kill came between their results."""
+    one, other = (document(whole / name) for name in ("1", "2"))
+    assert one["seconds"] == other["seconds"] > 0 and one["finished"] == other["finished"]
+    out = shutil.copytree(whole, tmp_path / "out")
+    (out / "2" / "result.json").unlink()
+    both("live", out, **RICH, **GUARD)
+    again = document(out / "2")
+    assert (again["seconds"], again["finished"]) == (one["seconds"], one["finished"])
+    assert reproducible(out / "2") == reproducible(whole / "2")
 
 
 @pytest.mark.parametrize(
@@ -341,6 +354,9 @@ def test_what_does_not_go_together_is_refused(asked: Run, match: str, tmp_path: 
 
 def test_folders_of_other_runs_are_left_alone(whole: Path, tmp_path: Path) -> None:
     both(None, tmp_path / "one", epochs=1)
+    begun = tmp_path / "begun"
+    (begun / "1").mkdir(parents=True)
+    shutil.copy(tmp_path / "one" / "config.json", begun / "1")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "thesis.tex").write_text("precious")
     before = {path: path.read_bytes() for path in [*tmp_path.rglob("[!.]*"), *whole.rglob("[!.]*")] if path.is_file()}
@@ -350,8 +366,10 @@ def test_folders_of_other_runs_are_left_alone(whole: Path, tmp_path: Path) -> No
         both("live", tmp_path / "text", epochs=1)
     with pytest.raises(RunFolderError, match=r"1: holds a different run.*settings.both: live in the folder, None"):
         both("frozen", whole, **RICH, **GUARD)
-    with pytest.raises(RunFolderError, match="holds files but no run of gainfinder"):
+    with pytest.raises(RunFolderError, match="holds a two-way transfer, and a transfer one way needs a folder of its"):
         both(None, whole, epochs=1)
+    with pytest.raises(RunFolderError, match="holds results in 1, as a two-way transfer does"):
+        both(None, begun, epochs=1)
     assert before == {path: path.read_bytes() for path in before}
     acts: list[Callable[[Path], object]] = [gainfinder.repeat, gainfinder.ask]
     for act in acts:

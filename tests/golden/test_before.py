@@ -126,6 +126,7 @@ def test_an_unfinished_transfer_goes_on(before: Path, say: Say) -> None:
     assert 1 <= len(rows) < 5 and not (run / "result.json").exists()
     shown, said = say(*command("unfinished"), "--json")
     assert json.loads(shown)["resumed_epochs"] == len(rows)
+    assert json.loads(shown)["seconds"] is None, "what it had worked before is not known"
     assert "epoch 1: " not in said and "epoch 5: " in said
     whole = read(run / "epochs.jsonl")
     assert len(whole) == 5 and lost(rows, whole) == {}

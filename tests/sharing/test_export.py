@@ -170,6 +170,8 @@ def test_what_is_refused(result: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="no result of gainfinder"):
         gainfinder.export(tmp_path, file)
     file.write_bytes(b"mine")
+    with pytest.raises(RunFolderError, match="choose another `onnx`"):
+        gainfinder.export(result, file / "x.onnx")
     with pytest.raises(RunFolderError, match=r"exists already.*`force`"):
         gainfinder.export(result, file)
     with pytest.raises(ModelError, match="weights do not fit"):

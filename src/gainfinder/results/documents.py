@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
