@@ -140,7 +140,7 @@ def _load(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T | None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["format"] != FORMAT:
-            raise ValueError(f"its format is {state['format']}, expected {FORMAT}")
+            raise _OtherFormat(f"its format is {state['format']}, expected {FORMAT}")
         return read(state)
     except Exception as error:
         raise RunFolderError(
@@ -149,10 +149,14 @@ def _load(path: Path, read: Callable[[Mapping[str, Any]], T]) -> T | None:
         ) from error
 
 
+class _OtherFormat(Exception):
+    """A checkpoint is of another version."""
+
+
 def _reason(path: Path, error: Exception) -> str:
     """Why a checkpoint cannot be read; what PyTorch says of a damaged file is for its own developers."""
     if isinstance(error, OSError) and error.strerror is not None:
         return error.strerror
-    if isinstance(error, ValueError):
+    if isinstance(error, _OtherFormat):
         return str(error)
     return "its content is damaged" if zipfile.is_zipfile(path) else "it is cut short, or no checkpoint at all"
