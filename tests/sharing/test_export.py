@@ -181,7 +181,9 @@ def test_a_results_own_files_are_never_replaced(
 ) -> None:
     monkeypatch.setattr("gainfinder.sharing.export._student", None)  # refused before anything is loaded
     kept = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    with pytest.raises(RunFolderError, match=r"lies in the result folder .*a name that ends in \.onnx, or one elsewhere"):
+    with pytest.raises(
+        RunFolderError, match=r"lies in the result folder .*a name that ends in \.onnx, or one elsewhere"
+    ):
         gainfinder.export(finished, finished / name, force=force)
     assert kept == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 

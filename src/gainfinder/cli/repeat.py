@@ -31,8 +31,8 @@ def repeat(
 ) -> None:
     """Run a transfer again as it was asked for, and say whether it was repeated and, if not, what differs.
 
-    A finished repetition that is there already is compared, and nothing is run. Exit code 0 where all is the same bit for
-    bit, else 1; of a dry run 0. Relative paths start where the command is given, as they did.
+    A finished repetition that is there already is compared, and nothing is run. Exit code 0 where all is the same bit
+    for bit, else 1; of a dry run 0. Relative paths start where the command is given, as they did.
     """
     with heavy_imports():
         from ..api import execute_repetition
@@ -121,6 +121,6 @@ def _others(found: "OtherImages", noun: str) -> str:
     """That images are not as they were, which ones, and who tells."""
     ids = ", ".join(map(repr, found.ids)) + (" …" if found.images > len(found.ids) else "")
     return (
-        f"{noun}s: {found.images:,} of {found.compared:,} are not as they were ({ids}): {' and '.join(found.models)}, with "
-        "the same weights, answered otherwise then"
+        f"{noun}s: {found.images:,} of {found.compared:,} are not as they were ({ids}): of the same weights, these "
+        f"answer otherwise than then: {', '.join(found.models)}"
     )

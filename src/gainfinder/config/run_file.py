@@ -194,8 +194,8 @@ def _read_json(file: Path, text: str) -> _RunFile:
         raise SettingsError(f"{file}: is no JSON, or damaged: {error}") from error
     if not isinstance(document, dict):
         raise SettingsError(
-            f"{file}: is {shown_value(document)}, not as gainfinder wrote it: expected the `config.json` of a result, or "
-            "an object with the keys of a transfer; is it damaged?"
+            f"{file}: is {shown_value(document)}, not as gainfinder wrote it: expected the `config.json` of a result, "
+            "or an object with the keys of a transfer; is it damaged?"
         )
     if "transfer_delta_pp" in document:
         beside = file.with_name("config.json")

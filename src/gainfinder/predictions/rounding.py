@@ -21,9 +21,9 @@ image moves them by tens of percent.
 def beyond_rounding(one_NC: Tensor, other_NC: Tensor, *, share: float = ROUNDING) -> Tensor:
     """Which rows of logits differ by more than rounding.
 
-    The largest difference of a row is held against its largest absolute logit, or the mean of those of all rows where that is
-    more, so that a row of logits near zero has no smaller margin than others. Classes that both mask (−inf) are passed
-    over; one that one of them masks is a difference.
+    The largest difference of a row is held against its largest absolute logit, or the mean of those of all rows where
+    that is more, so that a row of logits near zero has no smaller margin than others. Classes that both mask (−inf) are
+    passed over; one that one of them masks is a difference.
 
     Args:
         one_NC: logits, floating point (N, C), none NaN or +inf.

@@ -19,7 +19,6 @@ tracking/            with trackers only: what they keep on disk, and what was lo
 .lock, .running.json while a process writes: the lock, and which process has it
 """
 
-import json
 import os
 import socket
 import time
@@ -148,7 +147,7 @@ class RunFolder:
             Whether the run was in the folder already (finished or not).
 
         Raises:
-            RunFolderError: it holds a different run; what differs is named, the first few of many, and nothing is changed.
+            RunFolderError: it holds a different run; the first few differences are named, and nothing is changed.
         """
         exists = self.check(config)
         for folder in (self.path, self.predictions):

@@ -15,7 +15,7 @@ from .folder import RunFolder
 from .metrics import Record
 
 PREFIXES = ("", "probe-")
-"""Of the files of frozen models' predictions: for the images measured on, and for those that guard or are compared on."""
+"""Of files of frozen models' predictions: for the images measured on, and those that guard or are compared on."""
 NAMED = 3
 """Ids that are named."""
 
@@ -55,9 +55,7 @@ class _Found:
         if not self.others:
             return None
         ids = tuple(one for _, one in self.others)
-        return OtherImages(
-            images=len(ids), compared=len(self.compared), ids=ids[:NAMED], models=tuple(self.models)
-        )
+        return OtherImages(images=len(ids), compared=len(self.compared), ids=ids[:NAMED], models=tuple(self.models))
 
 
 def other_images(

@@ -25,8 +25,8 @@ class PreparedRepetition:
         out: folder for the new result.
         finished: whether a finished repetition is there, so that nothing is run.
         obstacle: why it may not be run there, in words; None where it may.
-        settings: what results depend on and is not as it was, a line each: `key: X then, Y now` of a setting; of weights
-            and images that they are others.
+        settings: what results depend on and is not as it was, a line each: `key: X then, Y now` of a setting; of
+            weights and images that they are others.
         environment: versions, machine and processes that are not as they were, each as `key: X then, Y now`: those of
             the repetition that is there, or of now where it has to be run.
         contents: of the images in each role (`data`, `val`, `guard`) the number that were compared by their contents,
@@ -66,7 +66,8 @@ def prepare_repetition(
         command: the command that asks for it.
 
     Raises:
-        RunFolderError: the folder holds no finished transfer, or what it holds is damaged; or `out` holds a different run.
+        RunFolderError: the folder holds no finished transfer, or what it holds is damaged; or `out` holds a different
+            run.
         SettingsError: the folder does not hold what was asked for.
         GainfinderError: models or images are not there any more, or cannot be used.
     """

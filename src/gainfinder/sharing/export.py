@@ -131,7 +131,9 @@ def export_student(
     classifier = _student(record, student)
     refuse_unexportable(classifier)  # before any data are read
     images = measured_images(record, classifier, data=data, limit=limit)
-    before = predict_samples(classifier, images, device=CPU, on_images=_told(on_stage, "measuring in PyTorch", len(images)))
+    before = predict_samples(
+        classifier, images, device=CPU, on_images=_told(on_stage, "measuring in PyTorch", len(images))
+    )
     if data is None:
         refuse_other_answers(record, before, ids=images.ids)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:

@@ -43,8 +43,8 @@ def measured_images(
 def refuse_other_answers(record: TransferRecord, found: Predictions, *, ids: Sequence[str]) -> None:
     """Refuse images that the student answers otherwise than when the result was measured: those are others.
 
-    Digests hold the contents of a few images only; the answers tell of all of them. By another version of Pillow, which may
-    decode a file a little otherwise, only those count whose class is another.
+    Digests hold the contents of a few images only; the answers tell of all of them. By another version of Pillow, which
+    may decode a file a little otherwise, only those count whose class is another.
 
     Args:
         record: the transfer.
@@ -59,10 +59,10 @@ def refuse_other_answers(record: TransferRecord, found: Predictions, *, ids: Seq
     then = replace(record.after, ids=tuple(record.after.ids[row] for row in rows), logits=record.after.logits[rows])
     others = answered_otherwise(then, found, classes=not _same_decoder(record))
     if others:
-        named = " and ".join(map(repr, others[:NAMED]))
+        named = " and ".join(map(repr, others[:NAMED])) + " …" * (len(others) > NAMED)
         raise DataError(
-            f"{record.config.val.reference}: the student answers {len(others):,} of {len(rows):,} {found.noun}s ({named}"
-            f"{' …' * (len(others) > NAMED)}) otherwise than when the result was measured: they, or the weights in "
+            f"{record.config.val.reference}: the student answers {len(others):,} of {len(rows):,} {found.noun}s "
+            f"({named}) otherwise than when the result was measured: they, or the weights in "
             f"{record.folder / 'student'}, are others since; {_OTHERS}"
         )
 
