@@ -34,12 +34,12 @@ def test_digests_are_told_in_words() -> None:
     stored = {
         "student": {"reference": "small", "digest": "1" * 32},
         "teachers": [{"reference": "big", "digest": "a"}, {"reference": "table:p.csv", "digest": "b"}],
-        "val": {"reference": "photos", "digest": "c", "noun": "text"},
+        "val": {"reference": "photos", "digest": "c", "pixels": "f", "noun": "text"},
     }
     asked = {
         "student": {"reference": "small", "digest": "2" * 32},
         "teachers": [{"reference": "big", "digest": "a"}, {"reference": "table:p.csv", "digest": "d"}],
-        "val": {"reference": "photos", "digest": "e", "noun": "text"},
+        "val": {"reference": "photos", "digest": "e", "pixels": "g", "noun": "text"},
     }
     assert in_words(differences(stored, asked), asked, asked=False) == [
         "the weights of the student small are others (digest 111111111111… then, 222222222222… now)",

@@ -44,7 +44,7 @@ def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> li
 
 
 def in_words(found: Sequence[Difference], requested: Mapping[str, Any], *, asked: bool) -> list[str]:
-    """A line for each difference; digests under another reference are left out, for they go without saying.
+    """A line for each difference; digests that go without saying are left out: of another reference, of other ids.
 
     Args:
         found: the differences.
@@ -62,7 +62,8 @@ def in_words(found: Sequence[Difference], requested: Mapping[str, Any], *, asked
     lines = []
     for one in found:
         table, _, name = one.key.rpartition(".")
-        if name in (DIGEST, PIXELS) and f"{table}.reference" in keys:
+        implied = f"{table}.reference" in keys or (name == PIXELS and f"{table}.{DIGEST}" in keys)
+        if name in (DIGEST, PIXELS) and implied:
             continue
         others = _others(table, name, requested)
         if others is not None:
@@ -103,7 +104,7 @@ def _others(table: str, name: str, requested: Mapping[str, Any]) -> str | None:
         reference = str(about.get("reference", "")) if isinstance(about, Mapping) else ""
         what = "file" if reference.startswith("table:") else "weights"
         verb = "is another" if what == "file" else "are others"
-        return f"the {what} of {MODELS[key]} {reference} {verb}".replace("  ", " ")
+        return f"the {what} of {MODELS[key]} {reference} {verb}"
     if name in (DIGEST, PIXELS) and table in ROLES:
         about = _table(requested, table)
         images = f"{about.get('noun', IMAGE)}s {ROLES[table]}, {about.get('reference')},"
