@@ -18,6 +18,7 @@ from .results import Certificate, Repetition, RunFolder, compare_results, list_r
 from .runs import (
     Callback,
     CallbackList,
+    PreparedRepetition,
     PreparedTransfer,
     TransferResult,
     certify_student,
@@ -40,6 +41,7 @@ from .zoo import rank_folder_of_predictions, rank_models, scan_folder_of_predict
 __all__ = [
     "ask",
     "certify",
+    "execute_repetition",
     "execute_with_reports",
     "export",
     "fit_head",
@@ -170,7 +172,7 @@ def repeat(
     Args:
         folder: its result folder.
         out: folder for the new result; by default beside the first, its name with `-repeat`. One that was killed there
-            goes on.
+            goes on; one that is finished is compared, and nothing is run (`ran` is false).
         trust_remote_code: repositories or folders of `hf:` models that may run code of their own.
         callbacks: as those of `transfer`.
 
@@ -178,13 +180,29 @@ def repeat(
         Whether it was repeated bit for bit, and what differs.
 
     Raises:
-        RunFolderError: the folder holds no finished transfer, or `out` a different run.
+        RunFolderError: the folder holds no finished transfer, or what it holds is damaged; or `out` holds a different
+            run, or an earlier repetition under other conditions.
         SettingsError: the folder does not hold what was asked for.
         GainfinderError: models or images are not there any more, or cannot be used.
     """
     again = prepare_repetition(Path(folder), None if out is None else Path(out), trusted=trust_remote_code)
+    return execute_repetition(again, callbacks=callbacks)
+
+
+def execute_repetition(again: PreparedRepetition, *, callbacks: Sequence[Callback] = ()) -> Repetition:
+    """Run a prepared repetition, unless a finished one is in its folder, and compare.
+
+    Args:
+        again: the repetition.
+        callbacks: as those of `transfer`.
+
+    Raises:
+        RunFolderError: its folder holds an earlier repetition under other conditions, is in use or is damaged.
+        GainfinderError: models or images cannot be used.
+    """
+    again.refuse_obstacle()
     execute_with_reports(again.prepared, again.out, callbacks=callbacks)
-    return compare_results(RunFolder(Path(folder)), RunFolder(again.out))
+    return compare_results(RunFolder(again.first), RunFolder(again.out), ran=not again.finished)
 
 
 def execute_with_reports(

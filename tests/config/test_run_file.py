@@ -61,6 +61,21 @@ def test_a_configuration_that_does_not_hold_it_is_refused_with_its_command(
         read_run(measures)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1,2]", r"config\.json: is \[1, 2\], not as gainfinder wrote it: .*is it damaged\?"),
+        ("3", r"config\.json: is 3, not as gainfinder wrote it"),
+        ('{"student": ', r"config\.json: is no JSON, or damaged: "),
+        ("", r"config\.json: is no JSON, or damaged: "),
+    ],
+)
+def test_a_damaged_configuration_is_not_taken_for_toml(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as refused:
+        read_run(written(tmp_path, text, "config.json"))
+    assert "TOML" not in str(refused.value)
+
+
 def test_one_teacher_needs_no_brackets(tmp_path: Path) -> None:
     assert read_run(written(tmp_path, 'teachers = "vit"')).teachers == ["vit"]
 

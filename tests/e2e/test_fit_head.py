@@ -195,10 +195,10 @@ def test_a_finished_one_is_found_and_another_refused(
     again = fitted(zoo["resnet"], parity, out=run_folder, callbacks=[counting := Counting()])
     assert again.metrics == first.metrics and not counting.stages
     assert same(weights(again), weights(first))
-    for settings, named in (({"seed": 1}, "settings.seed"), ({"val": measured}, "val.digest")):
+    for settings, named in (({"seed": 1}, "settings.seed"), ({"val": measured}, "val.reference")):
         with pytest.raises(RunFolderError, match=rf"holds a different run; nothing was changed.*{named}"):
             fitted(zoo["resnet"], parity, out=run_folder, **settings)
-    with pytest.raises(RunFolderError, match=r"student\.digest"):
+    with pytest.raises(RunFolderError, match=r"student\.reference"):
         fitted(zoo["vit"], parity, out=run_folder)
     with pytest.raises(RunFolderError, match="holds a different run"):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits", out=run_folder, device="cpu", workers=0)

@@ -1,21 +1,26 @@
 """A transfer from a file, and a result that is run again."""
 
 import json
+import re
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
+from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import gainfinder
+from digit_files import digit_folder
 from gainfinder.cli import app
 from gainfinder.cli.command import written_out
 from gainfinder.config import TransferConfig, read_run
-from gainfinder.errors import RunFolderError, SettingsError
+from gainfinder.errors import DataError, RunFolderError, SettingsError
 from gainfinder.models import load_model
 from transfers import SHORT, document, same, weights
 
@@ -158,8 +163,52 @@ def test_a_result_is_repeated_bit_for_bit(first: Path) -> None:
     assert done.exit_code == 0, done.output
     assert same(weights(out), weights(first))
     assert "nothing differs that is known before" in done.stdout and "repeated, bit for bit" in done.stdout
-    again = invoked("repeat", first, "--json")  # which is finished
-    assert json.loads(again.stdout)["repeated"] is True
+    assert re.search(
+        r"^images compared by their contents: 16 of 64 learned from, 16 of \d+ measured on$", done.stdout, re.M
+    )
+    assert "finished repetition" not in done.stdout
+
+
+def test_a_finished_repetition_is_compared_and_said_to_be(first: Path) -> None:
+    """Under other conditions than those of now, which nothing was run under."""
+    out = first.with_name("better-repeat")
+    if not out.exists():
+        gainfinder.repeat(first)
+    kept = (out / "config.json").read_bytes()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        dry, again = invoked("repeat", first, "--dry-run"), invoked("repeat", first)
+    finally:
+        torch.set_num_threads(threads)
+    assert dry.exit_code == again.exit_code == 0 and "threads" not in dry.stdout + again.stdout
+    assert "holds a finished repetition, which would be compared, and nothing run" in dry.stdout
+    assert "holds a finished repetition, which is compared, and nothing is run; another --out runs it" in again.stdout
+    assert f"bit for bit: {first}, compared with the repetition that was there, in {out}" in again.stdout
+    found = gainfinder.repeat(first)
+    assert found.repeated and not found.ran and found.environment == ()
+    assert kept == (out / "config.json").read_bytes()
+
+
+def test_an_image_that_was_changed_is_named(zoo: dict[str, str], tmp_path: Path) -> None:
+    """Of 40 images the contents of 16 are in the digest; the second is none of them."""
+    val, out = digit_folder(tmp_path / "val", 40, broken=0), tmp_path / "first"
+    gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", val=str(val), config=SETTINGS, out=out)
+    changed = sorted(val.rglob("*.png"))[1]
+    with Image.open(changed) as image:
+        ImageOps.invert(image.convert("L")).save(changed)
+    name = changed.relative_to(val).as_posix()
+    done = invoked("repeat", out)
+    assert done.exit_code == 1, done.output
+    assert "nothing differs that is known before" in done.stdout and "16 of 40 measured on" in done.stdout
+    assert "weights: the same, bit for bit" in done.stdout
+    assert (
+        f"images: 1 of 40 are not as they were ('{name}'): of the same weights, these answer otherwise" in done.stdout
+    )
+    assert f"then: the initial student, the teacher {zoo['resnet']}, the new student\n" in done.stdout
+    with pytest.raises(DataError, match=r"answers 1 of 40 images .* otherwise than when the result was measured"):
+        gainfinder.export(out, tmp_path / "student.onnx")
+    assert not (tmp_path / "student.onnx").exists()
 
 
 def test_what_differs_is_told(first: Path, zoo: dict[str, str], tmp_path: Path) -> None:
@@ -179,11 +228,40 @@ def test_what_differs_is_told(first: Path, zoo: dict[str, str], tmp_path: Path) 
     (out / "config.json").write_text(json.dumps(config))
     found = gainfinder.repeat(out, out=tmp_path / "second")
     assert not found.repeated and found.weights_differ and found.largest_logit_difference
-    assert [line.split(":")[0] for line in found.settings] == ["teachers.1.digest"]
-    assert found.environment == (f"torch: 1.0 in the folder, {torch.__version__.split('+')[0]} asked for",)
+    assert len(found.settings) == 1 and found.ran and found.other_images is None
+    assert found.settings[0].startswith(f"the weights of the teacher {reference} are others (digest ")
+    assert found.environment == (f"torch: 1.0 then, {torch.__version__.split('+')[0]} now",)
     done = invoked("repeat", out, "--out", tmp_path / "second")
     assert done.exit_code == 1
-    assert "not the same: teachers.1.digest" in done.stdout and "not repeated bit for bit" in done.stdout
+    assert "not the same: the weights of the teacher" in done.stdout and "not repeated bit for bit" in done.stdout
+    save_file({**state, name: 2 * state[name]}, teacher / "model.safetensors")  # since the repetition, too
+    dry = invoked("repeat", out, "--out", tmp_path / "second", "--dry-run")
+    assert dry.exit_code == 0 and "not the same: the weights of the teacher" in dry.stdout
+    assert "second holds an earlier repetition, under other conditions" in dry.stdout and "another --out" in dry.stdout
+    refused = invoked("repeat", out, "--out", tmp_path / "second")
+    assert refused.exit_code == 2 and refused.stdout == "" and refused.stderr.count("\n") == 1
+    assert "second: holds an earlier repetition, under other conditions; nothing was changed." in refused.stderr
+    assert "Differing: the weights of the teacher" in refused.stderr and refused.stderr.endswith("another --out\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("student/model.safetensors", lambda whole: whole[:-100], r"model\.safetensors: not as gainfinder wrote it"),
+        ("predictions/after.parquet", lambda whole: whole[:-100], r"after\.parquet: not a file of predictions"),
+        ("config.json", lambda whole: b"[1,2]", r"config\.json: not as gainfinder wrote it"),
+    ],
+)
+def test_what_is_damaged_is_told_before_anything_is_run(
+    first: Path, tmp_path: Path, name: str, damage: Callable[[bytes], bytes], message: str
+) -> None:
+    folder, out = tmp_path / "run", tmp_path / "again"
+    shutil.copytree(first, folder)
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(RunFolderError, match=message):
+        gainfinder.repeat(folder, out=out)
+    dry = invoked("repeat", folder, "--out", out, "--dry-run")
+    assert dry.exit_code == 2 and "TOML" not in dry.stderr and not out.exists()
 
 
 def test_what_cannot_be_repeated_is_refused(first: Path, zoo: dict[str, str], tmp_path: Path) -> None:

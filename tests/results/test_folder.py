@@ -11,7 +11,6 @@ import pytest
 from forked import forked
 from gainfinder.errors import RunFolderError
 from gainfinder.results import RunFolder
-from gainfinder.results.folder import differences
 
 
 def hold(path: Path) -> None:
@@ -51,24 +50,14 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path, how: str) -> Non
     assert path.exists() == (how == "replaced")
 
 
-def config(pixels: str | None, pillow: str) -> dict[str, object]:
-    known = {} if pixels is None else {"pixels": pixels}
-    return {"data": {"reference": "a", **known}, "settings": {}, "environment": {"pillow": pillow}}
-
-
-@pytest.mark.parametrize(
-    ("stored", "asked", "differ"),
-    [
-        (config("1", "12"), config("1", "12"), False),
-        (config("1", "12"), config("2", "12"), True),
-        (config("1", "12"), config("2", "13"), False),  # another decoder
-        (config(None, "12"), config("2", "12"), False),  # an earlier version
-    ],
-)
-def test_other_pixels_are_another_run_where_they_can_be_compared(
-    stored: dict[str, object], asked: dict[str, object], differ: bool
-) -> None:
-    found = differences(stored, asked)
-    assert bool(found) == differ
-    if differ:
-        assert found == ["data.pixels: 1 in the folder, 2 asked for"]
+def test_of_many_differences_the_first_few_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    stored = {"student": {"reference": "a"}, "settings": {f"setting_{number}": 1 for number in range(40)}}
+    with RunFolder(path) as folder:
+        folder.claim(stored)
+        asked = {"student": {"reference": "b"}, "settings": {f"setting_{number}": 2 for number in range(40)}}
+        with pytest.raises(RunFolderError) as refused:
+            folder.check(asked)
+    said = str(refused.value)
+    assert "Differing: student.reference: a in the folder, b asked for; settings.setting_0: 1 in the folder, 2" in said
+    assert "; and 36 more. Give the same settings, or another `out`" in said and len(said) < 600

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,14 @@ def test_architectures_with_batch_norm_and_attention(
     save_for_hf(module, str(student), safe_serialization=True)
     told(student_reference=f"local-dir:{student}?crop_rounding=down")
     monkeypatch.setattr(images_module, "CALIBRATION", 8)
-    plain = gainfinder.export(result, tmp_path / "plain.onnx", limit=8)
+    data = gainfinder.load_images("digits#1/4").select(range(64))  # the result's answers are another network's
+    plain = gainfinder.export(result, tmp_path / "plain.onnx", data=data, limit=8)
     assert plain.images == 8 and plain.disagreements == 0 and plain.largest_difference < 1e-3
     there = gainfinder.load_model(plain.reference)
     assert there.preprocessing == gainfinder.load_model(f"local-dir:{student}?crop_rounding=down").preprocessing
     if name == "test_resnet":  # one of the two will do
         return
-    coarse = gainfinder.export(result, tmp_path / "coarse.onnx", limit=8, int8=True, opset=18)
+    coarse = gainfinder.export(result, tmp_path / "coarse.onnx", data=data, limit=8, int8=True, opset=18)
     assert coarse.calibrated_on == 8 and coarse.largest_difference > plain.largest_difference
 
 
@@ -127,6 +129,75 @@ def test_images_that_are_not_those_measured_on(result: Path, tmp_path: Path) -> 
     found = gainfinder.export(result, file, data="digits#2/4", limit=10)
     assert found.images == 10 and found.data == "digits#2/4" and found.accuracy_onnx is not None
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["student.onnx"]
+
+
+class Edited:
+    """Images of which some were turned upside down in place."""
+
+    def __init__(self, reader: Any, turned: set[int]) -> None:
+        self.reader, self.turned = reader, turned
+
+    def read(self, index: int) -> Any:
+        image = self.reader.read(index)
+        return image.rotate(180) if index in self.turned else image
+
+    def where(self, index: int) -> str:
+        return str(self.reader.where(index))
+
+
+def test_images_that_no_digest_holds_are_told_by_the_answers(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 images the contents of 16 are in the digest, every fourth from the first on."""
+    file = tmp_path / "student.onnx"
+    ids = Predictions.load(result / "predictions" / "after.parquet").ids
+
+    def load(reference: str, *, labels: bool) -> Any:
+        images = gainfinder.load_images(reference, labels=labels)
+        turned = {int(images.positions[images.ids.index(ids[row])]) for row in (1, 2, 5)}
+        return replace(images, reader=Edited(images.reader, turned))
+
+    monkeypatch.setattr(images_module, "load_samples", load)
+    message = rf"answers 3 of 64 images \('{ids[1]}' and '{ids[2]}' …\) otherwise than .*; give images as `data`"
+    with pytest.raises(DataError, match=message):
+        gainfinder.export(result, file)
+    assert not file.exists()
+
+
+def test_what_rounding_explains_is_no_other_image(result: Path, tmp_path: Path) -> None:
+    path = result / "predictions" / "after.parquet"
+    old = Predictions.load(path)
+    noise = 1e-3 * old.logits.abs().max() * torch.linspace(-1, 1, old.logits.numel()).view_as(old.logits)
+    replace(old, logits=old.logits + noise).write(path)
+    assert gainfinder.export(result, tmp_path / "student.onnx", limit=8).images == 8
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    "name", ["student/model.safetensors", "result.json", "config.json", "predictions/after.parquet", "report.html"]
+)
+def test_a_results_own_files_are_never_replaced(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, name: str, force: bool
+) -> None:
+    monkeypatch.setattr("gainfinder.sharing.export._student", None)  # refused before anything is loaded
+    kept = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    with pytest.raises(
+        RunFolderError, match=r"lies in the result folder .*a name that ends in \.onnx, or one elsewhere"
+    ):
+        gainfinder.export(finished, finished / name, force=force)
+    assert kept == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+
+
+def test_a_link_to_a_results_own_file_is_refused_and_an_onnx_file_beside_them_is_not(
+    result: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link.onnx"
+    link.symlink_to(result / "student" / "model.safetensors")
+    with pytest.raises(RunFolderError, match="lies in the result folder"):
+        gainfinder.export(result, link, force=True)
+    beside = result / "student" / "model.onnx"
+    gainfinder.export(result, beside, limit=4)
+    assert gainfinder.export(result, beside, limit=8, force=True).images == 8
 
 
 def test_labels_that_are_others_are_told(result: Path, tmp_path: Path) -> None:

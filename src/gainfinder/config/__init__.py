@@ -7,7 +7,7 @@ Imports: redaction, errors, references, files.
 
 from .choices import AUGMENTS, RULES, Augment, Rule, check_device, size_in_bytes, top_k_of
 from .declaration import DeclaredSetting
-from .differences import differing
+from .differences import Difference, differing, first_few
 from .methods import METHODS, OBJECTIVES, Method, Partition, default_method, find_method, refuse_unread
 from .options import TransferOptions
 from .recipe import WEIGHT_DECAY, Recipe
@@ -29,6 +29,7 @@ __all__ = [
     "WEIGHT_DECAY",
     "Augment",
     "DeclaredSetting",
+    "Difference",
     "Method",
     "Partition",
     "Recipe",
@@ -43,6 +44,7 @@ __all__ = [
     "default_method",
     "differing",
     "find_method",
+    "first_few",
     "read_run",
     "refuse_unread",
     "request_of",

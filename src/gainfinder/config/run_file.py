@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..errors import SettingsError
 from ..files import parse_json, user_path, write_text
 from ..redaction import HIDDEN, redacted
-from ..references import TRUST, join_query, split_query
+from ..references import TRUST, join_query, shown_value, split_query
 from .settings import SETTINGS, TransferConfig
 from .spec import TransferSpec
 from .toml_file import TomlFile, read_text
@@ -149,7 +149,8 @@ def read_run(path: str | Path) -> RunFile:
     """
     file = user_path(path, what="run", error=SettingsError)
     text = read_text(file, what="run")
-    found = _read_json(file, text) if text.lstrip().startswith("{") else _RunFile.parsed(file, text)
+    is_json = file.suffix.lower() == ".json" or text.lstrip().startswith("{")
+    found = _read_json(file, text) if is_json else _RunFile.parsed(file, text)
     found.refuse_unusable()
     return found.run()
 
@@ -190,7 +191,12 @@ def _read_json(file: Path, text: str) -> _RunFile:
     try:
         document = parse_json(text)
     except ValueError as error:
-        raise SettingsError(f"{file}: is no JSON: {error}") from error
+        raise SettingsError(f"{file}: is no JSON, or damaged: {error}") from error
+    if not isinstance(document, dict):
+        raise SettingsError(
+            f"{file}: is {shown_value(document)}, not as gainfinder wrote it: expected the `config.json` of a result, "
+            "or an object with the keys of a transfer; is it damaged?"
+        )
     if "transfer_delta_pp" in document:
         beside = file.with_name("config.json")
         raise SettingsError(f"{file}: holds what a result measured; what was asked for is in {beside}: give that")

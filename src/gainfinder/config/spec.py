@@ -108,7 +108,7 @@ class TransferSpec(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
         Empty where both have one digest.
         """
-        return differing(self._result_fields(), other._result_fields())
+        return [one.asked for one in differing(self._result_fields(), other._result_fields())]
 
     def _result_fields(self) -> dict[str, Any]:
         settings = self.config.result_settings()

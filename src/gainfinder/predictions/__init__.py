@@ -6,15 +6,19 @@ Imports: errors, files.
 """
 
 from .files import Columns, read_columns, read_predictions, write_predictions
+from .rounding import ROUNDING, answered_otherwise, beyond_rounding
 from .soundness import check_logits, refuse_features, refuse_unusable, unusable
 from .value import IMAGE, NOUNS, Predictions, TopPredictions, most_probable
 
 __all__ = [
     "IMAGE",
     "NOUNS",
+    "ROUNDING",
     "Columns",
     "Predictions",
     "TopPredictions",
+    "answered_otherwise",
+    "beyond_rounding",
     "check_logits",
     "most_probable",
     "read_columns",

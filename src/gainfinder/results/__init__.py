@@ -6,6 +6,7 @@ Imports: errors, references, files, config, predictions, metrics.
 """
 
 from .config import Environment, ImagesDescription, ModelDescription, ModelOrigin, RunConfig
+from .differences import ROLES, pixels_comparable
 from .documents import require_folder, unreadable, validated, written_to
 from .folder import CARD_FILE, DIRECTIONS, REPORT_FILE, TWO_WAY_FILE, RunFolder
 from .heads import HEAD_FILE, HeadMetrics, TriedHead, read_head, write_head
@@ -25,9 +26,17 @@ from .metrics import (
     TransferMetrics,
     Trial,
 )
+from .other_images import OtherImages
 from .partition import read_partition, write_partition
 from .questions import NEITHER, SEED, Questions, outcomes, read_answers, read_questions, write_form
-from .repetition import Repetition, changed_since, compare_results, finished
+from .repetition import (
+    Repetition,
+    changed_since,
+    check_comparable,
+    compare_results,
+    earlier_repetition,
+    finished,
+)
 from .scan_folder import (
     RANKING_FILE,
     SCAN_FILE,
@@ -52,6 +61,7 @@ __all__ = [
     "NEITHER",
     "RANKING_FILE",
     "REPORT_FILE",
+    "ROLES",
     "SCAN_FILE",
     "SCAN_PAIRS",
     "SCAN_PREDICTIONS",
@@ -73,6 +83,7 @@ __all__ = [
     "Listing",
     "ModelDescription",
     "ModelOrigin",
+    "OtherImages",
     "Questions",
     "Record",
     "Repetition",
@@ -88,12 +99,15 @@ __all__ = [
     "UnlistedResult",
     "changed_samples",
     "changed_since",
+    "check_comparable",
     "claim_ranking_folder",
     "claim_scan_folder",
     "compare_results",
+    "earlier_repetition",
     "finished",
     "list_results",
     "outcomes",
+    "pixels_comparable",
     "read_answers",
     "read_head",
     "read_pairs",

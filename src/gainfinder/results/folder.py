@@ -20,7 +20,6 @@ tracking/            with trackers only: what they keep on disk, and what was lo
 .lock, .running.json while a process writes: the lock, and which process has it
 """
 
-import json
 import math
 import os
 import socket
@@ -32,14 +31,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..config import REQUEST, differing
+from ..config import first_few
 from ..errors import DataError, RunFolderError
 from ..files import parse_json, remove_partials, write_json
 from ..metrics import TransferMeasures, measure_transfer
 from ..predictions import IMAGE, NOUNS, Predictions
+from .differences import differences, in_words
 from .documents import read_json, unreadable, validated, written_to
 from .metrics import EpochMetrics, TransferMetrics, Trial
-from .migrations import is_current, migrated, settings_before
+from .migrations import is_current, migrated
 
 LOCK = ".lock"
 HOLDER = ".running.json"
@@ -51,11 +51,6 @@ LOCK_WAIT_S = 10
 TWO_WAY_FILE = "two-way.json"
 DIRECTIONS = ("1", "2")
 """Names of the two result folders of a two-way transfer."""
-PIXELS = "pixels"
-"""Key of the digest of images' pixels, which early versions did not write."""
-ENVIRONMENT = "environment"
-NOT_COMPARED = (ENVIRONMENT, REQUEST)
-"""Keys of the configuration that may differ where a run is resumed."""
 
 
 class RunFolder:
@@ -158,7 +153,7 @@ class RunFolder:
             Whether the run was in the folder already (finished or not).
 
         Raises:
-            RunFolderError: it holds a different run; the differing settings are named and nothing is changed.
+            RunFolderError: it holds a different run; the first few differences are named, and nothing is changed.
         """
         exists = self.check(config)
         for folder in (self.path, self.predictions):
@@ -176,9 +171,10 @@ class RunFolder:
         _check_usable(self.path)
         with written_to():
             existing = self.read_config()
-        if existing is not None and (differing := differences(existing, config)):
+        if existing is not None and (found := differences(existing, config)):
+            told = first_few(in_words(found, config, asked=True))
             raise RunFolderError(
-                f"{self.path}: holds a different run; nothing was changed. Differing: {'; '.join(differing)}. "
+                f"{self.path}: holds a different run; nothing was changed. Differing: {told}. "
                 f"Give the same settings, or another `out`{_former(existing)}"
             )
         return existing is not None
@@ -281,50 +277,6 @@ class RunFolder:
 def ways_begun(path: Path) -> list[str]:
     """Names of the result folders in a folder as a two-way transfer has them; none of a run of one way."""
     return [name for name in DIRECTIONS if RunFolder(path / name).config.exists()]
-
-
-def differences(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
-    """The differences of two configurations in what a result depends on, as `key: X in the folder, Y asked for`.
-
-    Example:
-        >>> differences({"settings": {"lr": 0.1, "seed": 0}}, {"settings": {"lr": 0.2, "seed": 0}})
-        ['settings.lr: 0.1 in the folder, 0.2 asked for']
-    """
-    # Through JSON, so that a requested tuple equals the list that was written.
-    there, here = (_without_preset(json.loads(json.dumps(config))) for config in (existing, requested))
-    return differing(settings_before(there, here), _as_known(there, here), ignored=NOT_COMPARED)
-
-
-def _as_known(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """What is asked for, without the digests of pixels where those in the folder cannot be compared.
-
-    An earlier version wrote none, and another version of Pillow may decode the same file to other pixels.
-    """
-    environments = [_table(config, ENVIRONMENT) for config in (there, here)]
-    found = dict(here)
-    for key, value in here.items():
-        if isinstance(value, dict) and PIXELS in value:
-            pixels = _table(there, key).get(PIXELS)
-            if pixels is None or environments[0].get("pillow") != environments[1].get("pillow"):
-                found[key] = {**value, PIXELS: pixels}
-    return found
-
-
-def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """A table of a configuration; empty where a damaged file has something else there."""
-    found = config.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _without_preset(config: Any) -> Any:
-    """A configuration without the name of the preset: the values that it stood for are all there.
-
-    So `--preset gentle` goes on with what an earlier version, whose defaults these were, began without a preset.
-    """
-    settings = config.get("settings")
-    if not isinstance(settings, dict):
-        return config
-    return {**config, "settings": {name: value for name, value in settings.items() if name != "preset"}}
 
 
 def _former(existing: Mapping[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """Prepares a finished transfer to be run again, as it was asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..config import read_run
 from ..errors import RunFolderError
-from ..results import RunFolder, changed_since, finished
+from ..results import ROLES, RunFolder, changed_since, check_comparable, earlier_repetition, finished, pixels_comparable
 from .describe import describe
 from .prepare import PreparedTransfer, prepare_spec
 
@@ -20,15 +21,35 @@ class PreparedRepetition:
 
     Attributes:
         prepared: the transfer.
+        first: folder of the result to repeat.
         out: folder for the new result.
-        settings: what results depend on and is not as it was, each as `key: X in the folder, Y asked for`.
-        environment: versions, machine and processes that are not as they were, likewise.
+        finished: whether a finished repetition is there, so that nothing is run.
+        obstacle: why it may not be run there, in words; None where it may.
+        settings: what results depend on and is not as it was, a line each: `key: X then, Y now` of a setting; of
+            weights and images that they are others.
+        environment: versions, machine and processes that are not as they were, each as `key: X then, Y now`: those of
+            the repetition that is there, or of now where it has to be run.
+        contents: of the images in each role (`data`, `val`, `guard`) the number that were compared by their contents,
+            and that of all.
     """
 
     prepared: PreparedTransfer = field(repr=False)
+    first: Path
     out: Path
+    finished: bool
+    obstacle: str | None
     settings: list[str]
     environment: list[str]
+    contents: dict[str, tuple[int, int]]
+
+    def refuse_obstacle(self) -> None:
+        """Refuse to run it where something is in its way.
+
+        Raises:
+            RunFolderError: `out` holds an earlier repetition under other conditions.
+        """
+        if self.obstacle is not None:
+            raise RunFolderError(f"{self.out}: {self.obstacle}. Give another `out`")
 
 
 def prepare_repetition(
@@ -45,12 +66,15 @@ def prepare_repetition(
         command: the command that asks for it.
 
     Raises:
-        RunFolderError: the folder holds no finished transfer, or `out` a different run.
+        RunFolderError: the folder holds no finished transfer, or what it holds is damaged; or `out` holds a different
+            run.
         SettingsError: the folder does not hold what was asked for.
         GainfinderError: models or images are not there any more, or cannot be used.
     """
     first = RunFolder(folder)
     finished(first)
+    then = first.read_config()
+    check_comparable(first)
     named = folder if folder.name not in ("", "..") else folder.resolve()
     target = named.with_name(named.name + SUFFIX) if out is None else out
     if target.resolve() == folder.resolve():
@@ -62,7 +86,30 @@ def prepare_repetition(
             f"{first.config} --out NEW`"
         )
     prepared = prepare_spec(spec.model_copy(update={"config": spec.config.replace(track=())}), command=command)
-    config = describe(prepared)
-    RunFolder(target).check(config)
-    settings, environment = changed_since(first, config)
-    return PreparedRepetition(prepared=prepared, out=target, settings=settings, environment=environment)
+    now = describe(prepared)
+    there = RunFolder(target)
+    obstacle = earlier_repetition(there, now)
+    done = obstacle is None and there.result.exists()
+    settings, environment = changed_since(first, (there.read_config() or now) if done else now)
+    return PreparedRepetition(
+        prepared=prepared,
+        first=folder,
+        out=target,
+        finished=done,
+        obstacle=obstacle,
+        settings=settings,
+        environment=environment,
+        contents=_contents_compared(prepared, then or {}, now),
+    )
+
+
+def _contents_compared(
+    prepared: PreparedTransfer, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> dict[str, tuple[int, int]]:
+    """How many images of each role digests compare by their contents, and how many there are."""
+    roles = zip(ROLES, (prepared.train_images, prepared.val_images, prepared.guard_images), strict=True)
+    return {
+        role: (min(len(images), images.few_content_of) if pixels_comparable(then, now, role) else 0, len(images))
+        for role, images in roles
+        if images is not None
+    }

@@ -31,7 +31,7 @@ from ..predictions import Predictions
 from ..references import refuse_trust
 from ..report import TransferRecord, student_library
 from .bundle import read_result
-from .images import calibration_images, measured_images
+from .images import calibration_images, measured_images, refuse_other_answers
 from .quantisation import quantise
 
 CPU = torch.device("cpu")
@@ -112,14 +112,17 @@ def export_student(
 
     Raises:
         SettingsError: a setting is out of range.
-        RunFolderError: the folder holds no finished transfer, or the file is there or cannot be written.
-        DataError: the images are not there, or not those that the result was measured on.
+        RunFolderError: the folder holds no finished transfer, or the file is there, is one of the result's own, or
+            cannot be written.
+        DataError: the images are not there, or not those that the result was measured on, as far as their digests and
+            the student's answers tell.
         ModelError: the student cannot be loaded or written as ONNX, or does not fit its predictions.
         MissingExtra: onnx or ONNX Runtime is not installed.
     """
     _check(opset, limit)
     target, result = Path(onnx), Path(folder)
     record = read_result(result)
+    _refuse_own(target, result)
     if target.is_dir() or (target.exists() and not force):
         raise RunFolderError(
             f"{target}: exists already; give another name" + ("" if target.is_dir() else " or `force`")
@@ -128,6 +131,11 @@ def export_student(
     classifier = _student(record, student)
     refuse_unexportable(classifier)  # before any data are read
     images = measured_images(record, classifier, data=data, limit=limit)
+    before = predict_samples(
+        classifier, images, device=CPU, on_images=_told(on_stage, "measuring in PyTorch", len(images))
+    )
+    if data is None:
+        refuse_other_answers(record, before, ids=images.ids)
     with tempfile.TemporaryDirectory(prefix="gainfinder-") as scratch:
         made = Path(scratch) / "student.onnx"
         write_onnx(classifier, made, opset=opset)
@@ -137,10 +145,8 @@ def export_student(
             tell = _told(on_stage, "calibrating", len(calibration))
             calibrated_on = quantise(made, classifier.image_preprocessing, calibration, on_images=tell)
         there = load_model(f"onnx:{made}")
-        before, after = (
-            predict_samples(model, images, device=CPU, on_images=_told(on_stage, what, len(images)))
-            for what, model in (("measuring in PyTorch", classifier), ("measuring in ONNX Runtime", there))
-        )
+        tell = _told(on_stage, "measuring in ONNX Runtime", len(images))
+        after = predict_samples(there, images, device=CPU, on_images=tell)
         _copy(made, target)
     return ExportedStudent(
         path=str(target),
@@ -153,6 +159,17 @@ def export_student(
         images=len(before),
         **_compared(before, after),
     )
+
+
+def _refuse_own(target: Path, folder: Path) -> None:
+    """Refuse a file that a result consists of, or a name that it may give one; an ONNX file may lie beside them."""
+    own = folder.resolve()
+    places = (target.resolve(), target.parent.resolve() / target.name)  # also of a link, and where it leads
+    if any(place.is_relative_to(own) and place.suffix.lower() != ".onnx" for place in places):
+        raise RunFolderError(
+            f"{target}: lies in the result folder {folder}, whose own files are not replaced: give a name that ends in "
+            ".onnx, or one elsewhere"
+        )
 
 
 def _copy(made: Path, target: Path) -> None:

@@ -1,5 +1,7 @@
 """The images of a result, found again: those that its student was measured on, and those that it learned from."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -8,10 +10,13 @@ from ..data import Samples, SampleSource, digest_order, load_samples
 from ..errors import DataError, GainfinderError
 from ..inference import align_samples
 from ..models import Classifier
+from ..predictions import Predictions, answered_otherwise
 from ..report import TransferRecord
 
 CALIBRATION = 128
 """Transfer images that ranges of integers are set by."""
+NAMED = 2
+"""Ids of images that are named."""
 _OTHERS = "give images as `data`"
 
 
@@ -33,6 +38,33 @@ def measured_images(
     if limit is None or limit >= len(images):
         return images
     return images.select(np.sort(np.argsort(digest_order(images.ids, "measure"), kind="stable")[:limit]))
+
+
+def refuse_other_answers(record: TransferRecord, found: Predictions, *, ids: Sequence[str]) -> None:
+    """Refuse images that the student answers otherwise than when the result was measured: those are others.
+
+    Digests hold the contents of a few images only; the answers tell of all of them. By another version of Pillow, which
+    may decode a file a little otherwise, only those count whose class is another.
+
+    Args:
+        record: the transfer.
+        found: the student's answers now.
+        ids: ids of the images that it was asked about.
+
+    Raises:
+        DataError: logits of some differ by more than rounding on another device explains (`predictions.ROUNDING`).
+    """
+    asked = frozenset(ids)
+    rows = [row for row, one in enumerate(record.after.ids) if one in asked]
+    then = replace(record.after, ids=tuple(record.after.ids[row] for row in rows), logits=record.after.logits[rows])
+    others = answered_otherwise(then, found, classes=not _same_decoder(record))
+    if others:
+        named = " and ".join(map(repr, others[:NAMED])) + " …" * (len(others) > NAMED)
+        raise DataError(
+            f"{record.config.val.reference}: the student answers {len(others):,} of {len(rows):,} {found.noun}s "
+            f"({named}) otherwise than when the result was measured: they, or the weights in "
+            f"{record.folder / 'student'}, are others since; {_OTHERS}"
+        )
 
 
 def calibration_images(record: TransferRecord) -> Samples:
@@ -65,8 +97,7 @@ def _of_result(record: TransferRecord, student: Classifier) -> Samples:
     ):
         raise DataError(f"{reference}: its labels are others than those that the result was measured by; {_OTHERS}")
     val = record.config.val
-    same_decoder = record.config.environment.pillow in (None, _pillow())
-    whole = len(chosen) == val.samples and same_decoder and val.pixels is not None
+    whole = len(chosen) == val.samples and _same_decoder(record) and val.pixels is not None
     if whole and chosen.few_digest != val.pixels:
         raise DataError(
             f"{reference}: its {found.noun}s are others than those that the result was measured on; {_OTHERS}"
@@ -81,5 +112,5 @@ def _loaded(reference: str, *, labels: bool) -> Samples:
         raise DataError(f"{error}; {_OTHERS}") from error
 
 
-def _pillow() -> str:
-    return version("pillow")
+def _same_decoder(record: TransferRecord) -> bool:
+    return record.config.environment.pillow in (None, version("pillow"))
