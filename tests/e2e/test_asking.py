@@ -221,7 +221,7 @@ def test_wrong_answers_are_one_line_and_change_nothing(
 
 def test_other_mistakes(folder: Path, tmp_path: Path, zoo: dict[str, str]) -> None:
     for words, message in (
-        ([str(tmp_path / "none")], "holds no finished transfer"),
+        ([str(tmp_path / "none")], "there is no such folder; expected the result folder of a transfer"),
         ([str(tmp_path)], "holds no finished transfer"),
         ([str(folder), "--answers", str(tmp_path / "none.csv")], "cannot be read as CSV (it does not exist)"),
         ([str(folder), "--answers", "a.csv", "--labels", "5"], "--answers is given together with --labels"),

@@ -15,7 +15,7 @@ from gainfinder import load_model
 from gainfinder.data.images import Images
 from gainfinder.errors import SettingsError
 from killing import KillAtStage, Killed
-from transfers import SHORT, Run
+from transfers import SHORT, Run, reproducible
 
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 100}
 
@@ -53,7 +53,7 @@ def test_classes_are_matched_by_name_where_the_first_model_has_none(zoo: dict[st
 def test_a_permuted_teacher_teaches_the_same(zoo: dict[str, str]) -> None:
     permuted = Permuted(module(zoo, "resnet"), [3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
     one, other = (
-        gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val="digits#1/4", **SETTINGS).account
+        reproducible(gainfinder.transfer(zoo["vit"], teacher, "digits#2/4", val="digits#1/4", **SETTINGS).account)
         for teacher in (zoo["resnet"], permuted)
     )
     assert {**one, "teachers": None} == {**other, "teachers": None}
