@@ -191,10 +191,12 @@ def test_a_damaged_checkpoint_is_never_used(zoo: dict[str, str], run_folder: Pat
     with pytest.raises(Killed):
         gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", callbacks=[KillAfter(250)], **asked)
     checkpoint = run_folder / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    whole = checkpoint.read_bytes()
     ours = rf"{checkpoint}: this checkpoint cannot be read \(it is cut short, or no checkpoint at all\); remove it to"
-    with pytest.raises(RunFolderError, match=ours):
-        gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
+    for cut in (whole[:-1000], whole[:5000]):
+        checkpoint.write_bytes(cut)
+        with pytest.raises(RunFolderError, match=ours):
+            gainfinder.transfer(zoo["vit"], zoo["resnet"], "digits#2/4", **asked)
 
 
 def test_labels_none_reads_no_label_for_training_and_measures_all_the_same(zoo: dict[str, str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ optimiser and average a checkpoint is six times as large as the student, and an 
 a GPU than two of them are written.
 """
 
+import errno
 import math
 import time
 import zipfile
@@ -155,7 +156,8 @@ class _OtherFormat(Exception):
 
 def _reason(path: Path, error: Exception) -> str:
     """Why a checkpoint cannot be read; what PyTorch says of a damaged file is for its own developers."""
-    if isinstance(error, OSError) and error.strerror is not None:
+    # a place before the beginning of a file that is too short is an invalid argument of the system's
+    if isinstance(error, OSError) and error.strerror is not None and error.errno != errno.EINVAL:
         return error.strerror
     if isinstance(error, _OtherFormat):
         return str(error)
