@@ -227,11 +227,7 @@ def _prepare(
     roles = assign_roles(data, val, guard_data, settings)
     named_student = _named_student(load_copy(student), (roles.val, roles.train))
     loaded = [load_teacher(teacher) for teacher in teachers]
-    doubt = numbering_doubts(roles.given, named_student, loaded)
-    if doubt is not None and refuse_doubts:
-        raise DataError(f"{doubt}; the other way would read them so")
-    if doubt is not None:
-        _log.warning(doubt)
+    _tell_numbering(roles, named_student, loaded, refuse=refuse_doubts)
     aligned = _aligned_teachers(loaded, named_student, label_maps)
     train_images, val_images, guard_images = _aligned_samples(roles, named_student, settings, val_given=val is not None)
     bank = _bank(settings)
@@ -281,6 +277,16 @@ def _prepare(
         referees=judging,
         guard_decisions=_guard_decisions(len(aligned), settings.strategy),
     )
+
+
+def _tell_numbering(roles: Roles, student: Classifier, teachers: Sequence[Teacher], *, refuse: bool) -> None:
+    """Tell, or refuse, labels that are numbers and that a teacher would read as other classes."""
+    doubt = numbering_doubts(roles.given, student, teachers)
+    if doubt is None:
+        return
+    if refuse:
+        raise DataError(f"{doubt}; the other way would read them so")
+    _log.warning(doubt)
 
 
 def _aligned_samples(
