@@ -7,6 +7,7 @@ add up.
 
 import gc
 import logging
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -327,9 +328,12 @@ class StudentTrainer:
     def _count_unusable(self, targets: Targets) -> None:
         *shape, M, _ = targets.logits_NMC.shape
         unusable_NM = unusable(targets.logits_NMC.flatten(0, -2)).view(*shape, M)
-        there_N = unusable_NM.new_ones(shape) if targets.usable_NP is None else targets.usable_NP
-        self._unusable[:M] += (unusable_NM & there_N[..., None]).flatten(0, -2).sum(dim=0)
-        self._unusable[-1] += there_N.sum()
+        seen: int | Tensor = math.prod(shape)
+        if targets.usable_NP is not None:  # of a bank, where there is no place, they are NaN
+            unusable_NM &= targets.usable_NP[..., None]
+            seen = targets.usable_NP.sum()
+        self._unusable[:M] += unusable_NM.flatten(0, -2).sum(dim=0)
+        self._unusable[-1] += seen
 
     def _keep_classifier_gradients(self) -> None:
         for name, parameter in self._unwrapped().named_parameters():
