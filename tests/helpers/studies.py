@@ -65,7 +65,7 @@ def result_of(folder: StudyFolder, cell: Cell) -> tuple[dict[str, Any], State]:
 def finish_cell(folder: StudyFolder, cell: Cell) -> None:
     """Leave what says that a cell is done, without a result."""
     path = folder.run_folder(cell).path
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     (path / "result.json").write_text("{}", encoding="utf-8")
     folder.finish(cell, {})
     folder.end_progress(cell)

@@ -283,3 +283,13 @@ def test_a_result_without_a_card_gets_one(copied: Callable[[str], Path]) -> None
     os.utime(folder / "result.json", (2**31, 2**31))
     refresh_report(folder)
     assert "--anew" in path.read_text()
+
+
+@pytest.mark.parametrize("kind", ["transfer", "guarded"])
+def test_settings_that_are_not_read_are_not_told(results: dict[str, Path], kind: str) -> None:
+    record = read(results[kind])
+    decided = record.config.settings
+    assert decided["slow_momentum"] is not None and decided["patience"] is not None  # by rules, whether read or not
+    told = re.search(r"as they were decided: (.*?)\.\n", card_of(results[kind]).text)
+    assert told is not None and "`epochs`" in told[1] and "`lr`" in told[1]
+    assert "slow_momentum" not in told[1] and "patience" not in told[1]

@@ -45,8 +45,12 @@ class MadeBackend:
         pass
 
 
-def die_at(folder: StudyFolder, cell: Cell, task: WorkerTask, trained: int) -> str:
-    """What a worker that is killed leaves."""
+def die_at(folder: StudyFolder, cell: Cell, task: WorkerTask, trained: int, *, kept: bool = False) -> str:
+    """What a worker that is killed leaves: a note, and where it kept something for the next one, how long it worked."""
+    if kept:
+        run = folder.run_folder(cell)
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.write_worked(float(trained))
     gone = next(pid for pid in range(99999, 1, -1) if not psutil.pid_exists(pid))
     note = {"worker": task.number, "host": socket.gethostname(), "pid": gone, "trained": trained}
     folder.note_progress(cell, note)
@@ -59,7 +63,7 @@ def test_a_lost_worker_is_replaced_until_all_is_done(folder: StudyFolder) -> Non
     def act(task: WorkerTask) -> str:
         cell = next(iter(Claims(folder, folder.all_cells(), number=0, workers=1)))
         if (done := next(trained)) % 30:  # two of three die, each after some progress
-            return die_at(folder, cell, task, done)
+            return die_at(folder, cell, task, done, kept=True)
         finish_cell(folder, cell)
         return ""
 
@@ -67,13 +71,16 @@ def test_a_lost_worker_is_replaced_until_all_is_done(folder: StudyFolder) -> Non
     assert (summary.done, summary.failed, summary.missing) == (6, 0, 0) and summary.lost > 6
 
 
-def test_a_cell_on_which_three_are_lost_without_progress_has_failed(folder: StudyFolder) -> None:
+@pytest.mark.parametrize("more", [0, 10])
+def test_a_cell_on_which_three_are_lost_without_progress_has_failed(folder: StudyFolder, more: int) -> None:
+    """Also where each learned from some views before it was lost at the same place."""
     poison = folder.all_cells()[1]
+    trained = iter(range(50, 1000, more)) if more else iter([50] * 100)
 
     def act(task: WorkerTask) -> str:
         cell = next(iter(Claims(folder, folder.all_cells(), number=0, workers=1)))
         if cell == poison:
-            return die_at(folder, cell, task, 50)
+            return die_at(folder, cell, task, next(trained))
         finish_cell(folder, cell)
         return ""
 

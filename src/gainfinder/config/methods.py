@@ -154,6 +154,17 @@ class Method:
             found |= {"slow_momentum", "slow_every"}
         return frozenset(found)
 
+    def unread(self, schedule: str | None) -> frozenset[str]:
+        """The names of settings that a run by it does not read.
+
+        Args:
+            schedule: that of the learning rate, which decides whether `patience` is read.
+        """
+        found = set(READ_BY) - self.settings
+        if schedule != "plateau":
+            found.add("patience")
+        return frozenset(found)
+
 
 READ_BY = {
     "top_k": "kl-top-k",

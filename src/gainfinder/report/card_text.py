@@ -174,8 +174,10 @@ def _made(record: TransferRecord, command: str | None) -> list[str]:
 
 
 def _settings(record: TransferRecord) -> list[tuple[str, str]]:
-    """The settings but those that have the value that they always have when nobody gives one."""
+    """The settings that were read, but those that have the value that they always have when nobody gives one."""
     values: dict[str, Any] = {**record.config.settings}
+    for name in find_method(record.metrics.method).unread(values.get("schedule")):
+        values.pop(name, None)
     if record.metrics.trials and record.metrics.optimizer is not None:
         values |= {"optimizer": record.metrics.optimizer, "lr": record.metrics.learning_rate}
     found = []

@@ -148,6 +148,15 @@ class StudyFolder:
         """The result folder of a cell."""
         return RunFolder(self.cells / cell.key)
 
+    def kept(self, cell: Cell) -> set[tuple[str, int]]:
+        """What a cell's workers have left so far to those after them: another value whenever that has become more.
+
+        It becomes so with predictions, a trial or a checkpoint of the run, and with the result of each of its parts.
+        """
+        folder = self.run_folder(cell).path
+        files = [path for name in ("worked.json", "result.json") for path in folder.rglob(name)]
+        return {(path.relative_to(folder).as_posix(), path.stat().st_mtime_ns) for path in files}
+
     def log(self, cell: Cell) -> Path:
         """The file of what a cell's worker noted."""
         return self._logs / f"{cell.key}.log"

@@ -123,7 +123,9 @@ class StudentTrainer:
             comparison.to(accelerator.device)
             others = comparison.parameters()
         optimizer = make_optimizer(module, settings, others=others, device=accelerator.device)
-        self.module, self.optimizer = accelerator.prepare(module, optimizer)
+        self.module, scaled = accelerator.prepare(module, optimizer)
+        # Accelerate's step looks twice each time whether a package is installed, 0.2 ms; only scaling needs it.
+        self.optimizer = optimizer if accelerator.scaler is None else scaled
         self.slow: SlowWeights | None = None
         if settings.method.interpolated:
             every, momentum = settings.slow_every, settings.slow_momentum

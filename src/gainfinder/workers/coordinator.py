@@ -13,7 +13,7 @@ from .task import WorkerTask
 
 POLL_S = 0.5
 MOST_LOSSES = 3
-"""A cell that so many workers were lost on, one after the other and none getting farther, has failed."""
+"""A cell that so many workers were lost on, one after the other and none leaving more to the next, has failed."""
 MOST_IDLE_LOSSES = 3
 """Workers that may be lost one after the other without any of them having taken a cell."""
 
@@ -65,7 +65,7 @@ class Coordinator:
         self.cells = folder.all_cells() if cells is None else cells
         self.handles: dict[int, Handle] = {}
         self.lost: list[str] = []
-        self._losses: dict[str, tuple[int, int]] = {}
+        self._losses: dict[str, tuple[int, set[tuple[str, int]]]] = {}
         self._idle_losses = 0
 
     def open_cells(self) -> list[Cell]:
@@ -145,16 +145,20 @@ class Coordinator:
                 raise RunFolderError(f"{self.folder.path}: workers end before they take a cell: {reason}")
             return
         self._idle_losses = 0
-        note = self.folder.last_note(cell)
-        count, trained = self._losses.get(cell.key, (0, -1))
-        count = count + 1 if int(note.get("trained", 0)) <= trained else 1
-        self._losses[cell.key] = (count, int(note.get("trained", 0)))
+        # Not the views learned from: whoever is lost in the same step again and again has learned from some each time.
+        kept = self.folder.kept(cell)
+        count, before = self._losses.get(cell.key, (0, kept))
+        count = count + 1 if kept == before else 1
+        self._losses[cell.key] = (count, kept)
         if count >= MOST_LOSSES:
-            why = f"{count} workers were lost on it without getting farther ({reason}); does its memory suffice?"
-            self.folder.fail(
-                cell, Failure(error=why, kind="LostWorker", trace="", when=time.time(), host=str(note.get("host", "")))
-            )
-            self.folder.end_progress(cell)
+            self._give_up(cell, f"{count} workers were lost on it without getting farther ({reason})")
+
+    def _give_up(self, cell: Cell, why: str) -> None:
+        remedy = "does its memory suffice? With `checkpoint_every` less of an epoch is lost"
+        host = str(self.folder.last_note(cell).get("host", ""))
+        failure = Failure(error=f"{why}; {remedy}", kind="LostWorker", trace="", when=time.time(), host=host)
+        self.folder.fail(cell, failure)
+        self.folder.end_progress(cell)
 
     def _last_cell(self, number: int) -> Cell | None:
         """The cell that a worker which is lost was at."""
