@@ -2,15 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typer.testing import CliRunner
 
 import gainfinder
@@ -20,7 +18,7 @@ from gainfinder.data.images import Images
 from gainfinder.errors import BankError, SettingsError
 from gainfinder.views import CachedCrops, ViewSource
 from killing import KillAtEpoch, KillAtStage, Killed
-from transfers import SHORT, Run, same, weights
+from transfers import SHORT, Run, counted, same, weights
 
 SETTINGS: Run = {**SHORT, "epochs": 2, "limit": 96, "lr": 5e-2, "augment": "crop-flip"}
 HALF = 2e-2
@@ -39,15 +37,6 @@ def change(result: Any, start: dict[str, Tensor]) -> Tensor:
 def moved(result: Any, reference: str) -> float:
     start = timm.create_model(reference, pretrained=True).state_dict()
     return max(float((tensor - start[name]).abs().max()) for name, tensor in weights(result).items())
-
-
-@contextmanager
-def counted(module: nn.Module) -> Iterator[list[int]]:
-    """How many images each forward pass of the module had."""
-    seen: list[int] = []
-    hook = module.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
-    yield seen
-    hook.remove()
 
 
 @pytest.mark.parametrize("storage", ["full", "top-4"])

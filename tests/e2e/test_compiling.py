@@ -12,7 +12,8 @@ from gainfinder.errors import SettingsError
 from killing import KillAtEpoch, Killed
 from transfers import SHORT, Run, assert_close, same, weights
 
-SETTINGS: Run = {**SHORT, "epochs": 2, "lr": 5e-2, "method": "kl-dp-u"}
+SETTINGS: Run = {**SHORT, "epochs": 2, "lr": 5e-2, "method": "kl-dp-u", "augment": "crop-flip"}
+"""Views that change, so that frozen models are asked in each step."""
 
 
 @pytest.fixture

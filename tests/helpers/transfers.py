@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gainfinder.predictions import Predictions
 
@@ -34,6 +34,15 @@ GUARDED: Run = {
     "labels": "none",
 }
 """Those of a transfer without labels that a guard judges on images of its own."""
+
+
+@contextmanager
+def counted(module: nn.Module) -> Iterator[list[int]]:
+    """How many samples each forward pass of the module had."""
+    seen: list[int] = []
+    hook = module.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    yield seen
+    hook.remove()
 
 
 def weights(of: Any) -> State:

@@ -62,6 +62,16 @@ def test_a_step_is_the_sum_of_what_this_process_does(zoo: dict[str, str], times:
     assert alone.live_s == pytest.approx(0.01 + 0.3 + 0.1)
 
 
+def test_models_that_are_asked_once_take_no_time_of_a_step(zoo: dict[str, str], times: dict[str, float]) -> None:
+    times["teacher"] = 0.5
+    found = diagnose(planned(zoo["convnext"], zoo["resnet"], augment="none", mixup=0.0))
+    assert found.asked_once and found.bottleneck == "student learns"
+    assert found.live_s == pytest.approx(0.01 + 0.3)
+    assert f"teacher {zoo['resnet']} (once, then kept in memory)" in [part.name for part in found.parts]
+    assert not any("bank" in line or "decid" in line for line in found.advice)
+    assert not diagnose(planned(zoo["convnext"], zoo["resnet"])).asked_once
+
+
 def test_decided_once_each_model_is_asked_for_its_share(zoo: dict[str, str], times: dict[str, float]) -> None:
     found = diagnose(planned(zoo["convnext"], zoo["resnet"], decide_on="image"))
     assert found.live_s == pytest.approx(0.01 + 0.3 + 0.1) and not any("decid" in line for line in found.advice)
@@ -89,6 +99,9 @@ def test_the_command_shows_a_table_and_json(zoo: dict[str, str]) -> None:
     assert shown.exit_code == 0, shown.stderr
     for text in ("student learns", "frozen student", "views from memory", "bottleneck: ", "a step with the bank: "):
         assert text in shown.stdout
+    assert "a step with the frozen models: " in shown.stdout
+    shown = CliRunner().invoke(app, [*asked, "--augment", "none", "--mixup", "0"])
+    assert "a step, the frozen models asked once before: " in shown.stdout
     document = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
     assert {"parts", "live_s", "replayed_s", "student_s", "bottleneck", "advice"} <= document.keys()
     refused = CliRunner().invoke(app, [*asked, "--method", "no-such"])

@@ -1,5 +1,6 @@
 """What a run costs follows from its recipe."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,12 @@ def test_decoded_images_that_a_bank_keeps_are_counted(
     expected = sum(count * 3 * height * width for count in sizes) / 1e6
     assert expected <= estimate(prepared).crops_mb <= expected + 0.02 * len(sizes)
     assert estimate(planned(zoo, bank=tmp_path / "bank")).crops_mb == 0, "digits come with the package"
+
+
+def test_models_that_are_asked_once_are_counted_once(zoo: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["gainfinder.profiling.estimate"]  # not the function of that name
+    monkeypatch.setattr(module, "_image_s", lambda *_: 1.0)
+    monkeypatch.setattr(module, "_training_s", lambda *_, **__: 0.0)
+    found = {augment: estimate(planned(zoo, augment=augment, epochs=2, mixup=0.0)) for augment in ("none", "crop-flip")}
+    images = len(planned(zoo).train_images)
+    assert found["none"].training_s - found["crop-flip"].training_s == pytest.approx(2 * images)  # student and teacher

@@ -11,7 +11,10 @@ from .options import DATA_HELP, MODEL_HELP, Json, TrustRemoteCode, with_settings
 
 
 @command
-@with_settings("labels", "method", "decide_on", "batch_size", "augment", "device", "precision", "workers", "max_broken")
+@with_settings(
+    "labels", "method", "decide_on", "epochs", "batch_size", "augment", "mixup", "device", "precision", "workers",
+    "max_broken",
+)  # fmt: skip
 def doctor(
     student: Annotated[str, typer.Option(help=f"The model that learns: {MODEL_HELP}.", show_default=False)],
     teacher: Annotated[list[str], typer.Option(help="A model that teaches, in the same form.", show_default=False)],
@@ -43,8 +46,9 @@ def doctor(
         [(one.name, f"{1000 * one.batch_s:.1f}", f"{one.images_per_s:,.0f}") for one in found.parts],
     )
     base = found.student_s
+    step = "a step, the frozen models asked once before" if found.asked_once else "a step with the frozen models"
     print_lines(
-        f"a step with the frozen models: {1000 * found.live_s:.1f} ms, {found.live_s / base:.2f} of the student's own",
+        f"{step}: {1000 * found.live_s:.1f} ms, {found.live_s / base:.2f} of the student's own",
         f"a step with the bank: {1000 * found.replayed_s:.1f} ms, {found.replayed_s / base:.2f} of it",
         f"bottleneck: {found.bottleneck}",
         *map(as_options, found.advice),

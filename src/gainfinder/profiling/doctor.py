@@ -17,6 +17,7 @@ from ..runs import PreparedTransfer, dummy_target_models, frozen_models, make_tr
 from ..views import ViewBatch, Views, ViewSource
 from .timing import learning_s, reading, seconds
 
+ONCE = " (once, then kept in memory)"
 BANK_ROWS = 4096
 """Most rows of the entry that the bank is timed with."""
 
@@ -44,9 +45,10 @@ class Diagnosis:
 
     Attributes:
         parts: the parts of a step, each timed separately.
-        live_s: seconds of a step that runs the frozen models.
+        live_s: seconds of a step that runs the frozen models, or where they are asked once, of one that need not.
         replayed_s: seconds of a step that reads their logits from the bank.
         student_s: seconds of the student's own pass and update in both, as long as fine-tuning would take.
+        asked_once: whether the frozen models are asked once for all epochs.
         bottleneck: name of the part that takes longest.
         advice: suggestions, a sentence each.
     """
@@ -55,6 +57,7 @@ class Diagnosis:
     live_s: float
     replayed_s: float
     student_s: float
+    asked_once: bool
     bottleneck: str
     advice: tuple[str, ...]
 
@@ -90,18 +93,16 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
     def part(name: str, batch_s: float, *, overlapped: bool = False) -> Part:
         return Part(name=name, batch_s=batch_s, images_per_s=size / max(batch_s, 1e-9), overlapped=overlapped)
 
-    kept = rendering_s is not None
+    kept, once = rendering_s is not None, prepared.asks_once
     noun = prepared.train_images.noun
-    decoding = ("decoding and cropping" if noun == IMAGE else "tokenizing") + (
-        " (once, then kept in memory)" if kept else ""
-    )
+    decoding = ("decoding and cropping" if noun == IMAGE else "tokenizing") + (ONCE if kept else "")
     loader = [part(decoding, reading_s, overlapped=prepared.workers > 0 and not kept)]
     if rendering_s is not None:
         loader.append(part("views from memory", rendering_s))
-    models = [part(name, batch_s) for name, batch_s in frozen_s.items()]
+    models = [part(name + (ONCE if once else ""), batch_s) for name, batch_s in frozen_s.items()]
     student, bank = part("student learns", student_s), part("bank instead of frozen models", bank_s)
     loading_s = rendering_s if rendering_s is not None else reading_s
-    asked_s = sum(frozen_s.values())
+    asked_s = 0.0 if once else sum(frozen_s.values())
     decided_s = asked_s / max(1, len(frozen_models(prepared)))  # each model is asked for its share of the images
     live_s, replayed_s, live_decided_s = (
         max(loading_s, compute_s) if loader[0].overlapped else loading_s + compute_s
@@ -111,13 +112,14 @@ def diagnose(prepared: PreparedTransfer) -> Diagnosis:
             student_s + decided_s,
         )
     )
-    steps = [loader[-1], student, *models]
+    steps = [loader[-1], student, *([] if once else models)]
     bottleneck = max(steps, key=lambda one: one.batch_s)
     return Diagnosis(
         parts=(*loader, student, *models, bank),
         live_s=live_s,
         replayed_s=replayed_s,
         student_s=student_s,
+        asked_once=once,
         bottleneck=bottleneck.name,
         advice=(
             *_advice(prepared, bottleneck, loader=loader[-1], live_s=live_s, replayed_s=replayed_s),

@@ -16,6 +16,7 @@ from ..models import Classifier
 from ..runs import (
     PROBE_IMAGES,
     PreparedTransfer,
+    asked_once,
     bank_bytes,
     bank_crop_bytes,
     banked_models,
@@ -98,9 +99,12 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
             (model, len(prepared.train_images) * missing_views(prepared, model)) for model in banked_models(prepared)
         ]
         training_s += sum(_image_s(prepared, model) * count / processes for model, count in of_views)
+    once = asked_once(one)  # by each process
+    training_s += transfers * sum(_image_s(prepared, model) * len(prepared.train_images) for model in once)
     logits = 4 * len(prepared.val_images) * prepared.student.num_classes
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(prepared.teachers))
     memory += prepared.views.resident_size
+    memory += 4 * len(once) * len(prepared.train_images) * prepared.student.num_classes
     weights = _size(prepared.student.module, trained_only=False)
     predictions = logits * (2 + len(prepared.teachers))
     results = 1 + len(controls)

@@ -8,6 +8,7 @@ inference, training, results.
 from .asking import certify_student, contents_asked
 from .bank import (
     TargetModels,
+    asked_once,
     bank_bytes,
     bank_crop_bytes,
     banked_models,
@@ -39,6 +40,7 @@ __all__ = [
     "SharedWork",
     "TargetModels",
     "TransferResult",
+    "asked_once",
     "bank_bytes",
     "bank_crop_bytes",
     "banked_models",

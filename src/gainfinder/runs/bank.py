@@ -1,11 +1,12 @@
-"""The cached logits of a run's frozen models for its views: read from the bank, or computed before the epoch of a view.
+"""The logits of a run's frozen models for its views: read from the bank, computed before the epoch of a view and cached
+there, asked once where all epochs show the same view, or asked in each step.
 
 Not all at once before training: of the most epochs that a run may take, it often needs fewer.
 """
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import check_broken
 from ..inference import (
     Bank,
     BankedModel,
     BankEntry,
-    Block,
     EntryKey,
-    MicroBatcher,
     TableModel,
     TargetModel,
     crop_bytes,
     entry_bytes,
     evaluation_crops,
-    place_rows,
 )
 from ..models import Classifier, PredictionTable
-from ..predictions import refuse_unusable, unusable
 from ..results import BankUse
 from ..views import Size, ViewSource
+from .answers import ViewAnswers
 from .callbacks import Callback
 from .context import PROBE_IMAGES
 from .prepare import PreparedTransfer
@@ -40,7 +37,7 @@ _log = logging.getLogger("gainfinder")
 
 
 class TargetModels:
-    """The frozen models of a run as sources of logits: run live, looked up in a table, or read from the bank.
+    """The frozen models of a run as sources of logits: asked in each step, or once; looked up in a table or the bank.
 
     Args:
         prepared: the transfer.
@@ -63,12 +60,15 @@ class TargetModels:
         self.prepared = prepared
         self.choice_n = choice_n
         self.changing = tuple(changing)
+        self._answers = ViewAnswers(prepared, callback)
+        self._tables: dict[int, TableModel] = {}  # by the id of a model that is asked once
+        self._unasked: list[Classifier] = []
         self._builder: _BankBuilder | None = None
         self._entries: dict[int, dict[int, BankEntry]] = {}  # by the id of a model, and by the number of a view
         banked = banked_models(prepared)
         if prepared.bank is not None and prepared.settings.needs_teachers:
             wanted = {key for model in banked for key in _keys(prepared, model, _view_numbers(prepared)).values()}
-            self._builder = _BankBuilder(prepared, prepared.bank, wanted, callback)
+            self._builder = _BankBuilder(prepared, prepared.bank, wanted, self._answers)
         models: list[TargetModel] = []
         for model in frozen_models(prepared):
             if any(model is one for one in banked):
@@ -76,6 +76,8 @@ class TargetModels:
                 models.append(
                     BankedModel(entries=entries, places=_places(prepared) if prepared.student.in_places else None)
                 )
+            elif isinstance(model, Classifier) and prepared.asks_once and not any(model is one for one in changing):
+                models.append(self._asked_once(model))
             else:
                 models.append(_live(prepared, model))
         self.models = tuple(models) or (_zeros(prepared),)
@@ -83,12 +85,17 @@ class TargetModels:
     def prepare(self, epochs: Iterable[int]) -> None:
         """Have the logits for the views of these epochs at hand: read what the bank has, and compute what it lacks.
 
-        Several processes share the work; each calls this with the same epochs. Without a bank there is nothing to do.
+        Several processes share that work; each calls this with the same epochs. Models that are asked once are asked
+        here, the first time, by each process.
 
         Raises:
             BankError: there is no room for them.
             DataError: too many images are broken.
+            NotFinite: logits that are computed here cannot be used.
         """
+        while self._unasked:
+            self._ask(self._unasked[-1])
+            self._unasked.pop()
         if self._builder is None:
             return
         asked = dict.fromkeys(self.prepared.view_spec.number(epoch) for epoch in epochs)
@@ -96,6 +103,19 @@ class TargetModels:
             there = self._entries[id(model)]
             if numbers := [number for number in asked if number not in there]:
                 there.update(self._builder.entries(model, _keys(self.prepared, model, numbers)))
+
+    def _asked_once(self, model: Classifier) -> TableModel:
+        if id(model) not in self._tables:  # a student that is its own teacher, as a control, is there once
+            shape = len(self.prepared.train_images), model.num_classes
+            self._tables[id(model)] = TableModel(logits=torch.full(shape, torch.nan))
+            self._unasked.append(model)
+        return self._tables[id(model)]
+
+    def _ask(self, model: Classifier) -> None:
+        stage = f"asking {model.reference}"
+        for positions, logits in self._answers.of_all(model, 0, self.prepared.views, stage=stage):
+            self._tables[id(model)].logits[torch.from_numpy(positions)] = logits.cpu()
+        model.offload()
 
     def bank_use(self, epochs: int) -> BankUse | None:
         """What a run of so many epochs has read and computed; None without a bank."""
@@ -121,6 +141,13 @@ def frozen_models(prepared: PreparedTransfer) -> tuple[Classifier | PredictionTa
     if not prepared.settings.needs_teachers:
         return ()
     return (*([prepared.student] if prepared.settings.method.needs_initial_student else []), *prepared.teachers)
+
+
+def asked_once(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
+    """The frozen models that need to be asked for each transfer image once, as all epochs show the same view of it."""
+    if not prepared.asks_once:
+        return ()
+    return tuple(model for model in frozen_models(prepared) if isinstance(model, Classifier))
 
 
 def banked_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
@@ -199,8 +226,9 @@ def missing_views(prepared: PreparedTransfer, model: Classifier) -> int:
 
 
 def dummy_target_models(prepared: PreparedTransfer, *, everything: bool = False) -> tuple[TargetModel, ...]:
-    """The frozen models of a run; those that the bank caches (or all) give logits of zero. Only for timing."""
-    kept = {id(model) for model in (frozen_models(prepared) if everything else banked_models(prepared))}
+    """The frozen models of a run; those that no step asks (or all) give logits of zero. Only for timing."""
+    unasked = [*banked_models(prepared), *asked_once(prepared)]
+    kept = {id(model) for model in (frozen_models(prepared) if everything else unasked)}
     zeros = _zeros(prepared)
     models = tuple(zeros if id(model) in kept else _live(prepared, model) for model in frozen_models(prepared))
     return models or (zeros,)
@@ -210,15 +238,14 @@ class _BankBuilder:
     """Finds or computes entries; crops rendered for one model serve others of its input size."""
 
     def __init__(
-        self, prepared: PreparedTransfer, bank: Bank, wanted: Collection[EntryKey], callback: Callback
+        self, prepared: PreparedTransfer, bank: Bank, wanted: Collection[EntryKey], answers: ViewAnswers
     ) -> None:
         self.prepared = prepared
         self.bank = bank
         self.wanted = wanted
-        self.callback = callback
+        self.answers = answers
         self.made = 0
         self.largest_difference: float | None = None
-        self.micro_batcher = MicroBatcher()
         self._sources: dict[Size, ViewSource] = {}
 
     def entries(self, model: Classifier, keys: Mapping[int, EntryKey]) -> dict[int, BankEntry]:
@@ -241,69 +268,28 @@ class _BankBuilder:
         return {number: found[key] for number, key in keys.items()}
 
     def _build(self, model: Classifier, key: EntryKey, number: int) -> BankEntry:
-        images, settings = self.prepared.train_images, self.prepared.settings
-        batches = np.array_split(np.arange(len(images)), -(-len(images) // settings.batch_size))
-        broken: set[str] = set()
-
-        def blocks() -> Iterable[Block]:
-            """Positions and logits of the view, batch by batch; refused at the end where too many cannot be used."""
-            self.callback.stage(f"bank, view {number + 1}: {model.reference}", len(images))
-            seen = wrong = 0
-            for positions, logits in self._predict_views(model, batches, number, broken):
-                seen, wrong = seen + len(logits), wrong + int(unusable(logits).sum())
-                yield positions, logits
-            mixed = self.prepared.accelerator.mixed_precision
-            remedy = "" if mixed == "no" else f" It runs in {mixed}: `precision='fp32'` may help."
-            refuse_unusable(
-                wrong, of=seen, model=model.reference, where=f"{images.noun}s in view {number + 1}", remedy=remedy
-            )
-            check_broken(sorted(broken), of=images, max_share=settings.max_broken)
-
+        stage = f"bank, view {number + 1}: {model.reference}"
         return self.bank.build(
             key,
-            blocks,
+            lambda: self.answers.of_all(model, number, self._source(model), stage=stage),
             images=_rows(self.prepared),
             classes=model.num_classes,
             labels_n=_labels_of_rows(self.prepared),
             keep=self.wanted,
         )
 
-    def _predict_views(
-        self, model: Classifier, batches: Sequence[np.ndarray[Any, np.dtype[np.int64]]], number: int, broken: set[str]
-    ) -> Iterable[Block]:
-        model.to(self.prepared.accelerator.device).eval()
+    def _source(self, model: Classifier) -> ViewSource:
         size = model.preprocessing.view_size
-        source = self._sources.setdefault(size, self.prepared.views.at(size))
-        source.load()
-        for batch in source.batches(batches, epoch=number):
-            broken.update(batch.broken)
-            if batch.views is not None:
-                inputs = batch.views.inputs(model.preprocessing)
-                with torch.inference_mode(), self.prepared.accelerator.autocast():
-                    logits = torch.cat(self.micro_batcher.run(model.logits, inputs)).float()
-                usable_NP = model.preprocessing.usable_places(inputs)
-                if usable_NP is None:
-                    yield batch.positions_N.numpy(), logits
-                else:
-                    yield _rows_of_places(batch.positions_N, logits, usable_NP.cpu(), most=_places(self.prepared))
-            self.callback.advance(len(batch.positions_N) + len(batch.broken))
+        return self._sources.setdefault(size, self.prepared.views.at(size))
 
     def _check(self, model: Classifier, entry: BankEntry, number: int) -> None:
         """Compute the logits of some of the views again, and keep the largest difference from the entry."""
         count = min(self.prepared.requested.bank_check, len(self.prepared.train_images))
         sample = np.linspace(0, len(self.prepared.train_images) - 1, count).astype(np.int64)
         batches = np.array_split(sample, -(-count // self.prepared.settings.batch_size))
-        for positions, logits in self._predict_views(model, batches, number, set()):
+        for positions, logits in self.answers.of_some(model, batches, number, self._source(model), broken=set()):
             found = entry.difference(torch.from_numpy(positions), logits)
             self.largest_difference = max(found, self.largest_difference or 0.0)
-
-
-def _rows_of_places(positions_N: Tensor, logits_NPC: Tensor, usable_NP: Tensor, *, most: int) -> Block:
-    """Rows of an entry and their logits, of the places that the model has read."""
-    P = min(most, usable_NP.shape[1])
-    kept = usable_NP[:, :P]
-    rows = place_rows(positions_N, most=most)[:, :P][kept]
-    return rows.numpy(), logits_NPC[:, :P][kept.to(logits_NPC.device)]
 
 
 def _labels_of_rows(prepared: PreparedTransfer) -> NDArray[np.int64] | None:

@@ -38,6 +38,9 @@ from .tracking import require
 
 _log = logging.getLogger("gainfinder")
 
+MOST_ANSWERS_BYTES = 2**30
+"""What frozen models answer for all transfer images is kept in memory up to this size, in float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedTransfer:
@@ -112,6 +115,22 @@ class PreparedTransfer:
     def needs_probes(self) -> bool:
         """Whether models are compared before any training: to guard the student, or to calibrate confidences."""
         return self.guard_images is not None or self.settings.method.calibrated
+
+    @property
+    def asks_once(self) -> bool:
+        """Whether frozen models are asked once for all epochs, and what they answer is kept in memory.
+
+        So it is where each epoch shows the same view of a sample and no bank keeps answers on disk. Of samples in
+        places they are many and large, and a method that compares features asks for more than answers.
+        """
+        settings, samples = self.settings, len(self.train_images)
+        fixed = settings.augment == "none" and not settings.mixup
+        if self.bank is not None or not fixed or self.student.in_places or settings.method.needs_features:
+            return False
+        # each process asks for all samples then, not for its share of them
+        pays = settings.epochs > 1 and settings.epochs >= self.accelerator.num_processes
+        answers = samples * self.student.num_classes * (settings.method.needs_initial_student + len(self.teachers))
+        return pays and 4 * answers <= MOST_ANSWERS_BYTES
 
     def is_given(self, model: Classifier) -> bool:
         """Whether a model was given by the user, so that other transfers may use its logits."""
