@@ -14,6 +14,7 @@ from gainfinder.runs import checks
 from killing import KillAtEpoch, Killed
 from once import made_once
 from texts import LONGEST, made_up_text, text_file, tiny_text_model, tiny_tokenizer
+from transfers import asked_in_each_step
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,12 @@ def test_the_bank_gives_what_the_models_would(storage: str, labels: str, zoo: La
         "labels": labels,
         "method": "kl-dp" if labels == "use" else "kl-dp-u",
     }
-    live = transferred(zoo, tmp_path / "live", **about)
+    with asked_in_each_step():
+        live = transferred(zoo, tmp_path / "live", **about)
+    kept = transferred(zoo, tmp_path / "kept", **about)
+    assert kept.metrics.teacher_share == pytest.approx(live.metrics.teacher_share, abs=1e-3)
+    for one, other in zip(*(run.student.module.state_dict().values() for run in (live, kept)), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
     about |= {"bank": tmp_path / "bank", "bank_storage": storage, "bank_check": 20}
     banked = transferred(zoo, tmp_path / "banked", **about)
     assert banked.metrics.bank is not None and banked.metrics.bank.entries == 2

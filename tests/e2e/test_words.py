@@ -16,6 +16,7 @@ from gainfinder.errors import DataError, ModelError, SettingsError
 from killing import KillAtEpoch, Killed
 from once import made_once
 from texts import CLASSES, COMMON, LONGEST, WORDS, tiny_tokenizer
+from transfers import asked_in_each_step
 
 NAMES = ("birds", "fish", "other", "trees")
 
@@ -151,6 +152,18 @@ def test_the_bank_gives_what_the_models_would(zoo: WordZoo, tmp_path: Path) -> N
     assert banked.metrics.bank is not None and banked.metrics.bank.entries == 2
     assert banked.metrics.teacher_share == pytest.approx(live.metrics.teacher_share, abs=1e-3)
     for one, other in zip(*(run.student.module.state_dict().values() for run in (live, banked)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_models_that_are_asked_once_teach_the_same(zoo: WordZoo, tmp_path: Path) -> None:
+    """Of texts that have fewer words than others in their batch, too."""
+    about: dict[str, Any] = {"epochs": 2, "method": "kl-dp-u"}
+    kept = transferred(zoo, tmp_path / "kept", **about)
+    with asked_in_each_step():
+        asked = transferred(zoo, tmp_path / "asked", **about)
+    assert kept.metrics.teacher_share == pytest.approx(asked.metrics.teacher_share, abs=1e-3)
+    assert [row.train_loss for row in kept.epochs] == pytest.approx([row.train_loss for row in asked.epochs], rel=1e-3)
+    for one, other in zip(*(run.student.module.state_dict().values() for run in (kept, asked)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 

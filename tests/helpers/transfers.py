@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gainfinder.predictions import Predictions
+from gainfinder.runs import prepare
 
 Run = dict[str, Any]
 State = dict[str, Tensor]
@@ -43,6 +45,14 @@ def counted(module: nn.Module) -> Iterator[list[int]]:
     hook = module.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
     yield seen
     hook.remove()
+
+
+@contextmanager
+def asked_in_each_step() -> Iterator[None]:
+    """There is no memory for what frozen models answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "MOST_ANSWERS_BYTES", 0)
+        yield
 
 
 def weights(of: Any) -> State:

@@ -12,9 +12,9 @@ from digit_files import digit_folder
 from gainfinder.config import TransferConfig
 from gainfinder.runs import PreparedTransfer, asked_once, prepare, prepare_transfer
 from killing import KillAtEpoch, Killed
-from masks import masked_folder, tiny_segmenter
+from masks import SHAPES, masked_folder, tiny_segmenter
 from texts import text_file
-from transfers import SHORT, Run, assert_close, counted, same, weights
+from transfers import SHORT, Run, asked_in_each_step, assert_close, counted, same, weights
 
 SETTINGS: Run = {**SHORT, "epochs": 3, "lr": 5e-2, "method": "kl-dp-u", "val": "digits#1/8"}
 OF = 64
@@ -26,23 +26,16 @@ def transfer(zoo: dict[str, str], **about: Any) -> Any:
     return gainfinder.transfer(**{**models, "data": "digits#2/4", **SETTINGS, **about})
 
 
-def asked_in_each_step(patch: pytest.MonkeyPatch) -> None:
-    """There is no memory for answers."""
-    patch.setattr(prepare, "MOST_ANSWERS_BYTES", 0)
-
-
 def of_samples(seen: list[int]) -> int:
     """How many samples a model was asked for: smaller passes try the model itself."""
     return sum(count for count in seen if count > 4)
 
 
 @pytest.mark.parametrize("method", ["kl", "kl-dp", "kl-dp-u", "kl-dp-cal-u", "kl-prod-cal-u", "xe-kl"])
-def test_answers_that_are_kept_teach_as_those_of_each_step(
-    zoo: dict[str, str], monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_answers_that_are_kept_teach_as_those_of_each_step(zoo: dict[str, str], method: str) -> None:
     kept = transfer(zoo, method=method, control=True)
-    asked_in_each_step(monkeypatch)
-    asked = transfer(zoo, method=method, control=True)
+    with asked_in_each_step():
+        asked = transfer(zoo, method=method, control=True)
     assert_close(weights(kept), weights(asked))
     assert kept.metrics.teacher_share == asked.metrics.teacher_share
     assert [row.train_loss for row in kept.epochs] == pytest.approx([row.train_loss for row in asked.epochs], rel=1e-4)
@@ -52,15 +45,15 @@ def test_answers_that_are_kept_teach_as_those_of_each_step(
     assert max(float((one - start[name]).abs().max()) for name, one in weights(kept).items()) > 0.03
 
 
-def test_each_is_asked_for_each_image_once(zoo: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_is_asked_for_each_image_once(zoo: dict[str, str]) -> None:
     teacher = timm.create_model(zoo["resnet"], pretrained=True)
     measured = len(gainfinder.load_images("digits#1/8"))
     with counted(teacher) as seen:
         transfer(zoo, teacher=teacher)
         assert of_samples(seen) == measured + OF
-        asked_in_each_step(monkeypatch)
         seen.clear()
-        transfer(zoo, teacher=teacher)
+        with asked_in_each_step():
+            transfer(zoo, teacher=teacher)
         assert of_samples(seen) == measured + 3 * OF
 
 
@@ -92,11 +85,11 @@ def test_a_killed_run_asks_again_and_ends_with_the_same_bits(zoo: dict[str, str]
     assert same(weights(transfer(zoo, out=tmp_path / "broken")), weights(whole))
 
 
-def test_broken_images_are_left_out(zoo: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_images_are_left_out(zoo: dict[str, str], tmp_path: Path) -> None:
     about: Run = {"data": str(digit_folder(tmp_path / "images", 60, broken=2)), "max_broken": 0.1, "labels": "none"}
     kept = transfer(zoo, **about)
-    asked_in_each_step(monkeypatch)
-    asked = transfer(zoo, **about)
+    with asked_in_each_step():
+        asked = transfer(zoo, **about)
     assert len(kept.metrics.broken_images) == 2 and kept.metrics.broken_images == asked.metrics.broken_images
     assert_close(weights(kept), weights(asked))
 
@@ -125,10 +118,17 @@ def test_what_they_take_is_bounded(zoo: dict[str, str], monkeypatch: pytest.Monk
         assert usual.asks_once == (most == answers)
 
 
-def test_texts_are_asked_once_and_cells_in_each_step(text_zoo: dict[str, str], tmp_path: Path) -> None:
+def test_texts_are_asked_once(text_zoo: dict[str, str], tmp_path: Path) -> None:
     config = TransferConfig.model_validate({**SHORT, "epochs": 3, "labels": "none"})
     data, val = (text_file(tmp_path / f"{name}.csv", 30, first=number) for number, name in ((0, "train"), (100, "val")))
     assert prepare_transfer(text_zoo["weak"], [text_zoo["good"]], data, val=val, settings=config).asks_once
-    masked, segmenter = masked_folder(tmp_path / "masked"), tiny_segmenter(tmp_path / "segmenter", steps=0)
-    in_cells = prepare_transfer(segmenter, [segmenter], masked, val=masked, settings=config)
-    assert not replace(in_cells, settings=replace(in_cells.settings, augment="none")).asks_once
+
+
+def test_of_samples_in_places_all_places_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TransferConfig.model_validate({**SHORT, "epochs": 3, "labels": "none", "method": "kl", "augment": "none"})
+    masked, segmenter = masked_folder(tmp_path / "masked", 8), f"{tiny_segmenter(tmp_path / 'segmenter')}?grid=4"
+    usual = prepare_transfer(segmenter, [segmenter], masked, val=masked, settings=config.replace(mixup=0.0))
+    answers = 8 * 4 * 4 * len(SHAPES) * 4
+    for most in (answers, answers - 1):
+        monkeypatch.setattr(prepare, "MOST_ANSWERS_BYTES", most)
+        assert usual.asks_once == (most == answers)

@@ -28,33 +28,58 @@ _log = logging.getLogger("gainfinder")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableModel:
-    """A model that is known by its predictions alone: the same logits for every view of an image.
+class _KeptModel:
+    """A model whose logits are at hand.
 
     Attributes:
-        logits: float32 (n, C), of the n transfer images in their order.
+        places: of samples in places how many rows there are for each; None for one row a sample.
+    """
+
+    places: int | None = None
+
+    def rows(self, positions_N: Tensor, views: Views) -> Tensor:
+        """The rows that some views need, int64 (N,), or (N, P) of samples in places."""
+        if self.places is None:
+            return positions_N
+        return place_rows(positions_N, most=self.places)[:, : views.most_places]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableModel(_KeptModel):
+    """A model that gives the same logits for every view: known by its predictions alone, or asked once.
+
+    Attributes:
+        logits: float32 (n, C), of the n transfer samples in their order, or (n · places, C), NaN where there is none.
     """
 
     logits: Tensor
 
+    def read(self, rows_N: Tensor, *, number: int) -> Tensor:
+        """The logits of these rows, float32 (N, C), on the CPU; of any view."""
+        return self.logits[rows_N]
+
+    def written(self, rows_N: Tensor, *, number: int) -> Tensor:
+        """Which rows have logits, bool (N,)."""
+        return ~self.logits[rows_N, 0].isnan()
+
 
 @dataclass(frozen=True, kw_only=True)
-class BankedModel:
+class BankedModel(_KeptModel):
     """A model whose logits are read from the bank.
 
     Attributes:
         entries: entries of the bank, by view number.
-        places: of samples in places how many rows an entry has for each; None for one row a sample.
     """
 
     entries: Mapping[int, BankEntry]
-    places: int | None = None
 
-    def rows(self, positions_N: Tensor, views: Views) -> Tensor:
-        """The rows of an entry that some views need, int64 (N,), or (N, P) of samples in places."""
-        if self.places is None:
-            return positions_N
-        return place_rows(positions_N, most=self.places)[:, : views.most_places]
+    def read(self, rows_N: Tensor, *, number: int) -> Tensor:
+        """The logits of these rows for a view, float32 (N, C), on the CPU."""
+        return self.entries[number].logits(rows_N)
+
+    def written(self, rows_N: Tensor, *, number: int) -> Tensor:
+        """Which rows have logits for a view, bool (N,)."""
+        return self.entries[number].written(rows_N)
 
 
 TargetModel: TypeAlias = Classifier | TableModel | BankedModel
@@ -193,9 +218,10 @@ class TargetSource:
             return torch.get_autocast_dtype(self.device.type) if enabled else None
 
     def _usable(self, model: TargetModel, views: Views, positions_N: Tensor, number: int) -> Tensor | None:
-        if isinstance(model, BankedModel) and model.places is not None:
+        if isinstance(model, TableModel | BankedModel) and model.places is not None:
             rows = model.rows(positions_N, views)
-            return model.entries[number].written(rows.flatten()).view(rows.shape).to(self.device, non_blocking=True)
+            written = model.written(rows.flatten(), number=number)
+            return written.view(rows.shape).to(self.device, non_blocking=True)
         if not isinstance(model, Classifier) or not model.in_places:
             return None
         return model.preprocessing.usable_places(views.at(model.preprocessing.view_size))
@@ -216,11 +242,9 @@ class TargetSource:
         rows: Tensor | None,
     ) -> Tensor:
         """A model's logits, float32 (N, C); with `rows`, a live model's for these alone, and 0 for the others."""
-        if isinstance(model, TableModel):
-            return model.logits[positions_N].to(self.device, non_blocking=True)
-        if isinstance(model, BankedModel):
+        if isinstance(model, TableModel | BankedModel):
             rows_read = model.rows(positions_N, views)
-            found = model.entries[number].logits(rows_read.flatten()).to(self.device, non_blocking=True)
+            found = model.read(rows_read.flatten(), number=number).to(self.device, non_blocking=True)
             return found.view(*rows_read.shape, -1)
         if rows is None or len(rows) == len(views):
             return model.logits(views.inputs(model.preprocessing), module=module).float()

@@ -104,7 +104,7 @@ def estimate(prepared: PreparedTransfer) -> Estimate:
     logits = 4 * len(prepared.val_images) * prepared.student.num_classes
     memory = torch.cuda.max_memory_allocated() if cuda else _peak_bytes() + logits * (2 + len(prepared.teachers))
     memory += prepared.views.resident_size
-    memory += 4 * len(once) * len(prepared.train_images) * prepared.student.num_classes
+    memory += len(once) * prepared.answer_bytes
     weights = _size(prepared.student.module, trained_only=False)
     predictions = logits * (2 + len(prepared.teachers))
     results = 1 + len(controls)

@@ -72,10 +72,7 @@ class TargetModels:
         models: list[TargetModel] = []
         for model in frozen_models(prepared):
             if any(model is one for one in banked):
-                entries = self._entries.setdefault(id(model), {})
-                models.append(
-                    BankedModel(entries=entries, places=_places(prepared) if prepared.student.in_places else None)
-                )
+                models.append(BankedModel(entries=self._entries.setdefault(id(model), {}), places=prepared.places))
             elif isinstance(model, Classifier) and prepared.asks_once and not any(model is one for one in changing):
                 models.append(self._asked_once(model))
             else:
@@ -106,8 +103,8 @@ class TargetModels:
 
     def _asked_once(self, model: Classifier) -> TableModel:
         if id(model) not in self._tables:  # a student that is its own teacher, as a control, is there once
-            shape = len(self.prepared.train_images), model.num_classes
-            self._tables[id(model)] = TableModel(logits=torch.full(shape, torch.nan))
+            logits = torch.full((self.prepared.answer_rows, model.num_classes), torch.nan)
+            self._tables[id(model)] = TableModel(logits=logits, places=self.prepared.places)
             self._unasked.append(model)
         return self._tables[id(model)]
 
@@ -184,16 +181,7 @@ def bank_crop_bytes(prepared: PreparedTransfer) -> int:
 
 
 def _view_bytes(prepared: PreparedTransfer) -> int:
-    return entry_bytes(_rows(prepared), prepared.student.num_classes, prepared.requested.bank_storage)
-
-
-def _places(prepared: PreparedTransfer) -> int:
-    return prepared.train_images.most_places
-
-
-def _rows(prepared: PreparedTransfer) -> int:
-    """Rows of an entry: one for each place of each transfer image."""
-    return len(prepared.train_images) * (_places(prepared) if prepared.student.in_places else 1)
+    return entry_bytes(prepared.answer_rows, prepared.student.num_classes, prepared.requested.bank_storage)
 
 
 def require_room(prepared: PreparedTransfer) -> None:
@@ -272,7 +260,7 @@ class _BankBuilder:
         return self.bank.build(
             key,
             lambda: self.answers.of_all(model, number, self._source(model), stage=stage),
-            images=_rows(self.prepared),
+            images=self.prepared.answer_rows,
             classes=model.num_classes,
             labels_n=_labels_of_rows(self.prepared),
             keep=self.wanted,
@@ -295,9 +283,9 @@ class _BankBuilder:
 def _labels_of_rows(prepared: PreparedTransfer) -> NDArray[np.int64] | None:
     """Labels of an entry's rows, 0 where there is none: no partition reads those."""
     images = prepared.train_images
-    if images.labels is None or not prepared.student.in_places:
+    if images.labels is None or prepared.places is None:
         return images.labels
-    found = np.zeros((len(images), _places(prepared)), dtype=np.int64)
+    found = np.zeros((len(images), prepared.places), dtype=np.int64)
     labels = images.labels_of(np.arange(len(images)))
     found[:, : labels.shape[1]] = np.maximum(labels, 0)
     return found.reshape(-1)

@@ -120,17 +120,32 @@ class PreparedTransfer:
     def asks_once(self) -> bool:
         """Whether frozen models are asked once for all epochs, and what they answer is kept in memory.
 
-        So it is where each epoch shows the same view of a sample and no bank keeps answers on disk. Of samples in
-        places they are many and large, and a method that compares features asks for more than answers.
+        So it is where each epoch shows the same view of a sample and no bank keeps answers on disk, but for methods
+        that compare features, which ask for more than answers.
         """
-        settings, samples = self.settings, len(self.train_images)
+        settings = self.settings
         fixed = settings.augment == "none" and not settings.mixup
-        if self.bank is not None or not fixed or self.student.in_places or settings.method.needs_features:
+        if self.bank is not None or not fixed or settings.method.needs_features:
             return False
         # each process asks for all samples then, not for its share of them
         pays = settings.epochs > 1 and settings.epochs >= self.accelerator.num_processes
-        answers = samples * self.student.num_classes * (settings.method.needs_initial_student + len(self.teachers))
-        return pays and 4 * answers <= MOST_ANSWERS_BYTES
+        models = settings.method.needs_initial_student + len(self.teachers)
+        return pays and models * self.answer_bytes <= MOST_ANSWERS_BYTES
+
+    @property
+    def places(self) -> int | None:
+        """Of samples in places how many each transfer sample has at most; None of others."""
+        return self.train_images.most_places if self.student.in_places else None
+
+    @property
+    def answer_rows(self) -> int:
+        """Rows of what a frozen model answers for all transfer samples: one for each, or for each of their places."""
+        return len(self.train_images) * (self.places or 1)
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes that this takes in float32."""
+        return 4 * self.answer_rows * self.student.num_classes
 
     def is_given(self, model: Classifier) -> bool:
         """Whether a model was given by the user, so that other transfers may use its logits."""
