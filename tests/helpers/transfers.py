@@ -77,6 +77,14 @@ def assert_close(one: State, other: State) -> None:
         torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
 
 
+def assert_taught_alike(one: Any, other: Any) -> None:
+    """The shares of the teacher, the losses and the students of two results in places agree up to float error."""
+    assert one.metrics.teacher_share == pytest.approx(other.metrics.teacher_share, abs=1e-3)
+    assert [row.train_loss for row in one.epochs] == pytest.approx([row.train_loss for row in other.epochs], rel=1e-3)
+    for ours, theirs in zip(*(run.student.module.state_dict().values() for run in (one, other)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def right(found: Predictions) -> Tensor:
     """Which images are predicted right, bool (N,)."""
     assert found.target is not None

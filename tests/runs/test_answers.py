@@ -107,6 +107,8 @@ def test_views_that_change_and_what_a_bank_keeps_are_asked_as_before(zoo: dict[s
     for about in ({"augment": "crop-flip"}, {"mixup": 0.5}, {"epochs": 1}, {"method": "cd"}):
         assert not prepared(zoo, **about).asks_once, about
     assert not prepared(zoo, bank=tmp_path / "bank").asks_once
+    live = prepared(zoo, both="live")
+    assert [model.reference for model in asked_once(live)] == [zoo["convnext"]]  # its partner learns
     assert asked_once(replace(usual, settings=replace(usual.settings, epochs=1))) == ()
 
 

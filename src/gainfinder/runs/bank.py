@@ -144,7 +144,12 @@ def asked_once(prepared: PreparedTransfer) -> tuple[Classifier, ...]:
     """The frozen models that need to be asked for each transfer image once, as all epochs show the same view of it."""
     if not prepared.asks_once:
         return ()
-    return tuple(model for model in frozen_models(prepared) if isinstance(model, Classifier))
+    changes = prepared.requested.both == "live"  # the partner, which learns meanwhile
+    return tuple(
+        model
+        for model in frozen_models(prepared)
+        if isinstance(model, Classifier) and (model is prepared.student or not changes)
+    )
 
 
 def banked_models(prepared: PreparedTransfer) -> tuple[Classifier, ...]:

@@ -10,6 +10,7 @@ bank/            the frozen models' logits for their views, of all cells
 report/          tables, figures, a page and all rows
 """
 
+import contextlib
 import json
 import math
 import os
@@ -153,9 +154,12 @@ class StudyFolder:
 
         It becomes so with predictions, a trial or a checkpoint of the run, and with the result of each of its parts.
         """
-        folder = self.run_folder(cell).path
-        files = [path for name in ("worked.json", "result.json") for path in folder.rglob(name)]
-        return {(path.relative_to(folder).as_posix(), path.stat().st_mtime_ns) for path in files}
+        run = self.run_folder(cell)
+        found = set()
+        for path in (path for name in (run.worked.name, run.result.name) for path in run.path.rglob(name)):
+            with contextlib.suppress(FileNotFoundError):  # another worker may be at the cell by now
+                found.add((path.relative_to(run.path).as_posix(), path.stat().st_mtime_ns))
+        return found
 
     def log(self, cell: Cell) -> Path:
         """The file of what a cell's worker noted."""

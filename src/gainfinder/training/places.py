@@ -44,7 +44,7 @@ def losses_in_places(
     confidence = targets.log_confidence_NM
     found = criterion.losses(
         student_logits_NPC[:, :P],
-        model_logits[:, :P].nan_to_num(),  # of a bank, where there is no place
+        model_logits[:, :P].nan_to_num(),  # kept ones, where there is no place
         target_NP,
         log_confidence=None if confidence is None else confidence[:, :P].nan_to_num(),
     )

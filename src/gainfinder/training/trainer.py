@@ -331,7 +331,7 @@ class StudentTrainer:
         *shape, M, _ = targets.logits_NMC.shape
         unusable_NM = unusable(targets.logits_NMC.flatten(0, -2)).view(*shape, M)
         seen: int | Tensor = math.prod(shape)
-        if targets.usable_NP is not None:  # of a bank, where there is no place, they are NaN
+        if targets.usable_NP is not None:  # where there is no place, kept logits are NaN
             unusable_NM &= targets.usable_NP[..., None]
             seen = targets.usable_NP.sum()
         self._unusable[:M] += unusable_NM.flatten(0, -2).sum(dim=0)
